@@ -1,5 +1,5 @@
-//! Amounts of memory and of processors, as people write them, and amounts as people read them. An error completes a sentence
-//! that begins with the text.
+//! Reads and writes amounts of memory, processors and money in the form that people use. The error of a reading
+//! function completes a sentence that begins with the text that was read.
 
 /// An amount of memory, in bytes: `512MiB`, `2GiB`, `2g`.
 pub fn memory(text: &str) -> Result<u64, String> {

@@ -27,12 +27,12 @@ pub use service::Settings as ServiceSettings;
 use service::{Service, ServiceError};
 use tools::Tools;
 
-/// The name of the subcommand.
+/// The name of the subcommand that the worker starts as the built-in agent.
 pub const COMMAND: &str = "agent";
 
 /// The longest prompt, in bytes: more than any model can read.
 const MAX_PROMPT_SIZE: u64 = 16 * 1024 * 1024;
-/// How many answers in a row may be unfinished.
+/// How many answers in a row may be unfinished, so that the model continues them in the next answer.
 const MAX_CONTINUATIONS: u32 = 8;
 /// The prompt after an answer that was cut off.
 const CONTINUE_PROMPT: &str = "Your answer was cut off at its maximum length. Continue where it stopped; if you were \
@@ -44,6 +44,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(10);
 /// longer than [`GRACE_PERIOD`].
 const STOP_WINDOW: Duration = Duration::from_secs(60);
 
+/// The settings of the built-in agent.
 #[derive(Debug)]
 pub struct Settings {
     pub service: ServiceSettings,
@@ -81,6 +82,11 @@ pub fn check_budget(model: &str, budget: Option<f64>) -> Result<(), String> {
 }
 
 /// Works on the prompt on standard input, in the current directory.
+///
+/// Tools end before the result is written, because the worker kills this process soon after the result.
+///
+/// # Errors
+/// If there is no prompt, a setting cannot be used, or standard output is closed.
 pub async fn run(settings: Settings) -> eyre::Result<AgentEnd> {
     let prompt = read_prompt()?;
     // From here on, a stop signal ends this process only after its tools have ended.
@@ -158,6 +164,7 @@ enum Next {
 }
 
 impl Work {
+    /// Sends requests and runs tool calls until the model has finished, or until the work must end.
     async fn run_to_end(&mut self, writer: &mut Writer) -> eyre::Result<End> {
         let mut continuations = 0;
         loop {
@@ -201,6 +208,7 @@ impl Work {
         }
     }
 
+    /// The end of the work, if a limit of turns or dollars is reached.
     fn limit_reached(&self) -> Option<End> {
         if self.max_turns.is_some_and(|max| self.turns >= max) {
             return Some(End::MaxTurns);

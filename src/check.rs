@@ -1,4 +1,4 @@
-//! `check`: prints whether everything is there that a run would need.
+//! `check`: prints whether everything that a run needs is present.
 //!
 //! Prints on standard output, which a worker reserves for its result line: `check` starts no worker.
 
@@ -50,12 +50,12 @@ pub enum SettingSource {
     Default,
 }
 
-/// One finding, as it is printed.
+/// One line of the output: a finding.
 #[derive(Debug, Serialize)]
 struct Line {
     subject: &'static str,
     ok: bool,
-    /// The facts if all is well, otherwise the problem.
+    /// The facts if `ok` is true, otherwise the problem.
     message: String,
 }
 
@@ -90,7 +90,7 @@ pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
         message: "valid".to_owned(),
     }];
     lines.extend(findings.into_iter().map(Line::of));
-    // A collector that does not answer prevents no run.
+    // A collector that does not answer does not prevent a run, so its line is only printed.
     let collectors = ask_collectors(&settings.telemetry, redactor, &stop).await;
     lines.extend(collectors.into_iter().map(|answer| Line {
         subject: answer.subject,
@@ -101,7 +101,7 @@ pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
     Ok(report.print(settings.format, redactor))
 }
 
-/// Prints that the settings are invalid, as JSON: `check --json` must not leave standard output empty.
+/// Prints as JSON that the settings are invalid, because `check --json` must not leave standard output empty.
 pub fn print_invalid_settings(problems: impl Iterator<Item = String>) {
     let lines = problems.map(|message| Line {
         subject: "settings",
@@ -161,7 +161,7 @@ impl Report {
         self
     }
 
-    /// The settings, then the findings, so that what is missing comes last.
+    /// The settings, then the findings, so that the problems come last.
     fn text(&self) -> String {
         let mut text = String::new();
         for SettingOrigin {
@@ -183,6 +183,7 @@ impl Report {
             message,
         } in &self.findings
         {
+            // `MISSING` also stands before things that are present but wrong; the message says which.
             let state = if *ok { "ok     " } else { "MISSING" };
             // Writing to a string does not fail.
             let _ = writeln!(text, "{state} {subject}: {}", visible(message));

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 
 use clap_complete::Shell;
 
-/// Asks for the ids that fit after the word before the cursor. After `--task=`, bash makes a word of its own of
-/// the equals sign.
+/// The addition to the bash script. The word before the cursor decides which ids are asked for. bash treats the equals
+/// sign of `--task=` as a separate word.
 const BASH: &str = r#"
 _descartes_worker_with_tasks() {
     local cur=$2 previous=$3 shown=
@@ -27,6 +27,7 @@ _descartes_worker_with_tasks() {
 complete -F _descartes_worker_with_tasks -o bashdefault -o default descartes-worker
 "#;
 
+/// The addition to the zsh script: the functions that ask for ids.
 const ZSH: &str = r#"
 _descartes_worker_ready_tasks() {
     compadd -- ${(f)"$(descartes-worker tasks --ids --ready 2>/dev/null)"}
@@ -36,6 +37,7 @@ _descartes_worker_tasks() {
 }
 "#;
 
+/// The addition to the fish script.
 const FISH: &str = r"
 complete -c descartes-worker -l task -x -a '(descartes-worker tasks --ids --ready 2>/dev/null)'
 complete -c descartes-worker -l only -x -a '(descartes-worker tasks --ids 2>/dev/null)'

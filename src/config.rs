@@ -40,7 +40,7 @@ pub use reader::Problem;
 use reader::Reader;
 pub use worker::Run;
 
-/// What the program is to do.
+/// The command to execute, and the settings that all commands have.
 #[derive(Debug)]
 pub struct Config {
     pub log: Log,
@@ -51,7 +51,7 @@ pub struct Config {
     /// How errors are printed: with `--json` also as an object.
     pub format: Format,
     pub command: Command,
-    /// Where a test wants the worker to panic.
+    /// The name of the place at which the worker must panic; only tests set it.
     #[cfg(debug_assertions)]
     pub failure_point: Option<OsString>,
 }
@@ -59,8 +59,11 @@ pub struct Config {
 /// A subcommand, or the worker.
 #[derive(Debug)]
 pub enum Command {
+    /// No subcommand: runs a task for an orchestrator.
     Run(Box<Run>),
+    /// `demo`: runs a worker on a sample project.
     Demo(local::Settings),
+    /// `demo --graph`.
     DemoGraph(Box<crate::dispatch::Settings>),
     Local(local::Settings),
     LocalDryRun(Box<local::DryRun>),
@@ -75,6 +78,7 @@ pub enum Command {
     Agent(Box<builtin::Settings>),
     /// The model gateway, started by the worker.
     Gateway(gateway::ServerSettings),
+    /// `merge-graph`, which git runs as a merge driver.
     MergeGraph(Versions),
     Completions {
         shell: clap_complete::Shell,
@@ -88,8 +92,9 @@ pub enum Command {
 /// Why there is no configuration.
 #[derive(Debug)]
 pub enum Rejected {
+    /// The arguments are wrong, or ask for help.
     Usage(Usage),
-    /// A request for this line with the version.
+    /// The user asked for the version, which is this line.
     Version(String),
     /// All settings that are invalid, and how to print them.
     Settings(Vec<Problem>, Format),
@@ -103,7 +108,7 @@ pub struct Usage {
     pub error: clap::Error,
     /// What to do next, if clap does not say it.
     pub advice: Option<&'static str>,
-    /// git waits for the exit status of a merge driver.
+    /// Whether the command is `merge-graph`: git expects certain exit statuses of a merge driver.
     pub is_merge: bool,
 }
 
@@ -150,6 +155,9 @@ impl Config {
     }
 
     /// Reads arguments (the first is the program) and environment.
+    ///
+    /// The command is read first, because it decides which settings exist. The redactor comes after all of them,
+    /// because any setting can hold a secret.
     fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, Rejected> {
         let (name, flags) = parse(&without_own_path(args), &environment)?;
         let name = name.as_str();
@@ -218,7 +226,7 @@ impl Config {
             settings.redactor = redactor.clone();
         }
         let mut warnings = match command {
-            // The built-in agent has its variables from the worker; the others use none.
+            // The worker sets the variables of the built-in agent. The other commands read no settings.
             Command::Agent(_)
             | Command::Gateway(_)
             | Command::MergeGraph(_)
@@ -246,6 +254,7 @@ impl Config {
     }
 }
 
+/// The command `local`, in one of its three forms: a run, a dry run, or a list of the tasks that are ready.
 fn local(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
     let project = commands::local_project(reader, flags);
     if let local::Project::InPlace(dir) | local::Project::Committed(dir) = &project
@@ -316,7 +325,8 @@ fn help_of(flags: &clap::ArgMatches) -> Rejected {
     Rejected::Usage(Usage::new(error, &args))
 }
 
-/// Whether the help and the errors about arguments have colors: they are printed before the arguments are known.
+/// Whether the help and the errors about arguments have colors. Searches for `--color` by itself, because clap prints
+/// them before it returns the arguments.
 fn help_color(args: &[OsString]) -> clap::ColorChoice {
     let mut words = args
         .iter()
@@ -338,7 +348,7 @@ fn help_color(args: &[OsString]) -> clap::ColorChoice {
     choice
 }
 
-/// What is wrong with the arguments, or the request in them.
+/// Why the arguments give no command: a mistake, or a request for help or the version.
 fn rejected(
     error: clap::Error,
     args: &[OsString],
@@ -361,6 +371,7 @@ fn version(environment: &[(OsString, OsString)]) -> String {
     }
 }
 
+/// The settings of the log.
 fn log(reader: &mut Reader, flags: &clap::ArgMatches) -> Log {
     let color = flags.get_one::<String>("color").map(String::as_str);
     Log {

@@ -4,14 +4,14 @@
 
 use toml::de::{DeString, DeTable, DeValue};
 
-/// The file, in the project's root.
+/// The name of the file, which is in the project's root.
 pub const FILE: &str = ".descartes.toml";
-/// The largest file, in bytes. A command line of the file must also fit into an argument of a process.
+/// The largest file that is read, in bytes. Any command line in such a file fits into one argument of a process.
 pub const MAX_SIZE: u64 = 64 << 10;
 /// The key whose tables say what tasks need of an engine.
 pub const NEEDS: &str = "needs";
 
-/// One key at the top of the file, and its value.
+/// One key at the top level of the file, and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub key: String,
@@ -31,7 +31,7 @@ pub enum Value {
     Other,
 }
 
-/// Reads all keys at the top of the file, in their order, without the tables `[[needs]]`.
+/// Reads all keys at the top level of the file, in their order, without the tables `[[needs]]`.
 ///
 /// # Errors
 /// A sentence about the first syntax error, with its line.
@@ -76,7 +76,7 @@ impl Value {
     }
 }
 
-/// Counts lines from the last position that it was asked for.
+/// Finds the lines of positions. Counts only from the last position on.
 struct LineCounter<'a> {
     text: &'a str,
     position: usize,

@@ -9,11 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::{FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
 
-/// The numbers with one digit: POSIX shells redirect no others.
+/// The smallest number that is reserved: 0 to 2 are the standard streams.
 const FIRST_NUMBER: RawFd = 3;
+/// The largest number that is reserved: POSIX shells redirect only numbers with one digit.
 const LAST_NUMBER: RawFd = 9;
 
-/// A descriptor whose number a shell can redirect. Between two uses, it is a copy of standard input.
+/// The descriptor whose number is reserved for [`Inherited::reserved`]. Between two uses, it is a copy of standard
+/// input.
 static RESERVED: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
 fn reserved() -> MutexGuard<'static, Option<OwnedFd>> {
@@ -41,12 +43,12 @@ pub fn reserved_number() -> io::Result<RawFd> {
     })
 }
 
-/// What a child process inherits.
+/// The descriptors that a child process inherits.
 #[derive(Debug)]
 pub struct Inherited {
-    /// Has the number [`reserved_number`] in the child.
+    /// A descriptor that has the number [`reserved_number`] in the child.
     pub reserved: OwnedFd,
-    /// Has the same number in the child.
+    /// A file that has the same number in the child as in this process.
     pub file: Option<File>,
 }
 

@@ -60,9 +60,12 @@ use target::Target;
 /// How many requests from the control socket may wait.
 const MAX_QUESTIONS: usize = 16;
 
-/// Runs the subcommand.
+/// Runs a subcommand of `dispatch`.
+///
+/// # Errors
+/// If the project, its repository or the state directory cannot be used.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
-    // Before any work, so that no report is lost at the end.
+    // Checks the file for the report first: a mistake in its path must not lose the report at the end.
     let report = settings.report.as_deref().map(ReportFile::check);
     let report = report.transpose()?;
     let target = Target::find(&settings).await?;
@@ -98,6 +101,8 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
     }
 }
 
+/// Works through the graph. The preflight comes before anything starts, so that a mistake in the project does not fail
+/// every run.
 async fn work_through(
     settings: &Settings,
     target: &Target,
@@ -131,8 +136,8 @@ async fn work_through(
     run_dispatcher(dispatcher, listener, target, report.as_ref(), screen).await
 }
 
-/// Cancels all runs: asks the running dispatcher to do it. If no dispatcher runs, becomes one that starts nothing, so that
-/// the runs of the last one end, and what they have finished is merged.
+/// Cancels all runs. If a dispatcher runs, asks it to do this. Otherwise becomes a dispatcher that starts nothing: it
+/// ends the runs of the last dispatcher, and merges their finished work.
 async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> eyre::Result<Ended> {
     let question = Question::Command {
         command: UserCommand::Cancel,
@@ -156,6 +161,9 @@ async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> ey
 }
 
 /// Runs a dispatcher to its end, and prints the summary.
+///
+/// The listeners stop before the end, because their requests would find no loop that answers. The journal is closed
+/// last, when everything has been recorded.
 async fn run_dispatcher(
     mut dispatcher: Dispatcher<'_>,
     listener: TcpListener,
@@ -210,6 +218,7 @@ async fn run_dispatcher(
     ended
 }
 
+/// Prints which tasks would run in which order, and which are blocked. Starts nothing.
 async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
     let opened = open(settings, target, EarlierJournal::Continue).await?;
     let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
@@ -277,7 +286,7 @@ async fn ask_dispatcher(
     Ok(Ended::AllDone)
 }
 
-/// Prints the answer of a dispatcher, or one that stands for it.
+/// Prints the answer of a dispatcher, or the answer that was made without one.
 fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::Result<()> {
     if settings.format == Format::Lines {
         return task_list::write(text);
@@ -294,7 +303,7 @@ fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::R
     Ok(print_object(kind, fields, &settings.redactor)?)
 }
 
-/// Errors if there was no dispatch yet.
+/// An error if the state directory has no journal: no dispatch has run yet.
 fn require_journal(target: &Target) -> eyre::Result<()> {
     if open::has_journal(&target.state_dir)? {
         return Ok(());
@@ -306,7 +315,7 @@ fn require_journal(target: &Target) -> eyre::Result<()> {
     )
 }
 
-/// Writes a report about a dispatch that runs, or about the last one.
+/// Writes a report about the running dispatch. If no dispatcher runs, makes the report from the journal.
 async fn write_status(
     settings: &Settings,
     target: &Target,

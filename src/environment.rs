@@ -24,18 +24,18 @@ pub fn value_of<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
 pub struct VariablesFile {
     pub path: PathBuf,
     pub variables: Variables,
-    /// Names that the settings pass to the agent. Such a variable, if it is set, wins over the file's.
+    /// Names of variables that the settings pass to the agent. If such a variable is set, it wins over the file's.
     pub names_from_settings: Vec<String>,
 }
 
 impl VariablesFile {
-    /// `base`, in which the variables of this file replace those with the same name.
+    /// The variables of `base` and of this file. This file's variables replace those with the same name.
     pub fn over(&self, base: &Variables) -> Variables {
         merge(base, self.variables.clone())
     }
 
-    /// The same for a program that the worker itself needs, such as git: the file's variables for the dynamic
-    /// loader are left out, because with the project's libraries the program might not start.
+    /// Like [`Self::over`], for a program that the worker itself needs, such as git. Leaves out the file's variables
+    /// for the dynamic loader: the program might not start with the project's libraries.
     pub fn over_without_libraries(&self, base: &Variables) -> Variables {
         let variables = self.variables.iter();
         let others = variables.filter(|(name, _)| !is_for_the_loader(name));
@@ -43,7 +43,7 @@ impl VariablesFile {
     }
 }
 
-/// `base`, in which the replacements stand instead of variables with the same names.
+/// The variables of `base`, without those that have the same name as a replacement, and the replacements.
 pub fn merge(base: &Variables, replacements: Variables) -> Variables {
     let is_kept = |name: &OsString| value_of(&replacements, &name.to_string_lossy()).is_none();
     let mut merged: Variables = base

@@ -11,7 +11,7 @@ pub enum Worker {
     Failed,
     /// The configuration was rejected; nothing was sent.
     Misconfigured,
-    /// The outcome could not be delivered; it is on standard output.
+    /// The outcome could not be delivered; the result line on standard output has it.
     Undelivered,
     /// The orchestrator refused the claim; nothing was done.
     Refused,
@@ -66,7 +66,7 @@ pub enum Dispatch {
     AllDone,
     /// Some tasks are blocked.
     Blocked,
-    /// A person has stopped it; the same command goes on.
+    /// A signal or a person stopped the dispatch. The same command continues it.
     Stopped,
 }
 
@@ -119,7 +119,7 @@ pub enum Agent {
     Finished,
     /// The agent gave up, or a limit was reached.
     Failed,
-    /// A signal stopped it.
+    /// A signal ended the agent.
     Stopped,
 }
 

@@ -1,7 +1,8 @@
 //! A lock file: an flock(2) with the id of its holder in the file.
 //!
-//! The kernel releases the lock when the last copy of its descriptor is closed. A process between fork and
-//! exec has such a copy. So a lock is released explicitly, and a lock whose holder is dead is waited for.
+//! The kernel releases the lock when the last copy of its descriptor is closed. A process between fork and exec has
+//! such a copy. So a lock is released explicitly. If the holder of a lock is dead, [`FileLock::take`] waits for the
+//! copies to be closed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,8 +15,9 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-/// How long a lock is waited for whose holder is dead.
-const LEFT_LOCK: Duration = Duration::from_secs(5);
+/// How long to wait for a lock whose holder is dead.
+const MAX_WAIT_FOR_DEAD_HOLDER: Duration = Duration::from_secs(5);
+/// The pause between two attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A lock that this process holds until this is dropped.
@@ -25,6 +27,7 @@ pub struct FileLock {
     path: PathBuf,
 }
 
+/// Why a lock cannot be taken or shared.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// What the holder has written to the file: its process id, and a note after a space.
@@ -49,7 +52,7 @@ impl FileLock {
         loop {
             let file = open(path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Its holder removed the file between `open` and `flock`.
+                // The holder removed the file between `open` and `flock`.
                 Ok(()) if file.metadata()?.nlink() == 0 => {}
                 Ok(()) => {
                     let lock = Self {
@@ -61,7 +64,7 @@ impl FileLock {
                 }
                 Err(Errno::WOULDBLOCK) => {
                     let holder = holder(path);
-                    if is_alive(&holder) || began.elapsed() > LEFT_LOCK {
+                    if is_alive(&holder) || began.elapsed() > MAX_WAIT_FOR_DEAD_HOLDER {
                         return Err(LockError::Held(holder));
                     }
                     thread::sleep(PAUSE);
@@ -71,7 +74,7 @@ impl FileLock {
         }
     }
 
-    /// Holds the lock together with the process that has made it shareable.
+    /// Holds the lock together with the process that has called [`FileLock::make_shareable`].
     ///
     /// # Errors
     /// If a process holds the lock exclusively, or the file is not usable.
@@ -96,6 +99,7 @@ impl FileLock {
         }
     }
 
+    /// The path of the lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -127,13 +131,14 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// The text that the holder has written to the lock file.
 fn holder(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.trim_end().to_owned()
 }
 
-/// Whether the process still exists that a lock file names. A file without an id was not yet written by its
-/// holder.
+/// Whether the process that a lock file names still exists. A file without an id is one that its holder has not written
+/// yet; it counts as left by a dead holder.
 fn is_alive(holder: &str) -> bool {
     let pid = holder.split(' ').next().unwrap_or_default().parse();
     let pid = pid.ok().and_then(Pid::from_raw);

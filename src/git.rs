@@ -1,15 +1,13 @@
-//! Runs git as a supervised child, with the worker's configuration only.
-//!
-//! Knows no tasks. Each call says whether git gets the credential; a call that works in a repository which an
-//! agent could write must not ask for it.
+//! Runs git as a supervised child, with the worker's configuration only. Knows no tasks. Each call says whether git
+//! gets the credential. A call in a repository that an agent could write must not ask for the credential.
 
 mod access;
-mod among_children;
 mod authorities;
 mod call;
 mod configuration;
 mod credential;
 mod fingerprint;
+mod keeping_children;
 mod program;
 mod run;
 #[cfg(test)]

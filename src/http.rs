@@ -1,5 +1,5 @@
-//! What all HTTP requests of this program need: TLS, URLs of routes, answers up to a maximum size,
-//! errors for people, and when to try again.
+//! The parts of HTTP that all requests of this program share: TLS, URLs of routes, answers up to a maximum size,
+//! error messages, and when to try again.
 //!
 //! Sends nothing, and knows neither the orchestrator nor the model's service.
 
@@ -38,7 +38,7 @@ pub fn json_client(
         .no_proxy())
 }
 
-/// The body, up to the maximum size.
+/// The body of an answer, up to [`MAX_ANSWER_SIZE`].
 pub async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {

@@ -31,13 +31,14 @@ pub use launcher::run_if_requested;
 pub use report::{Message, Report};
 pub use user::User;
 
-/// Which isolation is accepted.
+/// Which kinds of isolation the operator accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The strongest that this machine allows.
     Auto,
     /// Only a PID namespace. If none can be made, the run does not start.
     Strict,
+    /// No isolation, even if the machine allows it.
     Off,
 }
 

@@ -23,6 +23,12 @@ const STDOUT_WAIT_BEFORE_DELIVERY: Duration = Duration::from_millis(50);
 const STDOUT_WAIT_BEFORE_EXIT: Duration = Duration::from_millis(500);
 
 /// Claims the task, runs it, and reports its outcome.
+///
+/// Stop signals are handled before the claim, and the worker's memory is protected before it, so that a claimed task
+/// always gets its outcome. Telemetry starts after the claim: a refused claim is not a run.
+///
+/// # Errors
+/// If the worker cannot handle signals, watch standard input, begin a session or lock the task. Nothing was sent then.
 pub async fn run(
     mut settings: Run,
     redactor: Redactor,
@@ -41,7 +47,7 @@ pub async fn run(
         Some(path) => Some(local::TaskLock::share(path)?),
         None => None,
     };
-    runner::harden();
+    runner::protect_from_agent();
     let identity = &settings.callback.identity;
     let telemetry = Telemetry::new(&settings.telemetry, &identity.run_id, &redactor);
     let project = identity.project_id.clone();
@@ -133,7 +139,8 @@ async fn claim(callback: &Callback, stop: &Stop) -> Result<(), NotClaimed> {
     Err(NotClaimed::Failed(reason))
 }
 
-/// Prints and delivers the outcome.
+/// Prints and delivers the outcome. The result line goes first, so that it is in the platform's log even if the
+/// orchestrator ends the machine as soon as it has the event.
 async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Worker {
     let event = callback.terminal_event(outcome);
     let stdout = print_result(&event);

@@ -25,7 +25,7 @@ pub struct LineSplitter {
 pub struct Line {
     /// At most the splitter's maximum length.
     pub bytes: Vec<u8>,
-    /// The line was longer than `bytes`.
+    /// Whether the line was longer than `bytes`.
     pub is_truncated: bool,
 }
 

@@ -42,7 +42,7 @@ pub use task_lock::TaskLock;
 
 /// A free port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How often the worker reports; a person is watching.
+/// How often the worker reports. The interval is short, because a person is watching.
 const HEARTBEAT: &str = "1s";
 /// How long to wait for the worker's last lines after it has ended. Only a process that survived
 /// SIGKILL can still hold its output open.
@@ -119,7 +119,8 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     Ok(ended.exit_code())
 }
 
-/// Runs the worker under a built-in orchestrator, and shows both.
+/// Runs the worker with a built-in orchestrator, and shows the output of both. The orchestrator listens before the
+/// worker starts, because the worker gets its URL.
 async fn run_worker(
     settings: &Settings,
     recorder: &mut Recorder,
@@ -133,7 +134,7 @@ async fn run_worker(
             let task = full_name(settings, dir).await;
             Some(TaskLock::take(&settings.lock_dirs, dir, &task)?)
         }
-        // A clone has a private directory.
+        // A clone is in a directory of its own, so no other worker can disturb it.
         None => None,
     };
     let orchestrator = Receiver::bind(LOOPBACK)
@@ -201,7 +202,7 @@ fn spawn(
         .env("PROJECT_ID", &settings.project_id)
         .env("CALLBACK_URL", url)
         .env("DESCARTES_LOG_FORMAT", "pretty")
-        // The lines of the worker are read here, and get their colours here.
+        // This process reads the lines of the worker and colours them itself.
         .env_remove("CLICOLOR_FORCE")
         .env("DESCARTES_STOP_AT_END_OF_STDIN", "true")
         .stdin(Stdio::piped())
@@ -233,8 +234,8 @@ fn absolute(dir: &Path) -> eyre::Result<PathBuf> {
     std::path::absolute(dir).wrap_err("the project's directory has no absolute path")
 }
 
-/// Shows a worker's output and events, and forwards stop signals to it, until it has ended. Returns its exit status, and the
-/// terminal event on its result line.
+/// Shows a worker's output and events, and forwards stop signals to it, until it has ended. Returns its exit status,
+/// and the terminal event on its result line.
 async fn show(
     mut worker: Child,
     timeline: &mut Timeline<'_>,

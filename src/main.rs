@@ -56,7 +56,7 @@ use redact::Redactor;
 use terminal::{Format, Screen};
 
 fn main() -> ExitCode {
-    // Before everything else: every program of the project starts through this.
+    // Comes before everything else, because the worker starts every program of the project through this command.
     match isolation::run_if_requested() {
         Some(Ok(code)) => return code,
         Some(Err(error)) => {
@@ -86,7 +86,8 @@ fn main() -> ExitCode {
     match run_command(config) {
         Ok(exit) => exit,
         Err(report) => {
-            // In one line: these errors concern the machine (a port that is in use), not the code.
+            // The error and its causes are one line: these errors are about the machine (a port that is in use), not
+            // about the code.
             let message = redactor.text(&format!("{report:#}"));
             terminal::print_error(&message);
             print_error_object(&[message], format);
@@ -111,7 +112,7 @@ fn rejection(rejected: &Rejected) -> ExitCode {
             }
         }
         Rejected::Version(line) => {
-            // A closed standard output cannot be reported there.
+            // The result is ignored, because a closed standard output is not reported.
             let _ = writeln!(io::stdout(), "{line}");
             ExitCode::SUCCESS
         }
@@ -144,7 +145,7 @@ fn print_error_object(messages: &[String], format: Format) {
     }
 }
 
-/// `local` without a task.
+/// The answer to `local` without a task: lists the tasks that are ready.
 async fn show_ready_tasks(project: PathBuf, format: Format, screen: &Screen) -> eyre::Result<()> {
     let message = "TASK_ID: is missing; choose a task with --task".to_owned();
     print_error_object(std::slice::from_ref(&message), format);
@@ -187,11 +188,11 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Demo(settings) => {
                 // This process has the key in its environment, too.
-                runner::harden();
+                runner::protect_from_agent();
                 Ok(local::demo(settings, &screen).await?.into())
             }
             Command::Local(settings) => {
-                runner::harden();
+                runner::protect_from_agent();
                 Ok(local::run(settings, &screen).await?.into())
             }
             Command::LocalDryRun(settings) => {
@@ -199,12 +200,12 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             }
             Command::DemoGraph(settings) => {
-                runner::harden();
+                runner::protect_from_agent();
                 let ended = Box::pin(local::demo_graph(*settings, &screen)).await?;
                 Ok(dispatched(ended).into())
             }
             Command::Dispatch(settings) => {
-                runner::harden();
+                runner::protect_from_agent();
                 let ended = Box::pin(dispatch::run(*settings, &screen)).await?;
                 Ok(dispatched(ended).into())
             }
@@ -220,7 +221,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 .map(|()| ExitCode::SUCCESS),
             Command::Agent(settings) => {
                 // The tools that it starts must not read the key from its memory.
-                runner::harden();
+                runner::protect_from_agent();
                 let exit = match builtin::run(*settings).await? {
                     builtin::AgentEnd::Finished => exit::Agent::Finished,
                     builtin::AgentEnd::Failed => exit::Agent::Failed,
@@ -230,7 +231,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::Gateway(settings) => {
                 // The agent must not read the keys from its memory.
-                runner::harden();
+                runner::protect_from_agent();
                 gateway::serve(&settings).await?;
                 Ok(ExitCode::SUCCESS)
             }

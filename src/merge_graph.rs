@@ -20,7 +20,7 @@ use crate::scud;
 #[derive(Debug)]
 pub struct Versions {
     pub base: PathBuf,
-    /// Also where the result is written to.
+    /// Our version. The result is written to this file.
     pub ours: PathBuf,
     pub theirs: PathBuf,
 }
@@ -33,7 +33,7 @@ pub enum Merged {
     WithConflicts,
 }
 
-/// Merges the versions and writes the result to the file of ours. A panic becomes an error, because its
+/// Merges the versions and writes the result to the file `ours`. A panic becomes an error, because its
 /// exit code would look like conflicts to git.
 pub async fn run(versions: &Versions) -> eyre::Result<Merged> {
     match catch_panic(merge(versions)).await {
@@ -69,7 +69,7 @@ async fn merge(versions: &Versions) -> eyre::Result<Merged> {
         .wrap_err("git cannot be started")?;
     let merged = match output.status.code() {
         Some(0) => Merged::Clean,
-        // The number of conflicts, at most 127.
+        // `git merge-file` exits with the number of conflicts, at most 127.
         Some(1..=127) => Merged::WithConflicts,
         _ => {
             let words = String::from_utf8_lossy(&output.stderr);

@@ -1,5 +1,4 @@
-//! The models' services: their addresses and credentials, the limits of what agents may spend, and the cost of
-//! what they have spent.
+//! The models' services: their addresses and credentials, the limits for agents, and the cost of an agent's requests.
 //!
 //! Sends no requests: agents and the model gateway do.
 

@@ -1,6 +1,6 @@
 //! Turns panics into errors, so that the worker sends a terminal event even if it has a bug.
 //!
-//! Hides nothing: the panic hook has already printed the message and the place.
+//! No panic is hidden: the panic hook has printed its message and its place before.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 
 /// Runs a future; if it panics, the error says so in one sentence.
 ///
-/// Values that the future borrowed must be valid after a panic anywhere in it; plain data is.
+/// Values that the future borrows must still be usable after a panic anywhere in it; plain data always is.
 pub async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let caught = AssertUnwindSafe(future).catch_unwind().await;
     caught.map_err(|panic| {

@@ -1,8 +1,7 @@
 //! `probe`: checks whether an orchestrator keeps the rules of docs/protocol.md. Sends sample events of workers
 //! that do not exist.
-//!
-//! Sends what workers send, and what they never send (a wrong signature, an old timestamp, a smaller
-//! sequence number), and gives a verdict for each rule. Only this command writes to standard output.
+//! Sends valid events, and invalid ones (a wrong signature, an old timestamp, a smaller sequence number), and prints a
+//! verdict about each rule. Only this command writes to standard output.
 
 mod report;
 mod rules;

@@ -54,9 +54,12 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// saves most of the context switches.
 const PIPE_CAPACITY: usize = 1024 * 1024;
 
-/// Runs a program until it and everything below it has ended.
+/// Runs a program until the program and every process below it have ended.
+/// `on_output` gets the bytes of the program's output as they come. Output counts as activity in `progress`, unless
+/// `program.stderr` says otherwise.
 ///
-/// `on_output` gets the bytes of its output as they come. Any output counts as activity in `progress`.
+/// # Errors
+/// If the program cannot be started.
 pub async fn supervise(
     program: Program,
     limits: Limits,
@@ -68,6 +71,10 @@ pub async fn supervise(
 }
 
 /// Like [`supervise`], and ends the program when `event` happens.
+///
+/// First waits for the end of the program or for a reason to end it. Then ends the whole group, and reads on meanwhile:
+/// a program that cannot write would not react to SIGTERM. The rest of the output is read last, when no one can write
+/// any more. Memory is compared with its state before the start, because the kernel's counter is for all processes.
 pub async fn supervise_until(
     program: Program,
     limits: Limits,
@@ -135,13 +142,13 @@ pub fn no_descendants_left() -> bool {
     descendants::no_descendants_left()
 }
 
-/// What ended the child.
+/// The cause of the child's end.
 enum EndedBy {
-    /// The child itself. `None` if its status is unknown.
+    /// The child ended by itself. `None` if its exit status is unknown.
     Child(Option<ExitStatus>),
     /// The launcher could not execute the program.
     LaunchFailure(io::Error),
-    /// The worker ended it, for this reason.
+    /// The worker ended the child, for this reason.
     Worker(Ending),
 }
 
@@ -165,6 +172,7 @@ fn classify(status: ExitStatus, memory: OutOfMemory) -> Ending {
     }
 }
 
+/// Starts a program, and says precisely why if that fails.
 fn start(program: Program) -> Result<(Group, Outputs), StartError> {
     // stat `dir/.` needs search permission, so a later ENOENT or EACCES concerns the program.
     if let Err(source) = std::fs::metadata(program.dir.join(".")) {
@@ -177,15 +185,19 @@ fn start(program: Program) -> Result<(Group, Outputs), StartError> {
     spawn(program).map_err(|source| StartError::of(name, source))
 }
 
+/// Starts a program in a new process group or session, with pipes for its output.
+///
+/// The worker must be the subreaper before the program starts, so that no orphan escapes. Descriptors for the child are
+/// made inheritable only around the start, so that no other program inherits them.
 fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     let (stdout, stdout_writer) = io::pipe()?;
-    // Only for speed: the kernel may refuse it (there is a limit per user), and 64 KiB work too.
+    // The larger pipe only saves time. The kernel may refuse the size (there is a limit per user), and 64 KiB work too.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_CAPACITY);
-    let stderr_is_activity = !matches!(program.stderr, Stderr::ApartWithoutActivity);
+    let stderr_is_activity = !matches!(program.stderr, Stderr::SeparateWithoutActivity);
     let (stderr, stderr_writer) = match program.stderr {
         Stderr::WithStdout => (None, Stdio::from(stdout_writer.try_clone()?)),
-        Stderr::Apart | Stderr::ApartWithoutActivity => {
+        Stderr::Separate | Stderr::SeparateWithoutActivity => {
             let (stderr, writer) = io::pipe()?;
             (Some(stderr), writer.into())
         }

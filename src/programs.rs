@@ -16,11 +16,12 @@ const SHELL_WORDS: [&str; 62] = [
     "unset", "until", "wait", "while", "builtin", "shopt", "disown",
 ];
 
-/// Whether the program that a command line starts exists.
+/// The result of [`look_up`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
+    /// The program exists.
     Found,
-    /// There is no such program, or it is not executable.
+    /// The program with this name does not exist, or is not executable.
     Missing(String),
     /// The command line is too complex to say which program it starts.
     Unknown,

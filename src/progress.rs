@@ -22,7 +22,7 @@ pub const TAIL_SIZE: usize = 8 * 1024;
 /// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB).
 pub const OUTPUT_WINDOW_SIZE: usize = 16 * 1024;
 
-/// The maximum number of phases whose starts are stored. Every repair adds two.
+/// The maximum number of phases whose starts are stored. Every repair adds two phases.
 pub const MAX_PHASES: usize = 100;
 
 /// The phase that a run is in.
@@ -39,7 +39,7 @@ impl Phase {
     /// Every phase, in the order of a run.
     pub const ALL: [Self; 4] = [Self::Preparing, Self::Agent, Self::Checks, Self::HandOver];
 
-    /// The word on the wire.
+    /// The word for the phase in events.
     pub fn word(self) -> &'static str {
         match self {
             Self::Preparing => "preparing",
@@ -110,7 +110,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// One line for people.
+    /// The snapshot in one line.
     pub fn message(&self) -> String {
         let phase = self.phase;
         match (&self.activity, &self.transfer) {
@@ -134,6 +134,7 @@ pub struct OutputWindow {
 }
 
 impl Progress {
+    /// The progress of a run that begins now.
     pub fn new() -> Self {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(State {
@@ -198,7 +199,7 @@ impl Progress {
         self.state().spent = spent;
     }
 
-    /// Sets the usage that the model gateway has counted. If it is larger than what the agent reports, it counts.
+    /// Sets the usage that the model gateway has counted. It replaces the agent's numbers if it is larger.
     pub fn set_metered(&self, metered: Spent) {
         self.state().metered = metered;
     }
@@ -216,10 +217,12 @@ impl Progress {
         state.total += bytes.len() as u64;
     }
 
+    /// The last time at which the agent showed activity; the idle timeout counts from it.
     pub fn last_alive(&self) -> Instant {
         self.state().last_alive
     }
 
+    /// The time since the run began.
     pub fn elapsed(&self) -> Duration {
         self.state().began.elapsed()
     }
@@ -229,6 +232,7 @@ impl Progress {
         self.state().phases.clone()
     }
 
+    /// The progress at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
         Snapshot {

@@ -34,10 +34,10 @@ pub use notice::{Answer, Notice, Received};
 pub use route::Route;
 pub use server::{Arrived, serve};
 
-/// How often to check for leases that are over. The notice is only for people, so it may come a little late.
+/// How often to check for leases that have ended. The notice is only shown to the user, so it may be a little late.
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How the orchestrator behaves. By default it grants claims, accepts events and checks no signatures.
+/// The behavior of the orchestrator. By default it grants claims, accepts events and checks no signatures.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// A request must be signed with one of these keys. If there are none, signatures are not checked.
@@ -59,6 +59,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// Opens the port, with the default settings.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
@@ -66,6 +67,7 @@ impl Receiver {
         })
     }
 
+    /// The same orchestrator with other settings.
     pub fn with(self, settings: Settings) -> Self {
         Self { settings, ..self }
     }
@@ -153,6 +155,7 @@ impl Service {
         })
     }
 
+    /// Sends a notice about each lease that ends.
     async fn watch_leases(&self) {
         loop {
             tokio::time::sleep(LEASE_CHECK_INTERVAL).await;

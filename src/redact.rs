@@ -62,8 +62,8 @@ impl Redactor {
         known.finders.clone()
     }
 
-    /// A text without secrets, and without the user part of any URL in it. If a terminal code is in the middle of a secret,
-    /// all terminal codes are removed.
+    /// A text without secrets, and without the user part of any URL in it. If a terminal code is in the middle of a
+    /// secret, all terminal codes are removed.
     pub fn text(&self, text: &str) -> String {
         let masked = self.masked(text);
         let Some(plain) = without_terminal_codes(&masked) else {
@@ -115,9 +115,10 @@ pub struct Stream {
     held_back: Vec<u8>,
     /// How many bytes at the beginning of `held_back` belong to a secret that was already found.
     secret_bytes: usize,
-    /// The last output was a mask, and the masked bytes directly precede those in `held_back`.
+    /// Whether the last output was a mask whose bytes directly precede those in `held_back`. If so, the next bytes of
+    /// a secret need no mask of their own.
     has_just_masked: bool,
-    /// The stream contained a secret.
+    /// Whether the stream contained a secret so far.
     has_masked: bool,
 }
 
@@ -150,7 +151,8 @@ impl Stream {
         self.has_just_masked = false;
     }
 
-    /// Passes on the bytes before `hold` and holds back the rest; `bytes` begin with the held bytes.
+    /// Passes on the bytes before the position `hold`, and holds back the rest. `bytes` begin with the bytes that were
+    /// held back before.
     fn pass(&mut self, finders: &Finders, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
         // Bytes before `at` have been passed on; bytes before `secret_end` belong to a secret.
         let (mut at, mut secret_end) = (0, self.secret_bytes);
@@ -174,7 +176,7 @@ impl Stream {
         self.held_back = bytes[hold..].to_vec();
     }
 
-    /// Passes on `bytes`; the first `secret_end` of them belong to a secret.
+    /// Passes on `bytes`, but a mask instead of the first `secret_end` ones, which belong to a secret.
     fn emit(&mut self, bytes: &[u8], secret_end: usize, out: &mut dyn FnMut(&[u8])) {
         if secret_end > 0 && !self.has_just_masked {
             out(MASK.as_bytes());

@@ -1,12 +1,12 @@
-//! The line of standard output that holds a worker's terminal event, so that the platform's log has it even if no callback is
-//! delivered: `descartes-result {…}`.
+//! The line of standard output that holds a worker's terminal event, so that the platform's log has it even if no
+//! callback is delivered: `descartes-result {…}`.
 
 use serde_json::Value;
 
-/// What the line begins with.
+/// The beginning of the line.
 const PREFIX: &str = "descartes-result ";
 
-/// The line for an event in JSON, with its end.
+/// The result line for an event in JSON, with a newline at the end.
 pub fn line(event: &[u8]) -> Vec<u8> {
     [PREFIX.as_bytes(), event, b"\n"].concat()
 }

@@ -48,13 +48,13 @@ pub async fn run(
     progress: &Progress,
     trace: &TraceContext,
 ) -> Outcome {
-    // Outlives the run, which borrows it.
-    let with_project = OnceCell::new();
+    // Declared before `run`, because `run` borrows these settings.
+    let project_settings_cell = OnceCell::new();
     let mut run = Run::new(settings, redactor, stop, progress, trace);
     let verdict = match Box::pin(catch_panic(run.prepare())).await {
         Ok(Ok(prepared)) => match prepared.project_settings(settings) {
             Ok(settings) => {
-                run.settings = with_project.get_or_init(|| settings);
+                run.settings = project_settings_cell.get_or_init(|| settings);
                 Box::pin(run_prepared(&mut run, prepared)).await
             }
             Err(failure) => Verdict::Failed(failure),
@@ -71,7 +71,7 @@ pub async fn run(
     Outcome { verdict, report }
 }
 
-/// All steps after the first.
+/// All steps after the preparation: the work, its hand-over, and the deletion of temporary directories.
 async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
     run.user_variables
         .clone_from(&prepared.workspace.user_variables);
@@ -118,7 +118,8 @@ async fn failed_by_bug(bug: String) -> Verdict {
     Verdict::Failed(Failure::new(Reason::Internal, bug))
 }
 
-/// The steps between the workspace and the hand-over; returns a sentence about what was done.
+/// The steps between the preparation and the hand-over; returns a sentence about what was done. The checks and the
+/// agent are looked up before the first round, so that a wrong setting fails before the agent costs anything.
 async fn work(run: &mut Run<'_>, prepared: &Prepared<'_>) -> Result<String, Failure> {
     let project = Project::at(prepared.workspace.dir.clone());
     if run.settings.steps == Steps::OnlyChecks {
@@ -144,9 +145,9 @@ async fn work(run: &mut Run<'_>, prepared: &Prepared<'_>) -> Result<String, Fail
     Ok(project_task::mark_done(&project, &assignment.task).await)
 }
 
-/// Keeps the agent from reading the worker's memory and environment, if the platform supports it.
-/// Nothing helps if both run as root.
-pub fn harden() {
+/// Keeps the agent from reading the worker's memory and environment, if the platform supports it. It has no effect if
+/// both run as root. Opens the worker's `oom_score_adj` first: a process that is not dumpable cannot open that file.
+pub fn protect_from_agent() {
     process::memory::open_own_score();
     #[cfg(target_os = "linux")]
     if let Err(error) =

@@ -1,4 +1,4 @@
-//! Tells the other modules when and why a run must end early: after a stop signal, after a second one, after the end of
+//! Says when and why a run must end early: after a stop signal, after a second one, after the end of
 //! the process that started the worker, or after a cancellation.
 //!
 //! This module does not end processes: `process` waits for [`Stop`] and ends the agent; `callback` uses the end of the
@@ -139,6 +139,7 @@ impl Stop {
         }
     }
 
+    /// Begins the stop window; a second signal ends the agent's grace period.
     fn note_signal(&self, name: &'static str) {
         if self.has_stop_window_begun() {
             tracing::warn!(signal = name, "stopping at once: the agent is killed");
@@ -152,6 +153,7 @@ impl Stop {
         }
     }
 
+    /// Begins the stop window now, unless it has begun before. The first reason stays.
     fn begin_window(&self, why: StopReason) {
         self.state.send_modify(|state| {
             state.window_began.get_or_insert_with(Instant::now);
@@ -216,6 +218,7 @@ impl Stop {
         self.share_over(HAND_OVER_SHARE).await;
     }
 
+    /// Waits until this share of the stop window is over; forever without a stop signal.
     async fn share_over(&self, share: f64) {
         let began = self.until(|state| state.window_began).await;
         sleep_until(began + self.window.mul_f64(share)).await;
@@ -227,6 +230,7 @@ impl Stop {
         sleep_until(began + self.window.saturating_sub(EXIT_MARGIN)).await;
     }
 
+    /// Waits until `find` returns a value for the state.
     async fn until<T>(&self, mut find: impl FnMut(&State) -> Option<T>) -> T {
         let mut states = self.state.subscribe();
         loop {

@@ -1,7 +1,7 @@
 //! The types that all modules share: a task, its outcome, and the reasons for a failure.
 //!
 //! No I/O, no wire format, no exit codes: `scud` reads a [`Task`], `runner` turns it into an
-//! [`Outcome`], `callback` reports that, and `main` derives the exit code from it.
+//! [`Outcome`], `callback` reports the outcome, and `main` derives the exit code from the outcome.
 
 use std::fmt;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Task {
 /// A task that another one depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
-    /// The id as the edge writes it: `phase:id` for a task of another phase.
+    /// The id as in the graph's edge: `phase:id` for a task of another phase.
     pub id: String,
     /// `None` if the task is not in the graph.
     pub title: Option<String>,
@@ -49,7 +49,7 @@ pub struct Dependency {
     pub status: Option<Status>,
 }
 
-/// SCUD's task states; the graph contains [`Status::letter`].
+/// SCUD's task states. The graph names each one by [`Status::letter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Pending,
@@ -130,7 +130,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// A failure without a report.
+    /// A failed run without facts for a report.
     pub fn failed(failure: Failure) -> Self {
         Self {
             verdict: Verdict::Failed(failure),
@@ -199,7 +199,7 @@ impl Failure {
     }
 }
 
-/// The reason of a failure. Orchestrators branch on the words for the reasons, so the words are API.
+/// The reason of a failure. Orchestrators decide by the word of a reason, so no word may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     TaskNotFound,
@@ -221,7 +221,8 @@ pub enum Reason {
     PushFailed,
     Cancelled,
     Interrupted,
-    /// The claim was never granted, so no work was done. This reason is printed, and never sent.
+    /// The claim was never granted, so no work was done. This reason is only printed: without a claim, no event is
+    /// sent.
     Unclaimed,
     Internal,
 }
@@ -248,7 +249,7 @@ impl Reason {
         Self::Internal,
     ];
 
-    /// The word on the wire.
+    /// The word for the reason in events.
     pub fn word(self) -> &'static str {
         match self {
             Self::TaskNotFound => "task_not_found",
@@ -319,7 +320,7 @@ pub struct Report {
     pub output: Output,
 }
 
-/// How many prompts a report has at most. Every repair has its own.
+/// How many prompts a report has at most. Each repair round has one more prompt.
 pub const MAX_PROMPTS: usize = 8;
 
 /// When a phase of a run began.
@@ -402,7 +403,8 @@ pub struct Output {
     pub head: String,
     /// The last bytes of the output.
     pub tail: String,
+    /// The size of the whole output.
     pub total_bytes: u64,
-    /// The size of the part between `head` and `tail`.
+    /// The size of the part between `head` and `tail`, which is not kept, in bytes.
     pub dropped_bytes: u64,
 }

@@ -1,7 +1,8 @@
-//! What a project's graph says about its tasks: which are ready, which wait, what blocks the rest.
+//! Lists the tasks of a project's graph: which ones are ready, which ones wait, what blocks the rest.
 //!
-//! `tasks` prints it, `local` without a task prints what is ready, `dispatch --plan` prints the order in which
-//! tasks would run. Standard output belongs to these commands. Nothing is started or changed.
+//! `tasks` prints the list, `local` without a task prints the ready tasks, `dispatch --plan` prints the order in which
+//! tasks would run. These commands may print on standard output, because they start no worker. Nothing is started or
+//! changed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,7 +21,7 @@ use crate::scud::{Project, Standing, TaskGraph};
 use crate::task::Status;
 use crate::terminal::{Format, print_object};
 
-/// `tasks`.
+/// The settings of `tasks`.
 #[derive(Debug)]
 pub struct Settings {
     pub project: PathBuf,
@@ -38,7 +39,7 @@ pub enum Shown {
     Blocked,
 }
 
-/// What is printed of them.
+/// What is printed about the listed tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     Tasks(Format),
@@ -84,7 +85,7 @@ pub async fn run(settings: &Settings, redactor: &Redactor) -> eyre::Result<()> {
     let graph = project.all_tasks().await?;
     let active = project.active_tag()?;
     let phases = choose_phases(&graph, settings.tag.as_deref(), active.as_deref())
-        // Without a choice, every phase is listed.
+        // If neither the user nor the graph chooses a phase, every phase is listed.
         .or_else(|error| match settings.tag {
             Some(_) => Err(error),
             None => Ok(graph.phases.iter().cloned().collect()),
@@ -124,7 +125,7 @@ pub async fn run(settings: &Settings, redactor: &Redactor) -> eyre::Result<()> {
 /// the only one.
 ///
 /// # Errors
-/// What to choose from.
+/// If no phase has the tag, or several phases are left. The message lists the phases to choose from.
 pub fn choose_phases(
     graph: &TaskGraph,
     tag: Option<&str>,
@@ -152,7 +153,7 @@ pub fn choose_phases(
     }
 }
 
-/// What is ready in a project, for a message.
+/// The ready tasks of a project, as text.
 pub async fn ready_tasks(project: PathBuf) -> eyre::Result<String> {
     require_graph(&project)?;
     let graph = Project::at(project).all_tasks().await?;

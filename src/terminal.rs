@@ -1,4 +1,4 @@
-//! What a person sees: log lines, the status line, the timeline of a run.
+//! The output of this program that is meant for people: log lines, the status line, the timeline of a run.
 //!
 //! No other module writes to standard error. Nothing here blocks if standard error is not read.
 

@@ -1,8 +1,8 @@
 //! The words that this program and its documentation share, as JSON: settings, exit codes, failure
 //! reasons, kinds of agents, subcommands.
 //!
-//! `descartes-worker vocabulary` prints it from the tables that the program itself uses. The tests
-//! compare the tables of the documentation with it.
+//! `descartes-worker vocabulary` prints the words from the tables that the program itself uses. The tests compare the
+//! tables of the documentation with that output.
 
 use std::io::{self, Write};
 
@@ -39,10 +39,10 @@ struct Vocabulary {
     passed_on_variables: &'static [&'static str],
     /// Variables that only the agent gets.
     model_variables: Vec<&'static str>,
-    /// A variable with such a name holds a secret.
+    /// A variable whose name ends with one of these holds a secret.
     secret_endings: &'static [&'static str],
     limits: Limits,
-    /// What git can report, apart from trouble that passes.
+    /// The kinds of trouble that git can report; those without a phrase, which pass by themselves, are left out.
     git_trouble: Vec<TroubleEntry>,
 }
 
@@ -60,7 +60,7 @@ struct SettingEntry {
     meaning: &'static str,
     /// The key in a project's `.descartes.toml`, if the setting may be there.
     key: Option<String>,
-    /// The type of its value there.
+    /// The type of the key's value in that file.
     kind_in_file: Option<&'static str>,
 }
 
@@ -104,7 +104,7 @@ struct Limits {
     output_head_bytes: usize,
     output_tail_bytes: usize,
     heartbeat_output_bytes: usize,
-    /// Between SIGTERM and SIGKILL, unless a stop signal shortens it.
+    /// The time between SIGTERM and SIGKILL. After a stop signal it can be shorter.
     kill_grace_ms: u128,
     /// The shares are fractions of the stop window, counted from the stop signal.
     agent_share_of_stop_window: f64,

@@ -1,5 +1,5 @@
-//! The messages of a conversation so far. Messages are only appended, so that the service can use its
-//! prompt cache; the one exception is [`Conversation::make_room`].
+//! The messages of a conversation so far. Messages are only appended, so that the service can use its prompt cache. The
+//! only exception is [`Conversation::make_room`].
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -15,9 +15,10 @@ use super::messages;
 const REMOVED_NOTE: &str = "[left out to make room]";
 /// Results of at most this size, in bytes, are not shortened.
 const MIN_SHORTENED_SIZE: usize = 1_000;
-/// The largest saved conversation that is loaded, in bytes: about twice what the service accepts.
+/// The largest saved conversation that is loaded, in bytes: about twice as large as the service accepts.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
+/// The conversation of one session.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Conversation {
     /// The session id, which is in the agent's output.
@@ -39,6 +40,7 @@ enum Role {
 }
 
 impl Conversation {
+    /// An empty conversation with a random id.
     pub fn new() -> Self {
         let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
         Self {
@@ -47,8 +49,8 @@ impl Conversation {
         }
     }
 
-    /// Loads a saved conversation. A missing file starts a new conversation, and so does an unreadable
-    /// one: the agent's tools can write to the file, and the run can go on without it.
+    /// Loads a saved conversation. A missing or unreadable file starts a new conversation: the agent's tools can write
+    /// to the file, and the run can go on without it.
     pub fn load(file: &Path) -> Self {
         match read(file) {
             Ok(saved) => saved.unwrap_or_else(Self::new),

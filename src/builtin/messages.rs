@@ -90,13 +90,13 @@ pub enum StreamError {
 pub enum Change {
     /// The answer has become longer.
     Grown,
-    /// A ping, an event without content, or one of an unknown type.
+    /// A ping, an event without content, or an event of an unknown type.
     Nothing,
     /// The event was the last one of the answer.
     Complete,
 }
 
-/// An answer that is being received.
+/// An answer whose events are still arriving.
 #[derive(Debug, Default)]
 pub struct PartialAnswer {
     answer: Answer,
@@ -248,7 +248,7 @@ impl PartialAnswer {
         let malformed = |what: &dyn std::fmt::Display| StreamError::Malformed(what.to_string());
         Ok(match event {
             Event::MessageStart { .. } if self.has_started => {
-                return Err(malformed(&"it starts twice"));
+                return Err(malformed(&"it has two events `message_start`"));
             }
             Event::MessageStart { message } => {
                 self.has_started = true;
@@ -296,12 +296,13 @@ impl PartialAnswer {
         })
     }
 
+    /// The block with this index.
     fn block(&mut self, index: usize) -> Result<&mut Block, StreamError> {
         let block = self.blocks.get_mut(index);
         block.ok_or_else(|| StreamError::Malformed(format!("there is no block {index}")))
     }
 
-    /// The answer, if it is complete, without blocks that must not be sent back.
+    /// The answer, if it is complete. Blocks that the API would reject in the next request are removed.
     pub fn into_answer(mut self) -> Option<Answer> {
         if !self.is_complete {
             return None;
@@ -323,6 +324,7 @@ impl PartialAnswer {
     }
 }
 
+/// Whether a block contains thoughts of the model.
 pub fn is_thinking(block: &Value) -> bool {
     matches!(
         block["type"].as_str(),
@@ -353,6 +355,7 @@ impl Block {
         }
     }
 
+    /// Appends to a text of the block.
     fn append(&mut self, key: &str, more: &str) -> usize {
         match self.json.get_mut(key) {
             Some(Value::String(text)) => text.push_str(more),

@@ -27,7 +27,7 @@ use crate::stream_json::Writer;
 
 /// The version of the API: the one that Claude Code uses, because every gateway supports it.
 const API_VERSION: &str = "2023-06-01";
-/// The longest answer, in tokens: all current models support this length, and a large file fits into it.
+/// The longest answer, in tokens. All current models support this length, and a large file fits into it.
 const MAX_TOKENS: u32 = 32_000;
 /// The longest stream of an answer, in bytes. Events are much larger than the content in them.
 const MAX_STREAM_SIZE: usize = 16 * 1024 * 1024;
@@ -65,6 +65,7 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
 }
 
+/// A client of the Messages API for one model.
 #[derive(Debug)]
 pub struct Service {
     client: Client,
@@ -96,7 +97,7 @@ pub struct RequestFailure {
     pub is_temporary: bool,
 }
 
-/// The result of one attempt.
+/// The result of one attempt to send a request.
 enum Attempt {
     Answered(Answer),
     /// A retry would not help.
@@ -154,8 +155,8 @@ impl Service {
         })
     }
 
-    /// Sends the conversation, sends it again while that may help, and adds the cost of each answer to
-    /// `cost`. The outer error means that standard output is closed.
+    /// Sends the conversation, repeats the request while that may help, and adds the cost of each answer to `cost`.
+    /// The outer error means that standard output is closed.
     pub async fn ask(
         &self,
         conversation: &Conversation,
@@ -218,6 +219,7 @@ impl Service {
         }
     }
 
+    /// The JSON of a request.
     fn body(&self, conversation: &Conversation) -> Value {
         json!({
             "model": self.model,
@@ -233,6 +235,7 @@ impl Service {
         })
     }
 
+    /// Sends the request once.
     async fn attempt(&self, request: &RequestBuilder, writer: &mut Writer) -> Attempt {
         let request = request.try_clone().expect("the body is in memory");
         match timeout(self.read_timeout, request.send()).await {
@@ -297,7 +300,7 @@ impl Service {
     }
 }
 
-/// The most tokens that one answer to this request can cost.
+/// The most tokens that this request and its answer can cost.
 fn upper_bound(body: &str) -> UpperBound {
     UpperBound::of_request(body.len(), u64::from(MAX_TOKENS))
 }

@@ -1,6 +1,6 @@
 //! The tools that the model can use: Anthropic's `bash` and text editor.
 //!
-//! Every call gets a result. The message of a failed call says how to make a correct one.
+//! Every call gets a result. The message of a failed call says how to make a correct call.
 
 mod arguments;
 mod editor;
@@ -17,6 +17,7 @@ use editor::Editor;
 pub use result::ToolResult;
 use shell::Shell;
 
+/// The tools of one session; the shell keeps its state between calls.
 #[derive(Debug)]
 pub struct Tools {
     shell: Shell,

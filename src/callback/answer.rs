@@ -10,6 +10,7 @@ use reqwest::header::HeaderMap;
 
 use crate::http::retries::retry_after;
 
+/// An answer of the orchestrator. `why` describes it on one line.
 #[derive(Debug)]
 pub enum Answer {
     /// 2xx, with the body.

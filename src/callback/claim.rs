@@ -13,7 +13,7 @@ use crate::shutdown::Stop;
 pub enum Claim {
     /// This worker has the task.
     Granted,
-    /// Another run has the task, or no run may have it. This is not an error.
+    /// Another run has the task, or no run may have the task. This is not an error.
     Refused { why: String },
     /// The orchestrator does not accept this worker's requests.
     Rejected { why: String },

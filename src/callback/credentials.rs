@@ -19,7 +19,7 @@ use crate::webhook::SigningKey;
 
 /// How long an identity token is reused. The platform's tokens are valid for about ten minutes.
 const TOKEN_REUSE: Duration = Duration::from_secs(60);
-/// The platform's socket is on this machine, so a slow answer means that it will never come.
+/// The platform's socket is on this machine, so an answer that takes longer will never come.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How requests prove who sends them.
@@ -27,9 +27,11 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Every request is signed with each of these keys. There are several during a rotation.
     pub signing_keys: Vec<SigningKey>,
+    /// `None` if requests have no bearer token.
     pub bearer: Option<Bearer>,
 }
 
+/// The source of the bearer token in the header `authorization`.
 #[derive(Debug, Clone)]
 pub enum Bearer {
     Token(SecretString),
@@ -70,7 +72,7 @@ impl Credentials {
         }
     }
 
-    /// The headers for one attempt to send this body.
+    /// The headers for one attempt to send `body`, an event with this `id`.
     pub async fn headers(&self, id: &str, body: &[u8]) -> Result<HeaderMap, IdentityError> {
         let mut headers = HeaderMap::new();
         if !self.settings.signing_keys.is_empty() {
@@ -108,7 +110,7 @@ impl Credentials {
     }
 }
 
-/// Asks the platform for a token (Fly: `POST /v1/tokens/oidc` on its socket, answered in plain text).
+/// Asks the platform for an identity token (Fly: `POST /v1/tokens/oidc` on its socket, answered in plain text).
 async fn identity_token(
     audience: &str,
     socket: &Path,

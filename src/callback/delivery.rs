@@ -68,8 +68,10 @@ struct Attempts<'a> {
 
 /// A route that answers 404.
 struct MissingRoute {
-    /// Their deadline counts from the first 404, because other problems may have taken minutes before it.
+    /// The retries of this route. Their deadline counts from the first 404, because other problems may have taken
+    /// minutes before it.
     retries: Retries,
+    /// How many answers of 404 there were in a row.
     answers: u32,
 }
 
@@ -86,6 +88,8 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Sends the event until the outcome of the delivery is known. An answer can also change the next attempt: another
+    /// route, or a smaller event.
     async fn run(&mut self) -> Delivery {
         loop {
             let deadline = self.retries.deadline();
@@ -130,8 +134,8 @@ impl<'a> Attempts<'a> {
         None
     }
 
-    /// Sends the event without the patch, the prompts and the output from now on. If the event has none of them, it counts as
-    /// rejected.
+    /// Sends the event without the patch, the prompts and the output from now on. If the event has none of them, it
+    /// counts as rejected.
     fn send_without_patch_prompts_and_output(&mut self, why: String) -> Option<Delivery> {
         let Some(smaller) = self.event.without_patch_prompts_and_output() else {
             return Some(Delivery::Rejected { why });
@@ -144,16 +148,17 @@ impl<'a> Attempts<'a> {
         None
     }
 
+    /// Retries a route that answers 404 for a while, then uses the other route, if there is one.
     async fn not_found(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
         let (can_use_completed, is_stopped) =
             (self.can_use_completed(), self.stop.has_stop_window_begun());
-        let mut left = self.retries.left();
+        let mut time_left = self.retries.left();
         if can_use_completed {
-            // The other half of the time is for the other route.
-            left /= 2;
+            // The second half of the time is for the other route.
+            time_left /= 2;
         }
         let missing = self.missing_route.get_or_insert_with(|| MissingRoute {
-            retries: Retries::within(MISSING_ROUTE_TIMEOUT.min(left)),
+            retries: Retries::within(MISSING_ROUTE_TIMEOUT.min(time_left)),
             answers: 0,
         });
         missing.answers += 1;
@@ -180,6 +185,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Waits for the next attempt; an outcome if there is no time for one.
     async fn retry_later(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
         match next_delay(&mut self.retries, after, self.stop) {
             Ok(delay) => {

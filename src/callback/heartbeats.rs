@@ -35,7 +35,7 @@ struct Route {
     /// Whether the route ever answered 2xx.
     exists: bool,
     not_found_in_a_row: u32,
-    /// Each kind of trouble is logged once, because every later heartbeat may have the same trouble.
+    /// Whether a rejection was logged. Each kind of trouble is logged once, because every later heartbeat may have it.
     rejection_is_logged: bool,
     trouble_is_logged: bool,
 }
@@ -61,6 +61,7 @@ pub async fn heartbeats(exchange: &Exchange, progress: &Progress) -> Option<Stri
     }
 }
 
+/// Sends one heartbeat. Output that the orchestrator did not accept counts as dropped.
 async fn send(exchange: &Exchange, progress: &Progress, with_output: bool) -> Answer {
     let window = with_output.then(|| progress.take_output_window());
     let snapshot = progress.snapshot();
@@ -75,6 +76,7 @@ async fn send(exchange: &Exchange, progress: &Progress, with_output: bool) -> An
 }
 
 impl Route {
+    /// Decides the next step, and logs a new kind of trouble.
     fn next(&mut self, answer: Answer) -> Next {
         let not_found_before = replace(&mut self.not_found_in_a_row, 0);
         let (is_logged, why, next) = match answer {

@@ -17,7 +17,9 @@ pub struct Settings {
     pub url: Url,
     /// The longest time that one request may take.
     pub request_timeout: Duration,
+    /// How long the claim is repeated until there is a usable answer.
     pub claim_deadline: Duration,
+    /// How long the worker tries to deliver the terminal event.
     pub finish_deadline: Duration,
     /// The time between two heartbeats; `None` turns heartbeats off.
     pub heartbeat: Option<Duration>,
@@ -30,7 +32,7 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// Which worker and which task the events are about.
+/// The worker and the task that the events are about.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub task_id: String,
@@ -73,6 +75,7 @@ pub struct Machine {
     pub app: Option<String>,
     pub region: Option<String>,
     pub image: Option<String>,
+    /// In MiB.
     pub memory_mb: Option<u64>,
 }
 
@@ -80,9 +83,11 @@ pub struct Machine {
 /// enforce them.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
+    /// How long the agent and the checks may take together.
     pub task_timeout: Duration,
     /// `None` if the agent may be silent forever.
     pub idle_timeout: Option<Duration>,
+    /// The time between a stop signal and the end of the worker.
     pub stop_window: Duration,
     pub max_turns: Option<u32>,
     pub max_budget_usd: Option<f64>,

@@ -73,6 +73,7 @@ impl Transport {
         Answer::Later { why, after: None }
     }
 
+    /// Sends the request, and reads the whole answer.
     async fn send(&self, url: &Url, id: &str, body: Vec<u8>) -> Result<Answer, NoAnswer> {
         let credentials = self.credentials.headers(id, &body).await?;
         let request = self.client.post(url.clone()).headers(credentials);
@@ -91,7 +92,7 @@ impl Transport {
     }
 }
 
-/// Why there is no answer.
+/// Why the orchestrator gave no answer.
 #[derive(Debug)]
 enum NoAnswer {
     Identity(IdentityError),

@@ -98,7 +98,8 @@ fn access(reader: &mut Reader) -> model::Access {
     }
 }
 
-/// The agent's limits of turns and dollars. Only the model gateway enforces the limit of tokens.
+/// The limits of turns and dollars, which agents enforce themselves. Only the model gateway enforces the limit of
+/// tokens, so that limit is missing here.
 fn budget(reader: &mut Reader) -> model::Limits {
     model::Limits {
         turns: reader.optional(&settings::MAX_TURNS, values::positive_count),
@@ -107,7 +108,7 @@ fn budget(reader: &mut Reader) -> model::Limits {
     }
 }
 
-/// The user that the worker runs as, as Claude Code sees it: it rejects root unless the machine is declared a sandbox.
+/// The worker's user, for Claude Code, which rejects root unless the machine is declared a sandbox.
 fn sandbox(environment: &Variables) -> Sandbox {
     if !rustix::process::geteuid().is_root() {
         Sandbox::User

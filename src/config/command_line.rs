@@ -12,10 +12,10 @@ use crate::builtin::COMMAND as BUILTIN;
 use crate::gateway::COMMAND as GATEWAY;
 use crate::terminal::Format;
 
-/// The flags that `local` does not have: it sets them itself, or has a flag of another name instead.
+/// The flags that `local` does not have, because it sets them itself or has a flag with another name instead.
 const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
-/// The flags of a worker that `dispatch` does not have: it sets them itself, or has a flag of the same name with
-/// another meaning.
+/// The flags of a worker that `dispatch` does not have, because it sets them itself or has a flag with the same name
+/// and another meaning.
 const NOT_FOR_DISPATCH: [&str; 10] = [
     "branch",
     "callback-oidc-audience",
@@ -28,7 +28,7 @@ const NOT_FOR_DISPATCH: [&str; 10] = [
     "task",
     "workspace",
 ];
-/// The flags that `demo` does not have: it makes its own project.
+/// The flags that `demo` does not have, because it makes its own project.
 const NOT_FOR_DEMO: [&str; 9] = [
     "branch",
     "callback-url",
@@ -49,8 +49,8 @@ pub const VERSION: &str = match option_env!("DESCARTES_WORKER_VERSION") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// The command line of a worker without arguments: its settings are in the environment. Making the flags of all settings would take
-/// a third of the instructions of an empty run.
+/// The command line of a worker without arguments: its settings are in the environment. Making the flags of all
+/// settings would take a third of the instructions of an empty run.
 pub fn without_settings() -> Command {
     with_output_flags(Command::new(env!("CARGO_PKG_NAME")))
 }
@@ -241,7 +241,7 @@ fn tasks() -> Command {
         })
 }
 
-/// The flag `--report`, with this help.
+/// The flag `--report`, with this help text.
 fn report(help: &'static str) -> Arg {
     let report = Arg::new("report").long("report").value_name("FILE");
     report

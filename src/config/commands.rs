@@ -77,11 +77,11 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
         }
         return local::Project::Committed(dir);
     }
-    let useless = [
+    let without_effect = [
         (&settings::BRANCH, branch.flatten().is_some()),
         (&settings::REF, reference.is_some()),
     ];
-    for (setting, is_set) in useless {
+    for (setting, is_set) in without_effect {
         if is_set {
             reader.reject(setting, "needs a repository (--repo or DESCARTES_REPO) or --commit; without them, `local` changes the project's directory in place, and checks out and pushes nothing");
         }
@@ -272,7 +272,7 @@ fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
     state.into_iter().chain([temporary]).collect()
 }
 
-/// The kind of agent that `local` uses, if the settings decide it.
+/// The kind of agent that `local` uses: chosen by a setting, found by its key, or absent.
 fn local_agent(reader: &mut Reader) -> local::Agent {
     if reader.is_set(&settings::AGENT) || reader.is_set(&settings::AGENT_COMMAND) {
         return local::Agent::Chosen;

@@ -30,13 +30,16 @@ pub fn demo_settings(reader: &mut Reader, demo: &ArgMatches, shared: SharedSetti
     }
 }
 
-/// The most workers at a time; one machine cannot run so many.
+/// The upper bound for `--jobs`. One machine cannot run so many workers.
 const MAX_JOBS: usize = 10_000;
 
-/// The settings that are read in the same way for other commands.
+/// The settings that `dispatch` and other commands read in the same way.
 pub struct SharedSettings {
+    /// The agent of every worker.
     pub agent: AgentOfWorkers,
+    /// How to read the project's `.descartes.toml`.
     pub project_settings: ProjectSettingsReader,
+    /// git's access to the project's repository.
     pub access: Access,
 }
 
@@ -79,7 +82,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings)
     let attempts = number("attempts", 100);
     let engines = engines(reader, flags);
     let memory = reader.optional(&settings::DISPATCH_MEMORY, amounts::memory);
-    // Machines of Fly always have a memory limit. It must be known here, so that a retry can double it.
+    // Machines of Fly always have a memory limit. The dispatch must know it, because it doubles the limit for a retry.
     let needs_memory = engines.uses(EngineKind::Fly);
     let dollars = |text: String| values::dollars(&text);
     let max_budget_usd = text("max-budget-usd").map(dollars).transpose();
@@ -211,13 +214,14 @@ fn engines(reader: &mut Reader, flags: &ArgMatches) -> engine::Settings {
     }
 }
 
+/// The settings of the engine `docker`.
 fn docker(reader: &mut Reader) -> engine::DockerSettings {
     engine::DockerSettings {
         address: reader.with_default(&settings::DOCKER_HOST, Address::parse),
         image: reader.required(&settings::DISPATCH_IMAGE, values::image),
         nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
         network: reader.with_default(&settings::DISPATCH_NETWORK, values::network),
-        has_own_url: reader.is_set(&settings::DISPATCH_URL),
+        has_configured_url: reader.is_set(&settings::DISPATCH_URL),
     }
 }
 
@@ -245,7 +249,7 @@ fn state_root(reader: &Reader) -> PathBuf {
     state.map_or_else(temporary, |state| state.join("descartes"))
 }
 
-/// What every worker of the dispatch gets.
+/// The settings that every worker of the dispatch gets.
 fn worker(reader: &mut Reader) -> WorkerSettings {
     let mut variables = reader.flags_as_variables();
     // Each worker gets its task's id together with the phase.

@@ -163,7 +163,7 @@ impl Environment {
         Some((name.into(), self.get(name)?.to_owned()))
     }
 
-    /// The proxy variables that are set, and those of `further` that are set.
+    /// The proxy variables that are set, and the variables in `further` that are set.
     pub fn proxies(&self, further: &[&str]) -> Variables {
         let names = PROXIES.iter().chain(further);
         names.filter_map(|name| self.pair(name)).collect()
@@ -182,7 +182,8 @@ impl Environment {
         base
     }
 
-    /// The variables for the tools of the built-in agent: all variables of this process except those for access to the model.
+    /// The variables for the tools of the built-in agent: all variables of this process except those for access to the
+    /// model.
     pub fn for_tools(&self) -> Variables {
         let variables = self.0.iter().filter(|(name, _)| {
             MODEL_ACCESS
@@ -195,7 +196,7 @@ impl Environment {
     /// The values of all variables whose names say that they are secret.
     pub fn secrets(&self) -> Vec<SecretString> {
         let values = secret_values(&self.0);
-        // This variable may contain several secrets, for rotation.
+        // DESCARTES_CALLBACK_SECRET may contain several secrets, for rotation.
         let words = self
             .get(CALLBACK_SECRET.variable)
             .and_then(OsStr::to_str)
@@ -220,7 +221,7 @@ impl Environment {
         secrets
     }
 
-    /// The commit that this worker was built from.
+    /// The commit that this worker was built from, if its image names one.
     pub fn revision(&self) -> Option<String> {
         self.text(REVISION)
     }

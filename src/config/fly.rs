@@ -7,6 +7,7 @@ use super::{settings, values};
 use crate::amounts;
 use crate::dispatch::engine::{CpuKind, FlySettings};
 
+/// Reads the settings of the engine `fly`. Fly's own variables replace some of them on a machine of Fly.
 pub fn settings(reader: &mut Reader) -> FlySettings {
     // On a machine of Fly, this is the machine's own app.
     let own_app = reader.environment.get("FLY_APP_NAME");
@@ -29,7 +30,7 @@ pub fn settings(reader: &mut Reader) -> FlySettings {
         cpu_kind: reader.with_default(&settings::DISPATCH_FLY_CPU_KIND, cpu_kind),
         nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
         rate: reader.with_default(&settings::DISPATCH_FLY_RATE, rate),
-        has_own_url: reader.is_set(&settings::DISPATCH_URL),
+        has_configured_url: reader.is_set(&settings::DISPATCH_URL),
         private_ip,
     }
 }
@@ -68,7 +69,7 @@ fn cpu_kind(text: &str) -> Result<CpuKind, String> {
     kind.ok_or_else(|| "is not a kind of CPUs; the kinds are shared and performance".to_owned())
 }
 
-/// How many requests of a kind may be sent in a second.
+/// How many requests of each kind may be sent per second.
 fn rate(text: &str) -> Result<u32, String> {
     let rate = text.parse().ok().filter(|rate| (1..=1000).contains(rate));
     rate.ok_or_else(|| "is not a number from 1 to 1000".to_owned())

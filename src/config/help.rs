@@ -74,6 +74,7 @@ const GROUPS: [(&str, &[&Setting]); 6] = [
     ),
     (OUTPUT, &[&settings::RUST_LOG, &settings::LOG_FORMAT]),
 ];
+/// The heading of the flags for the log.
 const OUTPUT: &str = "Output";
 
 /// The settings that `-h` shows.

@@ -1,8 +1,8 @@
-//! The settings in a project's `.descartes.toml`: which keys there are, and what they may say.
+//! The settings in a project's `.descartes.toml`: the known keys, and the values that they may have.
 //!
 //! The file is part of the project, so everybody who can change the project can change it. It is trusted as much as the
-//! project's checks: it may choose how tasks are done, and it may tighten limits. The table of settings says which settings
-//! that are; everything else is refused by name.
+//! project's checks: it may choose how tasks are done, and it may tighten limits. The table of
+//! settings says which settings the file may have; every other setting is rejected with its name.
 
 #[cfg(test)]
 mod tests;
@@ -18,13 +18,13 @@ use crate::runner::project_settings::{FileSource, ProjectSettings};
 pub const SAMPLE: &str = "sample";
 /// How many mistakes are listed.
 const MAX_MISTAKES: usize = 20;
-/// The longest key that may be a known one with a typing error, in bytes.
+/// The longest key that gets a suggestion, in bytes. Messages show at most this many characters of a key.
 const MAX_KEY: usize = 64;
 /// The longest syntax error that is shown, in characters.
 const MAX_SYNTAX_ERROR: usize = 300;
 /// How much of a value a mistake shows, in characters.
 const MAX_SHOWN: usize = 100;
-/// The keys of the tables `[[needs]]`, which people may write outside of them.
+/// The keys of the tables `[[needs]]`. A user may write one outside of such a table by mistake.
 const KEYS_OF_NEEDS: [&str; 4] = ["memory", "cpus", "image", "engine"];
 
 /// Reads the text of the file. The settings in `already_set` are validated, but have no effect.
@@ -68,13 +68,14 @@ pub fn read(text: &str, already_set: &[&'static str]) -> Result<ProjectSettings,
     }
 }
 
+/// Reads the settings of one file, and collects the mistakes.
 struct FileReader<'a> {
     entries: Vec<Entry>,
     already_set: &'a [&'static str],
     sources: Vec<FileSource>,
-    /// Each with its line.
+    /// The mistakes, each with its line.
     mistakes: Vec<(usize, String)>,
-    /// How many more mistakes there are.
+    /// How many mistakes were not even recorded, because there are too many.
     unlisted: usize,
 }
 
@@ -88,11 +89,11 @@ impl FileReader<'_> {
                 .find(|setting| setting.key() == *key);
             let what = match setting {
                 Some(setting) if setting.in_project_file == InProjectFile::Refused => {
-                    refusal(setting)
+                    why_not_allowed(setting)
                 }
                 Some(_) => continue,
                 None if key == SAMPLE => continue,
-                // The keys are in the order of their lines, so the mistakes of later ones would not be listed.
+                // The keys are in the order of their lines, so a mistake in a later key would not be listed.
                 None if self.mistakes.len() >= MAX_MISTAKES => {
                     self.unlisted += 1;
                     continue;
@@ -209,7 +210,7 @@ fn text_of(setting: &Setting, value: &Value) -> Result<String, String> {
     }
 }
 
-/// An error if a limit is above the default, which the orchestrator was told at the claim.
+/// An error if a limit is above the default: the claim has reported the default to the orchestrator.
 fn up_to_default(setting: &Setting, text: &str) -> Result<(), String> {
     let Some(default) = setting.default else {
         return Ok(());
@@ -239,7 +240,7 @@ fn up_to_default(setting: &Setting, text: &str) -> Result<(), String> {
 }
 
 /// Why a setting is not in the file, and where it is set instead.
-fn refusal(setting: &Setting) -> String {
+fn why_not_allowed(setting: &Setting) -> String {
     let name = setting.name();
     let place = match setting.flag {
         Some(flag) => format!("--{flag} or {name}"),
@@ -261,7 +262,7 @@ fn refusal(setting: &Setting) -> String {
     }
 }
 
-/// A key as a mistake shows it.
+/// A key as messages show it.
 fn shown(key: &str) -> String {
     first_chars(key, MAX_KEY).escape_debug().to_string()
 }

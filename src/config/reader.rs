@@ -38,7 +38,7 @@ pub struct Reader<'a> {
     problems: Vec<Problem>,
 }
 
-/// The value of a setting, and its source.
+/// The value of a setting, as text, and its source.
 struct Found {
     /// The flag or the variable with this value.
     name: String,
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         self.optional(setting, parse).unwrap_or_else(T::placeholder)
     }
 
-    /// A setting that other programs define: an invalid value only produces a warning.
+    /// A setting that other programs define too, so an invalid value only produces a warning.
     pub fn or_warning<T>(
         &mut self,
         setting: &Setting,
@@ -154,6 +154,7 @@ impl<'a> Reader<'a> {
         });
     }
 
+    /// Whether a flag or a variable sets this setting.
     pub fn is_set(&self, setting: &Setting) -> bool {
         self.find(setting).is_some()
     }
@@ -191,6 +192,7 @@ impl<'a> Reader<'a> {
         WORKER.iter().map(origin).collect()
     }
 
+    /// The value that wins: the flag, then the short name of the variable, then its full name.
     fn find(&self, setting: &Setting) -> Option<Found> {
         if let Some(value) = self.flag(setting) {
             let name = format!("--{}", setting.flag?);
@@ -239,6 +241,7 @@ impl<'a> Reader<'a> {
         Some(OsStr::new(filter))
     }
 
+    /// The value of a setting's flag, if the command line has it.
     fn flag(&self, setting: &Setting) -> Option<&OsStr> {
         let flag = setting.flag?;
         let value = self.flags.try_get_one::<OsString>(flag).ok()??;
@@ -247,7 +250,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A value that is never used: it stands for an invalid one while the other settings are read.
+/// A type with a value that stands for an invalid setting while the other settings are read. The value is never used.
 pub trait Placeholder {
     fn placeholder() -> Self;
 }

@@ -7,8 +7,8 @@ pub struct Setting {
     pub variable: &'static str,
     /// A shorter name of the variable, which wins over the full one.
     pub short_name: Option<&'static str>,
-    /// The flag without its dashes. Secrets have no flag, because every process can read the arguments of
-    /// every other.
+    /// The flag without its dashes. Secrets have no flag, because every process can read the arguments of every other
+    /// process.
     pub flag: Option<&'static str>,
     /// The word that stands for the value in the help, such as `DURATION`.
     pub value: &'static str,
@@ -16,6 +16,7 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// What an unset setting means, in words, for settings without a default value.
     pub when_unset: Option<&'static str>,
+    /// One sentence for the help. `-h` shows only the part before the first semicolon.
     pub help: &'static str,
     /// The values that a project's `.descartes.toml` may have for this setting.
     pub in_project_file: InProjectFile,

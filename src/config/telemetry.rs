@@ -1,7 +1,5 @@
-//! The standard variables of OpenTelemetry. They are not in the table of settings: they have no flags, and other programs
-//! define their names and meanings.
-//!
-//! A wrong value costs a warning and never a run.
+//! The standard variables of OpenTelemetry. They are not in the table of settings: they have no flags, and other
+//! programs define their names and meanings. A wrong value produces a warning; the run goes on.
 
 #[cfg(feature = "otel")]
 mod variables;
@@ -16,7 +14,7 @@ fn is_disabled(reader: &Reader) -> bool {
     value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// Nothing is exported by this build. Says so if a collector is named, because the person who named it waits for traces.
+/// This build exports nothing. If a variable names a collector, a warning says so, because the operator expects traces.
 #[cfg(not(feature = "otel"))]
 pub fn settings(reader: &mut Reader) -> Settings {
     let named = COLLECTORS
@@ -30,7 +28,7 @@ pub fn settings(reader: &mut Reader) -> Settings {
     Settings
 }
 
-/// What is exported, and where to.
+/// The collectors, and the signals that are exported to them.
 #[cfg(feature = "otel")]
 pub fn settings(reader: &mut Reader) -> Settings {
     let is_named = |name: &&str| reader.environment.get(name).is_some();

@@ -32,7 +32,7 @@ use text::Parsed;
 pub use git::{branch, branch_part, git_reference, repository};
 pub use text::{line, text};
 
-/// Longer than any task, short enough that adding it to a point in time cannot overflow.
+/// The longest duration. It is longer than any task, and adding it to a point in time cannot overflow.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 pub fn path(text: &str) -> Parsed<PathBuf> {
@@ -82,7 +82,7 @@ pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
     Ok((!duration.is_zero()).then_some(duration))
 }
 
-/// An http or https URL; `example` is one.
+/// An http or https URL. A message shows `example`.
 pub fn http_url(text: &str, example: &str) -> Parsed<Url> {
     let url: Url = text
         .parse()

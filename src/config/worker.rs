@@ -34,7 +34,8 @@ pub struct Run {
     pub new_session: bool,
 }
 
-/// The settings of a worker.
+/// Reads the settings of a worker. The runner's settings come after the callback's, and add the limits that the claim
+/// reports.
 pub fn run(reader: &mut Reader) -> Run {
     let task_id = reader.required(&settings::TASK_ID, values::line);
     let project_id = reader.required(&settings::PROJECT_ID, values::line);
@@ -102,6 +103,7 @@ pub fn callback(
     }
 }
 
+/// The credentials of the callbacks.
 fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
     let token = reader.optional(&settings::CALLBACK_TOKEN, values::token);
     let audience = reader.optional(&settings::CALLBACK_OIDC_AUDIENCE, values::line);
@@ -118,7 +120,7 @@ fn credentials(reader: &mut Reader) -> callback::credentials::Settings {
     }
 }
 
-/// A random id: it differs even between machines that were cloned from one image.
+/// A random id. It differs even between machines that were cloned from one image.
 pub fn random_run_id() -> String {
     let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
     format!("{random:016x}")
@@ -171,7 +173,8 @@ pub fn runner(
     }
 }
 
-/// How to read the project's file. If the agent's command is set, the kind of agent counts as set too.
+/// How to read the project's `.descartes.toml`. If the agent's command is set, the kind of agent counts as set too: the
+/// file must not choose another kind.
 pub fn project_settings(reader: &Reader) -> ProjectSettingsReader {
     let is_set = |setting: &&&Setting| reader.is_set(setting);
     let set = settings::WORKER.iter().filter(is_set);

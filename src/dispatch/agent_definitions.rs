@@ -1,8 +1,9 @@
 //! Finds mistakes in the definitions of agents that open tasks are assigned to.
 //!
-//! A worker reads the definition of its task's agent, and ends at once if there is a mistake in it. So a task is blocked while
-//! the branch has such a mistake, and no merge brings one to the branch. Without a definition a worker does the task with the
-//! usual prompt and model: that is not a mistake, but a merge may not delete a definition that an open task needs.
+//! A worker reads the definition of its task's agent, and ends at once if there is a mistake in it. So a task is
+//! blocked while the branch has such a mistake, and a merge that would add one is rejected. A missing definition is
+//! not a mistake: the worker uses the default prompt and model. But a merge may not delete a definition that an open
+//! task needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -19,17 +20,18 @@ pub type BrokenDefinitions = HashMap<String, String>;
 /// A mistake in a definition that affects tasks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DefinitionMistake {
+    /// The mistake, as a part of a sentence.
     pub sentence: String,
     /// The names of the tasks, in the order of the graph.
     pub tasks: Vec<String>,
 }
 
-/// What a commit has as the definition of an agent.
+/// The definition of an agent in a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Definition {
     Missing,
     Usable,
-    /// With the mistake.
+    /// The definition has this mistake.
     Broken(String),
 }
 
@@ -57,8 +59,9 @@ pub async fn broken_definitions(
     Ok(broken.collect())
 }
 
-/// The mistakes that a merge brings to `onto`: those of tasks that have no mistake there, and the definitions that it deletes.
-/// Only the tasks of the dispatch, whose keys are in `scope`, count.
+/// The mistakes that the commit `merged` would add to the branch, whose tip is `onto`: broken definitions of tasks
+/// whose definition is not broken in `onto`, and deleted definitions. Only the tasks of the dispatch, whose keys are
+/// in `scope`, count.
 pub async fn new_definition_mistakes(
     integration: &Integration,
     onto: &Commit,
@@ -74,15 +77,15 @@ pub async fn new_definition_mistakes(
         return Ok(Vec::new());
     }
     let graph = graph_text(integration, onto).await?;
-    let known = broken_definitions(integration, onto, &graph).await?;
-    let before = read_definitions(integration, onto, &tasks).await?;
+    let broken_before = broken_definitions(integration, onto, &graph).await?;
+    let definitions_before = read_definitions(integration, onto, &tasks).await?;
     let mut mistakes = Mistakes::default();
     for task in tasks {
         match &definitions[&task.agent] {
-            Definition::Broken(mistake) if !known.contains_key(&task.key) => {
+            Definition::Broken(mistake) if !broken_before.contains_key(&task.key) => {
                 mistakes.add(mistake, task.name);
             }
-            Definition::Missing if before[&task.agent] != Definition::Missing => {
+            Definition::Missing if definitions_before[&task.agent] != Definition::Missing => {
                 let agent = &task.agent;
                 let sentence = format!(
                     "the definition of the agent `{agent}` was deleted, so its prompt and model would not be used"
@@ -148,8 +151,8 @@ async fn graph_text(
     Ok(String::from_utf8_lossy(&graph.unwrap_or_default()).into_owned())
 }
 
-/// The open tasks of a graph that are assigned to an agent. A deferred task is not open. There are none if the graph cannot be
-/// read.
+/// The open tasks of a graph that are assigned to an agent. A deferred task is not open. There are none if the graph
+/// cannot be read.
 fn assigned_tasks(text: &str) -> Vec<AssignedTask> {
     let mut agents = assigned_agents(text);
     if agents.is_empty() {
@@ -175,7 +178,7 @@ fn assigned_tasks(text: &str) -> Vec<AssignedTask> {
     tasks.collect()
 }
 
-/// What a commit has as the definitions of the tasks' agents, by the name of the agent.
+/// The definitions of the tasks' agents in a commit, by the name of the agent.
 async fn read_definitions(
     integration: &Integration,
     commit: &Commit,
@@ -191,7 +194,7 @@ async fn read_definitions(
     Ok(definitions)
 }
 
-/// Reads what a worker would read.
+/// Reads a definition and its template file, as a worker would.
 async fn read_definition(
     integration: &Integration,
     commit: &Commit,

@@ -1,4 +1,4 @@
-//! Decides what follows from the ended runs of a task: the next attempt, a pause before it, or a block.
+//! Decides the next step after the ended runs of a task: the next attempt, a pause before it, or a block.
 //!
 //! No I/O. This is the table "When something fails" of docs/dispatch.md.
 
@@ -9,7 +9,7 @@ use super::state::{Fence, Merge, Report, Run, State};
 use crate::clock::Millis;
 use crate::task::Reason;
 
-/// What follows from the ended runs of a task.
+/// The next step for a task with ended runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextStep {
     Start(NextAttempt),
@@ -25,8 +25,9 @@ pub enum NextStep {
 /// An attempt at a task that may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextAttempt {
+    /// Counted from 1.
     pub number: u32,
-    /// What its prompt says about earlier attempts.
+    /// The text about earlier attempts for the agent's prompt.
     pub note: Option<String>,
     /// The memory limit in bytes; `None` for no limit.
     pub memory: Option<u64>,
@@ -55,7 +56,7 @@ fn memory_after(earlier: &[&Run], policy: &Policy, key: &str) -> Option<u64> {
     policy.first_memory(key).max(needed)
 }
 
-/// What follows from the ended runs of a task that has no other obstacle.
+/// The next step for a task with ended runs and no other obstacle. Only the runs since the user's last `retry` count.
 pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
     let all: Vec<&Run> = state.runs_of(key).collect();
     let runs_before_retry = state
@@ -91,7 +92,7 @@ pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
         Rule::Retry { why } if tried >= policy.attempts => NextStep::Block {
             why: format!(
                 "has failed {tried} times, the last time: {why}{}",
-                kept_branch(last)
+                branch_note(last)
             ),
         },
         Rule::Retry { .. } => {
@@ -116,7 +117,7 @@ pub fn attempt_after_pause(state: &State, policy: &Policy, key: &str) -> NextAtt
     NextAttempt::after(&all, policy, key)
 }
 
-/// The longest pause between two attempts.
+/// The longest pause between two attempts, in milliseconds.
 const MAX_DELAY_MS: Millis = 5 * 60 * 1000;
 
 /// The pause after a number of attempts. It doubles with each attempt, up to five minutes, and is shortened by up to
@@ -148,7 +149,7 @@ enum Rule {
     },
 }
 
-/// What follows if the work is rejected when it is merged: one further attempt, then a block.
+/// The next step if the work was rejected at its merge: one further attempt, then a block.
 fn after_rejected_work(counted: &[&Run]) -> Rule {
     let is_rejected = |run: &&&Run| run.merge.rejection_note().is_some();
     let rejected: Vec<&&Run> = counted.iter().filter(is_rejected).collect();
@@ -174,13 +175,13 @@ fn after_rejected_work(counted: &[&Run]) -> Rule {
     }
 }
 
-/// The failure table: what to do after a failure that a worker has reported.
+/// The failure table: the next step after a failure that a worker has reported.
 fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
     let word = report.reason();
     let message = report.text("/message");
     let why = format!("{word}: {message}");
     let why_with_branch = || {
-        let branch = counted.last().map(|run| kept_branch(run));
+        let branch = counted.last().map(|run| branch_note(run));
         format!("{why}{}", branch.unwrap_or_default())
     };
     let blocked = || Rule::Block {
@@ -220,14 +221,14 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
 }
 
 /// The part of a message that names the branch with the unfinished work of a run.
-fn kept_branch(run: &Run) -> String {
+fn branch_note(run: &Run) -> String {
     let branch = run.report.as_ref().and_then(Report::branch);
     branch.map_or_else(String::new, |branch| {
         format!("; its work so far is on {branch}")
     })
 }
 
-/// What the prompt of the next attempt says about a run.
+/// The text about a run for the prompt of the next attempt.
 fn note_after(run: &Run) -> Option<String> {
     if let Some(note) = run.merge.rejection_note() {
         return Some(note.to_owned());

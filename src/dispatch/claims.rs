@@ -1,4 +1,5 @@
-//! Decides the answer to a worker's event, and the journal entry that must be on disk before it is sent. No I/O.
+//! Decides the answer to a worker's event, and the journal entry that must be on disk before the answer is sent. No
+//! I/O.
 
 use hyper::StatusCode;
 use serde_json::Value;
@@ -8,7 +9,7 @@ use super::state::{Report, Run, State};
 use crate::clock::Millis;
 use crate::receiver::{Answer, Route};
 
-/// An answer, and the entry that must be on disk before it is sent.
+/// An answer to a worker, and the journal entry that must be on disk before the answer is sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     pub answer: Answer,

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::journal::UserCommand;
 use super::report::Format;
 
+/// The name of the socket in the state directory.
 const SOCKET: &str = "socket";
 /// The maximum size of a question, in bytes.
 const MAX_QUESTION: u64 = 64 * 1024;
@@ -22,7 +23,7 @@ const MAX_QUESTION: u64 = 64 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Question {
-    /// The answer is a text for people.
+    /// The answer is a table for people.
     Status,
     /// The answer is a JSON array.
     StatusJson,
@@ -45,7 +46,10 @@ pub struct PendingQuestion {
     pub answer: oneshot::Sender<String>,
 }
 
-/// Answers questions forever. Must run in a [`tokio::task::LocalSet`].
+/// Accepts questions forever, and passes them on to the dispatcher. Must run in a [`tokio::task::LocalSet`].
+///
+/// # Errors
+/// If the socket cannot be made or used.
 pub async fn listen(dir: &Path, questions: mpsc::Sender<PendingQuestion>) -> std::io::Result<()> {
     let path = dir.join(SOCKET);
     // This process holds the lock of the journal, so a socket that exists belongs to a dead dispatcher.
@@ -76,8 +80,8 @@ pub async fn listen(dir: &Path, questions: mpsc::Sender<PendingQuestion>) -> std
     }
 }
 
-/// The path of the socket. The kernel limits it to about a hundred bytes, and the path of a state directory may be
-/// longer. On Linux, the path of an open descriptor stands for the directory.
+/// The path of the socket. The kernel limits a socket's path to about a hundred bytes, and the path of a state
+/// directory may be longer. So on Linux the path goes through the open descriptor of the directory.
 fn socket_path(dir: &Path, opened: &File) -> PathBuf {
     if cfg!(target_os = "linux") {
         Path::new("/proc/self/fd")

@@ -15,7 +15,7 @@ use crate::scud::TaskGraph;
 pub enum Action {
     /// Start a new attempt at a task.
     Start { task: String, next: NextAttempt },
-    /// Start or adopt a run that the last dispatcher was about to start when it ended.
+    /// Start a run that the last dispatcher was about to start when it ended. If the run exists already, adopt it.
     StartAgain { run: String },
     /// Ask the engine to end a run.
     Stop { run: String, why: String },
@@ -27,20 +27,24 @@ pub enum Action {
     Merge { run: String },
 }
 
+/// The result of [`decide`].
 #[derive(Debug, Clone)]
 pub struct Decision {
     pub actions: Vec<Action>,
-    /// Where every task stands, by its position in the graph.
+    /// The standing of every task, by its position in the graph.
     pub standings: Vec<Standing>,
-    /// The reason if no new run may start.
+    /// Why no new run may start; `None` if new runs may start.
     pub halted: Option<String>,
-    /// No run is live, no work waits for its merge, and no further run may start.
+    /// Whether no run is live, no work waits for its merge, and no further run may start.
     pub is_over: bool,
     /// The end of the shortest pause before a next attempt.
     pub wake_at: Option<Millis>,
 }
 
 /// The actions and the standings that follow from the state.
+///
+/// Live runs come first. Finished work is merged in the order of the reports. New runs come last, the most important
+/// task first, because they get the jobs that are left.
 pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) -> Decision {
     let standings = standings(state, graph, policy);
     let halted = halt_reason(state, policy);
@@ -94,6 +98,7 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
     }
 }
 
+/// Whether fewer runs are live or about to start than the jobs allow.
 fn has_free_job(running: usize, actions: &[Action], policy: &Policy) -> bool {
     let starting = actions
         .iter()
@@ -101,6 +106,7 @@ fn has_free_job(running: usize, actions: &[Action], policy: &Policy) -> bool {
     running + starting.count() < policy.jobs
 }
 
+/// Whether a run has finished work that is not merged, and no newer run has its task.
 fn must_merge(state: &State, run: &Run) -> bool {
     let Some(task) = &run.task else { return false };
     let is_current = state
@@ -109,7 +115,7 @@ fn must_merge(state: &State, run: &Run) -> bool {
     run.is_completed() && !run.is_merged() && is_current
 }
 
-/// The action that a live run needs.
+/// The action that a live run needs. `is_earlier` says that an earlier dispatcher made the run.
 fn action_for(
     state: &State,
     policy: &Policy,
@@ -144,7 +150,7 @@ fn action_for(
                 why: "it was not started".to_owned(),
             }),
             (true, false, false) => Some(Action::StartAgain { run: id() }),
-            // The engine is starting it.
+            // The engine of this dispatcher is still starting the run.
             (false, ..) => None,
         };
     }
@@ -156,7 +162,7 @@ fn action_for(
     }
     let since = |at: Millis| now - at.max(state.listening_since);
     match &run.grant {
-        // An engine without room may have started it long after the decision.
+        // An engine without room may have started the run long after the decision.
         None if since(run.started_at.unwrap_or(run.intended_at)) > policy.start_deadline_ms => {
             stop("it has not claimed its task within the start deadline")
         }

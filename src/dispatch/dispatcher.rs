@@ -1,5 +1,5 @@
-//! The main loop: waits for events of workers, engines, merges, the user and the clock, decides what follows from
-//! the new state, and does it.
+//! The main loop: waits for an event of a worker, an engine, a merge, the user or the clock, decides the next actions
+//! from the new state, and performs them.
 
 mod checks;
 mod fields;
@@ -50,15 +50,23 @@ pub struct Inbox {
     pub questions: mpsc::Receiver<PendingQuestion>,
 }
 
+/// The signals that the loop handles.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// Wakes the loop when a process that the dispatcher started has ended.
     child: Signal,
 }
 
 impl Dispatcher<'_> {
-    /// Runs until no work is left, or a signal ends the dispatcher.
+    /// Runs until no work is left, or until a signal ends the dispatcher.
+    ///
+    /// The loop decides again until a decision changes nothing, and only then draws and waits. Signals and results of
+    /// merges have priority over requests, which can arrive without pause.
+    ///
+    /// # Errors
+    /// If the journal cannot be written, or if finished work cannot be merged after several attempts.
     pub async fn run(&mut self, mut inbox: Inbox) -> eyre::Result<LoopEnd> {
         let mut signals = Signals {
             interrupt: signal(SignalKind::interrupt())?,
@@ -132,11 +140,11 @@ impl Dispatcher<'_> {
             pause = pause.min(Duration::from_millis(until + 1));
         }
         let wake = Instant::now() + pause;
-        let further = [
+        let earlier_wakes = [
             self.next_merge,
             self.show.next_drawing().map(Instant::from_std),
         ];
-        further.into_iter().flatten().fold(wake, Instant::min)
+        earlier_wakes.into_iter().flatten().fold(wake, Instant::min)
     }
 
     /// Asks the engine about all live runs.
@@ -149,7 +157,9 @@ impl Dispatcher<'_> {
         self.engine.ask_again();
     }
 
-    /// Performs the actions of a decision. Returns whether the state has changed, so that the loop must decide again.
+    /// Performs the actions of a decision. Returns whether the state has changed; if so, the loop must decide again.
+    /// Starts and merges are collected and come last: all starts share one write of the journal, and all runs one
+    /// merge.
     async fn perform(
         &mut self,
         decision: &Decision,
@@ -168,7 +178,7 @@ impl Dispatcher<'_> {
                     note: next.note.clone(),
                     memory: next.memory,
                 }),
-                // The engine has not answered to its start yet.
+                // The engine has not answered the request to start this run yet.
                 Action::StartAgain { run } | Action::Fence { run, .. }
                     if self.engine.is_starting(run) => {}
                 Action::StartAgain { run } => has_changed |= self.start_again(run).await?,
@@ -202,12 +212,12 @@ impl Dispatcher<'_> {
         match event {
             Event::Said(text) => self.show.say(&text),
             Event::Looked { engine, answer } => {
-                if let Some(text) = self.engine.hear_look(engine, answer) {
+                if let Some(text) = self.engine.note_states(engine, answer) {
                     self.show.say(&text);
                 }
             }
             Event::Started { run, started } => {
-                if let Some(text) = self.engine.hear_start(&run, started.is_ok()) {
+                if let Some(text) = self.engine.note_start(&run, started.is_ok()) {
                     self.show.say(&text);
                 }
                 if let Err(failure) = &started
@@ -233,8 +243,8 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Whether a run has claimed its task although it is not clear that the engine has started it. A start with the same name
-    /// finds it again.
+    /// Whether a run has claimed its task although the engine has not confirmed its start. A second start with the
+    /// same name then finds the running worker.
     fn works_without_handle(&self, run: &str, failure: &StartFailure) -> bool {
         let is_unclear = matches!(failure, StartFailure::Unknown(_) | StartFailure::Full(_));
         let run = self.journaled.state.run(run);
@@ -250,7 +260,7 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// How long a worker may take to end after its stop signal.
+    /// How long a worker may take to end after its stop signal: its stop window, and five seconds for the engine.
     pub fn grace(&self) -> Duration {
         self.settings.worker.stop_window + Duration::from_secs(5)
     }

@@ -23,6 +23,9 @@ use crate::terminal::clock;
 const CLEAN_UP: Duration = Duration::from_secs(60);
 
 /// Publishes the merged work, prints the summary and writes the report.
+///
+/// The engines are closed first, while the signals of the user still work. The report comes last, because it contains
+/// the summary.
 pub async fn end(
     dispatcher: &mut Dispatcher<'_>,
     loop_end: LoopEnd,
@@ -42,11 +45,11 @@ pub async fn end(
         )
     };
     let all_done = decision.standings.iter().all(is_done);
-    let stopped_by_person = dispatcher.policy.stopping > super::policy::Stopping::No;
+    let stopped_by_user = dispatcher.policy.stopping > super::policy::Stopping::No;
     let ended = match loop_end {
         _ if all_done && dispatcher.end_check_failure().is_none() => Ended::AllDone,
         LoopEnd::RunsLeft => Ended::StoppedWithRuns,
-        LoopEnd::NothingLeft { .. } if stopped_by_person => Ended::Stopped,
+        LoopEnd::NothingLeft { .. } if stopped_by_user => Ended::Stopped,
         LoopEnd::NothingLeft { .. } => Ended::Blocked,
     };
     let mut text = counts(dispatcher, &decision.standings, branch);

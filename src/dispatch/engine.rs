@@ -1,8 +1,7 @@
-//! Where runs run. Nothing else knows an engine; a further one is a file in `engine/` and a line in
-//! [`remote::Remote`].
-//!
-//! [`Engines`] is what the dispatcher uses: it places runs, and asks engines that answer over a network in the
-//! background, so that the dispatcher never waits for one of them.
+//! The engines, which execute runs. No other module depends on a particular engine. To add an engine, add a file in
+//! `engine/` and a variant of [`remote::Remote`]. The dispatcher uses [`Engines`], which chooses an engine for each
+//! run. It asks engines that answer over a network in the background, so that the dispatcher never waits for an
+//! engine.
 
 mod calls;
 mod clean_up;

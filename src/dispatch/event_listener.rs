@@ -28,7 +28,7 @@ pub struct Request {
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// The secret that the secrets of all runs are derived from.
+/// The secret from which the secrets of all runs are derived.
 #[derive(Clone)]
 pub struct Secret(hmac::Key);
 
@@ -42,7 +42,8 @@ impl Secret {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).wrap_err_with(in_path);
             }
-            // The file is missing or incomplete after a crash. A worker starts only after the file is complete.
+            // The file is missing, or incomplete after a crash. No worker has a secret from an incomplete file, because
+            // workers start only after it was written.
             _ => {
                 let mut bytes = vec![0; 32];
                 getrandom::fill(&mut bytes)

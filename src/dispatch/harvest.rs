@@ -31,7 +31,7 @@ enum Search {
     Ended(Option<RunBranch>),
 }
 
-/// What a lost run has left behind.
+/// The result of a lost run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Harvest {
     /// The search is not finished.
@@ -81,7 +81,7 @@ impl BranchSearches {
         self.searches.remove(run);
     }
 
-    /// Waits for the end of a search; `None` if no search runs.
+    /// Waits for the end of a search, and stores its result; `None` if no search runs.
     pub async fn next(&mut self) -> Option<()> {
         let ended = self.running.join_next().await?;
         let Ok((run, found)) = ended else {
@@ -101,6 +101,7 @@ impl BranchSearches {
         Some(())
     }
 
+    /// Marks all running searches as failed.
     fn fail_running(&mut self) {
         let next = Instant::now() + PAUSE;
         for search in self.searches.values_mut() {

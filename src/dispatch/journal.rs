@@ -15,13 +15,15 @@ use serde_json::Value;
 
 use crate::file_lock::{FileLock, LockError};
 
-const FILE: &str = "journal.jsonl";
-const LOCK: &str = "lock";
+/// The name of the journal in the state directory.
+const JOURNAL_FILE: &str = "journal.jsonl";
+/// The name of the lock file in the state directory.
+const LOCK_FILE: &str = "lock";
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// In milliseconds since 1970.
+    /// When the entry was made, in milliseconds since 1970.
     pub at: i64,
     #[serde(flatten)]
     pub entry: Entry,
@@ -37,7 +39,8 @@ pub enum Entry {
     Begun {
         version: String,
         listen: String,
-        /// The engines that it uses. The next dispatcher looks there for runs whose handle was not recorded.
+        /// The engines that the dispatcher uses. The next dispatcher searches them for runs whose handle was not
+        /// recorded.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         engines: Vec<String>,
     },
@@ -47,7 +50,7 @@ pub enum Entry {
         /// `phase:id`; `None` for a run that only checks a commit.
         task: Option<String>,
         attempt: u32,
-        /// The commit that it works on.
+        /// The commit on which the run works.
         base: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
@@ -67,7 +70,7 @@ pub enum Entry {
     },
     /// A worker has claimed the task of its run.
     Granted { run: String, lease_ms: u64 },
-    /// A terminal event, as it arrived.
+    /// A terminal event, unchanged.
     Reported { run: String, event: Value },
     /// A run was lost, but its finished work was found on its branch.
     Harvested {
@@ -82,13 +85,13 @@ pub enum Entry {
         /// The exit code of the worker, if the engine knows it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exit_code: Option<i32>,
-        /// Whether the engine has killed it because its memory was not enough.
+        /// Whether the worker was killed because it ran out of memory.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_out_of_memory: bool,
     },
     /// The work of a run is on the integration branch.
     Merged { run: String, commit: String },
-    /// The work of a run conflicts with what is on the integration branch.
+    /// The work of a run conflicts with merged work.
     Conflict { run: String, note: String },
     /// The merged work of this run was rejected: the checks failed on it, or workers could not use the files in it.
     Red {
@@ -110,13 +113,14 @@ pub enum Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+/// A command that a user gives to the dispatch.
 pub enum UserCommand {
     Retry,
     Skip,
     Cancel,
 }
 
-/// The identity by which an engine finds a run again.
+/// The identity with which an engine finds a run again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "engine", rename_all = "snake_case")]
 pub enum Handle {
@@ -148,7 +152,7 @@ impl Journal {
         fs::create_dir_all(dir)
             .wrap_err_with(|| format!("cannot create the state directory {}", dir.display()))?;
         let lock = lock(dir)?;
-        let path = dir.join(FILE);
+        let path = dir.join(JOURNAL_FILE);
         let context = || format!("cannot use the journal {}", path.display());
         let mut file = private_file().open(&path).wrap_err_with(context)?;
         let mut bytes = Vec::new();
@@ -187,7 +191,7 @@ impl Journal {
 
 /// Reads a journal without taking its lock.
 pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
-    let path = dir.join(FILE);
+    let path = dir.join(JOURNAL_FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -205,7 +209,7 @@ pub struct PutAside {
     pub path: PathBuf,
     /// The id of the dispatch, if the journal can be read.
     pub dispatch: Option<String>,
-    /// The engines that it used last, besides processes of this machine.
+    /// The engines that its last dispatcher used, without `local`.
     pub engines: Vec<String>,
 }
 
@@ -222,7 +226,10 @@ pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PutAside>> {
         }
     }
     engines.retain(|engine| engine != "local");
-    let (from, to) = (dir.join(FILE), dir.join(format!("journal-{suffix}.jsonl")));
+    let (from, to) = (
+        dir.join(JOURNAL_FILE),
+        dir.join(format!("journal-{suffix}.jsonl")),
+    );
     match fs::rename(&from, &to) {
         Ok(()) => Ok(Some(PutAside {
             path: to,
@@ -264,8 +271,9 @@ fn private_file() -> fs::OpenOptions {
     options
 }
 
+/// Takes the lock of a state directory.
 fn lock(dir: &Path) -> eyre::Result<FileLock> {
-    let path = dir.join(LOCK);
+    let path = dir.join(LOCK_FILE);
     let cannot_lock = || format!("cannot lock {}", path.display());
     fs::create_dir_all(dir).wrap_err_with(cannot_lock)?;
     match FileLock::take(&path, "") {
@@ -301,9 +309,9 @@ mod tests {
         let (mut journal, _) = Journal::open(dir.path()).unwrap();
         journal.append(&records(3)).unwrap();
         drop(journal);
-        let whole = fs::read(dir.path().join(FILE)).unwrap();
+        let whole = fs::read(dir.path().join(JOURNAL_FILE)).unwrap();
         for length in 0..=whole.len() {
-            fs::write(dir.path().join(FILE), &whole[..length]).unwrap();
+            fs::write(dir.path().join(JOURNAL_FILE), &whole[..length]).unwrap();
             let (mut journal, found) = Journal::open(dir.path()).unwrap();
             let lines = whole[..length].iter().filter(|byte| **byte == b'\n');
             assert_eq!(found, records(3)[..lines.count()], "cut at {length}");
@@ -320,7 +328,7 @@ mod tests {
         let (mut journal, _) = Journal::open(dir.path()).unwrap();
         journal.append(&records(1)).unwrap();
         drop(journal);
-        let path = dir.path().join(FILE);
+        let path = dir.path().join(JOURNAL_FILE);
         let mut text = fs::read_to_string(&path).unwrap();
         text.push_str("{\"at\":1,\"entry\":\"from_the_future\"}\n");
         text.push_str(&text.clone());

@@ -13,11 +13,12 @@ pub struct JournaledState {
     /// `None` only during a write.
     journal: Option<Journal>,
     pub state: State,
-    /// Every record is printed there, too.
+    /// With `--json`, prints every record.
     json: JsonLines,
 }
 
 impl JournaledState {
+    /// Opens the journal in a directory, and computes the state.
     pub fn open(dir: &Path, json: JsonLines) -> eyre::Result<Self> {
         let (journal, records) = Journal::open(dir)?;
         Ok(Self {
@@ -52,7 +53,7 @@ impl JournaledState {
         written
     }
 
-    /// Waits until the records are printed, too.
+    /// Waits until all records are printed.
     pub async fn close(&self) {
         self.json.close().await;
     }

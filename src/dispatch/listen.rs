@@ -13,13 +13,13 @@ use super::settings::Settings;
 
 /// The loopback interface, with a port that the kernel chooses.
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How long a dispatcher waits for the address at which the workers of the last one report.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a dispatcher waits until the address to which the last dispatcher's workers send their events is free.
+const MAX_ADDRESS_WAIT: Duration = Duration::from_secs(10);
 /// The pause between two attempts to get the address.
 const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens on the address of the settings. Without one, listens on the address of the last dispatcher, because its
-/// workers send their events there, or on another port if that address is not free.
+/// Listens on the address of the settings. If they name none, listens on the address of the last dispatcher, because
+/// its workers send their events there. If that address is not free, listens on another port.
 pub async fn listen(
     settings: &Settings,
     journaled: &JournaledState,
@@ -37,8 +37,8 @@ pub async fn listen(
     let wanted = reached_at.unwrap_or(LOOPBACK.ip());
     if let Some(address) = last.filter(|address| address.ip() == wanted) {
         let has_workers = journaled.state.live_runs().next().is_some();
-        let patience = has_workers.then_some(ADDRESS_PATIENCE);
-        match listen_again(address, patience.unwrap_or_default()).await {
+        let max_wait = has_workers.then_some(MAX_ADDRESS_WAIT);
+        match listen_again(address, max_wait.unwrap_or_default()).await {
             Ok(listener) => return Ok(listener),
             Err(error) if has_workers => tracing::warn!(
                 %address, %error,
@@ -56,10 +56,11 @@ pub async fn listen(
     })
 }
 
-/// Listens on the address of the last dispatcher. Another program may have got it for a moment.
-async fn listen_again(address: SocketAddr, patience: Duration) -> std::io::Result<TcpListener> {
-    let deadline = Instant::now() + patience;
-    let mut is_said = false;
+/// Listens on the address of the last dispatcher. Waits for up to `max_wait`, because another program may use the
+/// address for a moment.
+async fn listen_again(address: SocketAddr, max_wait: Duration) -> std::io::Result<TcpListener> {
+    let deadline = Instant::now() + max_wait;
+    let mut is_announced = false;
     loop {
         let error = match TcpListener::bind(address).await {
             Err(error) if error.kind() == ErrorKind::AddrInUse => error,
@@ -68,8 +69,8 @@ async fn listen_again(address: SocketAddr, patience: Duration) -> std::io::Resul
         if Instant::now() >= deadline {
             return Err(error);
         }
-        if !is_said {
-            is_said = true;
+        if !is_announced {
+            is_announced = true;
             tracing::info!(%address, "waiting until the address of the last dispatcher is free");
         }
         sleep(ADDRESS_PAUSE).await;

@@ -20,10 +20,10 @@ use crate::scud::GRAPH_PATH;
 
 /// How many mistakes in a project's files are shown.
 const MAX_MISTAKES: usize = 5;
-/// The longest text of one of them, in characters.
-const MAX_MISTAKE: usize = 500;
+/// The longest text of a mistake, in characters.
+const MAX_MISTAKE_LENGTH: usize = 500;
 
-/// The result of merging some runs.
+/// A result that a merge reports to the main loop.
 #[derive(Debug)]
 pub enum MergeOutcome {
     /// The branch was moved, and now contains these runs.
@@ -65,7 +65,7 @@ pub struct CheckRequest {
 #[derive(Debug)]
 pub enum CheckResult {
     Passed,
-    /// With the end of the output of the failed checks.
+    /// The checks failed; the text is the end of their output.
     Failed(String),
     /// The checks could not be run, for this reason.
     NotRun(String),
@@ -96,7 +96,8 @@ pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     })
 }
 
-/// Merges and verifies runs in their order.
+/// Merges and verifies runs in their order. Works in batches: one check of the last merge of a batch verifies all
+/// merges before it. A run that cannot be merged is reported, and the others are merged again without it.
 pub async fn merge_all(
     integration: &mut Integration,
     mut runs: Vec<FinishedRun>,
@@ -143,7 +144,7 @@ async fn make_batch(
     for run in runs {
         let id = run.run_id.clone();
         match integration.merge(&onto, run).await {
-            // If only a candidate of this batch contains it, the next batch decides.
+            // If only a candidate of this batch contains the run, the next batch decides.
             Ok(MergeResult::AlreadyMerged) if batch.merges.is_empty() => {
                 batch.already_merged.push(id);
             }
@@ -161,7 +162,7 @@ async fn make_batch(
                 }
                 // Otherwise the mistake may come from a candidate that is rejected later, so the next batch decides.
             }
-            // It conflicts with a candidate that may still be rejected, so it is merged again in the next batch.
+            // The run conflicts with a candidate that may still be rejected, so it is merged again in the next batch.
             Ok(MergeResult::Conflict(_)) if !batch.merges.is_empty() => {}
             Ok(MergeResult::Conflict(conflict)) => {
                 let note = conflict_note(run, &conflict, &integration.clone_url());
@@ -235,7 +236,7 @@ async fn verify(
     }
 }
 
-/// Has the main loop run the checks on a commit; waits for the result.
+/// Asks the main loop to run the checks on a commit, and waits for the result.
 async fn check(commit: String, channels: &MergeChannels) -> eyre::Result<CheckResult> {
     let (answer, answered) = oneshot::channel();
     channels
@@ -266,7 +267,7 @@ async fn accept(
     }
 }
 
-/// Reports that the branch contains these runs, and deletes their own branches.
+/// Reports that the branch contains these runs, and deletes the branches of these runs.
 async fn report_moved(
     integration: &Integration,
     runs: Vec<String>,
@@ -305,12 +306,12 @@ fn unusable(run: String, mistakes: &NewMistakes) -> MergeOutcome {
     }
 }
 
-/// The first mistakes, each shortened, one per line: an agent decides how many there are and how long.
+/// The first mistakes, each shortened, one per line. An agent can make any number of mistakes of any length.
 fn list_mistakes(mistakes: &[String]) -> String {
     let shown = mistakes
         .iter()
         .take(MAX_MISTAKES)
-        .map(|mistake| first_chars(&visible(mistake), MAX_MISTAKE));
+        .map(|mistake| first_chars(&visible(mistake), MAX_MISTAKE_LENGTH));
     let mut lines: Vec<String> = shown.collect();
     if mistakes.len() > MAX_MISTAKES {
         lines.push(format!("and {} more", mistakes.len() - MAX_MISTAKES));
@@ -318,7 +319,7 @@ fn list_mistakes(mistakes: &[String]) -> String {
     lines.join("\n")
 }
 
-/// What the prompt of the next attempt says about a conflict.
+/// The text about a conflict for the prompt of the next attempt.
 fn conflict_note(run: &FinishedRun, conflict: &Conflict, repository: &str) -> String {
     let mut note = format!(
         "Your earlier work on this task conflicts with work that was merged meanwhile, in {}.",

@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-/// The longest name that every engine accepts.
+/// The longest name that every engine accepts, in characters.
 const MAX_LENGTH: usize = 63;
-/// The length that is reserved for the attempt with its hyphen.
+/// The length that is reserved for the number of the attempt and its hyphen, in characters.
 const ATTEMPT_LENGTH: usize = 6;
 /// How many tasks a list names.
 const MAX_LISTED_TASKS: usize = 5;
 
 /// The id of a run: `<dispatch>-<task>-<hash>-<attempt>`, at most 63 characters of `[a-z0-9-]`. The hash of the
-/// task's full name keeps apart tasks whose ids look the same after shortening, or are the same in two phases.
+/// task's full name distinguishes tasks whose shortened ids are the same, or that have the same id in two phases.
 pub fn run_id(dispatch: &str, task: &str, attempt: u32) -> String {
     let room = MAX_LENGTH - ATTEMPT_LENGTH - dispatch.len() - 1;
     let id = task.rsplit(':').next().unwrap_or(task);

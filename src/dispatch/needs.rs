@@ -1,6 +1,5 @@
-//! What tasks need of an engine: the tables `[[needs]]` in the project's `.descartes.toml`.
-//!
-//! Pure. Each table has conditions and needs; of the tables that fit a task, a later one overrides an earlier one.
+//! The needs of tasks, such as memory or an engine: the tables `[[needs]]` in the project's `.descartes.toml`.
+//! No I/O. Each table has conditions and needs. If several tables fit a task, a later one overrides an earlier one.
 
 use std::collections::HashMap;
 
@@ -22,7 +21,7 @@ struct File {
     needs: Vec<Table>,
 }
 
-/// One table. Without conditions, it fits every task.
+/// One table. A table without conditions fits every task.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -30,7 +29,7 @@ struct Table {
     complexity: Option<u32>,
     /// Fits tasks of these phases.
     tags: Option<Vec<String>>,
-    /// Fits these tasks, by `phase:id`, or by the id alone for the tasks of all phases that have it.
+    /// Fits these tasks. A name is `phase:id`, or an id alone for the tasks with this id in all phases.
     tasks: Option<Vec<String>>,
     memory: Option<String>,
     cpus: Option<f64>,
@@ -83,7 +82,7 @@ impl Table {
     }
 }
 
-/// The needs of a graph's tasks, by key; tasks without a table are not in there.
+/// The needs of a graph's tasks, by key. A task that no table fits is missing.
 ///
 /// # Errors
 /// A sentence about the first mistake in the file's text.

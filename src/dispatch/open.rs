@@ -36,8 +36,8 @@ use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::scud::TaskGraph;
 use crate::terminal::Screen;
 
-/// The grace period of a worker that this dispatch does not need any more.
-const STRAY_GRACE: Duration = Duration::from_secs(10);
+/// The grace period of a worker of the last dispatcher that is not needed any more.
+const UNNEEDED_WORKER_GRACE: Duration = Duration::from_secs(10);
 
 /// The opened journal and integration branch, and messages for the user.
 pub struct Opened {
@@ -115,6 +115,9 @@ pub async fn read_scope(
 }
 
 /// Creates the dispatcher, opens its port, and adopts the runs of an earlier dispatcher.
+///
+/// Everything that can fail because of a setting comes before the runs are adopted: adopting stops runs. The engines
+/// are prepared before the port is opened, because they know the address at which workers reach this machine.
 pub async fn start_dispatcher<'a>(
     settings: &'a Settings,
     target: &Target,
@@ -204,7 +207,7 @@ pub async fn start_dispatcher<'a>(
     Ok((dispatcher, listener))
 }
 
-/// What is left of the dispatch whose journal was put aside.
+/// A message about the journal that was put aside, and about things that are left of its dispatch.
 fn put_aside_note(aside: &PutAside) -> String {
     let mut note = format!(
         "the journal of the last dispatch is in {}; the branches of its runs are kept",
@@ -220,7 +223,7 @@ fn put_aside_note(aside: &PutAside) -> String {
     note
 }
 
-/// The text of the project's file at the tip; empty without a file. Workers read the same file in their clones.
+/// The text of `.descartes.toml` at the tip; empty if there is no file. Workers read the same file in their clones.
 pub async fn read_project_file(integration: &Integration) -> eyre::Result<String> {
     let tip = integration.tip();
     let file = integration.read_small_file(tip, FILE, MAX_SIZE).await;
@@ -229,7 +232,7 @@ pub async fn read_project_file(integration: &Integration) -> eyre::Result<String
         .wrap_err_with(|| format!("{FILE} at the commit {} is not UTF-8", tip.id))
 }
 
-/// The settings in the project's file at the tip.
+/// The settings in `.descartes.toml` at the tip.
 pub async fn read_project_settings(
     integration: &Integration,
     reader: &ProjectSettingsReader,
@@ -240,7 +243,7 @@ pub async fn read_project_settings(
     read.map_err(|why| eyre!("{FILE} at the commit {commit} cannot be used: {why}"))
 }
 
-/// What the tasks need of an engine, at the tip.
+/// The needs of the tasks in `.descartes.toml` at the tip.
 pub async fn read_needs(
     integration: &Integration,
     graph: &TaskGraph,
@@ -269,7 +272,7 @@ fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings
     tasks.into_iter().map(sentence).collect()
 }
 
-/// Errors if runs of the last dispatcher may be on an engine that this one does not use, because it could not stop
+/// An error if runs of the last dispatcher may be on an engine that this one does not use: this one could not stop
 /// them.
 fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<()> {
     let live = || state.live_runs();
@@ -278,7 +281,7 @@ fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<(
     }
     let known = engine::EngineKind::ALL;
     let used = known.into_iter().find(|engine| {
-        // Runs on this machine are always looked for, even if the settings do not name the engine `local`.
+        // Runs on this machine are always found, even if the settings do not name the engine `local`.
         let is_used = state.engines.iter().any(|word| word == engine.word());
         is_used && *engine != engine::EngineKind::Local && !settings.uses(*engine)
     });
@@ -300,13 +303,15 @@ async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Re
             Some(run) if run.is_live() && run.handle.is_none() => {
                 records.push(journaled.apply(Entry::Handle { run: name, handle }));
             }
-            // Its handle is in the journal already.
+            // The handle of the run is in the journal already.
             Some(run) if run.is_live() => {}
-            // It has reported and will end soon.
-            Some(run) if run.report.is_some() => engine.release(&name, &handle, STRAY_GRACE),
+            // The run has reported, and its worker will end soon.
+            Some(run) if run.report.is_some() => {
+                engine.release(&name, &handle, UNNEEDED_WORKER_GRACE);
+            }
             _ => {
-                engine.stop(&handle, STRAY_GRACE);
-                engine.release(&name, &handle, STRAY_GRACE);
+                engine.stop(&handle, UNNEEDED_WORKER_GRACE);
+                engine.release(&name, &handle, UNNEEDED_WORKER_GRACE);
             }
         }
     }

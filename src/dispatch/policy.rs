@@ -16,16 +16,17 @@ pub struct Policy {
     pub start_deadline_ms: Millis,
     /// The pause before the second attempt; it doubles with every further one.
     pub retry_delay_ms: Millis,
-    /// The memory limit of a first attempt, and the highest limit of a later one, in bytes.
+    /// The memory limit of a first attempt, in bytes.
     pub memory: Option<u64>,
+    /// The highest memory limit of a later attempt, in bytes.
     pub max_memory: u64,
-    /// What tasks need of an engine, by key, where it differs from the settings.
+    /// The needs of tasks that differ from the settings, by key.
     pub needs: HashMap<String, TaskNeeds>,
     /// The mistakes in definitions of agents at the tip, by the key of the task that they block.
     pub broken_definitions: HashMap<String, String>,
     /// The positions of the tasks to work on.
     pub scope: HashSet<usize>,
-    /// What the user has requested with Ctrl-C or `dispatch cancel`.
+    /// The request of the user, made with Ctrl-C or `dispatch cancel`.
     pub stopping: Stopping,
 }
 

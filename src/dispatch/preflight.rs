@@ -48,7 +48,7 @@ pub async fn preflight(
     Ok(findings)
 }
 
-/// The graph must be in the commit that the workers clone.
+/// Adds an obstacle if the commit that the workers clone has no graph.
 async fn check_graph(
     integration: &Integration,
     findings: &mut Findings,
@@ -79,7 +79,7 @@ async fn check_graph(
     Ok(())
 }
 
-/// Workers clone commits, so they do not see uncommitted changes of the work tree.
+/// Adds a warning about uncommitted changes of the work tree: workers clone commits, so they do not see them.
 async fn check_changes(
     integration: &Integration,
     findings: &mut Findings,

@@ -1,6 +1,7 @@
-//! Finds mistakes in the files with settings that workers read from the project. A worker with such a mistake ends at once.
-//! So no dispatch starts with one in a file that every worker reads, and no merge brings one to the branch. Definitions of
-//! agents are read by the workers of single tasks: the module `agent_definitions` finds mistakes in them.
+//! Finds mistakes in the files with settings that workers read from the project. A worker with such a mistake ends at
+//! once. So a dispatch does not start if a file that every worker reads has a mistake, and a merge that would add one
+//! is rejected. Definitions of agents are read only by the workers of some tasks; the module `agent_definitions` finds
+//! mistakes in them.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -25,21 +26,22 @@ pub const CONFIG: &str = ".scud/config.toml";
 /// The files that [`ProjectRules::find_mistakes`] reads, and the directory with the definitions of agents.
 const FILES: [&str; 3] = [FILE, CONFIG, AGENTS_DIR];
 
-/// What decides whether a project's files are correct for the workers of this dispatch.
+/// The settings that decide whether a project's files are correct for the workers of this dispatch.
 #[derive(Debug, Clone)]
 pub struct ProjectRules {
     pub project_settings: ProjectSettingsReader,
     /// Check commands that replace the project's.
     pub checks: Option<Vec<String>>,
-    /// Where workers find programs; `None` if they run on other machines.
+    /// The search path of workers; `None` if they run on other machines.
     pub path: Option<OsString>,
-    /// The agent of workers on this machine, as far as the project does not choose it; `None` if it is known to exist.
+    /// The agent of workers on this machine, unless the project chooses another one. `None` if it is known to
+    /// exist.
     pub agent: Option<agent::Settings>,
     /// The keys of the tasks of the dispatch. No merge may break the definitions of their agents.
     pub scope: HashSet<String>,
 }
 
-/// The mistakes that a merge would bring to the branch.
+/// The mistakes that a merge would add to the branch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NewMistakes {
     pub sentences: Vec<String>,
@@ -48,7 +50,7 @@ pub struct NewMistakes {
 }
 
 impl NewMistakes {
-    /// `None` without mistakes.
+    /// `None` if there are no mistakes.
     fn of(of_all_workers: Vec<String>, of_definitions: Vec<DefinitionMistake>) -> Option<Self> {
         let effect = if !of_all_workers.is_empty() {
             "no worker could start with it".to_owned()
@@ -71,7 +73,8 @@ impl NewMistakes {
 }
 
 impl ProjectRules {
-    /// Workers on other machines do not use the programs of this one.
+    /// The rules for the workers of these settings. Workers on other machines do not use the programs of this machine,
+    /// so the rules leave these out.
     pub fn of(settings: &Settings) -> Self {
         let is_local = settings.engines.uses(EngineKind::Local);
         let path = value_of(&settings.environment, "PATH").map(ToOwned::to_owned);
@@ -93,8 +96,8 @@ impl ProjectRules {
         Self { scope, ..self }
     }
 
-    /// The mistakes in the files of a commit, as sentences. A program inside the project is not looked for, because a task
-    /// may create it.
+    /// The mistakes in the files of a commit, as sentences. A program inside the project may be missing, because a
+    /// task may create it.
     pub async fn find_mistakes(
         &self,
         integration: &Integration,
@@ -123,8 +126,8 @@ impl ProjectRules {
         Ok(mistakes)
     }
 
-    /// The mistakes that a merge brings to `onto`; `None` if it does not change the files. Mistakes that `onto` has are no new
-    /// ones: a program may disappear from this machine while the dispatch runs.
+    /// The mistakes that the commit `merged` would add to the branch, whose tip is `onto`; `None` if there are none.
+    /// Mistakes that `onto` has do not count: a program may disappear from this machine while the dispatch runs.
     pub async fn find_new_mistakes(
         &self,
         integration: &Integration,
@@ -136,8 +139,8 @@ impl ProjectRules {
         }
         let mut mistakes = self.find_mistakes(integration, merged).await?;
         if !mistakes.is_empty() {
-            let known = self.find_mistakes(integration, onto).await?;
-            mistakes.retain(|mistake| !known.contains(mistake));
+            let old_mistakes = self.find_mistakes(integration, onto).await?;
+            mistakes.retain(|mistake| !old_mistakes.contains(mistake));
         }
         let scope = &self.scope;
         let of_definitions = new_definition_mistakes(integration, onto, merged, scope).await?;
@@ -152,7 +155,8 @@ impl ProjectRules {
             .map(|failure| failure.sentence())
     }
 
-    /// The commands that workers run as checks. Like a worker, reads the file with the checks only if nothing replaces them.
+    /// The commands that workers run as checks. Like a worker, reads the file with the checks only if no other setting
+    /// names commands.
     async fn checks(
         &self,
         integration: &Integration,
@@ -190,7 +194,7 @@ impl ProjectRules {
     }
 }
 
-/// A mistake with the commit that the file is in, for a person who may look at the work tree instead.
+/// A mistake with the commit that has the file: the user may otherwise look at the file in the work tree.
 pub fn at_commit(mistake: &str, commit: &Commit) -> String {
     if FILES.iter().any(|file| mistake.starts_with(file)) {
         format!("at the commit {}, {mistake}", commit.id)

@@ -23,7 +23,7 @@ impl Contents<'_> {
     }
 }
 
-/// Writes the report. A failure is only printed, because the outcome of the dispatch matters more.
+/// Writes the report. A failure is only printed, because it must not change the outcome of the dispatch.
 pub fn write(file: &ReportFile, contents: &Contents<'_>, screen: &Screen) {
     let text = contents.text(Format::of(file));
     match text.and_then(|text| file.write(&text)) {

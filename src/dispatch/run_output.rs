@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::result_line;
 
-/// How much of the end of a file is read, in bytes. It is more than the largest event.
+/// How much of the end of a file is read, in bytes: more than the largest event.
 const MAX_TAIL: u64 = 1024 * 1024;
 /// How much of a log is quoted, in bytes.
 const MAX_QUOTE: usize = 600;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::scud::TaskGraph;
 
-/// The positions of the tasks in some phases. If `only` names tasks, the others are left out.
+/// The positions of the tasks in some phases. If `only` names tasks, other tasks are left out.
 ///
 /// # Errors
 /// If a name matches no task or several.

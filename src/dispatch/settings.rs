@@ -50,7 +50,7 @@ pub struct Settings {
     /// The highest memory limit of a worker in any attempt, in bytes.
     pub max_memory: u64,
     pub worker: WorkerSettings,
-    /// The agent of the workers, as far as the project does not choose it.
+    /// The agent of the workers, unless the project chooses another one.
     pub agent: AgentOfWorkers,
     /// How to read the settings that the project brings along.
     pub project_settings: ProjectSettingsReader,
@@ -65,7 +65,7 @@ pub struct Settings {
     pub telemetry: telemetry::Settings,
 }
 
-/// What is known about the agent of the workers.
+/// The agent of the workers.
 #[derive(Debug)]
 pub enum AgentOfWorkers {
     Settings(Box<agent::Settings>),
@@ -74,8 +74,8 @@ pub enum AgentOfWorkers {
 }
 
 impl Settings {
-    /// Where the journal is printed: a run prints its entries with `--json`, and so does `cancel`, which becomes a dispatcher if none
-    /// runs. The other subcommands print only their answer.
+    /// Prints the journal with `--json`, for a run and for `cancel`, which becomes a dispatcher if none runs. The other
+    /// subcommands print only their answer.
     pub fn json_lines(&self) -> JsonLines {
         let format = match self.subcommand {
             Subcommand::Run { .. } | Subcommand::Cancel(None) => self.format,
@@ -84,7 +84,7 @@ impl Settings {
         JsonLines::new(format, &self.redactor)
     }
 
-    /// Which repository workers clone from and push to.
+    /// Whether workers use the bare repository of this machine or the remote.
     pub fn workers(&self) -> WorkerLocation {
         match self.source {
             Source::Remote(_) if self.engines.has_remote() => WorkerLocation::Elsewhere,
@@ -107,7 +107,7 @@ pub struct WorkerSettings {
     pub stop_window: Duration,
 }
 
-/// What `dispatch` does.
+/// A subcommand of `dispatch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subcommand {
     /// Works through the graph.
@@ -123,12 +123,12 @@ pub enum Subcommand {
     Cancel(Option<String>),
 }
 
-/// What happens to the journal of an earlier dispatch.
+/// The use of the journal of an earlier dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EarlierJournal {
     /// The dispatch continues from it.
     Continue,
-    /// It is renamed, and the dispatch begins without one (`--fresh`).
+    /// The journal is renamed, and the dispatch begins with an empty one (`--fresh`).
     PutAside,
 }
 

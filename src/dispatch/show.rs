@@ -28,6 +28,7 @@ const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
 /// How many lines may wait for the next drawing.
 const MAX_WAITING_LINES: usize = 10_000;
 
+/// Prints the events of a dispatch, and draws the table.
 pub struct Show<'a> {
     pub screen: &'a Screen,
     pub began: Instant,
@@ -152,7 +153,8 @@ impl<'a> Show<'a> {
         self.screen.lines(&self.waiting_lines.take());
     }
 
-    /// Draws the live table if [`REDRAW_INTERVAL`] has passed since the last time. Without a terminal, does nothing.
+    /// Draws the live table if [`REDRAW_INTERVAL`] has passed since the last drawing. Does nothing if there is no
+    /// terminal.
     pub fn draw(&self, state: &State, graph: &TaskGraph, decision: &Decision) {
         if !self.screen.is_live() || Instant::now() < self.next_drawing.get() {
             return;
@@ -177,8 +179,8 @@ impl<'a> Show<'a> {
         self.screen.set_table(&lines);
     }
 
-    /// The last row of the table: counts of tasks by their standing, and the cost. The subtasks of a split task count, but
-    /// the task itself does not.
+    /// The last row of the table: counts of tasks by their standing, and the cost. The subtasks of a split task count,
+    /// but the task itself does not.
     fn totals(&self, state: &State, graph: &TaskGraph, decision: &Decision) -> String {
         let count = |word: &str| {
             let tasks = graph.tasks.iter().zip(&decision.standings);
@@ -238,8 +240,8 @@ impl<'a> Show<'a> {
     }
 }
 
-/// The message of a completed run without the name of its branch, which would need a second line of the terminal. In
-/// parentheses at the end, the message has the branch, and after a comma or a semicolon more about the work.
+/// The message of a completed run without the name of its branch, which would need a second line of the terminal. The
+/// message ends with the branch in parentheses, sometimes with further text after a comma or a semicolon.
 fn without_branch(message: &str, branch: &str) -> String {
     let Some((task, work)) = message.rsplit_once(&format!(" (on branch {branch}")) else {
         return message.to_owned();
@@ -306,7 +308,7 @@ pub struct StatusRow {
     standing: &'static str,
     /// Why the task is blocked.
     why: Option<String>,
-    /// In how many milliseconds the next attempt begins, if the task pauses before it.
+    /// The time until the next attempt in milliseconds, if the task pauses before it.
     next_attempt_ms: Option<Millis>,
     attempts: usize,
 }

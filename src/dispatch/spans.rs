@@ -1,7 +1,7 @@
 //! The trace of a dispatch: a span for each attempt, each check of merged work and each merge.
 //!
-//! A worker gets the span of its run as its parent, so that all workers are in the trace of their dispatch. Runs that an
-//! earlier dispatcher has started belong to its trace.
+//! A worker gets the span of its run as its parent, so that all workers are in the trace of their dispatch. Runs that
+//! an earlier dispatcher has started belong to its trace.
 
 #![cfg_attr(
     not(feature = "otel"),
@@ -25,7 +25,7 @@ use crate::telemetry::{self, Span, Telemetry};
 pub struct Spans {
     telemetry: Telemetry,
     root: Span,
-    /// By the id of the run.
+    /// The spans of runs, by the id of the run.
     runs: HashMap<String, Span>,
     merge: Option<Span>,
 }
@@ -97,7 +97,7 @@ impl Spans {
         self.merge = Some(span);
     }
 
-    /// Notes what a merge has reported.
+    /// Marks the span of the merge as failed, if a run was rejected.
     pub fn note_merge_outcome(&mut self, outcome: &MergeOutcome) {
         let reason = match outcome {
             MergeOutcome::Moved { .. } => return,

@@ -1,6 +1,5 @@
 //! The standing of each task: it follows from the graph at the tip of the integration branch and from the runs.
-//!
-//! No I/O. The module `attempts` decides what follows from ended runs.
+//! No I/O. The module `attempts` decides the next step after ended runs.
 
 use super::attempts::{NextAttempt, NextStep, after_ended_runs};
 use super::policy::{Policy, Stopping};
@@ -14,7 +13,7 @@ use crate::task::{Reason, Status};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Done,
-    /// Another task must be done first, and it is not blocked.
+    /// A task that is not blocked must be done first.
     Waiting,
     Ready(NextAttempt),
     /// Pauses before the next attempt.
@@ -27,19 +26,20 @@ pub enum Standing {
     Working(String),
     /// The run has completed, and its work is not merged yet.
     Reported(String),
-    /// With the reason.
+    /// The task cannot be done, for this reason.
     Blocked(String),
-    /// A user has skipped it with `dispatch skip`.
+    /// A user has skipped the task with `dispatch skip`.
     Skipped,
-    /// It is cancelled or deferred in the graph.
+    /// The task is cancelled or deferred in the graph.
     Closed,
-    /// Split into subtasks.
+    /// The task is split into subtasks.
     Split,
-    /// Not part of this dispatch.
+    /// The task is not part of this dispatch.
     Outside,
 }
 
 impl Standing {
+    /// The word in the table of the terminal and in `dispatch status`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -58,7 +58,7 @@ impl Standing {
     }
 }
 
-/// The name of a task in the journal.
+/// The key of a task: its name in the journal, `phase:id`.
 pub fn task_key(graph: &TaskGraph, task: usize) -> String {
     let node = &graph.tasks[task];
     format!("{}:{}", node.phase, node.id)
@@ -74,6 +74,9 @@ pub fn standings(state: &State, graph: &TaskGraph, policy: &Policy) -> Vec<Stand
 }
 
 /// The standing of one task. `known` has the standings of all tasks that it needs.
+///
+/// Runs come before requests of the user, because finished work counts even if the task is skipped. Obstacles in the
+/// graph come before the runs' failures, because a further attempt would not remove them.
 fn standing(
     state: &State,
     graph: &TaskGraph,
@@ -167,8 +170,8 @@ fn first_obstacle(graph: &TaskGraph, needs: &[usize], known: &[Standing]) -> Opt
     })
 }
 
-/// The standing of an expanded task. It is done when all its subtasks are done. A subtask may be merged already and
-/// not be marked in this graph yet.
+/// The standing of an expanded task, which is done when all its subtasks are done. The standings of the subtasks count
+/// and not their marks in the graph: a merged subtask may not be marked yet.
 fn standing_of_expanded(graph: &TaskGraph, task: usize, known: &[Standing]) -> Standing {
     let subtasks = &graph.tasks[task].subtasks;
     if subtasks
@@ -215,7 +218,7 @@ pub fn halt_reason(state: &State, policy: &Policy) -> Option<String> {
     systemic_failure(&mut ended)
 }
 
-/// Whether the last three tasks failed for the same reason, and the reason is one that would affect any task.
+/// An error if the last three tasks failed for the same reason, and that reason would affect every task.
 fn systemic_failure(ended: &mut [&Run]) -> Option<String> {
     const SYSTEMIC: [Reason; 4] = [
         Reason::WorkspaceFailed,

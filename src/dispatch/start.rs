@@ -35,7 +35,7 @@ const REMOVED: [&str; 18] = [
     "TASK_ID",
 ];
 
-/// Must not be inherited if workers clone from a repository on this machine.
+/// Workers that clone from a repository on this machine must not inherit this variable either.
 const GIT_TOKEN: &str = "DESCARTES_GIT_TOKEN";
 
 /// The variables of this process that a worker must not inherit.

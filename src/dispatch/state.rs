@@ -1,4 +1,5 @@
-//! The state of a dispatch: what the journal says about every run, and what the dispatcher has seen since it started.
+//! The state of a dispatch: the facts about every run in the journal, and facts that the dispatcher has learned since
+//! it started.
 //!
 //! No I/O. [`State::apply`] adds one record of the journal. The modules `decide` and `claims` read the state.
 
@@ -21,8 +22,9 @@ pub struct State {
     pub dispatch: String,
     pub branch: String,
     pub runs: Vec<Run>,
+    /// The positions in `runs`, by the id of the run.
     by_id: BTreeMap<String, usize>,
-    /// By `phase:id`.
+    /// The runs and requests of each task, by `phase:id`.
     pub tasks: BTreeMap<String, TaskState>,
     /// How many runs there were when this dispatcher started. The failures of those runs do not halt it.
     pub earlier_runs: usize,
@@ -35,22 +37,23 @@ pub struct State {
     pub listen: Option<String>,
     /// The engines that the last dispatcher used.
     pub engines: Vec<String>,
-    /// The reason of an engine that refuses all runs.
+    /// Why an engine rejects all runs; `None` if none does.
     pub engine_refusal: Option<String>,
-    /// From the start of each dispatcher to its last entry.
+    /// For each dispatcher, the time from its start to its last entry.
     pub sessions: Vec<Interval>,
-    /// What users have asked for: when, what, and which task.
+    /// The commands of users: time, command, and task.
     pub commands: Vec<(Millis, UserCommand, Option<String>)>,
     /// How the last dispatcher has ended; `None` while it runs, and if it was killed.
     pub ended: Option<String>,
 }
 
+/// The runs of a task, and the requests of users about it.
 #[derive(Debug, Clone, Default)]
 pub struct TaskState {
     /// Positions in [`State::runs`], in the order of the attempts.
     pub runs: Vec<usize>,
     pub is_skipped: bool,
-    /// Whether a user has cancelled it.
+    /// Whether a user has cancelled the task.
     pub is_cancelled: bool,
     /// How many runs the task had at the last `retry`. They do not count as attempts.
     pub runs_before_retry: usize,
@@ -66,20 +69,22 @@ impl State {
         state
     }
 
-    /// The runs that still hold their task.
+    /// The runs that may still work on their task.
     pub fn live_runs(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter().filter(|run| run.is_live())
     }
 
-    /// The runs that still hold their task, mutably.
+    /// The runs that may still work on their task, mutably.
     pub fn live_runs_mut(&mut self) -> impl Iterator<Item = &mut Run> {
         self.runs.iter_mut().filter(|run| run.is_live())
     }
 
+    /// The run with an id.
     pub fn run(&self, id: &str) -> Option<&Run> {
         self.by_id.get(id).map(|at| &self.runs[*at])
     }
 
+    /// The run with an id, mutably.
     pub fn run_mut(&mut self, id: &str) -> Option<&mut Run> {
         self.by_id.get(id).map(|at| &mut self.runs[*at])
     }
@@ -114,7 +119,7 @@ impl State {
     /// Adds a record of the journal.
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
-        // A user may ask for something between two dispatchers.
+        // A user may give a command while no dispatcher runs.
         if !matches!(
             record.entry,
             Entry::Created { .. } | Entry::Begun { .. } | Entry::Asked { .. }

@@ -1,4 +1,4 @@
-//! What a dispatch works on: the project, the phase, the branch and the state directory.
+//! Finds the project, the phase, the branch and the state directory of a dispatch.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads the active phase from the project if the settings name no phase.
+    /// Finds the target of the settings. Reads the active phase from the project if the settings name no phase.
     pub async fn find(settings: &Settings) -> eyre::Result<Self> {
         let source = match &settings.source {
             Source::Local(dir) => {
@@ -63,6 +63,7 @@ impl Target {
         })
     }
 
+    /// The phases of the graph to work on.
     pub fn phases(&self, graph: &TaskGraph) -> eyre::Result<BTreeSet<String>> {
         match &self.phase {
             Some(phase) => choose_phases(graph, Some(phase), None),

@@ -3,7 +3,7 @@
 /// When the project's checks run on merged work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// For each merged tree on which the checks have not passed before.
+    /// For each merged tree on which the checks have not passed yet.
     #[default]
     Changed,
     /// For each merge, even if the checks have passed on the same tree.
@@ -38,6 +38,7 @@ pub struct Batch {
     merges: Vec<CheckedMerge>,
 }
 
+/// The results of the checks on one merge.
 #[derive(Debug, Clone, Copy, Default)]
 struct CheckedMerge {
     has_passed: bool,
@@ -60,7 +61,7 @@ impl Batch {
         }
     }
 
-    /// The next step.
+    /// The next step: a binary search for the first merge that makes the checks fail.
     pub fn next(&self) -> Step {
         // How many merges are good, counted from the first one.
         let good = self.merges.iter().rposition(|merge| merge.has_passed);
@@ -213,8 +214,8 @@ mod tests {
     }
 
     proptest! {
-        /// With any results of the checks, the batch ends, accepts only merges that passed, and blames a merge only after two
-        /// failures.
+        /// With any results of the checks, the batch ends, accepts only merges that passed, and blames a merge only
+        /// after two failures.
         #[test]
         fn the_branch_never_moves_to_a_tree_that_has_not_passed(
             needs in prop::collection::vec(any::<bool>(), 1..12),

@@ -1,12 +1,12 @@
 //! Extracts a few members from the bytes of a JSON object, without storing the other members. Pure, needs
 //! bounded memory.
 
-/// The longest member (its name and its value) that is extracted, in bytes. Longer ones count as absent.
+/// The longest member that is extracted, in bytes with its name. A longer member counts as absent.
 const MAX_MEMBER_SIZE: usize = 64 * 1024;
 /// The maximum size of all extracted members together, in bytes.
 const MAX_EXTRACTED_SIZE: usize = 256 * 1024;
 
-/// Reads one JSON document in chunks of any size. Does not check that the rest of it is valid.
+/// Reads one JSON document in chunks of any size. Does not check that the document is valid.
 #[derive(Debug)]
 pub struct Document {
     names: &'static [&'static str],
@@ -53,6 +53,7 @@ impl Document {
         }
     }
 
+    /// Reads the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((byte, after)) = rest.split_first() {
@@ -75,6 +76,7 @@ impl Document {
         [b"{", self.extracted.as_slice(), b"}"].concat()
     }
 
+    /// Reads one byte. The part changes before the depth: the braces and commas at depth 1 separate the members.
     fn push_byte(&mut self, byte: u8) {
         if self.string != StringState::Outside {
             self.add_to_member(byte);

@@ -50,11 +50,12 @@ impl GatewayError {
         }
     }
 
+    /// The HTTP status of the gateway's answer.
     pub fn status(&self) -> StatusCode {
         self.kind().0
     }
 
-    /// The JSON body.
+    /// The JSON body of the gateway's answer.
     pub fn body(&self, api: Api) -> String {
         let (_, anthropic, openai) = self.kind();
         let message = format!("descartes-worker's model gateway: {self}");

@@ -25,7 +25,7 @@ use super::wire::Report;
 use crate::http::errors::request_error;
 use crate::model::{Api, RoutePrice};
 
-/// The largest request, in bytes: the services accept no larger ones.
+/// The largest body of a request, in bytes. The services accept no larger one.
 const MAX_REQUEST_SIZE: usize = 32 * 1024 * 1024;
 /// How long a client may pause while it sends a request's body.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The maximum size of the bodies of all requests in memory together, in bytes.
 pub const MAX_BUFFERED: usize = 2 * MAX_REQUEST_SIZE;
-/// The longest path in an error message, in bytes. Longer ones are cut.
+/// The longest path in an error message, in bytes. A longer path is cut.
 const MAX_SHOWN_PATH: usize = 200;
 
 /// The headers of a request that the gateway removes: those that concern only one connection (RFC 9110,
@@ -62,12 +62,13 @@ static REMOVED_ANSWER_HEADERS: [HeaderName; 5] = [
 const REMOVED_HEADER_NAMES: [&str; 2] = ["keep-alive", "proxy-connection"];
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The service gave no answer, or the client closed the connection. So the connection to the client is closed
-/// without an answer.
+/// The service gave no answer, or the client closed the connection. The gateway then closes the connection to the
+/// client without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the model's service gave no answer")]
 pub struct NoAnswer;
 
+/// The body of an answer: the gateway's own, or the service's.
 pub type AnswerBody = Either<Full<Bytes>, MeteredBody>;
 
 /// Answers one request of a client.
@@ -144,7 +145,7 @@ fn error_answer(error: &GatewayError, api: Api) -> Response<AnswerBody> {
 enum ForwardError {
     /// The gateway answers with this error.
     Gateway(GatewayError),
-    /// See [`NoAnswer`].
+    /// The gateway closes the connection without an answer; see [`NoAnswer`].
     NoAnswer,
 }
 
@@ -157,12 +158,15 @@ impl From<GatewayError> for ForwardError {
 /// A request that the table of routes allows.
 struct Forwarding {
     shared: Rc<Shared>,
+    /// The index of the service in [`Shared::services`].
     service: usize,
     path: String,
     price: RoutePrice,
 }
 
 impl Forwarding {
+    /// Forwards the request. The whole body is read first, because the maximum cost must be reserved before the service
+    /// gets the request.
     async fn forward(
         self,
         request: Request<Incoming>,
@@ -205,7 +209,7 @@ impl Forwarding {
         Ok(self.return_answer(open, answer))
     }
 
-    /// Reads the whole body; fails if it needs too much time or memory.
+    /// Reads the whole body; an error if the body needs too much time or memory.
     async fn read_body(
         &self,
         mut body: Incoming,
@@ -273,6 +277,7 @@ impl Forwarding {
         }
     }
 
+    /// Reports the first refusal to the worker.
     fn report_refusal(&self, refusal: &Refusal) {
         if !self.shared.has_refused.replace(true) {
             let why = refusal.to_string();
@@ -280,6 +285,7 @@ impl Forwarding {
         }
     }
 
+    /// Counts a request whose body has arrived, and opens it.
     fn new_open_request(&self, method: &Method) -> OpenRequest {
         self.shared.requests.set(self.shared.requests.get() + 1);
         OpenRequest {
@@ -295,6 +301,7 @@ impl Forwarding {
         }
     }
 
+    /// The answer for the client. Its body is counted while it is passed on.
     fn return_answer(
         &self,
         mut open: OpenRequest,
@@ -353,7 +360,7 @@ fn remove_connection_headers(headers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
-/// The memory that a request's body needs; released when this is dropped.
+/// The part of [`MAX_BUFFERED`] that a request's body uses; released when this is dropped.
 struct BufferedMemory {
     shared: Rc<Shared>,
     bytes: usize,

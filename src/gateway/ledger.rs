@@ -30,7 +30,7 @@ pub enum Admission {
     Refused(Refusal),
 }
 
-/// Why no further request is forwarded.
+/// Why a request is not forwarded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refusal {
     Budget { spent_usd: f64, limit_usd: f64 },
@@ -41,7 +41,7 @@ pub enum Refusal {
 /// How a request ended.
 #[derive(Debug)]
 pub enum End<'a> {
-    /// It costs nothing: the service did not receive or did not accept it, or its route is free.
+    /// The request costs nothing: the service did not receive or did not accept it, or its route is free.
     Free,
     /// The client closed the connection before the service answered.
     Abandoned,
@@ -59,11 +59,12 @@ pub struct Totals {
     pub cost_usd: Option<f64>,
 }
 
+/// The account of one gateway.
 #[derive(Debug)]
 pub struct Ledger {
     limits: Limits,
     totals: Totals,
-    /// The tokens that are assumed for answers whose usage a service did not report. Zero without a limit.
+    /// The tokens that are assumed for answers whose usage a service did not report. Zero if there is no limit.
     estimated_tokens: u64,
     reserved_usd: f64,
     reserved_tokens: u64,
@@ -94,7 +95,7 @@ impl Ledger {
         self.totals
     }
 
-    /// Decides about a request; an admitted one must be settled.
+    /// Decides about a request. The caller must settle an admitted request.
     pub fn admit(&mut self, cost: &RequestCost) -> Admission {
         let price = Price::of(&cost.model);
         if self.limits.usd.is_some() && price.is_none() {
@@ -132,7 +133,7 @@ impl Ledger {
         Admission::Admitted(reservation)
     }
 
-    /// Accounts for a request that is over.
+    /// Accounts for a request that has ended. If the service did not report the usage, the upper bound counts instead.
     pub fn settle(&mut self, reservation: Option<Reservation>, end: &End<'_>) {
         if let Some(reservation) = &reservation {
             self.open_reservations -= 1;
@@ -171,13 +172,14 @@ impl Ledger {
         };
     }
 
+    /// The reported and the assumed tokens together.
     fn spent_tokens(&self) -> u64 {
         let reported = self.totals.usage.total();
         reported.saturating_add(self.estimated_tokens)
     }
 }
 
-/// The most tokens that an answer can have cost in addition to the reported ones.
+/// The most tokens that an answer can have cost in addition to the reported tokens.
 fn estimate(measured: &AnswerUsage, upper_bound: UpperBound) -> Usage {
     let unreported = upper_bound.of_unreported(measured.usage);
     if measured.is_complete || measured.usage == Usage::default() {

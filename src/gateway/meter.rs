@@ -8,12 +8,13 @@ use super::document::Document;
 use crate::line_splitter::{LineEnd, LineSplitter};
 use crate::model::{Api, Usage, token_count};
 
-/// The longest event that is read, in bytes. Longer ones are skipped.
+/// The longest event that is read, in bytes. A longer event is skipped.
 const MAX_EVENT_SIZE: usize = 2 * 1024 * 1024;
 /// The size of the JSON around the text in an event, in bytes. This is the smallest size that services send, so
 /// that the estimated number of tokens is not too low.
 const EVENT_FRAME_SIZE: u64 = 60;
-/// A token of text has about four bytes. With three, the estimate is too high rather than too low.
+/// How many bytes of text count as one token. A token has about four bytes; with three, the estimate is too high rather
+/// than too low.
 const BYTES_PER_TOKEN: u64 = 3;
 
 /// The usage and the model that were read from an answer.
@@ -59,6 +60,7 @@ impl Meter {
         }
     }
 
+    /// Reads the next bytes of the answer.
     pub fn push(&mut self, mut bytes: &[u8]) {
         match &mut self.format {
             AnswerFormat::Events(lines) => {
@@ -80,6 +82,7 @@ impl Meter {
         }
     }
 
+    /// The usage that was read so far.
     pub fn answer_usage(&self) -> &AnswerUsage {
         &self.measured
     }
@@ -92,13 +95,14 @@ struct AnswerFields {
     kind: Option<String>,
     model: Option<String>,
     usage: Option<Value>,
-    /// In the event `message_start` of the Messages API.
+    /// The event `message_start` of the Messages API has the fields here.
     message: Option<Box<AnswerFields>>,
-    /// In the events of the Responses API.
+    /// The events of the Responses API have the fields here.
     response: Option<Box<AnswerFields>>,
 }
 
 impl AnswerUsage {
+    /// Reads a line of an event stream.
     fn read_line(&mut self, api: Api, line: &[u8]) {
         let Some(data) = line.strip_prefix(b"data:") else {
             return;
@@ -158,6 +162,7 @@ fn is_message_stop(text: &str) -> bool {
     text.len() < 100 && text.contains("\"message_stop\"")
 }
 
+/// Reads `usage` in the format of an API.
 fn usage_of(api: Api, value: &Value) -> Usage {
     let count = |name: &str| token_count(&value[name]);
     match api {

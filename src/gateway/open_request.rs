@@ -1,4 +1,4 @@
-//! A request that is not over. Counts the tokens of its answer, and settles its cost when the request ends, even if
+//! A request that has not ended. Counts the tokens of its answer, and settles its cost when the request ends, even if
 //! the client or the service closes the connection early.
 
 use std::pin::Pin;
@@ -15,15 +15,16 @@ use super::meter::{AnswerUsage, Meter};
 use super::shared::Shared;
 use super::wire::{self, Report};
 
-/// How far a request has come.
+/// The state of a request, which decides its cost.
 pub enum State {
-    /// It costs nothing: it was not sent, the service did not accept it, or its route is free.
+    /// The request costs nothing: it was not sent, the service did not accept it, or its route is free.
     Free,
+    /// The request was sent, and there is no answer yet.
     Sent,
     Answered(Box<Meter>),
 }
 
-/// A request that is not over. Its cost is settled when this is dropped, however the request ends.
+/// A request that has not ended. Its cost is settled when this is dropped, however the request ends.
 pub struct OpenRequest {
     pub shared: Rc<Shared>,
     pub method: Method,
@@ -33,7 +34,7 @@ pub struct OpenRequest {
     pub state: State,
     /// The status of the service's answer.
     pub status: Option<u16>,
-    /// When it was sent; until then, when its body had arrived.
+    /// When the request was sent. Before that, when its body had arrived.
     pub began: Instant,
     /// The time from `began` to the first byte of the answer's body.
     pub first_byte: Option<Duration>,

@@ -1,7 +1,6 @@
 //! Writes the gateway's reports to the worker.
-//!
-//! Requests must not wait until the worker reads the reports. So new totals replace totals that are not written
-//! yet, and reports about requests are dropped while too many reports wait.
+//! Requests must not wait until the worker reads the reports. So new totals replace older totals that have not been
+//! written, and reports about requests are dropped while too many reports wait.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::wire::{Report, Totals};
 
-/// While so many reports wait to be written, reports about further requests are dropped.
+/// If this many reports wait to be written, reports about further requests are dropped.
 const MAX_WAITING: usize = 256;
 
 /// The reports that are not written yet.
@@ -24,6 +23,7 @@ pub struct Reports {
 }
 
 impl Reports {
+    /// Adds a report to those that wait.
     pub fn add(&self, report: &Report) {
         let mut waiting = self.waiting.borrow_mut();
         let is_droppable = matches!(report, Report::Request(_));
@@ -35,6 +35,7 @@ impl Reports {
         self.changed.notify_one();
     }
 
+    /// Replaces the totals that wait.
     pub fn set_totals(&self, totals: Totals) {
         self.totals.set(Some(totals));
         self.changed.notify_one();

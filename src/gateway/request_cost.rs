@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::ledger::RequestCost;
 use crate::model::UpperBound;
 
-/// The longest answer, in tokens, if the request sets no limit.
+/// The longest answer that is assumed if the request sets no limit, in tokens.
 const MAX_OUTPUT_TOKENS: u64 = 128_000;
 
 /// The fields that are read from a request. A field that occurs twice is an error, because some servers use its

@@ -95,6 +95,7 @@ pub fn target(base: &Url, path: &str, query: Option<&str>) -> Url {
     url
 }
 
+/// Whether a path fits the path of a route.
 fn matches_path(pattern: &str, path: &str) -> bool {
     let Some(before) = pattern.strip_suffix('*') else {
         return path == pattern;
@@ -110,8 +111,8 @@ fn is_model_name(text: &str) -> bool {
         && text.bytes().any(|byte| byte != b'.')
 }
 
-/// Compares two texts in a time that does not depend on where they differ: otherwise the time of an answer would
-/// help to guess a secret path.
+/// Compares two texts in a time that does not depend on the position of their first difference. Otherwise the time of
+/// an answer would help to guess a secret path.
 fn is_equal_in_constant_time(one: &str, other: &str) -> bool {
     let pairs = one.bytes().zip(other.bytes());
     let difference = pairs.fold(0, |difference, (one, other)| difference | (one ^ other));

@@ -33,7 +33,7 @@ use super::wire::{Configuration, Report};
 use crate::http::tls;
 use crate::model::{KeyHeader, Limits, Provider};
 
-/// The most connections at a time; further ones wait. An agent needs only a few.
+/// The most connections at a time. Further connections wait. An agent needs only a few.
 const MAX_CONNECTIONS: usize = 128;
 /// How long a connection may be idle, or take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -43,20 +43,20 @@ const MAX_HEAD_SIZE: usize = 64 * 1024;
 const MAX_CONFIGURATION_SIZE: u64 = 1024 * 1024;
 /// How long a connection to the service may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the service may send nothing: longer than any client waits.
+/// How long the service may send nothing. It is longer than any client waits.
 const READ_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// The number of random bytes in each secret path.
 const SECRET_PATH_BYTES: usize = 16;
 
-/// The settings that the gateway's process is started with. The worker sends the others on a pipe.
+/// The settings in the environment of the gateway's process. The worker sends all other settings on a pipe.
 #[derive(Debug)]
 pub struct Settings {
     /// A PEM file with private certificate authorities to trust next to the public ones.
     pub authorities: Option<PathBuf>,
 }
 
-/// Serves until the worker closes standard input. The caller must have made the memory of this process unreadable
-/// for other processes.
+/// Serves until the worker closes standard input. The caller must have made the memory of this process unreadable for
+/// other processes: the first report says so, and only then does the worker send the keys.
 ///
 /// # Errors
 /// If the configuration cannot be read, or the gateway cannot listen on any port.
@@ -106,6 +106,7 @@ pub async fn serve(settings: &Settings) -> eyre::Result<()> {
     Ok(())
 }
 
+/// Standard input and standard output, which must be pipes.
 fn standard_pipes() -> io::Result<(pipe::Receiver, pipe::Sender)> {
     use std::os::fd::AsFd;
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
@@ -177,6 +178,7 @@ async fn read_configuration(
     })
 }
 
+/// The HTTP client for a service.
 fn client(url: &Url, settings: &Settings) -> eyre::Result<Client> {
     Client::builder()
         .tls_backend_preconfigured(tls::config(url, settings.authorities.as_deref())?)
@@ -197,12 +199,14 @@ fn secret(text: &str) -> eyre::Result<HeaderValue> {
     Ok(value)
 }
 
+/// A path that no other process can guess.
 fn random_secret_path() -> eyre::Result<String> {
     let mut bytes = [0; SECRET_PATH_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| eyre!("cannot get random numbers: {error}"))?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
+/// Accepts and serves connections forever.
 async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // When this future is dropped, all connections are dropped too.

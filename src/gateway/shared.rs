@@ -29,7 +29,7 @@ pub struct Shared {
     pub ledger: RefCell<Ledger>,
     /// Is notified when the cost of a request was settled.
     pub settled: Notify,
-    /// Whether a refusal was reported to the worker. Only the first one is.
+    /// Whether a refusal was reported to the worker, which gets only the first one.
     pub has_refused: Cell<bool>,
     /// The size of the bodies of all requests in memory, in bytes.
     pub buffered: Cell<usize>,
@@ -39,6 +39,7 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Sends the current totals to the worker.
     pub fn report_totals(&self) {
         let totals = self.ledger.borrow().totals();
         let usage = totals.usage;

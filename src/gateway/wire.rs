@@ -43,7 +43,7 @@ pub enum Report {
     },
 }
 
-/// A request that is over.
+/// A request that has ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
     pub method: String,

@@ -18,7 +18,7 @@ use crate::process::{HelperProcess, Program, Stderr};
 use crate::programs;
 use crate::progress::Progress;
 
-/// The name of the subcommand.
+/// The name of the subcommand that the worker starts as the gateway.
 pub const COMMAND: &str = "gateway";
 
 /// How long the gateway may take to start: a few milliseconds, but longer on a busy machine.
@@ -71,7 +71,7 @@ struct State {
 pub enum Trouble {
     /// The gateway refused a request; the text says why.
     LimitReached(String),
-    /// The gateway's process has ended.
+    /// The gateway's process has ended before the agent.
     Ended,
 }
 
@@ -80,7 +80,7 @@ pub enum Trouble {
 pub struct GatewayReport {
     /// The usage and the cost of the whole run.
     pub spent: Spent,
-    /// Why it refused a request, if it did.
+    /// Why the gateway refused a request, if it did.
     pub refusal: Option<String>,
 }
 
@@ -201,7 +201,7 @@ impl Gateway {
         spent(self.state.borrow().totals)
     }
 
-    /// Ends the gateway; to be called after the agent has ended. Only the returned report contains the final totals.
+    /// Ends the gateway. Must be called after the agent has ended. Only the returned report contains the final totals.
     pub async fn end(mut self) -> GatewayReport {
         drop(self.keys_pipe);
         let ended = self.state.wait_for(|state| state.has_ended);
@@ -232,7 +232,8 @@ impl Gateway {
     }
 }
 
-/// The same access, but these services have the gateway's URLs and placeholders instead of their own.
+/// The access with the gateway's URLs and placeholders for these services, instead of the services' own URLs and
+/// credentials.
 fn access_behind_gateway<'a>(
     access: &Access,
     moved_services: impl Iterator<Item = (&'a ServiceAccess, String)>,
@@ -252,6 +253,7 @@ fn access_behind_gateway<'a>(
     access
 }
 
+/// The trouble in a state, if there is one. A refusal has priority over the end of the process.
 fn trouble(state: &State) -> Option<Trouble> {
     match &state.refusal {
         Some(why) => Some(Trouble::LimitReached(why.clone())),
@@ -293,7 +295,7 @@ fn gateway_program(settings: &Settings, environment: &Variables) -> io::Result<P
             .chain(authorities)
             .collect(),
         stdin: None,
-        stderr: Stderr::Apart,
+        stderr: Stderr::Separate,
         inherited: None,
         launch: None,
     })
@@ -378,12 +380,14 @@ async fn stderr_text_or(stderr: &mut PipeLines, error: &str) -> String {
     }
 }
 
+/// Logs the gateway's standard error as warnings.
 async fn log_stderr(mut stderr: PipeLines) {
     while let Ok(Some(line)) = stderr.next_line().await {
         tracing::warn!("model gateway: {line}");
     }
 }
 
+/// Reads reports until the gateway closes its standard output, which is its end.
 async fn read_reports(mut reports: PipeLines, state: watch::Sender<State>, progress: Progress) {
     while let Ok(Some(line)) = reports.next_line().await {
         match serde_json::from_str(&line) {
@@ -407,6 +411,7 @@ async fn read_reports(mut reports: PipeLines, state: watch::Sender<State>, progr
     state.send_modify(|state| state.has_ended = true);
 }
 
+/// Logs a request, for debugging.
 fn log(request: &wire::Request) {
     tracing::debug!(
         method = request.method,

@@ -1,4 +1,4 @@
-//! What git needs to reach a remote, and the variables that every call of the worker has.
+//! The settings with which git reaches a remote, and the variables that every call of the worker has.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,22 +9,23 @@ use secrecy::SecretString;
 use super::ssh::Ssh;
 use crate::environment::Variables;
 
-/// What a call to git needs to know about its remote.
+/// The credential and the network settings for a remote.
 #[derive(Debug, Clone)]
 pub struct Access {
+    /// The access token for remotes with http or https.
     pub token: Option<SecretString>,
     /// The proxies that the worker's environment names.
     pub proxies: Variables,
     /// A PEM file with further certificate authorities.
     pub authorities: Option<PathBuf>,
-    /// Where the user's ssh agent listens.
+    /// The path of the socket of the user's ssh agent.
     pub ssh_agent: Option<OsString>,
-    /// How long a transfer may show no progress before it is given up; git itself waits forever.
+    /// How long a transfer may show no progress before the worker ends it; git itself waits forever.
     pub silence_limit: Duration,
 }
 
 impl Access {
-    /// The variables of git's calls on the worker's side, besides those that it inherits.
+    /// The variables of git's calls on the worker's side, in addition to those that git inherits.
     pub fn variables(&self, ssh: Option<&Ssh>) -> Variables {
         let mut own: Variables = [
             ("GIT_CONFIG_NOSYSTEM", "1"),

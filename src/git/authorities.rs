@@ -10,7 +10,7 @@ use std::path::Path;
 use base64::Engine;
 use tempfile::NamedTempFile;
 
-/// Where systems keep their authorities.
+/// The files in which operating systems keep their authorities.
 const SYSTEM: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/ssl/certs/ca-bundle.crt",
@@ -19,7 +19,7 @@ const SYSTEM: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The PEM text that git needs; `None` if git finds the system's authorities itself and there are no others.
+/// The PEM text that git needs. `None` if git finds the system's authorities itself, and `further` names no others.
 pub fn bundle(further: Option<&Path>) -> io::Result<Option<Vec<u8>>> {
     let system = SYSTEM.iter().find_map(|path| fs::read(path).ok());
     if system.is_some() && further.is_none() {
@@ -58,7 +58,7 @@ fn built_in() -> Vec<u8> {
     pem.into_bytes()
 }
 
-/// A file for one command; deleted when it is dropped.
+/// Writes `pem` to a temporary file for one command. The file is deleted when this is dropped.
 pub fn file(pem: &[u8]) -> io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix("descartes-authorities-")

@@ -18,7 +18,9 @@ pub struct Call<'a> {
     pub(super) variables: Variables,
     pub(super) configuration: Vec<(String, String)>,
     pub(super) stdin: Option<File>,
+    /// Whether the command contacts the remote: see [`Call::transfer`].
     pub(super) transfer: bool,
+    /// Whether the command is local and prints progress lines.
     pub(super) shows_progress: bool,
 }
 
@@ -26,21 +28,25 @@ pub struct Call<'a> {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("git {command} {how}")]
 pub struct GitError {
+    /// The name of the git command, such as `fetch`.
     pub command: String,
+    /// The end of a sentence about the command, such as "made no progress for 1m".
     pub how: String,
-    /// The end of git's standard error, redacted, without progress lines.
+    /// The end of git's standard error, redacted, without progress lines. If the worker could not start git, the
+    /// system's error message.
     pub words: String,
     /// The exit status, if git ended by itself.
     pub code: Option<i32>,
-    /// The worker stopped git because of a stop signal or a cancellation.
+    /// Whether the worker ended git because of a stop signal or a cancellation.
     pub stopped: bool,
-    /// git made no progress for too long, or reached its time limit.
+    /// Whether the worker ended git because git made no progress for too long, or reached its time limit.
     pub timed_out: bool,
 }
 
-/// The result of a command that was not killed.
+/// The result of a command that exited by itself.
 #[derive(Debug)]
 pub struct Finished {
+    /// The exit code.
     pub code: i32,
     /// Standard output.
     pub output: Vec<u8>,
@@ -58,8 +64,8 @@ impl Finished {
     }
 }
 
-/// The system's words, without the number in parentheses: after "Permission denied", ssh names its methods in parentheses, and
-/// that is another kind of trouble.
+/// The system's error message without its number in parentheses. [`Trouble`] must not take "Permission denied (os
+/// error 13)" for ssh's message "Permission denied (publickey)", which is about credentials.
 pub(super) fn words_of(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error ").unwrap_or(text.len());
@@ -99,6 +105,7 @@ impl GitError {
 }
 
 impl<'a> Call<'a> {
+    /// A call of git with these arguments in the directory `dir`.
     pub fn new(dir: &'a Path, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         let args = args.into_iter().map(Into::into).collect();
         Self {
@@ -120,22 +127,25 @@ impl<'a> Call<'a> {
             .unwrap_or_default()
     }
 
+    /// Appends an argument.
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
     }
 
+    /// Appends arguments.
     pub fn args(mut self, args: impl IntoIterator<Item = OsString>) -> Self {
         self.args.extend(args);
         self
     }
 
+    /// Adds environment variables.
     pub fn variables(mut self, variables: &Variables) -> Self {
         self.variables.extend_from_slice(variables);
         self
     }
 
-    /// Further configuration for this command.
+    /// Adds configuration for this command, as keys and values.
     pub fn configured(mut self, pairs: &[(String, String)]) -> Self {
         self.configuration.extend_from_slice(pairs);
         self

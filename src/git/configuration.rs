@@ -1,7 +1,6 @@
 //! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
-//!
-//! It is in an environment variable, which overrides every configuration file: the one of `git -c`. The documented
-//! `GIT_CONFIG_COUNT` has no effect before git 2.31.
+//! The configuration is in the environment variable that `git -c` uses too, and overrides every configuration file. The
+//! documented variable `GIT_CONFIG_COUNT` has no effect before git 2.31.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use reqwest::Url;
 use super::ssh::quoted;
 use crate::environment::Variables;
 
-/// For every call on the worker's side. It overrides the configuration of the repository.
+/// The configuration of every call on the worker's side. It overrides the configuration of the repository.
 const CONFIGURATION: [(&str, &str); 16] = [
     // Run no programs that the repository names.
     ("core.hooksPath", "/dev/null"),
@@ -23,7 +22,7 @@ const CONFIGURATION: [(&str, &str); 16] = [
     ("core.commitGraph", "false"),
     ("core.multiPackIndex", "false"),
     ("pack.useBitmaps", "false"),
-    // After a crash of the machine nothing is used again, so flushing to disk is not needed.
+    // No file is used again after a crash of the machine, so flushing to disk is not needed.
     ("core.fsync", "none"),
     // An empty value removes all helpers that other configuration adds.
     ("credential.helper", ""),
@@ -37,8 +36,8 @@ const CONFIGURATION: [(&str, &str); 16] = [
     ("http.lowSpeedLimit", "1"),
 ];
 
-/// For every call with the agent's environment: no hooks, and no programs that outlive the command. The rest of the
-/// agent's configuration applies.
+/// The configuration of every call with the agent's environment: no hooks, and no programs that outlive the command.
+/// All other configuration of the agent applies.
 const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
@@ -51,7 +50,9 @@ const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
 /// Which configuration and environment a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
+    /// The worker's configuration and environment, for repositories of the worker.
     Worker,
+    /// The agent's configuration and environment, without the credential.
     Agent,
 }
 
@@ -96,8 +97,8 @@ pub fn variables(
     vec![("GIT_CONFIG_PARAMETERS".into(), parameters.into())]
 }
 
-/// A pair, as git writes it for its children. Every git reads one quoted word; only git 2.31 and newer read two, which a
-/// key with an equals sign needs.
+/// A key and its value in the format of `GIT_CONFIG_PARAMETERS`. Every version of git reads both in one quoted word. A
+/// key with an equals sign needs two quoted words, which only git 2.31 and newer read.
 fn parameter(key: &str, value: &str) -> String {
     if key.contains('=') {
         format!("{}={}", quoted(key.as_ref()), quoted(value.as_ref()))

@@ -1,8 +1,8 @@
-//! The way of the token to git's children: a socket that git and its children inherit.
+//! Passes the token to git's children through a socket that git and its children inherit.
 //!
-//! The token is in no environment, no argument and no file, where other processes of the same user could read it: unlike a pipe
-//! or a file, a socket cannot be opened through `/proc/<pid>/fd`. A helper, which is a hidden command of this
-//! binary, looks at what is in the socket and leaves it there, so that git can ask as often as it needs to.
+//! The token is in no environment, no argument and no file, where other processes of the same user could read it:
+//! unlike a pipe or a file, a socket cannot be opened through `/proc/<pid>/fd`. A hidden command of this binary is
+//! git's credential helper. It reads the token and leaves it in the socket (`MSG_PEEK`), so that git can ask again.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,14 +16,14 @@ use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use crate::descriptors::{Inherited, reserved_number};
 use crate::programs;
 
-/// The hidden command.
+/// The name of the hidden command that is the credential helper.
 const COMMAND: &str = "git-credential";
 /// The longest token, in bytes.
 const MAX_TOKEN_SIZE: usize = 64 * 1024;
 
 /// The token for one git command.
 pub(super) struct Credential {
-    /// What git inherits.
+    /// The descriptors that git inherits.
     pub inherited: Inherited,
     /// The value of `credential.helper`.
     pub helper: String,
@@ -37,12 +37,12 @@ impl Credential {
             return Err(io::Error::other(error));
         }
         let (socket, mut writer) = UnixStream::pair()?;
-        // A socket that is full is an error; the token is far smaller.
+        // If the socket were full, the write would be an error instead of blocking forever.
         writer.set_nonblocking(true)?;
         writer.write_all(token.as_bytes())?;
         let program = programs::own()?;
         let (file, program) = if cfg!(target_os = "linux") && program.starts_with("/proc") {
-            // Whatever becomes of the file at the program's path: the helper is this program.
+            // The helper must be this program, even if another file has replaced it at its path.
             let file = File::open(program)?;
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             (Some(file), path)
@@ -79,6 +79,7 @@ pub fn answer_if_requested() -> Option<io::Result<ExitCode>> {
     }))
 }
 
+/// Prints the user name and the token for git.
 fn answer() -> io::Result<()> {
     let mut buffer = Zeroizing::new(vec![0; MAX_TOKEN_SIZE]);
     let (_, size) = recv(

@@ -1,4 +1,4 @@
-//! Whether git is still the program that was found before the agent ran: only that one gets a credential.
+//! Checks that git is still the program that was found before the agent ran: only this program gets a credential.
 
 use std::fs;
 use std::io;
@@ -7,18 +7,20 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-/// How a file looked. The time of its last change cannot be set back without root's rights.
+/// Facts about a file by which a change is noticed. The time of the last change (ctime) cannot be set back without
+/// root's rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     device: u64,
     inode: u64,
     size: u64,
     changed: (i64, i64),
-    /// Whether the worker's user, which is often the agent's too, could write it.
+    /// Whether the worker's user, which is often the agent's user too, can write the file.
     is_writable: bool,
 }
 
 impl Fingerprint {
+    /// Reads the facts about the file now.
     pub fn of(program: &Path) -> io::Result<Self> {
         let found = fs::metadata(program)?;
         // Root can write everything.

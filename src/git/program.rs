@@ -26,8 +26,8 @@ use crate::shutdown::Stop;
 /// How many bytes of a command's output are kept as one text.
 pub(super) const MAX_ANSWER_SIZE: usize = 64 * 1024;
 
-/// The variables of the worker that git gets too. `HOME` is not one of them: an agent can write there, and git would read
-/// attributes, ignored files and `.netrc` in it.
+/// The variables of the worker that git gets too. `HOME` is not one of them: an agent can write there, and git would
+/// read attributes, ignored files and `.netrc` in it.
 const INHERITED_VARIABLES: [&str; 7] = [
     "PATH",
     "TMPDIR",
@@ -38,7 +38,7 @@ const INHERITED_VARIABLES: [&str; 7] = [
     "CURL_CA_BUNDLE",
 ];
 
-/// git, and the settings that all its calls share.
+/// The program git, and the settings that all its calls share.
 #[derive(Debug)]
 pub struct Git<'a> {
     pub(super) program: PathBuf,
@@ -55,20 +55,22 @@ pub struct Git<'a> {
     pub(super) side: Side,
     /// How calls on the agent's side are isolated.
     pub(super) launch: Option<Launch>,
-    /// When the calls must be over; if this is `None`, each call has the default limit.
+    /// The time at which all calls must have ended. `None` gives each call the default limit.
     pub until: Option<Instant>,
     pub redactor: &'a Redactor,
     pub stop: &'a Stop,
     pub progress: &'a Progress,
 }
 
-/// The variable by which git-lfs prints its progress without a terminal too: a transfer without progress is given up.
+/// The variable that makes git-lfs print its progress even without a terminal. The worker ends a transfer that prints
+/// no progress.
 pub fn lfs_progress() -> (OsString, OsString) {
     ("GIT_LFS_FORCE_PROGRESS".into(), "1".into())
 }
 
 impl<'a> Git<'a> {
-    /// Finds git on the `PATH` of `environment`. Later calls use this file, even if an agent puts another git on the `PATH`.
+    /// Finds git on the `PATH` of `environment`. Later calls use this file, even if an agent puts another git on the
+    /// `PATH`.
     pub fn find(
         environment: &Variables,
         access: &Access,
@@ -100,7 +102,8 @@ impl<'a> Git<'a> {
             .filter(|url| matches!(url.scheme(), "http" | "https"));
         let token = url.zip(access.token.clone());
         if token.is_some() {
-            // An error now is better than one after all of the agent's work.
+            // Fails now if no descriptor number is free for the token: an error after the agent's work would lose that
+            // work.
             reserved_number()?;
         }
         Ok(Self {
@@ -136,8 +139,9 @@ impl<'a> Git<'a> {
         self.lfs_program.as_deref()
     }
 
-    /// Variables for git-lfs with a credential. git and git-lfs start each other by the `PATH`, so links in `dir` stand
-    /// first on it: programs that an agent has put into another directory of it are not found.
+    /// Variables for git-lfs with a credential. git and git-lfs find each other on the `PATH`. So `dir` gets links to
+    /// both programs and comes first on the `PATH`: a program that an agent has put into another directory is not
+    /// used.
     pub fn lfs_variables(&self, lfs_program: &Path, dir: &Path) -> io::Result<Variables> {
         std::fs::create_dir(dir)?;
         std::os::unix::fs::symlink(&self.program, dir.join("git"))?;
@@ -170,12 +174,13 @@ impl<'a> Git<'a> {
             idle: None,
         };
         let mut answer = Vec::new();
-        let mut take = |_, bytes: &[u8]| {
+        let mut on_output = |_, bytes: &[u8]| {
             let room = MAX_ANSWER_SIZE - answer.len();
             answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
             AfterRead::ReadMore
         };
-        let ending = process::supervise(call, limits, self.stop, self.progress, &mut take).await;
+        let ending =
+            process::supervise(call, limits, self.stop, self.progress, &mut on_output).await;
         if matches!(ending, Ok(Ending::Exited(0))) {
             ssh.record(&String::from_utf8_lossy(&answer));
             self.ssh = Some(ssh);
@@ -204,8 +209,8 @@ impl<'a> Git<'a> {
         self.until.is_none_or(|until| Instant::now() + wait < until)
     }
 
-    /// The option by which a `file://` remote is served even if it belongs to another user: `safe.directory`
-    /// of the caller does not reach the process that serves.
+    /// The option that makes git serve a `file://` remote even if the remote belongs to another user. git does not
+    /// pass the caller's `safe.directory` to the process that serves the remote.
     pub fn served_locally(&self, url: &str, service: &str) -> Option<OsString> {
         if !url.starts_with("file://") {
             return None;
@@ -239,9 +244,9 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// The same program for calls in the agent's repository: with the agent's environment, its
-    /// configuration and no credential. Silence ends each call, because the agent may have left
-    /// something that git waits for.
+    /// The same program for calls in the agent's repository: with the agent's environment, the agent's configuration
+    /// and no credential. A call that prints nothing for the silence limit is ended, because git may wait for
+    /// something that the agent left behind.
     pub fn with_agents_environment(
         &self,
         environment: &Variables,
@@ -266,8 +271,8 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// An error if a process of the agent is alive, or if the program is not the one that was found: a
-    /// credential must not be used then.
+    /// Checks that a transfer may use the credential. An error if a process of the agent is alive, or if the program
+    /// was replaced.
     pub(super) async fn may_start(&self, is_transfer: bool) -> Result<(), String> {
         if !is_transfer {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Runs one call of git: with its whole environment, under supervision, and with words for what went wrong.
+//! Runs one call of git under supervision, with its whole environment, and turns every failure into a [`GitError`].
 
 use std::io;
 use std::time::Duration;
@@ -28,7 +28,8 @@ pub struct Prepared {
 }
 
 impl Git<'_> {
-    /// Runs a command; returns what it printed, up to [`MAX_ANSWER_SIZE`].
+    /// Runs a command; returns its standard output, up to [`MAX_ANSWER_SIZE`]. For a transfer, that includes standard
+    /// error.
     pub async fn run(&self, call: Call<'_>) -> Result<String, GitError> {
         let mut printed = Vec::new();
         self.stream(call, &mut |bytes| {
@@ -40,6 +41,8 @@ impl Git<'_> {
     }
 
     /// Runs a command, and passes its standard output to `on_output` as it comes. Returns the end of standard error.
+    ///
+    /// The permission to start is checked first, because `prepare` already creates the socket with the token.
     pub async fn stream(
         &self,
         call: Call<'_>,
@@ -54,28 +57,29 @@ impl Git<'_> {
             stopped: false,
             timed_out: false,
         };
-        let unstarted =
+        let start_error =
             |error: io::Error| failed("could not be started".to_owned(), words_of(&error));
 
         let may_start = self.may_start(call.transfer).await;
         may_start.map_err(|why| failed("was not started".to_owned(), why))?;
-        let silence_ends = call.transfer || self.side == Side::Agent;
-        let idle = silence_ends.then_some(self.silence_limit);
-        // A transfer prints its progress on standard error. Other commands print only errors there. They do not go into a
-        // file, because a new file can take longer than the whole command: ext4 looks at all files that were deleted just now.
+        let has_idle_timeout = call.transfer || self.side == Side::Agent;
+        let idle = has_idle_timeout.then_some(self.silence_limit);
+        // A transfer prints its progress on standard error. Other commands print only errors there. These are read
+        // from a pipe and not from a file: creating a file on ext4 can take longer than the whole command, if many
+        // files were deleted just before.
         let reads_progress = call.transfer || call.shows_progress;
         let stderr = if reads_progress {
             Stderr::WithStdout
         } else {
-            Stderr::ApartWithoutActivity
+            Stderr::SeparateWithoutActivity
         };
         let mut errors = RingBuffer::new(self.side.max_stderr_size());
         let Prepared {
             program,
             authorities: _authorities,
-        } = self.prepare(call, stderr).map_err(unstarted)?;
+        } = self.prepare(call, stderr).map_err(start_error)?;
         let mut reader = ProgressReader::new(self.progress, self.side.max_stderr_size());
-        let mut take = |stream, bytes: &[u8]| {
+        let mut on_bytes = |stream, bytes: &[u8]| {
             match stream {
                 Stream::Stderr => drop(errors.push(bytes)),
                 Stream::Stdout => {
@@ -93,7 +97,8 @@ impl Git<'_> {
         let limits = Limits { wall, idle };
         // The idle timeout starts with this command.
         self.progress.mark_alive();
-        let ending = process::supervise(program, limits, self.stop, self.progress, &mut take).await;
+        let ending =
+            process::supervise(program, limits, self.stop, self.progress, &mut on_bytes).await;
         let mut words = || {
             let text = if reads_progress {
                 reader.words()

@@ -1,9 +1,9 @@
-//! For unit tests with real git.
+//! Runs the real git in unit tests.
 
 use std::path::Path;
 use std::process::Command;
 
-/// What a command prints, without the user's variables and configuration.
+/// Runs a git command without the user's variables and configuration; returns its output.
 pub fn git(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(dir)

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
-/// The keywords of `ssh -G` that are recorded: those about the connection and the login. The others have their defaults
-/// again, for example those about terminals and forwarding.
+/// The keywords of `ssh -G` that are recorded: those about the connection and the login. All other keywords, for
+/// example those about terminals and forwarding, keep their defaults.
 const RECORDED_KEYWORDS: [&str; 26] = [
     "addressfamily",
     "bindaddress",
@@ -43,7 +43,7 @@ const RECORDED_KEYWORDS: [&str; 26] = [
 /// How much of a file of known hosts is read, in bytes.
 const MAX_KNOWN_HOSTS_SIZE: u64 = 1024 * 1024;
 
-/// ssh for one remote.
+/// How git calls ssh for one remote.
 #[derive(Debug, Clone)]
 pub struct Ssh {
     program: PathBuf,
@@ -51,6 +51,7 @@ pub struct Ssh {
     home: Option<OsString>,
     /// The options and the host that git passes to ssh.
     destination: Vec<OsString>,
+    /// `None` until the settings are recorded.
     record: Option<Record>,
 }
 
@@ -62,7 +63,7 @@ struct Record {
 }
 
 impl Ssh {
-    /// `None` if the remote is not reached by ssh.
+    /// ssh for the URL `remote`; `None` if the URL does not use ssh.
     pub fn to(remote: &str, program: PathBuf, home: Option<OsString>) -> Option<Self> {
         Some(Self {
             program,
@@ -72,6 +73,7 @@ impl Ssh {
         })
     }
 
+    /// The path of ssh.
     pub fn program(&self) -> &Path {
         &self.program
     }
@@ -85,7 +87,7 @@ impl Ssh {
 
     /// Records the printed configuration, and the known hosts.
     pub fn record(&mut self, answer: &str) {
-        // For this host only: a jump host has another name.
+        // The settings apply to this host only. A jump host has another name and must not get them.
         let mut configuration = format!("Host {}\n", self.host());
         let mut known_hosts = Vec::new();
         for line in answer.lines() {
@@ -117,6 +119,7 @@ impl Ssh {
             .to_owned()
     }
 
+    /// The content of a file of known hosts.
     fn hosts_in(&self, file: &str) -> Vec<u8> {
         let file = match (file.strip_prefix("~/"), &self.home) {
             (Some(rest), Some(home)) => Path::new(home).join(rest),
@@ -129,13 +132,13 @@ impl Ssh {
         hosts
     }
 
-    /// The command for calls before the agent starts: ssh with its present configuration.
+    /// The value of `GIT_SSH_COMMAND` before the agent starts: ssh with its current configuration.
     pub fn command(&self) -> OsString {
         self.command_with("")
     }
 
-    /// The command with the recorded settings; `None` if there are none. It writes them to files in `dir`, which the agent
-    /// must not be able to write.
+    /// The command with the recorded settings; `None` if there are none. It writes them to files in `dir`, which the
+    /// agent must not be able to write.
     pub fn recorded_command(&self, dir: &Path) -> io::Result<Option<OsString>> {
         let Some(record) = &self.record else {
             return Ok(None);
@@ -155,7 +158,7 @@ impl Ssh {
         let home = self.home.as_ref();
         let home = home.map_or_else(String::new, |home| format!("HOME={} ", quoted(home)));
         let program = quoted(self.program.as_os_str());
-        // Without a person, ssh must fail instead of asking questions.
+        // No one can answer ssh's questions, so ssh must fail instead of asking.
         format!("{home}{program} -o BatchMode=yes{options}").into()
     }
 }
@@ -185,7 +188,7 @@ fn destination(remote: &str) -> Option<Vec<OsString>> {
     Some(destination)
 }
 
-/// A word as a shell reads it, and git.
+/// A word in quotes for a shell and for git.
 pub fn quoted(word: &OsStr) -> String {
     format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"))
 }

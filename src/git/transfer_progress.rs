@@ -1,13 +1,13 @@
-//! How far a transfer is, from git's own progress lines; all other lines are git's words.
+//! Reads the progress of a transfer from git's progress lines, and collects all other lines of git's output.
 
 use super::words::is_progress;
 use crate::progress::{Progress, Transfer};
 use crate::ring_buffer::RingBuffer;
 
-/// Longer lines are not progress lines, and are passed on in pieces.
+/// The longest progress line, in bytes. A longer line is kept with the other lines, in pieces.
 const MAX_LINE: usize = 4 * 1024;
 
-/// The lines of git-lfs and of git that are shown, with their names for people.
+/// The beginnings of git's and git-lfs's progress lines, each with the description that users see.
 const PHASES: [(&str, &str); 10] = [
     ("Enumerating objects", "enumerating objects"),
     ("Counting objects", "counting objects"),
@@ -21,23 +21,25 @@ const PHASES: [(&str, &str); 10] = [
     ("Uploading LFS objects", "uploading LFS objects"),
 ];
 
-/// Sorts the output of one command.
+/// Separates the progress lines in the output of one command from the other lines.
 pub struct ProgressReader<'a> {
     progress: &'a Progress,
     line: Vec<u8>,
-    /// The end of everything that is not progress.
+    /// The end of the other lines.
     words: RingBuffer,
 }
 
 impl<'a> ProgressReader<'a> {
-    pub fn new(progress: &'a Progress, max_words: usize) -> Self {
+    /// Keeps the last `max_size` bytes of the other lines.
+    pub fn new(progress: &'a Progress, max_size: usize) -> Self {
         Self {
             progress,
             line: Vec::new(),
-            words: RingBuffer::new(max_words),
+            words: RingBuffer::new(max_size),
         }
     }
 
+    /// Reads a part of the output.
     pub fn push(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| matches!(byte, b'\r' | b'\n')) {
             self.line.extend_from_slice(piece);
@@ -48,7 +50,7 @@ impl<'a> ProgressReader<'a> {
         }
     }
 
-    /// git's words so far.
+    /// The end of the other lines so far.
     pub fn words(&mut self) -> String {
         self.end_line();
         self.words.text()

@@ -1,4 +1,4 @@
-//! The kinds of trouble that git reports, from its own words.
+//! The kinds of trouble that git's error messages describe.
 //!
 //! One table decides whether the same command can succeed later.
 
@@ -15,8 +15,8 @@ pub enum Trouble {
     Transient,
 }
 
-/// What is wrong, and the words by which git or a forge says so, in lower case. The first line that
-/// matches decides, so narrower words stand first.
+/// Each kind of trouble, and phrases of git or a forge that show it, in lower case. The first entry that matches
+/// decides, so more specific phrases come first.
 const TABLE: &[(Trouble, &[&str])] = &[
     (
         Trouble::BranchConflict,
@@ -144,10 +144,10 @@ const TABLE: &[(Trouble, &[&str])] = &[
 ];
 
 impl Trouble {
-    /// The kind that a failed command's words describe.
+    /// The kind that the error messages of a failed command describe.
     pub fn of(words: &str) -> Self {
         let words = words.to_lowercase();
-        // A race of two pushes names the reference too.
+        // If two pushes change a reference at the same time, the message can contain a phrase of `BranchConflict`.
         let race = ["but expected", "reference already exists", "incorrect old"];
         let found = TABLE.iter().find(|(trouble, phrases)| {
             let is_race = race
@@ -174,7 +174,7 @@ impl Trouble {
         self == Self::Transient
     }
 
-    /// A phrase for people.
+    /// A description for messages.
     pub fn phrase(self) -> Option<&'static str> {
         match self {
             Self::Permanent(phrase) => Some(phrase),

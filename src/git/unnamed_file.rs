@@ -1,13 +1,12 @@
 //! A temporary file without a name: in memory while it is small, on disk if it grows.
-//!
-//! A new file on disk takes long on ext4, which looks at every file that was deleted in the last seconds.
+//! Creating a file on ext4 is slow if many files were deleted in the last seconds.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
 
 use tempfile::{SpooledData, SpooledTempFile};
 
-/// Larger files are on disk.
+/// The largest file that is kept in memory, in bytes. A larger file is on disk.
 const MAX_SIZE_IN_MEMORY: usize = 256 * 1024;
 
 /// A file that is being written.

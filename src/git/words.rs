@@ -1,4 +1,4 @@
-//! The end of git's output, as an error shows it.
+//! Selects the lines of git's output that an error shows.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -15,7 +15,7 @@ pub fn last_words(mut file: File, limit: usize) -> String {
         .unwrap_or_default()
 }
 
-/// How lines begin that only report the progress of a transfer.
+/// The beginnings of lines that only report the progress of a transfer.
 const PROGRESS: [&str; 17] = [
     "Enumerating objects:",
     "Counting objects:",
@@ -42,7 +42,8 @@ pub fn is_progress(line: &str) -> bool {
     PROGRESS.iter().any(|beginning| line.starts_with(beginning))
 }
 
-/// The most useful lines: those of the remote; without them, the line that names the trouble; without that, the last error.
+/// The most useful lines of an error output: the lines of the remote; if there are none, the last line for which
+/// `names_trouble` is true; if there is none, the last error.
 pub fn quote(words: &str, names_trouble: impl Fn(&str) -> bool) -> String {
     const MAX_LINES: usize = 3;
     let remote = words
@@ -66,7 +67,7 @@ pub fn quote(words: &str, names_trouble: impl Fn(&str) -> bool) -> String {
         .to_owned()
 }
 
-/// git's words without progress and without the lines that it overwrote on a terminal.
+/// The lines of git's output, without progress and without lines that git would have overwritten on a terminal.
 pub fn without_progress(text: &str) -> String {
     let lines = text.lines().map(|line| {
         line.rsplit('\r')

@@ -1,4 +1,4 @@
-//! Errors of HTTP requests for people: the URL and one plain cause.
+//! The messages for HTTP requests that got no answer: the URL and one cause in plain words.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -26,7 +26,7 @@ pub fn no_answer_within(url: &Url, limit: Duration) -> String {
     format!("{url}: no answer within {seconds:.1} s")
 }
 
-/// The most useful of all the nested causes, in plain words.
+/// The most useful one of an error's nested causes, in plain words.
 pub fn plain_cause(error: &(dyn Error + 'static)) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
         return tls::plain_cause(tls);

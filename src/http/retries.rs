@@ -18,11 +18,12 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const FIRST_BOUND: Duration = Duration::from_millis(250);
 /// The longest wait before any attempt. The bound doubles with each attempt, up to this.
 const MAX_BOUND: Duration = Duration::from_secs(15);
-/// The longest wait after a stop signal. `Retry-After` is ignored then.
+/// The longest wait after a stop signal. Such a wait ignores `Retry-After`.
 const HURRIED_BOUND: Duration = Duration::from_millis(500);
 /// The time before the deadline that is reserved for the last attempt. It is shorter if the whole time is short.
 const LAST_ATTEMPT_TIME: Duration = Duration::from_secs(2);
 
+/// When to make the attempts of one request: the waits between them, and the deadline for all of them.
 #[derive(Debug)]
 pub struct Retries {
     deadline: Instant,
@@ -35,15 +36,15 @@ pub struct Retries {
 /// Why there is no further attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoRetry {
-    /// The deadline is too close.
+    /// The deadline comes before the next attempt could begin.
     OutOfTime,
     /// The server asked for a wait that ends after the latest start. A shorter wait would ignore the server's request.
     RetryAfterTooLong { asked: Duration, left: Duration },
 }
 
 impl NoRetry {
-    /// Appends to `why` (the reason why the last attempt failed) the server's request for a long wait, if that is why there
-    /// is no further attempt.
+    /// Appends to `why` (the reason why the last attempt failed) the server's request for a long wait, if that is why
+    /// there is no further attempt.
     pub fn appended_to(&self, why: &str) -> String {
         match self {
             Self::OutOfTime => why.to_owned(),
@@ -84,6 +85,7 @@ impl Retries {
         self.bound = bound;
     }
 
+    /// The end of the last attempt at the latest.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -93,7 +95,7 @@ impl Retries {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// How long to wait before the next attempt: never shorter than the server's `Retry-After`.
+    /// How long to wait before the next attempt: never shorter than `after`, which is the server's `Retry-After`.
     pub fn delay(&mut self, after: Option<Duration>) -> Result<Duration, NoRetry> {
         let left = self.left_for_waiting()?;
         let asked = after.unwrap_or_default();
@@ -106,7 +108,8 @@ impl Retries {
         Ok((asked + jitter).min(left))
     }
 
-    /// How long to wait before the next attempt after a stop signal: only shortly, because the process will be killed soon.
+    /// How long to wait before the next attempt after a stop signal. The wait is short, because the process will be
+    /// killed soon.
     pub fn hurried_delay(&self) -> Result<Duration, NoRetry> {
         let left = self.left_for_waiting()?;
         Ok(HURRIED_BOUND.mul_f64(random_share()).min(left))
@@ -131,7 +134,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
         value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let date = DateTimeParser::new().parse_timestamp(value).ok()?;
-        // A date in the past means now.
+        // A date in the past means: do not wait.
         Duration::try_from(date.duration_since(now)).unwrap_or_default()
     };
     Some(after.min(MAX_RETRY_AFTER))

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
-/// Why the private authorities cannot be used. The messages name the variable that sets the path.
+/// Why the private authorities cannot be used. The messages name the variable that holds the path of the PEM file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("SSL_CERT_FILE: the certificate authorities in {} cannot be read: {cause}", path.display())]

@@ -11,14 +11,15 @@ const MEMBERS: &str = "cgroup.procs";
 /// The file that kills all members when `1` is written to it; since Linux 5.14.
 const KILL: &str = "cgroup.kill";
 
-/// Where systemd and container runtimes mount the groups of version 2: alone, and next to those of version 1.
+/// Where systemd and container runtimes mount the groups of version 2. The second place is used if groups of version 1
+/// are mounted too.
 const USUAL_MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// `CGROUP2_SUPER_MAGIC` of the kernel.
 #[cfg(target_os = "linux")]
 const FILE_SYSTEM: rustix::fs::FsWord = 0x6367_7270;
 
-/// Numbers the groups of this process.
+/// The number in the name of the next group that this process makes.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A group. Its members are killed when this is dropped.
@@ -28,7 +29,7 @@ pub struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Makes an empty one; `None` if the worker may not, which is the usual case.
+    /// Makes an empty group; `None` if the worker is not allowed to, which is the usual case.
     pub fn make() -> Option<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("descartes-{}-{number}", std::process::id());
@@ -60,7 +61,7 @@ impl Drop for ControlGroup {
     }
 }
 
-/// Makes this process a member of the group whose list of members is this file.
+/// Makes this process a member of a group. `members` is the file that lists the group's members.
 pub(super) fn join(members: &Path) {
     // After an error the program stays in the worker's group.
     let _ = fs::write(members, "0");

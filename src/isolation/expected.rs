@@ -7,8 +7,9 @@ use super::kind::Kind;
 
 /// The bit of the capability that allows namespaces without a user namespace.
 const CAP_SYS_ADMIN: u32 = 21;
-/// The first version of Linux with Landlock, and the first one whose Landlock can restrict signals.
+/// The first version of Linux with Landlock.
 const LANDLOCK: (u32, u32) = (5, 13);
+/// The first version of Linux whose Landlock can restrict signals.
 const LANDLOCK_SIGNALS: (u32, u32) = (6, 12);
 
 /// The strongest kind of isolation that the machine probably allows.

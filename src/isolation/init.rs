@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, wait
 
 use super::report::{Channel, Message};
 
-/// Runs until the namespace has no other process.
+/// Starts `command`, and runs until the namespace has no other process. Returns the exit code of the program.
 pub fn run(mut command: Command, mut channel: Channel) -> ExitCode {
     // Outside of a PID namespace, kill(-1) would signal every process of the machine.
     if !getpid().is_init() {

@@ -24,7 +24,7 @@ pub enum Kind {
     Session,
     /// A session, and Landlock, which forbids ptrace and the files in `/proc/<pid>` that need the same right.
     LandlockTrace,
-    /// The same, and Landlock also forbids signals to processes outside.
+    /// Like `LandlockTrace`, and Landlock also forbids signals to processes outside.
     Landlock,
     /// A PID namespace with a `/proc` for it: processes outside do not exist for the program, and all
     /// processes inside die with the first one.
@@ -70,7 +70,7 @@ impl Kind {
     }
 }
 
-/// The kind that a test without a program reported by its exit code.
+/// The kind that a launcher without a program reported by its exit code.
 pub fn kind_of_test(exit_code: i32) -> Option<Kind> {
     let number = usize::try_from(exit_code.checked_sub(TEST_EXIT_CODE)?).ok()?;
     Kind::ALL.get(number).copied()

@@ -16,6 +16,9 @@ use super::report::{Channel, NOT_STARTED};
 pub struct NotStartedByWorker;
 
 /// Runs the hidden command if the arguments of this process name it; returns its exit code.
+///
+/// The standard input of the program is received first, because it comes over the socket that the messages use. The
+/// capabilities are dropped before Landlock, and the user changes last: another user could not do the other steps.
 pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != COMMAND {
@@ -90,7 +93,7 @@ fn exit_code_of_test(kind: Kind) -> ExitCode {
     ExitCode::from(code.unwrap_or(NOT_STARTED))
 }
 
-/// Restricts this process by Landlock, as far as the kernel supports it; returns the kind of isolation that this is.
+/// Restricts this process by Landlock, as far as the kernel supports it; returns the resulting kind of isolation.
 #[cfg(target_os = "linux")]
 fn restrict() -> Kind {
     if restrict_signals().is_ok() {
@@ -123,8 +126,8 @@ fn drop_capabilities() {
     }
 }
 
-/// Enters a Landlock domain that forbids signals to processes outside of it. Like every domain, it also forbids to trace
-/// them.
+/// Enters a Landlock domain that forbids signals to processes outside of it. Like every domain, it also forbids to
+/// trace them.
 #[cfg(target_os = "linux")]
 fn restrict_signals() -> Result<(), landlock::RulesetError> {
     use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
@@ -133,8 +136,8 @@ fn restrict_signals() -> Result<(), landlock::RulesetError> {
     Ok(())
 }
 
-/// Enters a Landlock domain, which forbids to trace processes outside of it. A domain must forbid some other access, too:
-/// this one forbids to make block devices, which only root can do anyway.
+/// Enters a Landlock domain, which forbids to trace processes outside of it. A domain must forbid some other access,
+/// too: this one forbids to make block devices, which only root can do anyway.
 #[cfg(target_os = "linux")]
 fn restrict_tracing() -> Result<(), landlock::RulesetError> {
     use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};

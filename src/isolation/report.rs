@@ -15,8 +15,9 @@ use rustix::net::{
 
 /// The size of a message of the launcher, in bytes: a letter for its kind, and a number.
 const MESSAGE_SIZE: usize = 5;
-/// The worker's messages: the first one carries the program's standard input, each later one requests SIGTERM.
+/// The worker's first message, which carries the program's standard input.
 const STDIN: &[u8] = b"I";
+/// Every later message of the worker: requests SIGTERM.
 const TERMINATE: &[u8] = b"T";
 
 /// The launcher's exit code if the program cannot be executed; the worker gets the reason by a message.

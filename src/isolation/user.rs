@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::Variables;
 
-/// The list of users. Users in other databases (LDAP, for example) are not found: the worker can be a static program,
-/// which cannot load the C library's modules for these.
+/// The list of users. Users in other databases, such as LDAP, are not found: a statically linked worker cannot load
+/// the C library's modules for such databases.
 const USERS: &str = "/etc/passwd";
 
 /// The agent's user.
@@ -67,8 +67,8 @@ impl User {
         lchown(path, Some(self.uid), Some(self.gid))
     }
 
-    /// Changes the owner of a directory and of everything below it to this user. No other process may change the directory
-    /// at the same time.
+    /// Changes the owner of a directory and of everything below it to this user. No other process may change the
+    /// directory at the same time.
     pub fn give_all(&self, dir: &Path) -> io::Result<()> {
         let mut left = vec![dir.to_owned()];
         while let Some(next) = left.pop() {
@@ -87,8 +87,8 @@ impl User {
         fs::metadata(path).is_ok_and(|found| found.uid() == self.uid)
     }
 
-    /// The variables that name this user, its home directory and, if `environment` sets `TMPDIR`, a temporary directory.
-    /// Makes the temporary directory below `dir`, and also the home directory if the user has none.
+    /// The variables that name this user, its home directory and, if `environment` sets `TMPDIR`, a temporary
+    /// directory. Makes the temporary directory below `dir`, and also the home directory if the user has none.
     pub fn variables(&self, dir: &Path, environment: &Variables) -> io::Result<Variables> {
         let make = |name: &str| {
             let path = dir.join(name);

@@ -1,4 +1,4 @@
-//! The end of the worker of `local` and `demo`: its exit status, its result line, and the place of its work.
+//! The end of the worker of `local` and `demo`: its exit status, its result line, and where its work is.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

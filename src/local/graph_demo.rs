@@ -12,7 +12,7 @@ use crate::terminal::Screen;
 
 /// How many workers work at a time.
 const JOBS: usize = 3;
-/// How long to wait before the next attempt: not long, because the demo's failures are planned.
+/// How long to wait before the next attempt. The wait is short, because the demo's failures are planned.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Works through the graph of the sample project, and shows the history of the merged branch.

@@ -10,7 +10,7 @@ use crate::line_splitter::{Line, LineEnd, LineSplitter};
 const MAX_LINE: usize = 1024 * 1024;
 /// How many lines may wait to be shown.
 const MAX_WAITING_LINES: usize = 64;
-/// How much one read takes, in bytes.
+/// The size of the buffer for one read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 
 /// The lines of a pipe. A line that is too long ends with an ellipsis.

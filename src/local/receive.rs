@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::receiver::{self, Receiver};
 use crate::terminal::{Format, HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 
+/// The settings of `receive`.
 #[derive(Debug)]
 pub struct ReceiveSettings {
     pub listen: SocketAddr,
@@ -62,7 +63,7 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
         () = orchestrator.serve(sender) => {}
         () = show => {}
     }
-    // Every request that was answered is shown: its notice was sent before the answer.
+    // Shows the rest: each request's notice was sent before its answer, so no answered request is missing.
     while let Ok(notice) = notices.try_recv() {
         timeline.notice(&notice);
     }

@@ -18,7 +18,7 @@ use crate::terminal::Screen;
 /// How much of the log is kept, in bytes.
 const MAX_LOG: usize = 64 * 1024;
 
-/// What is known about the run. Without `--report`, nothing is recorded.
+/// The facts about a run that its page shows. Without `--report`, every method does nothing.
 pub struct Recorder {
     file: Option<ReportFile>,
     cleaner: Cleaner,
@@ -30,7 +30,7 @@ pub struct Recorder {
     granted: Option<i64>,
     ended: Option<i64>,
     run: String,
-    /// The terminal event.
+    /// The terminal event, once the worker has sent it.
     event: Option<Value>,
     samples: Samples,
     log: VecDeque<String>,
@@ -63,7 +63,7 @@ impl Recorder {
         })
     }
 
-    /// Reads the task in the project's graph.
+    /// Reads the task from the project's graph.
     pub async fn describe(&mut self, settings: &Settings) {
         if self.file.is_none() {
             return;
@@ -84,15 +84,17 @@ impl Recorder {
         }
     }
 
-    /// The worker is about to be started.
+    /// Records the time at which the worker is about to be started.
     pub fn begin(&mut self) {
         self.intended = now();
     }
 
+    /// Records the time at which the worker was started.
     pub fn started(&mut self) {
         self.started = Some(now());
     }
 
+    /// Keeps the facts of an event that the built-in orchestrator received.
     pub fn notice(&mut self, notice: &Notice) {
         let (Notice::Received(received), Some(_)) = (notice, &self.file) else {
             return;
@@ -130,13 +132,13 @@ impl Recorder {
         }
     }
 
-    /// The worker has ended.
+    /// Records the end of the worker, and its exit code.
     pub fn end(&mut self, code: Option<i32>) {
         self.exit_code = code;
         self.ended.get_or_insert_with(now);
     }
 
-    /// Sets the changes in a project that the worker did not clone.
+    /// Sets the patch of a project that the worker has changed in place.
     pub fn set_patch(&mut self, patch: String) {
         self.patch = Some(patch);
     }
@@ -247,7 +249,7 @@ impl Recorder {
         attempt
     }
 
-    /// The event with the changes in a project that the worker did not clone.
+    /// The terminal event, with the patch from [`Self::set_patch`] in its report.
     fn with_patch(&self, event: &Value) -> Value {
         let mut event = event.clone();
         if let (Some(patch), Some(result)) = (&self.patch, event.get_mut("result"))

@@ -1,7 +1,7 @@
 //! The demo's sample projects: a small shell program with a bug and a check that fails because of it, and a shop
 //! whose graph has eight tasks.
 //!
-//! Need only git and sh. The files of the projects are in the directory `sample`.
+//! The projects need only git and sh. Their files are in the directory `sample`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -30,7 +30,7 @@ pub const GRAPH_PHASE: &str = "shop";
 /// The agent of the shop, unless the settings name one.
 pub const GRAPH_AGENT: &str = "sh .agent.sh";
 
-/// The shop. Two of its tasks conflict, and one fails a check at first.
+/// The files of the shop. Two of its tasks conflict, and one fails a check at first.
 const GRAPH_FILES: [(&str, &str); 5] = [
     ("test.sh", include_str!("sample/graph/test.sh")),
     (".agent.sh", include_str!("sample/graph/agent.sh")),
@@ -45,11 +45,11 @@ const GRAPH_FILES: [(&str, &str); 5] = [
     ),
 ];
 
-/// The project; it is deleted when this is dropped.
+/// A sample project on disk. Dropping this deletes the project.
 #[derive(Debug)]
 pub struct Sample {
     dir: TempDir,
-    /// The environment of its git.
+    /// The environment of git.
     environment: Variables,
 }
 
@@ -91,6 +91,7 @@ impl Sample {
         Ok(sample)
     }
 
+    /// The project's directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -12,16 +12,16 @@ use crate::terminal::Format;
 /// The settings for a worker with a built-in orchestrator.
 #[derive(Debug)]
 pub struct Settings {
-    /// The project; the demo makes its own one.
+    /// The project. The demo replaces it by its sample project.
     pub project: Project,
     pub task: String,
     /// The phase of the task, if `task` names none.
     pub tag: Option<String>,
     pub project_id: String,
-    /// The settings that were given as flags, as variables for the worker.
+    /// The settings that were given as flags. They become environment variables of the worker.
     pub variables: Vec<(&'static str, OsString)>,
     pub agent: Agent,
-    /// The variables of this process that the demo's git gets.
+    /// The environment for the demo's git, from this process.
     pub environment: Variables,
     /// The directories that lock files may be in, the preferred one first.
     pub lock_dirs: Vec<PathBuf>,
@@ -81,7 +81,8 @@ pub fn repository_of(dir: &Path) -> eyre::Result<String> {
     }
 }
 
-/// Whether a working tree of a repository has a branch checked out. Pushing to it would leave that tree behind its branch.
+/// Whether a working tree of a repository has a branch checked out. Pushing to it would leave that tree behind its
+/// branch.
 pub fn is_checked_out(dir: &Path, branch: &str) -> bool {
     let git = dir.join(".git");
     // In a second working tree, `.git` is a file that names the directory.
@@ -102,9 +103,10 @@ pub fn is_checked_out(dir: &Path, branch: &str) -> bool {
 /// The agent that the worker will use.
 #[derive(Debug, Clone, Copy)]
 pub enum Agent {
-    /// The one that the settings name.
+    /// The agent that the settings name.
     Chosen,
-    /// The settings name no agent, but there is a key. This is the first kind of agent that can use the key.
+    /// The settings name no agent, but there is a key. The worker will use this kind of agent: the first that can use
+    /// the key.
     Known(&'static Kind),
     /// The settings name no agent, and there is no key.
     Absent,

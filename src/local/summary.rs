@@ -34,7 +34,7 @@ impl Rows {
         self.0.push(format!("{label} {text}"));
     }
 
-    /// A further line of the last row.
+    /// Adds a further line to the last row.
     fn more(&mut self, text: &str) {
         self.add("", text);
     }
@@ -45,8 +45,8 @@ pub fn show(ended: &Ended, screen: &Screen) {
     screen.lines(&lines(ended, screen));
 }
 
-/// Writes the result object of `--json`. `diff` is what the demo shows. A reader that was too slow for the events must get the
-/// result, so the events are waited for first.
+/// Writes the result object of `--json`. `diff` is the diff that the demo shows. Waits for the events first: a reader
+/// that is too slow for them must still get the result.
 pub async fn write_result(ended: &Ended, json: &JsonLines, diff: Option<&str>) {
     json.close().await;
     let patch = ended.patch.as_ref().and_then(|patch| patch.as_ref().ok());
@@ -88,7 +88,7 @@ fn lines(ended: &Ended, screen: &Screen) -> Vec<String> {
     rows.0
 }
 
-/// What happened and, after a failure, why.
+/// Adds the outcome and, after a failure, the reason.
 fn verdict(rows: &mut Rows, ended: &Ended) {
     let message = visible(ended.text("/message").unwrap_or_default());
     match ended.text("/status") {
@@ -136,7 +136,7 @@ fn causes(rows: &mut Rows, detail: &str) {
     }
 }
 
-/// Which agent worked, and what it has used up.
+/// Adds which agent worked, and its turns, tokens and cost.
 fn agent(rows: &mut Rows, ended: &Ended) {
     let number = |field: &str| ended.number(&format!("/result/agent/{field}"));
     let Some(kind) = ended.text("/result/agent/kind") else {
@@ -174,7 +174,7 @@ fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(count), if count == 1 { one } else { many })
 }
 
-/// The checks of the last round.
+/// Adds the checks of the last round.
 fn checks(rows: &mut Rows, ended: &Ended) {
     let event = ended.event.as_ref();
     let Some(checks) = event.and_then(|event| event.pointer("/result/checks")?.as_array()) else {
@@ -205,7 +205,7 @@ fn checks(rows: &mut Rows, ended: &Ended) {
     }
 }
 
-/// How much was changed, and where the changes are.
+/// Adds how much was changed, and where the changes are.
 fn work(rows: &mut Rows, ended: &Ended, screen: &Screen) {
     if let Some(dir) = &ended.directory {
         let shown = file_link(dir, screen);
@@ -259,7 +259,7 @@ fn difference(work: &Value) -> String {
     }
 }
 
-/// The path, which a person can click.
+/// The path as a link to the file.
 fn file_link(path: &Path, screen: &Screen) -> String {
     let shown = visible(&path.display().to_string());
     let absolute = std::path::absolute(path).ok();

@@ -22,10 +22,10 @@ pub struct TaskLock {
 }
 
 impl TaskLock {
-    /// Takes the lock for a task of the project in a directory. Each name of a task has a separate lock, so
-    /// `task` must be the full name.
+    /// Takes the lock for a task of the project in a directory. `task` must be the full name, because every other name
+    /// of the task would have a separate lock.
     ///
-    /// `lock_dirs` are the directories that the lock file may be in; the first usable one is taken.
+    /// The lock file is made in the first usable one of `lock_dirs`.
     ///
     /// # Errors
     /// If another `local` holds the lock, or no directory is usable.
@@ -68,6 +68,7 @@ impl TaskLock {
         })
     }
 
+    /// The path of the lock file.
     pub fn path(&self) -> &Path {
         self.file.path()
     }

@@ -29,9 +29,9 @@ pub struct ServiceAccess {
     /// The base URL as the user wrote it; `None` means the provider's own service.
     pub base_url: Option<OsString>,
     pub api_key: Option<SecretString>,
-    /// A bearer token, instead of the API key or next to it.
+    /// A bearer token, instead of the API key or in addition to it.
     pub auth_token: Option<SecretString>,
-    /// Whether the base URL is that of the model gateway, and the credentials are placeholders.
+    /// Whether the base URL belongs to the model gateway, and the credentials are placeholders.
     pub is_behind_gateway: bool,
 }
 
@@ -101,6 +101,7 @@ impl ServiceAccess {
         }
     }
 
+    /// Adds the variables for this service.
     fn add_variables(&self, variables: &mut Variables) {
         let provider = self.provider;
         let key = self.api_key.as_ref();

@@ -7,7 +7,7 @@ use super::usage::Usage;
 #[derive(Debug)]
 pub struct CostMeter {
     reported: Usage,
-    /// The usage that is assumed for answers whose usage the service did not report. Zero without a limit.
+    /// The usage that is assumed for answers whose usage the service did not report. Zero if there is no limit.
     estimated: Usage,
     /// `None` if the model has no known price.
     price: Option<Price>,
@@ -22,7 +22,7 @@ pub enum CostLimit {
     Reached,
 }
 
-/// The most input tokens that a service adds to the body of a request: it describes its own tools to the model.
+/// The most input tokens that a service adds to a request, to describe the tools of the service to the model.
 const HIDDEN_INPUT_TOKENS: u64 = 5_000;
 
 /// The most tokens that one request and its answer can have cost.
@@ -43,7 +43,7 @@ impl UpperBound {
 }
 
 impl CostMeter {
-    /// Starts without any cost; `limit` is in US dollars.
+    /// A meter without any cost. `limit` is in US dollars.
     pub fn new(model: &str, limit: Option<f64>) -> Self {
         Self {
             reported: Usage::default(),
@@ -53,8 +53,8 @@ impl CostMeter {
         }
     }
 
-    /// Adds the usage of one answer, even of an incomplete one. With a limit, missing and impossible numbers
-    /// are replaced by their upper bounds: otherwise a service that reports nothing would cost nothing.
+    /// Adds the usage of one answer, even of an incomplete one. If there is a limit, missing and impossible
+    /// numbers are replaced by their upper bounds: a service that reports nothing must not cost nothing.
     pub fn add(&mut self, usage: Usage, upper_bound: UpperBound) -> CostLimit {
         self.reported = self.reported.plus(usage);
         let estimate = upper_bound.of_unreported(usage);

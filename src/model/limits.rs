@@ -18,7 +18,7 @@ pub struct Limits {
 pub enum LimitReached {
     Turns,
     Budget,
-    /// There is a budget, but the earlier rounds did not report what they cost.
+    /// There is a budget, but the earlier rounds did not report their cost.
     CostUnknown,
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::usage::Usage;
 
+/// The text of the table.
 const TABLE: &str = include_str!("prices.toml");
 
 static PRICES: LazyLock<Table> =
@@ -55,7 +56,7 @@ impl Price {
     }
 }
 
-/// The full name of the model that a family name such as `opus` stands for. Other names are returned unchanged.
+/// The full name of the model for a family name such as `opus`. Other names are returned unchanged.
 pub fn full_name(model: String) -> String {
     PRICES.aliases.get(&model).cloned().unwrap_or(model)
 }

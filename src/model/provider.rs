@@ -10,11 +10,13 @@ pub struct Provider {
     pub api: Api,
     /// The header that carries an API key. A token is always a bearer token.
     pub key_header: KeyHeader,
-    /// Replaces the real key in the agent's environment. It has the format of a key, but gives no access.
+    /// The text that replaces the real key in the agent's environment. It has the format of a key, but gives no access.
     pub placeholder: &'static str,
+    /// The variable of the key.
     pub key_variable: &'static str,
-    /// The variable of a bearer token, if the service has such tokens besides keys.
+    /// The variable of a bearer token, if the service has such tokens in addition to keys.
     pub token_variable: Option<&'static str>,
+    /// The variable of the base URL.
     pub base_url_variable: &'static str,
     /// Further variables with which some agents read the key and the base URL.
     pub aliases: &'static [(&'static str, Alias)],
@@ -32,7 +34,7 @@ pub enum Api {
     OpenAi,
 }
 
-/// How a key is sent.
+/// The header with which a key is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyHeader {
     XApiKey,
@@ -46,12 +48,12 @@ pub enum Alias {
     BaseUrl,
 }
 
-/// Where the segment `/v1` of the service's paths comes from.
+/// Whether clients or the base URL add the segment `/v1` to paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionSegment {
-    /// Clients append `/v1` to the base URL, unless it already ends with that.
+    /// Clients append `/v1` to the base URL, unless the base URL already ends with `/v1`.
     IsAppended,
-    /// The base URL ends with it. Other services have `/v4` there, or nothing.
+    /// The base URL ends with `/v1`. The base URL of another service may end with `/v4`, or have no version.
     BelongsToBaseUrl,
 }
 

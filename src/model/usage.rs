@@ -40,7 +40,7 @@ pub fn token_count(value: &Value) -> Option<u64> {
 }
 
 impl Spent {
-    /// The sum. A number that only one of them has is taken over.
+    /// The sum. If only one side has a number, the sum has that number.
     pub fn plus(self, other: Self) -> Self {
         let cost_usd = match (self.cost_usd, other.cost_usd) {
             (Some(one), Some(other)) => Some(one + other),
@@ -58,8 +58,8 @@ impl Spent {
         }
     }
 
-    /// The numbers of an agent together with those that the model gateway has counted: the higher cost and the larger usage. The
-    /// agent's numbers have no requests since its last report, and the gateway's may have no cost.
+    /// The larger numbers: those of the agent (`self`) or those that the model gateway has counted (`metered`). The
+    /// agent's numbers do not include requests since its last report, and the gateway may not know the cost.
     pub fn or_larger(self, metered: Self) -> Self {
         let costs = self.cost_usd.into_iter().chain(metered.cost_usd);
         let usages = metered.usage.into_iter().chain(self.usage);
@@ -67,14 +67,14 @@ impl Spent {
             turns: self.turns.or(metered.turns),
             tool_calls: self.tool_calls.or(metered.tool_calls),
             cost_usd: costs.reduce(f64::max),
-            // Of equal ones, the agent's.
+            // If both totals are equal, `max_by_key` returns the last one, which is the agent's.
             usage: usages.max_by_key(|usage| usage.total()),
         }
     }
 }
 
 impl Usage {
-    /// The sum. A number that only one of them has is taken over.
+    /// The sum. If only one side has a number, the sum has that number.
     pub fn plus(self, other: Self) -> Self {
         Self {
             input_tokens: sum(self.input_tokens, other.input_tokens),
@@ -117,7 +117,7 @@ impl Usage {
         }
     }
 
-    /// All input tokens and the output tokens, for people: `12k/3k`.
+    /// All input tokens and the output tokens in a short form: `12k/3k`.
     pub fn short_text(self) -> String {
         let cached = sum(
             self.cache_read_input_tokens,

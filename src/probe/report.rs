@@ -38,7 +38,7 @@ struct Finding {
     section: &'static str,
     rule: &'static str,
     verdict: Verdict,
-    /// The answer, and what would be right; empty if there is nothing to say.
+    /// The answer, and the expected answer; empty if the verdict needs no explanation.
     message: String,
 }
 
@@ -52,6 +52,7 @@ pub struct Report {
 }
 
 impl Report {
+    /// An empty report about the orchestrator with this URL.
     pub fn new(url: Url, format: Format) -> Self {
         Self {
             url,
@@ -61,6 +62,7 @@ impl Report {
         }
     }
 
+    /// Adds a finding. Without JSON, it is printed at once.
     pub fn add(
         &mut self,
         section: &'static str,
@@ -83,7 +85,7 @@ impl Report {
         self.findings.push(finding);
     }
 
-    /// Tells the person at the terminal what to do; JSON is not interrupted.
+    /// Asks the user at the terminal to do something. With JSON, the request goes to the log.
     pub fn ask(&mut self, request: &str) {
         match self.format {
             Format::Lines => self.write(format!("?       {request}\n").as_bytes()),
@@ -91,6 +93,7 @@ impl Report {
         }
     }
 
+    /// Whether a rule is broken.
     pub fn has_broken(&self) -> bool {
         self.count(Verdict::Broken) > 0
     }

@@ -19,9 +19,9 @@ const CONCURRENT_CLAIMS: usize = 8;
 const TOO_OLD_SECONDS: i64 = 10 * 60;
 /// The heartbeat interval that the silent run claims with. Its lease is the shortest one: a minute.
 const SHORT_HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long a lease of that interval may last: a minute, and some time for an orchestrator that checks its
-/// leases only from time to time.
-const LEASE_PATIENCE: Duration = Duration::from_secs(90);
+/// The longest that the lease of the silent run may last. The protocol says a minute; the rest is for an orchestrator
+/// that looks for ended leases only from time to time.
+const MAX_LEASE: Duration = Duration::from_secs(90);
 /// The time between two heartbeats of the run that a person has to cancel.
 const CANCEL_HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -37,19 +37,21 @@ pub enum Reached {
 enum Expected {
     /// 2xx.
     Success,
-    /// 409. Workers treat 410 in the same way, so that is [`Verdict::Advice`].
+    /// 409. Workers treat 410 in the same way, so an answer with 410 gets [`Verdict::Advice`].
     Taken,
-    /// 410. Workers treat 409 in the same way, so that is [`Verdict::Advice`].
+    /// 410. Workers treat 409 in the same way, so an answer with 409 gets [`Verdict::Advice`].
     Gone,
     /// 409 or 410.
     TakenOrGone,
-    /// 2xx, or 409 or 410: the orchestrator may ignore the event or answer that the run is over.
+    /// 2xx, 409 or 410: the orchestrator may ignore the event, or answer that the run is over.
     IgnoredOrOver,
     /// 401 or 403.
     Unauthorized,
 }
 
-/// Tries every rule. Later rules need the claim of the first run: if it is not granted, they are not tried.
+/// Tries every rule. The rules after the first claim need a granted claim: if the first claim is refused, they are
+/// reported as not tried. The rules that need the first run come before its end. The ones that wait for a person or
+/// for a lease come last.
 pub async fn probe(settings: &Settings, sender: &Sender, report: &mut Report) -> Reached {
     let mut probe = Probe {
         settings,
@@ -357,7 +359,7 @@ impl<'a> Probe<'a> {
             return;
         }
         let (other, began) = (self.run(task), Instant::now());
-        let seconds = LEASE_PATIENCE.as_secs();
+        let seconds = MAX_LEASE.as_secs();
         self.report
             .ask(&format!("waiting up to {seconds} s for a lease to end"));
         let claim = other.claim();
@@ -368,7 +370,7 @@ impl<'a> Probe<'a> {
                     break (Verdict::Broken, format!("it was granted after {seconds} s"));
                 }
                 Ok(answer) if answer.is_success() => break (Verdict::Kept, String::new()),
-                Ok(_) if began.elapsed() > LEASE_PATIENCE => {
+                Ok(_) if began.elapsed() > MAX_LEASE => {
                     break (Verdict::Broken, format!("not within {seconds} s"));
                 }
                 Ok(_) => sleep(Duration::from_secs(1)).await,

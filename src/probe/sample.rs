@@ -1,4 +1,4 @@
-//! The events of one sample run, which does not exist.
+//! The events of a sample run. No worker works on the task: `probe` only sends the events.
 
 use std::cell::Cell;
 
@@ -42,12 +42,14 @@ impl<'a> SampleRun<'a> {
         &self.identity.task_id
     }
 
+    /// Asks for the task.
     pub fn claim(&self) -> Event {
         let mut event = self.event(Kind::Started, "probe: may this run have the task?");
         event.add_limits(self.settings);
         event
     }
 
+    /// A report that the run goes on.
     pub fn heartbeat(&self) -> Event {
         let progress = Progress::new();
         progress.enter(Phase::Agent);
@@ -59,6 +61,7 @@ impl<'a> SampleRun<'a> {
         event
     }
 
+    /// The terminal event of a run whose work is complete.
     pub fn completed(&self) -> Event {
         let message = "probe: the sample task is done".to_owned();
         self.terminal(Verdict::Completed { message }, Report::default())
@@ -80,6 +83,7 @@ impl<'a> SampleRun<'a> {
         self.terminal(Verdict::Failed(failure), report)
     }
 
+    /// The terminal event of a failed run without work.
     pub fn failed(&self, reason: Reason) -> Event {
         let failure = Failure::new(reason, "probe: a sample failure");
         self.terminal(Verdict::Failed(failure), Report::default())

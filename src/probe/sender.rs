@@ -22,7 +22,7 @@ pub enum Proof {
     Unsigned,
     /// Signed with another key.
     OtherKey,
-    /// Signed so many seconds ago; in the future if it is negative.
+    /// Signed at this distance from now. A negative number is a time in the future.
     Signed { seconds_ago: i64 },
     /// The signature of another body.
     OtherBody,
@@ -32,7 +32,7 @@ pub enum Proof {
     NoToken,
 }
 
-/// An answer.
+/// The orchestrator's answer to one request.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -40,11 +40,13 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
+/// Sends the events of all sample runs to one orchestrator.
 pub struct Sender {
     client: Client,
     base: Url,
@@ -56,7 +58,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Opens no connection yet.
+    /// The first request opens the connection, not this.
     ///
     /// # Errors
     /// If the file with certificate authorities cannot be read.
@@ -86,20 +88,22 @@ impl Sender {
         })
     }
 
+    /// Whether the settings have a signing key.
     pub fn signs(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// Sends an event as a worker does.
+    /// Sends an event as a worker does. Fails if there is no answer.
     pub async fn send(&self, event: &Event) -> Result<Answer, String> {
         self.send_with(event, Proof::Right).await
     }
 
+    /// Sends an event with the credentials that `proof` says. Fails if there is no answer.
     pub async fn send_with(&self, event: &Event, proof: Proof) -> Result<Answer, String> {
         self.post(event, event.body(), proof).await
     }
 
-    /// Sends another body under the id of an event.
+    /// Sends another body under the id of an event. Fails if there is no answer.
     pub async fn post(&self, event: &Event, body: Vec<u8>, proof: Proof) -> Result<Answer, String> {
         let url = route_url(&self.base, event.kind().route());
         let mut request = self

@@ -23,13 +23,13 @@ pub struct Settings {
 /// The ids of the tasks, which the orchestrator must know. Each one is used up.
 #[derive(Debug)]
 pub struct Tasks {
-    /// Is completed, and is also claimed for the other project, where it fails twice.
+    /// The task whose run is completed. Its id is also claimed for the other project, where two runs of it fail.
     pub completed: String,
-    /// Is claimed by several runs at the same time.
+    /// The task that several runs claim at the same time.
     pub contested: String,
-    /// Is claimed by a run that then sends nothing, if `leases` says so.
+    /// The task of a run that sends nothing after its claim. Only used if `leases` says so.
     pub silent: String,
-    /// Is cancelled by a person, if `cancel_within` is set.
+    /// The task that a person cancels. Only used if `cancel_within` is set.
     pub cancelled: String,
 }
 

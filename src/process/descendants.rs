@@ -22,7 +22,7 @@ use rustix::process::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
-/// How often to look for dead processes while killing: the kernel reports no deaths of grandchildren.
+/// How often to look for dead processes while killing. The kernel does not report deaths of grandchildren.
 pub(super) const POLL_WHILE_KILLING: Duration = Duration::from_millis(20);
 
 /// How many dead children are reaped without a pause. Children can die as fast as they are reaped; without this limit,
@@ -34,6 +34,7 @@ const MAX_REAPED_AT_ONCE: u32 = 1_000;
 /// This is a static, because children belong to the whole process.
 static EXEMPT_CHILDREN: OnceLock<Mutex<HashSet<Pid>>> = OnceLock::new();
 
+/// The list of exempt children. The first call fills it with the children that exist at that time.
 fn exempt_children() -> MutexGuard<'static, HashSet<Pid>> {
     let exempt_children =
         EXEMPT_CHILDREN.get_or_init(|| Mutex::new(children().into_iter().collect()));
@@ -42,17 +43,17 @@ fn exempt_children() -> MutexGuard<'static, HashSet<Pid>> {
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Exempts a child of the worker from being killed, until it is reaped.
+/// Exempts a child of the worker from being killed, until the child is reaped.
 pub(super) fn exempt(child: Pid) {
     exempt_children().insert(child);
 }
 
-/// Whether a child is exempt, and not reaped.
+/// Whether a child is exempt and not reaped yet.
 pub(super) fn is_exempt(child: Pid) -> bool {
     exempt_children().contains(&child)
 }
 
-/// Ends the exemption of a child; false if the child was reaped.
+/// Ends the exemption of a child; false if the child was already reaped.
 pub(super) fn end_exemption(child: Pid) -> bool {
     exempt_children().remove(&child)
 }
@@ -63,7 +64,7 @@ pub(super) struct Descendants {
     sigchld: Option<Signal>,
 }
 
-/// The state of a process, as [`peek`] found it.
+/// The state of a process that [`peek`] returns.
 pub(super) enum State {
     Running,
     /// The child has ended. Its pid stays reserved until it is reaped.

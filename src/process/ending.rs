@@ -12,23 +12,24 @@ use crate::shutdown::StopReason;
 /// How a child process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
+    /// The child exited by itself with this exit code.
     Exited(i32),
-    /// A signal that the worker did not send killed it.
+    /// A signal that the worker did not send killed the child.
     Killed(Signal),
-    /// The kernel killed it, or a process below it, because memory ran out.
+    /// The kernel killed the child, or a process below it, because memory ran out.
     OutOfMemory,
-    /// It was killed by SIGKILL, which the worker did not send. At the same time the kernel killed a process on the
-    /// machine because memory ran out: this one or another one.
+    /// SIGKILL killed the child, and the worker did not send it. Meanwhile the kernel killed a process on the machine
+    /// because memory ran out: this child or another process.
     PossiblyOutOfMemory,
-    /// The worker ended it: it took longer than this.
+    /// The worker ended the child, because the child took longer than this.
     TimedOut(Duration),
-    /// The worker ended it: it printed nothing for this long.
+    /// The worker ended the child, because the child printed nothing for this long.
     Idle(Duration),
-    /// The worker ended it: it had reported its result and did not exit.
+    /// The worker ended the child, because the child had reported its result and did not exit.
     Lingered,
-    /// The worker ended it: the event happened that the caller passed to `supervise_until`.
+    /// The worker ended the child, because the event that the caller passed to `supervise_until` happened.
     EventHappened,
-    /// The worker ended it, because the run had to stop.
+    /// The worker ended the child, because the run had to stop.
     Stopped(StopReason),
 }
 

@@ -1,4 +1,4 @@
-//! A child's process group: waiting for the child, ending it and everything in its group.
+//! A child's process group: waits for the child, and ends it with everything in its group.
 //!
 //! Knows neither limits nor reasons: the caller decides when the grace period is over and when to give up.
 
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::descendants::{self, Descendants, POLL_WHILE_KILLING, State};
 use super::launcher::{Launcher, LeaderEnd};
 
-/// How often to look whether the leader has ended if no SIGCHLD arrives, which is rare.
+/// How often to check whether the leader has ended if no SIGCHLD arrives, which is rare.
 const POLL_WITHOUT_SIGCHLD: Duration = Duration::from_secs(1);
 
 /// The leader, its process group, and the processes that left the group.
@@ -49,7 +49,7 @@ impl Group {
         })
     }
 
-    /// Waits until the leader, or the program that it launched, has ended, and reaps orphans meanwhile.
+    /// Waits until the leader has ended, or until the launcher reports the end of the program. Reaps orphans meanwhile.
     pub(super) async fn leader_ended(&mut self) -> LeaderEnd {
         loop {
             self.reap_all_but_the_leader();
@@ -128,6 +128,7 @@ impl Group {
         }
     }
 
+    /// Whether the group has a living process.
     fn has_members(&mut self) -> bool {
         self.reap_all_but_the_leader();
         match self.leader {

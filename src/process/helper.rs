@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::descendants::{self, Descendants};
 use super::program::Program;
 
-/// How often to look whether the process has ended.
+/// How often to check whether the process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A running helper process. It is killed when this is dropped.

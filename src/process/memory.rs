@@ -1,4 +1,5 @@
-//! Makes the kernel kill the agent before the worker when memory runs out, and finds out whether it has killed.
+//! Makes the kernel kill the agent before the worker when memory runs out, and finds out whether the kernel has killed
+//! a process for that reason.
 //!
 //! Sets no memory limit: the orchestrator chooses the machine's size.
 
@@ -51,24 +52,25 @@ pub(super) fn with_raised_score<T>(start: impl FnOnce() -> T) -> T {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutOfMemory {
     No,
-    /// It killed a process, but only the counter of the machine shows that: the process may belong to another run.
+    /// The machine's counter shows that the kernel killed a process. That process may belong to another run.
     Possibly,
-    /// It killed a process in the worker's control group.
+    /// The kernel killed a process in the worker's control group.
     Certainly,
 }
 
 /// How many processes the kernel has killed so far because memory ran out.
 #[derive(Debug)]
 pub(super) enum OomKills {
-    /// In the worker's control group, with the file of this counter.
+    /// The counter of the worker's control group, and its file.
     InGroup { file: String, count: u64 },
-    /// On the machine: there is no counter of the group. Reading this one takes longer.
+    /// The counter of the machine, if the group has none. Reading this counter takes longer.
     OnMachine(u64),
     /// The kernel has no counter.
     Unknown,
 }
 
 impl OomKills {
+    /// Reads the most specific counter that there is.
     pub(super) fn count() -> Self {
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
         let in_group = group_files(&groups).into_iter().find_map(|file| {
@@ -79,7 +81,7 @@ impl OomKills {
             .unwrap_or_else(|| counter_in(MACHINE_COUNTER).map_or(Self::Unknown, Self::OnMachine))
     }
 
-    /// Compares this with the same counter now.
+    /// Reads the same counter again, and compares.
     pub(super) fn compared_with_now(&self) -> OutOfMemory {
         let now = match self {
             Self::InGroup { file, .. } => counter_in(file),

@@ -1,7 +1,6 @@
 //! Reads a child's output while the supervisor waits for something else.
-//!
-//! Does not interpret the output. Any byte counts as activity, unless the program was started with a standard error that does
-//! not.
+//! Does not interpret the output. Every byte counts as activity, except the bytes of standard error if the program was
+//! started with [`super::Stderr::SeparateWithoutActivity`].
 
 use std::future::pending;
 use std::io;
@@ -16,9 +15,9 @@ use tokio::time::timeout;
 
 use crate::progress::Progress;
 
-/// The size of one read: large enough for throughput, small enough for the memory that the worker may use.
+/// The size of one read, in bytes: large enough for throughput, small enough for the memory that the worker may use.
 const CHUNK_SIZE: usize = 128 * 1024;
-/// The size of one read of standard error if it has a separate pipe: there is little to read.
+/// The size of one read of standard error if it has a separate pipe, in bytes. Usually there is little to read.
 const SMALL_CHUNK_SIZE: usize = 8 * 1024;
 /// How long to read on after every known descendant is dead. Only a process that survived SIGKILL, or
 /// that received the pipe over a socket, can still hold it open.
@@ -28,7 +27,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     Stdout,
-    /// Only if it is apart from standard output.
+    /// Only if standard error has a separate pipe.
     Stderr,
 }
 

@@ -22,6 +22,7 @@ pub struct Program {
     /// Standard input; empty if this is `None`. A file and not a pipe, because writing to a pipe
     /// blocks while the program does not read.
     pub stdin: Option<File>,
+    /// The destination of standard error.
     pub stderr: Stderr,
     /// Further descriptors that the program inherits.
     pub inherited: Option<Inherited>,
@@ -35,9 +36,9 @@ pub enum Stderr {
     /// Into the same pipe as standard output, which keeps their order exactly.
     WithStdout,
     /// Into a separate pipe, so that it cannot break the lines of a protocol.
-    Apart,
-    /// The same, but its bytes are no activity: a program that prints only complaints counts as silent.
-    ApartWithoutActivity,
+    Separate,
+    /// Into a separate pipe, and its bytes do not count as activity: a program that prints only errors counts as idle.
+    SeparateWithoutActivity,
 }
 
 impl Program {
@@ -80,7 +81,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The error for a program of this name that could not be executed.
+    /// The error if executing `program` failed with `source`.
     pub(super) fn of(program: String, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { program },

@@ -1,4 +1,4 @@
-//! Leases: how long a task belongs to a run that sends nothing.
+//! Leases: the time for which a task belongs to a run that sends nothing.
 //!
 //! docs/protocol.md recommends this rule to every receiver.
 
@@ -48,6 +48,7 @@ impl Lease {
         }
     }
 
+    /// Starts the lease again.
     pub fn renew(&mut self, now: Instant) {
         self.last_renewal = now;
         self.is_reported = false;
@@ -58,11 +59,13 @@ impl Lease {
         self.length = self.length_if_cancelled;
     }
 
+    /// Whether the run has been silent for the whole length of the lease.
     pub fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last_renewal) >= self.length
     }
 
-    /// How long the run has been silent, if the lease is over. `None` if this was already returned since the last renewal.
+    /// How long the run has been silent, if the lease is over. `None` if this was already returned since the last
+    /// renewal.
     pub fn report_end(&mut self, now: Instant) -> Option<Duration> {
         if self.is_reported || !self.is_over(now) {
             return None;

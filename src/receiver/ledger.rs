@@ -1,6 +1,5 @@
-//! The record of the events that workers have sent, and of the run that each task belongs to.
-//!
-//! Checks the order of events and the fields that all of them have, as docs/protocol.md says.
+//! Records the events that workers have sent, and the run to which each task belongs.
+//! Checks the order of events and their common fields according to docs/protocol.md.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -50,7 +49,7 @@ enum TaskEnd {
     Retryable,
 }
 
-/// Whether a task that ended for good may be claimed again.
+/// Whether a task may be claimed again after a terminal event that is final.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Repetition {
     #[default]

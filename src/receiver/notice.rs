@@ -1,4 +1,4 @@
-//! The notices of the built-in orchestrator, for the person who watches it.
+//! The notices of the built-in orchestrator, which are shown to the user.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::route::Route;
 
-/// Something that the orchestrator shows.
+/// A notice of the orchestrator.
 #[derive(Debug, Clone)]
 pub enum Notice {
     Received(Received),
@@ -30,7 +30,7 @@ pub struct Received {
     pub route: Route,
     /// The event as it arrived.
     pub event: Value,
-    /// How the event breaks the protocol; usually empty.
+    /// Sentences about rules of the protocol that the event breaks; usually empty.
     pub problems: Vec<String>,
     /// Whether the same event arrived before: this is a retry.
     pub is_repeated: bool,
@@ -71,7 +71,7 @@ impl Answer {
         }
     }
 
-    /// Whether the worker stops sending its terminal event after this answer to it.
+    /// Whether the worker stops to deliver its terminal event after this answer.
     pub fn ends_delivery(&self) -> bool {
         self.status.is_success() || matches!(self.status.as_u16(), 409 | 410)
     }

@@ -13,6 +13,7 @@ pub enum Route {
 impl Route {
     const ALL: [Self; 4] = [Self::Started, Self::Progress, Self::Completed, Self::Failed];
 
+    /// The route with this last segment of the URL's path.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|route| route.word() == word)
     }

@@ -21,7 +21,7 @@ use super::notice::Answer;
 
 /// The protocol's maximum size of a body, in bytes.
 const MAX_BODY_SIZE: usize = 256 * 1024;
-/// The most connections at a time: far more than the workers on one machine need. Further ones wait.
+/// The most connections at a time: far more than the workers on one machine need. Further connections wait.
 const MAX_CONNECTIONS: usize = 1024;
 /// How long the head of a request, and then its body, may take to arrive.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,6 +70,7 @@ where
     }
 }
 
+/// Reads one request completely, and answers it.
 async fn respond<F, A>(request: Request<Incoming>, answer: &F) -> Response<Full<Bytes>>
 where
     F: Fn(Arrived) -> A,

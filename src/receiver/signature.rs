@@ -11,7 +11,7 @@ const MAX_CLOCK_DIFFERENCE: u64 = 5 * 60;
 /// Checks that one of the request's signatures was made with one of the keys, and that its timestamp is recent.
 ///
 /// # Errors
-/// If not; the error says why.
+/// Why the signature is not accepted.
 pub fn verify(
     keys: &[SigningKey],
     headers: &HeaderMap,

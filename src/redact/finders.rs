@@ -22,10 +22,12 @@ const MIN_BROKEN_PREFIX: usize = 4;
 
 /// Longer secrets are not searched across line ends, which would need too much memory.
 const MAX_BROKEN_FORM: usize = 16 * 1024;
-/// A line end counts as one inside base64 after at least this many of its characters.
+/// How many base64 characters before a line end show that the line may belong to a base64 text. A shorter line must
+/// have no other characters.
 const MIN_BROKEN_LINE: usize = 16;
 
 impl Finders {
+    /// The finders of these secrets and of their parts, in every encoding.
     pub fn of(secrets: &[SecretString]) -> Self {
         let secrets = secrets.iter().map(ExposeSecret::expose_secret);
         let (mut plain, mut base64) = (Vec::new(), Vec::new());
@@ -34,7 +36,8 @@ impl Finders {
             let forms = base64_forms(&part);
             let searchable = 3 * MIN_BROKEN_PREFIX..=MAX_BROKEN_FORM;
             for form in forms.iter().filter(|form| searchable.contains(&form.len())) {
-                // What follows a line end after the first few bytes, which were passed on.
+                // A line end may come after the first few bytes of a form, which were passed on by then. The rest of
+                // the form follows.
                 let rests = (1..MIN_BROKEN_PREFIX).map(|from| form[from..].to_vec());
                 plain.extend(rests.clone());
                 base64.push(form.clone());
@@ -48,11 +51,12 @@ impl Finders {
         }
     }
 
-    /// Whether there is no secret.
+    /// Whether there is no secret to find.
     pub fn are_empty(&self) -> bool {
         self.plain.is_none()
     }
 
+    /// How many byte strings are searched for.
     pub fn number_of_forms(&self) -> usize {
         self.plain.as_ref().map_or(0, Forms::len)
     }

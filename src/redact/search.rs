@@ -18,9 +18,10 @@ pub(super) struct Forms {
     longest: usize,
     /// The length of the shortest form: the search compares this many bytes of each form first.
     width: usize,
-    /// By the hash of a block: how far a window that ends with this block can move without missing a form.
+    /// For the hash of each block: how far a window that ends with this block can move without missing a form.
     shifts: Vec<u8>,
-    /// By the hash of the last block of their window: the indexes of the forms.
+    /// For the hash of each block: the indexes of the forms whose window (their first `width` bytes) ends with this
+    /// block.
     ending: HashMap<usize, Vec<usize>>,
     /// One bit for each pair of bytes: whether a form begins with it.
     openings: Vec<u64>,
@@ -110,7 +111,8 @@ impl Forms {
     }
 }
 
-/// Always inlined: the search calls it for every few bytes of all output, and the program is optimized for size.
+/// The hash of a block. Always inlined, because the search calls it for every few bytes of all output, and the program
+/// is otherwise optimized for size.
 #[expect(
     clippy::inline_always,
     reason = "measured: otherwise a tenth of the time of masking is spent on the calls"

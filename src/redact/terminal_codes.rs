@@ -8,8 +8,8 @@ const CONTROL_SEQUENCE_INTRODUCER: char = '\u{9b}';
 /// Unicode's picture of [`ESCAPE`], which replaces it in texts for people.
 const PICTURE_OF_ESCAPE: char = '\u{241b}';
 
-/// The text without its terminal codes, also those whose escape character was replaced by its picture; `None` if it has
-/// none. The result has no escape character.
+/// The text without its terminal codes; `None` if it has none. A code whose escape character was replaced by its
+/// picture is a code too. The result has no escape character.
 pub fn without_terminal_codes(text: &str) -> Option<String> {
     if !text.contains([ESCAPE, CONTROL_SEQUENCE_INTRODUCER, PICTURE_OF_ESCAPE]) {
         return None;

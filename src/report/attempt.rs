@@ -1,4 +1,4 @@
-//! One attempt: what happened, and what was done about it.
+//! The section about one attempt: its end, its data, and the next step after it.
 
 use maud::{Markup, html};
 
@@ -191,11 +191,12 @@ fn prompts(prompts: &[(usize, Text)], detail: Detail) -> Markup {
     }
 }
 
+/// The exit code of the agent.
 fn agent_code(agent: &Agent) -> Option<i64> {
     agent.exit_code
 }
 
-/// What the agent did: its heartbeats, and the worker's log or else the agent's output.
+/// The activity of the agent: the worker's log, or else the heartbeats and the agent's output.
 fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     let activities = attempt
         .samples

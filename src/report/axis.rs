@@ -4,13 +4,13 @@ use super::model::Interval;
 use super::time::duration;
 use crate::clock::Millis;
 
-/// A pause without any run is drawn shorter if it is longer than this part of the whole time.
+/// A pause in which nothing ran is drawn shorter if it is longer than this share of the whole time.
 const LONG_PAUSE: f64 = 0.08;
-/// Shorter pauses are never changed, in milliseconds.
+/// Pauses of up to this length are never drawn shorter, in milliseconds.
 const MIN_LONG_PAUSE: Millis = 2_000;
-/// The width of a long pause, as a part of the chart.
+/// The width of a long pause, as a share of the chart.
 const PAUSE_WIDTH: f64 = 0.03;
-/// The most pauses that are drawn shorter.
+/// How many pauses are drawn shorter at most.
 const MAX_PAUSES: usize = 12;
 /// The distances between ticks, in milliseconds.
 const STEPS: [Millis; 26] = [
@@ -24,11 +24,11 @@ const MAX_TICKS: i64 = 6;
 /// Maps times to positions in percent. Long pauses in which nothing ran are drawn shorter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
-    /// The parts of the time in order, with the positions of their ends.
+    /// The parts of the time, in order.
     parts: Vec<Part>,
 }
 
-/// A part of the time, and where it is drawn: shares of the whole width.
+/// A part of the time. `left` and `right` are the edges of its drawing, as shares of the whole width.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Part {
     pub time: Interval,
@@ -38,6 +38,8 @@ pub struct Part {
 }
 
 impl Axis {
+    /// The axis for a chart with these runs. Overlapping runs are joined first, then the gaps between them are
+    /// measured.
     pub fn of(intervals: impl IntoIterator<Item = Interval>) -> Self {
         let busy = union(intervals.into_iter().collect());
         let sum: Millis = busy.iter().map(|part| (part.to - part.from).max(1)).sum();
@@ -104,6 +106,7 @@ impl Axis {
         (part.left + share * (part.right - part.left)) * 100.0
     }
 
+    /// The time at the left edge.
     pub fn begin(&self) -> Millis {
         self.parts.first().map_or(0, |part| part.time.from)
     }
@@ -142,6 +145,7 @@ impl Axis {
         ticks
     }
 
+    /// The pauses that are drawn shorter.
     pub fn pauses(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().filter(|part| part.is_pause)
     }
@@ -160,7 +164,7 @@ fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
     joined
 }
 
-/// A position with two digits at most.
+/// A position with at most two digits after the point.
 pub fn position(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -1,23 +1,24 @@
-//! How long the texts of one attempt may be, so that the page of a large dispatch stays small.
+//! The limits for the texts of one attempt, so that the page of a large dispatch stays small.
 
 /// The size that the texts of all attempts together may have, in bytes.
 const TOTAL: usize = 3 * 1024 * 1024;
-/// The same for a report with so many attempts that not all of them are shown in full. People open few of them.
+/// Like [`TOTAL`], for a report with so many attempts that they are not shown in full. Readers open few of them.
 const TOTAL_OF_MANY: usize = 3 * 512 * 1024;
-/// The limits for the texts of one attempt, in bytes.
+/// The least size that the texts of one attempt may have, in bytes.
 const MIN_ATTEMPT: usize = 2 * 1024;
+/// The largest size that the texts of one attempt may have, in bytes.
 const MAX_ATTEMPT: usize = 256 * 1024;
-/// If an attempt may have this size, it is shown in full, which is so for up to about a hundred attempts.
+/// An attempt is shown in full if it may have this size, in bytes. That is the case for up to about a hundred attempts.
 const MIN_FULL: usize = 32 * 1024;
 /// The maximum size of a task's description, in bytes.
 const MAX_REQUEST: usize = 8 * 1024;
 
-/// How much the page says about each attempt. Many elements make a large page slow.
+/// How much detail the page has about each attempt. Many elements make a large page slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     Full,
-    /// Without the bar of its stages, which is in the chart, without colours in patches, without output that is in the log,
-    /// and with lines of text in place of tables.
+    /// Leaves out the bar of stages, which is also in the chart, colors in patches, and output that is also in the log.
+    /// Has lines of text instead of tables.
     Short,
 }
 
@@ -49,26 +50,27 @@ impl Caps {
         }
     }
 
+    /// The limit for a patch.
     pub fn patch(self) -> usize {
         self.attempt * 2 / 5
     }
 
-    /// The worker's log.
+    /// The limit for the worker's log.
     pub fn log(self) -> usize {
         self.attempt / 4
     }
 
-    /// One of `count` checks.
+    /// The limit for the output of each of `count` checks.
     pub fn check(self, count: usize) -> usize {
         (self.attempt / 5 / count.max(1)).max(200)
     }
 
-    /// One of `count` prompts.
+    /// The limit for each of `count` prompts.
     pub fn prompt(self, count: usize) -> usize {
         (self.attempt / 4 / count.max(1)).max(200)
     }
 
-    /// A message, a note, a summary, or a part of a task's description.
+    /// The limit for a message, a note, a summary, or a part of a task's description.
     pub fn message(self) -> usize {
         (self.attempt / 8).min(MAX_REQUEST)
     }

@@ -63,6 +63,7 @@ pub fn attempt_bar(attempt: &Attempt) -> Markup {
     }
 }
 
+/// A small square in the color of a stage.
 fn swatch(class: &str) -> Markup {
     html! { i.swatch.(class) aria-hidden="true" {} }
 }
@@ -118,6 +119,7 @@ pub fn chart(report: &Report, detail: Detail) -> Markup {
     }
 }
 
+/// The row of one attempt.
 fn row(
     task: Option<(usize, &Text, &Text)>,
     attempt: &Attempt,

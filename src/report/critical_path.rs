@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use super::model::{Attempt, Task};
 use crate::clock::Millis;
 
-/// The positions of the tasks on the critical path, in the order of their work: of all chains of tasks that need each other,
-/// the one whose attempts took longest together. `order` has every task after those that it needs; `needs` are the
-/// edges without cycles.
+/// The positions of the tasks on the critical path, in the order of their work. The critical path is the chain of
+/// tasks needing each other whose attempts took longest together. `order` has every task after those that it needs;
+/// `needs` are the edges without cycles.
 pub fn critical_path(tasks: &[Task], needs: &[Vec<usize>], order: &[usize]) -> Vec<usize> {
     let mut lengths: Vec<Millis> = vec![0; tasks.len()];
     let mut before: Vec<Option<usize>> = vec![None; tasks.len()];
     for task in order.iter().copied() {
         let longest = needs[task].iter().copied().max_by_key(|needed| {
-            // Of equally long chains, the first one.
+            // If chains have the same length, the first one is chosen.
             (lengths[*needed], std::cmp::Reverse(*needed))
         });
         before[task] = longest;
@@ -30,8 +30,8 @@ pub fn members(path: &[usize]) -> HashSet<usize> {
     path.iter().copied().collect()
 }
 
-/// How long all attempts took, pauses between them included. A task without attempts counts a little, so that the longest
-/// chain of open tasks is found too.
+/// The time of all attempts with the pauses between them, in milliseconds. A task without attempts counts one
+/// millisecond, so that the longest chain of open tasks is found too.
 fn time_of(task: &Task) -> Millis {
     let from = task.attempts.iter().filter_map(Attempt::from).min();
     let to = task.attempts.iter().filter_map(Attempt::to).max();

@@ -12,10 +12,11 @@ use super::time::duration;
 
 /// Larger graphs are not drawn, because such a drawing cannot be read.
 const MAX_TASKS: usize = 1_500;
-/// Around the drawing, in pixels.
+/// The margin around the drawing, in pixels.
 const MARGIN: f64 = 12.0;
 /// How many columns of text fit in a task.
 const MAX_COLUMNS: usize = 25;
+/// The distance between the frame of a task and its text, in pixels.
 const PADDING: f64 = 10.0;
 
 /// The graph with the states of its tasks and the critical path, or a sentence why it is not drawn.
@@ -95,12 +96,12 @@ fn node(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
     }
 }
 
-/// A task of a large graph. Most of the time to open a large page is the layout of these texts, so there is one for each task.
+/// A task of a large graph, with a single text: most of the time to open a large page is the layout of these texts.
 fn short_node(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
     let (name, title) = (task.name.as_str(), task.title.as_str());
     let text = match task.state {
         State::Done => format!("{name} {title}"),
-        // The word says the state to readers who cannot tell the colours apart.
+        // The word shows the state to readers who cannot distinguish the colors.
         _ => format!("{name} ({}) {title}", task.word),
     };
     html! {

@@ -8,8 +8,8 @@ use super::patch::changed_files;
 use super::samples::cost;
 use super::text::{Cleaner, Text};
 
-/// Adds what a terminal event says to an attempt. Fields of the wrong type count as absent, because the event may come from
-/// another version of the worker.
+/// Adds the data of a terminal event to an attempt. Fields of the wrong type count as absent, because the event may
+/// come from another version of the worker.
 pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: Caps) {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     let message = cleaner.line(text("/message").unwrap_or_default());
@@ -51,8 +51,8 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
         .and_then(|output| read_output(output, cleaner, caps));
 }
 
-/// The prompts with the numbers of their rounds. A large page has the texts of the task and the note in place of the first
-/// prompt, and of those after failed checks only the last one.
+/// The prompts with the numbers of their rounds. A large page has only the last prompt after failed
+/// checks. Instead of the first prompt, it shows the texts of the task and the note.
 fn read_prompts(prompts: &[Value], cleaner: &Cleaner, caps: Caps) -> Vec<(usize, Text)> {
     let first_shown = match caps.detail() {
         Detail::Full => 0,

@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr, bail};
 
-/// Whether the name of a file says that it is a page of HTML.
+/// Whether the name of a file ends in `.html` or `.htm`.
 pub fn is_html(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str);
     extension
         .is_some_and(|extension| matches!(extension.to_ascii_lowercase().as_str(), "html" | "htm"))
 }
 
-/// A report's file, of which it is known that it can be written.
+/// The file of a report. A test has shown that it can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportFile {
     /// Absolute, because the current directory may change.
     path: PathBuf,
-    /// What is written to a device cannot be put in its place later.
+    /// Whether the path is a device, which must be written directly and not replaced.
     is_special: bool,
 }
 
@@ -37,7 +37,7 @@ impl ReportFile {
             )
         };
         let mut target = std::path::absolute(path).wrap_err_with(context)?;
-        // A link stays, and the file that it leads to is replaced.
+        // If the path is a link, the link stays and its target is replaced.
         if let Ok(real) = fs::canonicalize(&target) {
             target = real;
         }
@@ -48,7 +48,7 @@ impl ReportFile {
                 path.display()
             );
         }
-        // Opening a pipe waits until somebody reads it.
+        // Opening a pipe would block until another process reads it.
         let is_pipe = |existing: &fs::Metadata| {
             existing.file_type().is_fifo() || existing.file_type().is_socket()
         };

@@ -1,19 +1,23 @@
 //! The layout of a graph in layers, from left to right: every task is to the right of those that it needs.
 //!
-//! The method of Sugiyama: edges over several layers get a waypoint in each one; the order in a layer follows the neighbours;
-//! positions minimize the bends of the edges without overlaps.
+//! The method of Sugiyama: edges over several layers get a waypoint in each one; the order in a layer follows the
+//! neighbours; positions minimize the bends of the edges without overlaps.
 
-/// The sizes of the drawing, in pixels.
+/// The width of a task, in pixels.
 pub const NODE_WIDTH: f64 = 184.0;
+/// The height of a task, in pixels.
 pub const NODE_HEIGHT: f64 = 44.0;
+/// The gap between two tasks of a layer, in pixels.
 const NODE_GAP: f64 = 14.0;
+/// The gap between a waypoint and its neighbors in a layer, in pixels.
 const WAYPOINT_GAP: f64 = 8.0;
+/// The gap between two layers, in pixels.
 const LAYER_GAP: f64 = 56.0;
-/// How often the order in the layers is improved.
+/// How many times the order in the layers is improved.
 const ORDER_SWEEPS: usize = 8;
-/// How often the positions are improved.
+/// How many times the positions are improved.
 const POSITION_SWEEPS: usize = 12;
-/// With more waypoints, long edges go straight to their end.
+/// If there were more waypoints than this, long edges go straight to their end instead.
 const MAX_WAYPOINTS: usize = 20_000;
 
 /// A finished layout.
@@ -26,12 +30,12 @@ pub struct Layout {
     pub height: f64,
 }
 
-/// An edge from a task to one that needs it.
+/// An edge from a task to another task that needs it.
 #[derive(Debug, Clone)]
 pub struct Edge {
     pub from: usize,
     pub to: usize,
-    /// The vertical positions of its waypoints, one for each layer between the tasks, with the left end of that layer.
+    /// One waypoint for each layer between the two tasks: the left end of the layer, and the vertical position.
     pub waypoints: Vec<(f64, f64)>,
 }
 
@@ -95,7 +99,8 @@ impl Acyclic {
         }
     }
 
-    /// Leaves out the edges that follow from others: if c needs b and b needs a, the edge from c to a says nothing new.
+    /// Leaves out the edges that follow from other edges: if c needs b and b needs a, the edge from c to a is
+    /// redundant.
     pub fn without_redundant_edges(&self) -> Self {
         let count = self.needs.len();
         let words = count.div_ceil(64);
@@ -132,7 +137,7 @@ impl Acyclic {
 #[derive(Debug, Clone, Copy)]
 struct Item {
     height: f64,
-    /// How much its position counts.
+    /// The weight of the item's position: waypoints have a larger weight, so that long edges are straight.
     weight: f64,
     gap: f64,
 }
@@ -140,12 +145,16 @@ struct Item {
 /// The items of all layers, and their connections to the next and the previous layer.
 struct Grid {
     items: Vec<Item>,
+    /// The items of each layer, from top to bottom.
     layers: Vec<Vec<usize>>,
+    /// For each item, the connected items in the layer to the left.
     left: Vec<Vec<usize>>,
+    /// For each item, the connected items in the layer to the right.
     right: Vec<Vec<usize>>,
 }
 
-/// Computes the layout. Equal graphs have equal layouts.
+/// Computes the layout. Equal graphs have equal layouts. The order in the layers comes before the positions, because
+/// the positions must keep that order.
 pub fn layout(graph: &Acyclic) -> Layout {
     let count = graph.needs.len();
     let is_alone = alone(graph);
@@ -359,7 +368,8 @@ impl Grid {
     }
 }
 
-/// The rising numbers that are closest to the given ones, by the sum of the weighted squares ("pool adjacent violators").
+/// Rising numbers that are closest to `wishes` (numbers with weights), by the sum of the weighted squares of the
+/// differences. The algorithm is "pool adjacent violators".
 fn closest_rising(wishes: &[(f64, f64)]) -> Vec<f64> {
     // Blocks of equal numbers: their mean, weight and length.
     let mut blocks: Vec<(f64, f64, usize)> = Vec::new();

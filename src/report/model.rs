@@ -1,4 +1,4 @@
-//! What a report says. The page shows it as it is.
+//! The model of a report. The page shows it unchanged.
 
 use super::caps::Caps;
 use super::samples::Samples;
@@ -16,7 +16,7 @@ pub struct Report {
     /// Names and values, for example of the branch.
     pub facts: Vec<(&'static str, Text)>,
     pub written_at: Millis,
-    /// When a dispatcher or an orchestrator was running.
+    /// The times in which a dispatcher or an orchestrator was running.
     pub sessions: Vec<Interval>,
     pub tasks: Vec<Task>,
     /// Runs that only check merged work.
@@ -50,7 +50,7 @@ pub struct Task {
     pub state: State,
     /// The word for the state.
     pub word: &'static str,
-    /// Whether its subtasks stand for it.
+    /// Whether the task was split, so that its subtasks are counted instead.
     pub is_split: bool,
     /// Why it is blocked.
     pub why: Option<Text>,
@@ -61,7 +61,7 @@ pub struct Task {
     pub attempts: Vec<Attempt>,
 }
 
-/// What the task asks the agent to do.
+/// The texts of the task that describe the work.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     pub description: Option<Text>,
@@ -70,7 +70,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// From a task's description, details and test strategy, in this order.
+    /// The request from a task's description, details and test strategy, in this order.
     pub fn of(texts: [&Option<String>; 3], cleaner: &Cleaner, caps: Caps) -> Self {
         let block = |text: &Option<String>| Some(cleaner.block(text.as_deref()?, caps.message()));
         let [description, details, test_strategy] = texts.map(block);
@@ -98,25 +98,25 @@ pub enum State {
 pub struct Attempt {
     pub run: Text,
     pub number: u32,
-    /// Where it ran.
+    /// The name of the engine; empty if it is unknown.
     pub engine: &'static str,
     pub base: Text,
-    /// What the agent got on its standard input, with the number of the round. A large page has only the last prompt after
+    /// The prompts of the agent, each with the number of its round. A large page has only the last prompt after
     /// failed checks.
     pub prompts: Vec<(usize, Text)>,
-    /// What the prompt said in addition to the task. The first prompt contains it too.
+    /// The note in the first prompt, for example about earlier attempts. The first prompt contains it too.
     pub note: Option<Text>,
     /// The memory limit in bytes.
     pub memory: Option<u64>,
     pub spans: Vec<Span>,
     pub end: End,
-    /// What the agent said last.
+    /// The last message of the agent.
     pub summary: Option<Text>,
     pub agent: Option<Agent>,
     pub checks: Vec<Check>,
     pub work: Option<Work>,
     pub output: Option<Output>,
-    /// The worker's log, with what the agent did.
+    /// The worker's log, which shows the actions of the agent.
     pub log: Option<Text>,
     pub samples: Samples,
     pub merge: MergeEnd,
@@ -137,7 +137,7 @@ pub enum End {
         detail: Option<Text>,
         is_retryable: bool,
     },
-    /// Nothing was reported.
+    /// The worker was lost without a report.
     Lost {
         why: Text,
         exit_code: Option<i32>,
@@ -145,7 +145,7 @@ pub enum End {
     },
 }
 
-/// What became of completed work.
+/// The end of the merge of completed work.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum MergeEnd {
     #[default]
@@ -158,7 +158,7 @@ pub enum MergeEnd {
     Red(Text),
 }
 
-/// What was done after an attempt that did not end well.
+/// The next step after an attempt that failed, was lost or was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Follower {
     /// The number of the next attempt, and the pause before it.
@@ -246,10 +246,12 @@ impl Attempt {
         self.prompts.iter().any(|(round, _)| *round == 1)
     }
 
+    /// When the first stage began.
     pub fn from(&self) -> Option<Millis> {
         self.spans.iter().map(|span| span.from).min()
     }
 
+    /// When the last stage ended.
     pub fn to(&self) -> Option<Millis> {
         self.spans.iter().map(|span| span.to).max()
     }
@@ -261,7 +263,7 @@ impl Attempt {
         }
     }
 
-    /// Whether it has failed, was lost, or its work was rejected.
+    /// Whether the attempt failed, was lost, or its work was rejected.
     pub fn is_failed(&self) -> bool {
         matches!(self.end, End::Failed { .. } | End::Lost { .. })
             || matches!(self.merge, MergeEnd::Conflict(_) | MergeEnd::Red(_))

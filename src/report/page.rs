@@ -1,4 +1,4 @@
-//! The whole page.
+//! Makes the page from the model.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -75,7 +75,7 @@ fn outcome(outcome: Outcome) -> (&'static str, &'static str) {
     }
 }
 
-/// The large numbers at the top.
+/// The important numbers at the top of the page, such as the cost.
 fn numbers(report: &Report, totals: &Totals) -> Markup {
     let wall = totals.span.map(|span| duration(span.to - span.from));
     let is_resumed = report.sessions.len() > 1;

@@ -1,4 +1,4 @@
-//! A patch in git's format: which files it changes, and how it is shown.
+//! Patches in git's format: finds the changed files, and shows the lines in colors.
 
 use maud::{Markup, html};
 

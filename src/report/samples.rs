@@ -1,4 +1,4 @@
-//! The heartbeats of one run, thinned out so that they need little memory.
+//! A sample of the heartbeats of one run, so that they need little memory.
 
 use serde_json::Value;
 
@@ -9,15 +9,15 @@ use crate::clock::Millis;
 use crate::excerpt::first_chars;
 
 /// How many heartbeats are kept at most.
-const MAX: usize = 48;
-/// The maximum length of an activity, in characters. A secret in it must still be found when the page is made, so this is more than a
-/// page shows.
+const MAX_HEARTBEATS: usize = 48;
+/// The maximum length of an activity, in characters. A secret in it must still be found when the page is made, so this
+/// is more than a page shows.
 const MAX_ACTIVITY: usize = 480;
 
 /// The maximum length of an activity on a page, in characters.
 const MAX_SHOWN: usize = 160;
 
-/// What a heartbeat said.
+/// The data of one heartbeat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     pub at: Millis,
@@ -25,7 +25,7 @@ pub struct Sample {
     pub turns: Option<u64>,
     pub tokens: Option<u64>,
     pub cost_usd: Option<f64>,
-    /// What the agent did, if that is not the same as in the heartbeat before.
+    /// The activity of the agent; `None` if it is the same as in the heartbeat before.
     pub activity: Option<String>,
 }
 
@@ -50,12 +50,12 @@ impl Samples {
             let counts = usage.values().filter_map(Value::as_u64);
             counts.fold(0, u64::saturating_add)
         });
-        if self.list.len() == MAX {
-            // The first and the last one stay.
+        if self.list.len() == MAX_HEARTBEATS {
+            // Every second heartbeat is dropped; the first and the last one stay.
             let mut position = 0;
             self.list.retain(|_| {
                 position += 1;
-                position % 2 == 1 || position == MAX
+                position % 2 == 1 || position == MAX_HEARTBEATS
             });
         }
         self.list.push(Sample {
@@ -68,7 +68,7 @@ impl Samples {
         });
     }
 
-    /// The same, with activities that a page can show.
+    /// These samples, with activities that a page can show.
     pub fn cleaned(&self, cleaner: &Cleaner) -> Self {
         let mut samples = self.clone();
         for sample in &mut samples.list {
@@ -82,7 +82,7 @@ impl Samples {
         self.list.iter()
     }
 
-    /// The tokens that were used until each heartbeat that says it.
+    /// The tokens that were used until each heartbeat that reports tokens.
     pub fn tokens(&self) -> Vec<(Millis, u64)> {
         let list = self.list.iter();
         list.filter_map(|sample| Some((sample.at, sample.tokens?)))
@@ -111,7 +111,10 @@ mod tests {
             );
         }
         let tokens = samples.tokens();
-        assert!(tokens.len() <= MAX && tokens.len() >= MAX / 2, "{tokens:?}");
+        assert!(
+            tokens.len() <= MAX_HEARTBEATS && tokens.len() >= MAX_HEARTBEATS / 2,
+            "{tokens:?}"
+        );
         assert_eq!(tokens.first(), Some(&(0, 0)));
         assert_eq!(tokens.last(), Some(&(9_999, 9_999)));
         assert!(tokens.is_sorted());

@@ -1,4 +1,4 @@
-//! What agents have spent over time, as curves.
+//! Curves of the cost or the tokens of agents over time.
 
 use maud::{Markup, html};
 
@@ -12,9 +12,9 @@ use crate::clock::Millis;
 
 /// The `viewBox` of the drawing of a curve.
 const VIEW_BOX: &str = "0 0 100 100";
-/// How far below the upper edge the highest point is, so that its line is not cut off.
+/// The distance between the upper edge and the highest point, so that its line is not cut off.
 const TOP: f64 = 6.0;
-/// How close the points of a curve may be, in percent of its width.
+/// The least distance between two points of a curve, in percent of its width.
 const MIN_DISTANCE: f64 = 0.1;
 
 /// The amount that was spent until a point in time.
@@ -24,7 +24,7 @@ struct Point {
     amount: f64,
 }
 
-/// The cost of an attempt over time; if no cost is known, its tokens.
+/// The curve of the cost of an attempt; if no cost is known, the curve of its tokens.
 pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
     let cost = cost(attempt);
     let (points, what) = if cost.is_empty() {
@@ -96,7 +96,8 @@ fn increases(attempt: &Attempt) -> Vec<Point> {
     increases.collect()
 }
 
-/// The cost that the heartbeats and the terminal event report. It never becomes less, and ends with [`Attempt::cost_usd`].
+/// The cost that the heartbeats and the terminal event report. It never becomes less, and ends with
+/// [`Attempt::cost_usd`].
 fn cost(attempt: &Attempt) -> Vec<Point> {
     let samples = attempt.samples.iter();
     let points = samples.filter_map(|sample| {
@@ -156,8 +157,8 @@ fn end_of_agent(attempt: &Attempt) -> Option<Millis> {
     agent.map(|span| span.to).or(attempt.to())
 }
 
-/// The outline of the area below a curve that goes up in steps. Positions are in percent of the width, amounts in shares
-/// of the largest one.
+/// The outline of the area below a curve that goes up in steps. Positions are in percent of the width, amounts in
+/// shares of the largest one.
 fn steps(positions: impl Iterator<Item = (f64, f64)>) -> String {
     let mut path = String::new();
     let mut last: Option<(f64, f64)> = None;

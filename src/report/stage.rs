@@ -17,7 +17,7 @@ pub enum Stage {
     Start,
     /// The worker asks for the task.
     Claim,
-    /// It clones the project, or looks at the directory.
+    /// The worker clones the project, or opens its directory.
     Prepare,
     Agent,
     Checks,

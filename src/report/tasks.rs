@@ -46,7 +46,7 @@ fn section(at: usize, task: &Task, is_open: bool, detail: Detail) -> Markup {
     }
 }
 
-/// The attempts, their time and the changed lines of a task, at the end of its line.
+/// The number of attempts, the changed lines and the time of a task, for the end of the task's line.
 fn sums(task: &Task) -> Markup {
     let time = task.attempts.iter().map(Attempt::duration).sum();
     let last = task.attempts.last().filter(|attempt| !attempt.is_failed());

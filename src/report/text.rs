@@ -1,4 +1,4 @@
-//! Texts that may be shown on the page.
+//! Texts that are safe to show on the page.
 
 use console::strip_ansi_codes;
 use maud::Render;
@@ -57,14 +57,14 @@ impl Cleaner {
 
     fn clean(&self, text: &str) -> String {
         let masked = self.redactor.text(text);
-        // A terminal shows a line from its last carriage return on; progress bars use that.
+        // A terminal shows only the text after the last carriage return of a line. Progress bars use that.
         let lines = masked.split('\n').map(|line| {
             let line = line.strip_suffix('\r').unwrap_or(line);
             line.rsplit('\r').next().unwrap_or(line)
         });
         let lines: Vec<&str> = lines.collect();
         let shown = visible(&strip_ansi_codes(&lines.join("\n")));
-        // A terminal code may have been in the middle of a secret.
+        // Masks again: a terminal code may have been in the middle of a secret.
         self.redactor.text(&shown)
     }
 }

@@ -1,4 +1,4 @@
-//! Times and durations as people read them, and the stages of a run.
+//! Times and durations for readers, and the stages of a run.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::samples::Samples;
 use super::stage::{Span, Stage};
 use crate::clock::Millis;
 
-/// A duration with two units at most.
+/// A duration with at most two units: `3 min 05 s`.
 pub fn duration(millis: Millis) -> String {
     let millis = millis.max(0);
     let seconds = millis / 1000;
@@ -30,19 +30,19 @@ pub fn date(millis: Millis) -> String {
     }
 }
 
-/// The same for machines, for the attribute `datetime`.
+/// A point in time for the attribute `datetime` of HTML.
 pub fn machine_date(millis: Millis) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
 }
 
-/// What is known about the times of a run.
+/// The known times of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunTimes {
     pub intended: Millis,
-    /// When the engine had started it.
+    /// When the engine confirmed the start.
     pub started: Option<Millis>,
     pub granted: Option<Millis>,
-    /// When it reported, or was given up.
+    /// When it reported, or was fenced.
     pub ended: Option<Millis>,
     /// Whether its work is merged, or will be.
     pub is_merging: bool,
@@ -79,7 +79,7 @@ pub fn stages_of(times: &RunTimes, event: Option<&Value>, samples: &Samples) -> 
     spans(&starts, last)
 }
 
-/// `result.phases` of a terminal event, in time.
+/// The phases in a terminal event (`result.phases`), with points in time.
 fn phases(event: Option<&Value>, granted: Millis) -> Vec<(Stage, Millis)> {
     let phases = event.and_then(|event| event.pointer("/result/phases")?.as_array());
     let phases = phases.into_iter().flatten().filter_map(|phase| {
@@ -90,8 +90,8 @@ fn phases(event: Option<&Value>, granted: Millis) -> Vec<(Stage, Millis)> {
     phases.collect()
 }
 
-/// Each stage lasts until the next one begins. The clock of the worker may differ from that of this machine, so a stage that
-/// begins before the last one ended is moved.
+/// Each stage lasts until the next one begins. The clock of the worker may differ from that of this machine, so a
+/// stage that begins before the last one ended is moved.
 fn spans(starts: &[(Stage, Millis)], last: Millis) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut earliest = Millis::MIN;

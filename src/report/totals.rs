@@ -4,11 +4,12 @@ use super::caps::{Caps, Detail};
 use super::model::{Attempt, Interval, Report, State};
 use crate::clock::Millis;
 
+/// The sums at the top of the page.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Totals {
     pub done: usize,
     pub failed: usize,
-    /// Neither done nor failed, nor put aside.
+    /// The tasks that are neither done, failed nor put aside.
     pub open: usize,
     pub aside: usize,
     pub attempts: usize,
@@ -18,7 +19,7 @@ pub struct Totals {
     pub cost_usd: f64,
     pub insertions: u64,
     pub deletions: u64,
-    /// From the first start to the end.
+    /// The time from the first start to the end.
     pub span: Option<Interval>,
     /// The part of the span in which a dispatcher was running.
     pub active: Millis,
@@ -34,7 +35,7 @@ impl Totals {
         };
         for task in &report.tasks {
             match task.state {
-                // Its subtasks are counted.
+                // The subtasks of a split task are counted instead.
                 _ if task.is_split => {}
                 State::Done => totals.done += 1,
                 State::Failed => totals.failed += 1,
@@ -88,7 +89,7 @@ pub fn cost_usd(report: &Report) -> f64 {
     attempts(report).filter_map(Attempt::cost_usd).sum()
 }
 
-/// How much the page of a report says about each attempt.
+/// How much detail the page of a report has about each attempt.
 pub fn detail(report: &Report) -> Detail {
     Caps::of(attempts(report).count(), report.tasks.len()).detail()
 }

@@ -29,6 +29,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The commands that must pass.
 #[derive(Debug, Clone)]
 pub struct Checks {
+    /// Command lines for the shell, in the order in which they run.
     pub commands: Vec<String>,
     /// Whether the commands after a failed one are skipped.
     pub stop_on_failure: bool,
@@ -64,7 +65,7 @@ impl Checks {
     }
 }
 
-/// One check that has run.
+/// One check that has run, and its result.
 #[derive(Debug)]
 pub struct FinishedCheck {
     pub report: CheckReport,
@@ -73,9 +74,9 @@ pub struct FinishedCheck {
 
 #[derive(Debug, Clone)]
 enum CheckError {
-    /// How it ended, as the end of a sentence.
+    /// How the check ended, as the end of a sentence.
     Failed(String),
-    /// Why the shell could not start it, as the end of a sentence.
+    /// Why the shell could not start the check, as the end of a sentence.
     CannotStart(String),
 }
 
@@ -83,8 +84,9 @@ enum CheckError {
 #[derive(Debug, Clone)]
 pub struct FailedCheck {
     pub command: String,
-    /// How it ended, as the end of a sentence.
+    /// How the check ended, as the end of a sentence.
     pub how: String,
+    /// The end of the output, with masked secrets.
     pub output_tail: String,
 }
 
@@ -120,6 +122,7 @@ impl FinishedCheck {
 }
 
 impl FailedCheck {
+    /// The failure of a run that ends because of this check.
     pub fn failure(&self) -> Failure {
         let message = format!("the check `{}` {}", self.command, self.how);
         Failure {

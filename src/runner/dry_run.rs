@@ -1,4 +1,4 @@
-//! What a run would do, without doing it: the prompt and the agent's command line. Starts and changes nothing.
+//! Finds out what a run would do first: the prompt and the agent's command line. Starts and changes nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub struct FirstRound {
 /// Whether the agent has the key that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// It is set, or the agent needs none.
+    /// The key is set, or the agent needs none.
     Present,
     Missing,
 }

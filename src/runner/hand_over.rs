@@ -1,7 +1,8 @@
 //! The end of a run: the worker commits the work and pushes it, however the task ended.
 //!
-//! The work of a completed task goes to the result branch. If the task failed, the partial work goes to a branch
-//! named like it with `-wip`, as far as there is time. If that fails, the verdict stays as it is.
+//! The work of a completed task goes to the result branch. If the task failed, the partial work goes to a
+//! branch with the same name and the suffix `-wip`, if there is time. A failed push of partial work does not change the
+//! verdict.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -97,6 +98,7 @@ impl Run<'_> {
         }
     }
 
+    /// Adds the commit and the branch to the span of the push.
     fn describe_push(&self, span: &mut Span) {
         let Some(work) = &self.report.work else {
             return;
@@ -121,6 +123,7 @@ impl Run<'_> {
         failure
     }
 
+    /// Like [`Run::commit_and_push`], but turns a panic into a failure.
     async fn deliver(
         &mut self,
         prepared: &Prepared<'_>,
@@ -138,7 +141,10 @@ impl Run<'_> {
         delivered.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
     }
 
-    /// Commits the work, and pushes it if there is a branch for it; returns a sentence about where it is.
+    /// Commits the work, and pushes it if there is a branch for it; returns a sentence that says where the work is.
+    ///
+    /// Git LFS objects are uploaded before the commits, because a pushed pointer without its object would break every
+    /// clone.
     async fn commit_and_push(
         &mut self,
         prepared: &Prepared<'_>,
@@ -198,9 +204,12 @@ impl Run<'_> {
             }
             if !work.is_empty() {
                 let pushed = push.push(&work.head_commit, &branch).await?;
-                let Pushed { branch, earlier } = pushed;
+                let Pushed {
+                    branch,
+                    earlier_commit,
+                } = pushed;
                 location = format!("on branch {branch}");
-                if let Some(commit) = earlier {
+                if let Some(commit) = earlier_commit {
                     location.push_str(", pushed by an earlier worker of this run");
                     work.head_commit = commit;
                 }
@@ -211,8 +220,8 @@ impl Run<'_> {
         let note = format!("{about_branches}{note}");
         match incomplete {
             None => Ok(location + &note),
-            Some(words) => Err(Failure {
-                causes: vec![words.clone()],
+            Some(why) => Err(Failure {
+                causes: vec![why.clone()],
                 retryable: false,
                 ..Failure::new(
                     Reason::PushFailed,
@@ -222,6 +231,7 @@ impl Run<'_> {
         }
     }
 
+    /// The message of the commit, and the task that it marks as done.
     fn message(&self, completeness: Completeness) -> Message {
         let subject = match &self.task {
             Some(task) => format!(
@@ -247,7 +257,8 @@ impl Run<'_> {
     }
 }
 
-/// Pushes the agent's other branches under names that begin with the result branch's; returns sentences about them.
+/// Pushes the agent's other branches, under names that begin with the name of the branch `result`; returns sentences
+/// about them.
 async fn push_branches(
     push: &Push<'_>,
     result: &str,

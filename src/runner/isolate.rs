@@ -16,13 +16,19 @@ const TEST_LIMITS: Limits = Limits {
     wall: Duration::from_secs(10),
     idle: None,
 };
-/// Exits with the number of the first argument that is not a directory that can be entered.
+/// A shell script that enters each of its arguments. Its exit code is the position of the first directory that it
+/// cannot enter, counted from 1, or 0.
 const ENTER: &str =
     "number=0; for dir; do number=$((number + 1)); cd -- \"$dir\" || exit $number; done";
-/// How much of a test's error is quoted, in bytes.
+/// How much of a test's output an error quotes, in bytes.
 const MAX_ERROR: usize = 500;
 
-/// Tests the isolation unless that is done; an error if a weaker one is not accepted.
+/// Finds the strongest isolation that works here, and stores it in `isolation`: a PID namespace, else Landlock, else
+/// none.
+///
+/// # Errors
+/// If `DESCARTES_ISOLATION` is `strict` and there is no PID namespace, or if no program can be started as the
+/// agent's user.
 pub async fn test(
     isolation: &Isolation,
     environment: &Variables,
@@ -90,8 +96,8 @@ async fn test_user(
     }
 }
 
-/// An error if the agent's user cannot enter a directory that the agent needs. Tries it, because the permissions alone do
-/// not tell.
+/// An error if the agent's user cannot enter a directory that the agent needs. A program tries it, because the
+/// permission bits alone do not say.
 pub async fn enter(
     isolation: &Isolation,
     dirs: &[&Path],
@@ -167,10 +173,10 @@ async fn try_out(
         _ => None,
     };
     kind.ok_or_else(|| {
-        let words = String::from_utf8_lossy(&output);
-        match words.trim() {
+        let output = String::from_utf8_lossy(&output);
+        match output.trim() {
             "" => format!("its test {ending}"),
-            words => words.to_owned(),
+            text => text.to_owned(),
         }
     })
 }

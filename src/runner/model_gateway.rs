@@ -21,12 +21,12 @@ const LOOPBACK: &str = "127.0.0.1";
 /// Starts the gateway if there is a credential for it.
 ///
 /// # Errors
-/// If it cannot be started, or if a limit needs one.
+/// If the gateway cannot be started, or if `DESCARTES_MAX_TOKENS` is set and there is no credential for a gateway.
 pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
     let settings = &run.settings.agent;
     let access = &settings.access;
-    let kept = services_behind_gateway(access, settings.gateway.mode);
-    if kept.is_empty() {
+    let behind_gateway = services_behind_gateway(access, settings.gateway.mode);
+    if behind_gateway.is_empty() {
         check_limits(settings)?;
         let mut services = access.services.iter();
         let has_subscription =
@@ -53,10 +53,10 @@ pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
     Ok(Some(gateway))
 }
 
-/// Checks that a limit of tokens can be enforced, which needs the gateway.
+/// Checks that a limit of tokens can be enforced. Only the gateway can enforce it.
 ///
 /// # Errors
-/// If there is such a limit, but no credential that a gateway can keep.
+/// If `DESCARTES_MAX_TOKENS` is set, but there is no credential that a gateway can keep.
 pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
     let has_gateway = !services_behind_gateway(&settings.access, settings.gateway.mode).is_empty();
     if settings.limits.tokens.is_none() || has_gateway {
@@ -72,7 +72,7 @@ pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
     ))
 }
 
-/// Waits until the agent has to be ended because of its gateway; forever without one.
+/// Waits until the agent has to be ended because of its gateway. Waits forever if there is no gateway.
 pub async fn agent_cannot_go_on(gateway: Option<&Gateway>) {
     let Some(gateway) = gateway else {
         return std::future::pending().await;
@@ -98,7 +98,7 @@ pub fn failure(trouble: Trouble) -> Failure {
     }
 }
 
-/// Adds what the gateway knows about an agent's failure.
+/// Adds to an API error why the gateway could not reach the model's service.
 pub fn explain(failure: Failure, gateway: &Gateway) -> Failure {
     let mut failure = failure;
     if failure.reason == Reason::ApiError {

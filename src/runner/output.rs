@@ -21,6 +21,7 @@ use crate::telemetry::{Span, TraceContext};
 const MAX_LOG_LINE: usize = 500;
 /// How many lines are logged per [`RATE_INTERVAL`].
 const MAX_LINES_PER_INTERVAL: u32 = 100;
+/// The interval in which logged lines are counted.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest description of a tool call, in characters.
 const MAX_TOOL_CALL: usize = 200;
@@ -59,7 +60,7 @@ impl<'a> AgentOutput<'a> {
         self.tools = ToolSpans::new(agent);
     }
 
-    /// Whether somebody needs the results of tool calls.
+    /// Whether the results of tool calls are needed: they end the spans of the calls.
     pub fn records_tools(&self) -> bool {
         self.tools.are_recorded()
     }

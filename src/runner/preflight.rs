@@ -30,7 +30,7 @@ use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason};
 
-/// How long the remote repository has for its answer.
+/// How long the check waits for the answer of the remote repository.
 const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The result of one check.
@@ -42,16 +42,17 @@ pub struct Finding {
     pub result: Result<String, Failure>,
 }
 
-/// What was found.
+/// All findings of a preflight check.
 #[derive(Debug)]
 pub struct Report {
+    /// In the order in which a run would need the things.
     pub findings: Vec<Finding>,
     /// The settings that the project brings along, if it is on this machine.
     pub project: Option<ProjectSettings>,
 }
 
-/// Checks everything that `run` would use, in the order of its use. If something is missing, whatever needs it
-/// is not checked.
+/// Checks everything that a run would use, in the order of its use. If one thing is missing, the things that depend on
+/// it are not checked.
 pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Report {
     let mut findings = Findings(Vec::new());
     machine(&mut findings, settings, stop).await;
@@ -83,7 +84,8 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     }
 }
 
-/// What a run needs of the machine.
+/// Checks the machine: the temporary directory, the certificate authorities, the isolation, the control group and the
+/// agent's user.
 async fn machine(findings: &mut Findings, settings: &Settings, stop: &Stop) {
     let variable = |name| value_of(&settings.environment, name);
     findings.note(
@@ -118,7 +120,7 @@ async fn machine(findings: &mut Findings, settings: &Settings, stop: &Stop) {
     }
 }
 
-/// The project in a directory of this machine.
+/// Checks the project in a directory of this machine.
 async fn project(findings: &mut Findings, settings: &Settings, place: &Place) {
     let workspace = workspace(settings, place).await;
     let found = findings.note("workspace", workspace, |dir| match place {
@@ -164,8 +166,8 @@ async fn project(findings: &mut Findings, settings: &Settings, place: &Place) {
     }
 }
 
-/// The directory that a run works in or copies. Only a directory that it works in must be writable, and belong to the
-/// agent's user.
+/// The directory in which a run works, or which it copies. Only a directory in which it works must be writable and
+/// belong to the agent's user.
 async fn workspace(settings: &Settings, place: &Place) -> Result<PathBuf, Failure> {
     match place {
         Place::Sample(dir) => Workspace::check_sample(dir).await.map(|()| dir.clone()),
@@ -180,7 +182,7 @@ async fn workspace(settings: &Settings, place: &Place) -> Result<PathBuf, Failur
     }
 }
 
-/// The project in a remote repository. Its task, checks and agent definition can be read only after the
+/// Checks the project in a remote repository. Its task, checks and agent definition can be read only after the
 /// clone.
 async fn remote(
     findings: &mut Findings,
@@ -319,7 +321,7 @@ fn clone_target(dir: Option<&Path>) -> Result<(), Failure> {
     })
 }
 
-/// Whether the programs of the checks exist. A missing program in the project is accepted: the agent may make
+/// Returns the checks if their programs exist. A missing program inside the project is accepted: the agent may build
 /// it.
 fn startable(checks: Checks, path: &OsStr) -> Result<Checks, Failure> {
     for command in &checks.commands {
@@ -385,7 +387,7 @@ fn is_spelling(wanted: &str, name: &str) -> bool {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Notes a problem; returns the thing if there is none.
+    /// Adds a finding only if there is a problem; otherwise returns the thing that was found.
     fn note_problem<T>(&mut self, subject: &'static str, found: Result<T, Failure>) -> Option<T> {
         match found {
             Ok(thing) => Some(thing),
@@ -397,7 +399,7 @@ impl Findings {
         }
     }
 
-    /// Notes a result; returns the thing if it is there.
+    /// Adds a finding in any case; returns the thing that was found.
     fn note<T>(
         &mut self,
         subject: &'static str,

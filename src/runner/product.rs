@@ -86,25 +86,32 @@ enum Store {
 struct Source {
     /// The agent's last commit, if it has one.
     head: Option<String>,
+    /// The other commit of an unfinished merge.
     merge_head: Option<String>,
     /// The tree of the final commit; the tree of `head` if this is `None`.
     tree: Option<String>,
+    /// The changes that are not in `tree`.
     left_behind: LeftBehind,
+    /// The references of the agent's repository, with their objects.
     references: Vec<(String, String)>,
-    /// Whether the agent's commits must not be published, because they may hold plain text.
+    /// Whether the agent's commits must not be published, because they may hold plain text: content that a git filter,
+    /// for example one that encrypts, should have changed.
     has_plain_commits: bool,
+    /// Why the commit is not the whole work; `None` if it is.
     incomplete: Option<String>,
     /// Whether `tree` may hold submodules.
     has_submodules: bool,
+    /// The directories of objects from which the push repository reads.
     objects: Vec<PathBuf>,
     /// Directories of Git LFS objects.
     lfs_objects: Vec<PathBuf>,
+    /// Directories that must exist as long as the push repository.
     stores: Vec<Store>,
 }
 
 impl Source {
-    /// Errors if the directory of new objects contains anything but objects. `git_dirs` are the repositories in which
-    /// git-lfs may have stored objects.
+    /// The parts of the commit after staging. Errors if the directory of new objects contains anything but objects.
+    /// `git_dirs` are the repositories in which git-lfs may have stored objects.
     async fn staged(staged: Staged, git_dirs: &[&Path]) -> Result<Self, Failure> {
         check_that_the_agent_is_dead()?;
         let objects = staged.dir.path().join("objects");
@@ -134,6 +141,10 @@ impl Source {
 }
 
 /// Makes the work product of a clone.
+///
+/// Tries three ways, each of which needs less of the agent's repository than the one before: the repository as it is,
+/// the files of the workspace, the agent's last commit. All processes of the agent must be dead first, because they
+/// could change the files while the worker reads them.
 pub async fn collect(
     git: &Git<'_>,
     clone: &Clone,
@@ -288,6 +299,9 @@ async fn from_commits(
 }
 
 /// Makes the commit in a new repository, and inspects every object that a push would send.
+///
+/// Submodules and the graph change the tree, so they come before the commit. The inspection comes last, because it must
+/// see the objects of the final commit.
 async fn build(
     git: &Git<'_>,
     clone: &Clone,
@@ -334,8 +348,9 @@ async fn build(
         let parents = [Some(tip), merged];
         commit(git, clone, &repository, &tree, parents, message).await?
     };
-    let branches = branches::elsewhere(git, &repository, base, &head, &source.references).await?;
-    branches.name(&mut source.left_behind);
+    let branches =
+        branches::other_commits(git, &repository, base, &head, &source.references).await?;
+    branches.add_sentences(&mut source.left_behind);
     let mut work = Work::new(base, &head);
     let changes = patch::changes(git, &repository, base, &head).await?;
     let count = &changes.count;

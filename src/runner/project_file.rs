@@ -11,7 +11,7 @@ use crate::descartes_toml::{FILE, MAX_SIZE};
 use crate::scud::Project;
 use crate::task::{Failure, Reason};
 
-/// The settings in the file of the project at `dir`; `None` without a file.
+/// The settings in the file of the project at `dir`; `None` if there is no file.
 pub fn read(settings: &Settings, dir: &Path) -> Result<Option<ProjectSettings>, Failure> {
     let text = Project::at(dir.to_owned())
         .text_of(&[FILE], MAX_SIZE)
@@ -37,6 +37,7 @@ pub enum Place {
 }
 
 impl Place {
+    /// The directory with the project's files.
     pub fn dir(&self) -> &Path {
         match self {
             Self::Directory(dir) | Self::Sample(dir) => dir,

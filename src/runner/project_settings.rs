@@ -1,6 +1,7 @@
 //! The settings that a project brings along in `.descartes.toml`.
 //!
-//! They apply if neither a flag nor a variable sets the same thing. `config` knows the keys, `project_file` reads the file.
+//! They apply if neither a flag nor a variable sets the same thing. `config` knows the keys, `project_file` reads the
+//! file.
 
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use crate::gateway::services_behind_gateway;
 /// or a variable sets.
 #[derive(Debug, Clone, Default)]
 pub struct ProjectSettings {
+    /// The kind of agent.
     pub agent: Option<&'static agent::Kind>,
+    /// The command line of an agent of the kind `command`.
     pub agent_command: Option<String>,
     pub model: Option<String>,
     pub max_turns: Option<u32>,
@@ -22,14 +25,15 @@ pub struct ProjectSettings {
     pub task_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub checks: Option<Vec<String>>,
+    /// How often a failed check starts another round of the agent.
     pub repairs: Option<u32>,
     /// The directory of a sample project, relative to the file's directory.
     pub sample: Option<String>,
-    /// The settings of the file that apply, for people.
+    /// Where in the file the settings are that apply; for messages.
     pub sources: Vec<FileSource>,
 }
 
-/// Where in the file a setting is.
+/// A setting of the file and its line.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileSource {
     /// The variable of the same setting.
@@ -42,13 +46,15 @@ pub struct FileSource {
 /// Turns the text of the file into settings. All mistakes are found at once.
 #[derive(Debug, Clone)]
 pub struct ProjectSettingsReader {
-    /// Gets the text, and the variables of the settings that the file cannot change.
+    /// Reads a text. The second argument has the variables of the settings that the file cannot change.
     pub read: fn(&str, &[&'static str]) -> Result<ProjectSettings, Vec<String>>,
     /// The variables of the settings that flags or variables have set.
     pub already_set: Vec<&'static str>,
 }
 
 impl ProjectSettingsReader {
+    /// Reads the text of the file.
+    ///
     /// # Errors
     /// All mistakes in the text, as one sentence.
     pub fn read(&self, text: &str) -> Result<ProjectSettings, String> {
@@ -57,7 +63,7 @@ impl ProjectSettingsReader {
 }
 
 impl agent::Settings {
-    /// These settings with the project's.
+    /// These settings, changed by the project's settings.
     pub fn with(&self, project: &ProjectSettings) -> Self {
         let mut settings = self.clone();
         settings.kind = project.agent.or(settings.kind);
@@ -66,8 +72,8 @@ impl agent::Settings {
         }
         let is_command = settings.kind.is_none_or(|kind| kind.word == agent::COMMAND);
         if project.agent_command.is_some() && is_command {
-            // The project's author must not get a key that only the operator's agents should have. The gateway keeps its
-            // keys from every agent.
+            // The project's author must not get a key that only the operator's agents should have. The gateway keeps
+            // its keys from every agent.
             let behind_gateway = services_behind_gateway(&self.access, self.gateway.mode);
             settings.access.services = behind_gateway.into_iter().cloned().collect();
             settings.access.oauth_token = None;

@@ -27,7 +27,7 @@ pub async fn find(settings: &Settings, project: &Project) -> Result<Task, Failur
     })
 }
 
-/// Logs the task, and which of its dependencies are not done.
+/// Logs the task, and warns about its dependencies that are not done.
 pub fn log(task: &Task) {
     tracing::info!(task = task.id, phase = task.phase, status = %task.status, "found: {}", task.title);
     for dependency in task.unmet_dependencies() {
@@ -43,7 +43,7 @@ pub fn log(task: &Task) {
     }
 }
 
-/// The definition of the agent that the graph assigns to the task.
+/// The definition of the agent that the graph assigns to the task; `None` if there is none.
 pub fn definition(project: &Project, task: &Task) -> Result<Option<AgentDefinition>, Failure> {
     let Some(name) = &task.agent else {
         return Ok(None);

@@ -28,7 +28,10 @@ pub enum Location<'a> {
     Clone(&'a Path),
 }
 
-/// The prompt of the first round. `note` is the orchestrator's further text, with its secrets masked.
+/// The prompt of the first round. `note` is the orchestrator's note, with its secrets masked.
+///
+/// # Errors
+/// If the prompt is larger than `MAX_PROMPT_SIZE`.
 pub fn first(
     task: &Task,
     definition: Option<&AgentDefinition>,
@@ -39,7 +42,7 @@ pub fn first(
     let template = definition.and_then(|definition| definition.render(task));
     let mut prompt = template.unwrap_or_else(|| describe(task));
     if prompt.trim_start().starts_with('/') {
-        // Harnesses take a prompt that begins with a slash for a command.
+        // Harnesses would treat a prompt that begins with a slash as a command.
         prompt = format!("Task {}:\n\n{prompt}", task.id);
     }
     prompt.truncate(prompt.trim_end().len());
@@ -95,6 +98,7 @@ pub fn repair(task: &Task, failed: &FailedCheck) -> String {
     )
 }
 
+/// The part about the task, if no agent definition has a template.
 fn describe(task: &Task) -> String {
     let mut text = format!("# Task {}: {}\n\n", task.id, task.title);
     let _ = writeln!(text, "Phase: {}", task.phase);

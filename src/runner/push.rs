@@ -21,8 +21,8 @@ const WAITS: [Duration; 3] = [
 /// The highest number that is appended to a branch's suffix.
 const MAX_NUMBER: u32 = 9;
 
-/// What remotes answer if two pushes change a branch at the same time. The next attempt finds the result of the other
-/// push.
+/// Parts of remotes' error messages if two pushes change a branch at the same time. The next attempt then sees the
+/// result of the other push.
 const CONCURRENT_PUSH_ERRORS: [&str; 4] = [
     "but expected",
     "failed to update ref",
@@ -41,7 +41,7 @@ enum Answer {
     Failed(GitError),
 }
 
-/// What a push needs.
+/// Pushes commits to one remote.
 pub struct Push<'a> {
     pub git: &'a Git<'a>,
     pub repository: &'a Repository,
@@ -56,13 +56,14 @@ pub struct Push<'a> {
 #[derive(Debug)]
 pub struct Pushed {
     pub branch: String,
-    /// The commit that an earlier worker of the same run has pushed; then this worker pushes no commit.
-    pub earlier: Option<String>,
+    /// The commit that an earlier worker of the same run has pushed. If there is one, this worker pushes no
+    /// commit.
+    pub earlier_commit: Option<String>,
 }
 
 impl Push<'_> {
-    /// Pushes the commit `head` to the branch `wanted` or, if that branch cannot be used, to another one. If an earlier
-    /// worker of this run has pushed to the branch, pushes no commit.
+    /// Pushes the commit `head` to the branch `wanted` or, if that branch cannot be used, to another one. If an
+    /// earlier worker of this run has pushed to the branch, pushes no commit.
     pub async fn push(&self, head: &str, wanted: &str) -> Result<Pushed, Failure> {
         let mut branch = wanted.to_owned();
         let mut other_names = other_branch_names(wanted, self.suffix).into_iter();
@@ -73,7 +74,7 @@ impl Push<'_> {
                     tracing::info!(branch, head, "pushed");
                     return Ok(Pushed {
                         branch,
-                        earlier: None,
+                        earlier_commit: None,
                     });
                 }
                 Answer::BranchUnusable(error) => {
@@ -85,7 +86,7 @@ impl Push<'_> {
                         );
                         return Ok(Pushed {
                             branch,
-                            earlier: Some(commit),
+                            earlier_commit: Some(commit),
                         });
                     }
                     let Some(next) = other_names.next() else {

@@ -27,14 +27,16 @@ const MAX_MESSAGE: usize = 1_000;
 /// The most checks whose results are kept for the report; each result has up to 4 KiB of output.
 const MAX_REPORTED_CHECKS: usize = 100;
 
-/// The task of an agent, and what belongs to it.
+/// The task of an agent, with the agent's definition and the checks.
 pub struct Assignment {
     pub task: Task,
     pub definition: Option<AgentDefinition>,
     pub checks: Checks,
 }
 
-/// Runs the agent until all checks pass, or a failure is final. The time limit starts now.
+/// Runs the agent until all checks pass, or until a failure is final. The time limit starts now.
+///
+/// The gateway ends after the last round, because its final numbers include requests that it was still serving.
 pub async fn work(
     run: &mut Run<'_>,
     workspace: &Workspace,
@@ -55,7 +57,7 @@ pub async fn work(
     let result = rounds.repeat(assignment).await;
     let refusal = rounds.end_gateway().await;
     let result = match refusal {
-        // The agent ended before the worker heard of the refusal.
+        // The gateway refused a request for a limit, and the agent ended before the gateway could report that.
         Some(why) if rounds.run.check_stop().is_ok() && may_follow_from_refusal(&result) => {
             Err(model_gateway::failure(Trouble::LimitReached(why)))
         }
@@ -67,7 +69,7 @@ pub async fn work(
     result
 }
 
-/// Whether an agent whose request was refused may have ended like this.
+/// Whether the refusal of a request may have caused this result.
 fn may_follow_from_refusal(result: &Result<(), Failure>) -> bool {
     match result {
         Ok(()) => true,
@@ -92,6 +94,7 @@ pub async fn only_check(
     }
 }
 
+/// The state that all rounds share.
 struct Rounds<'r, 'a> {
     run: &'r mut Run<'a>,
     workspace: &'r Workspace,
@@ -104,6 +107,7 @@ struct Rounds<'r, 'a> {
 }
 
 impl Rounds<'_, '_> {
+    /// Runs rounds until the checks pass or the repairs are used up.
     async fn repeat(&mut self, assignment: &Assignment) -> Result<(), Failure> {
         let Assignment {
             task,
@@ -148,6 +152,7 @@ impl Rounds<'_, '_> {
         }
     }
 
+    /// Runs the agent for one round, and records it in the report and in a span.
     async fn run_agent(&mut self, prompt: &str) -> Result<(), Failure> {
         self.run.check_stop()?;
         self.run.progress.enter(Phase::Agent);
@@ -177,6 +182,8 @@ impl Rounds<'_, '_> {
         span
     }
 
+    /// Starts the agent's program and decides whether the round succeeded. A trouble of the gateway has priority over
+    /// the agent's own failure, because it explains that failure.
     async fn supervise_agent(&mut self, prompt: &str, trace: &TraceContext) -> Result<(), Failure> {
         let program = self.agent_program(prompt, trace);
         self.output.begin_round(trace.clone());
@@ -231,7 +238,7 @@ impl Rounds<'_, '_> {
         }
     }
 
-    /// The agent's report, with the numbers that the gateway has counted if they are larger.
+    /// The agent's report. Numbers that the gateway has counted replace the agent's if they are larger.
     fn report(&self) -> AgentReport {
         let report = self.agent.report();
         let metered = self.gateway.as_ref().map(Gateway::spent);
@@ -241,7 +248,8 @@ impl Rounds<'_, '_> {
         }
     }
 
-    /// Ends the gateway, and adds its last numbers to the report; returns why it refused a request, if it did.
+    /// Ends the gateway, and adds its final numbers to the report. Returns why the gateway refused a request, if it
+    /// did.
     async fn end_gateway(&mut self) -> Option<String> {
         let report_of_gateway = self.gateway.take()?.end().await;
         if let Some(report) = &mut self.run.report.agent {

@@ -34,14 +34,15 @@ pub struct Run<'a> {
     pub report: Report,
     /// `None` until the graph was read.
     pub task: Option<Task>,
-    /// Replace the worker's variables if the agent has another user.
+    /// Variables of the agent's user, such as HOME, which replace the worker's. Empty if the agent has the worker's
+    /// user.
     pub user_variables: Variables,
 }
 
-/// The results of the first step, which all others use.
+/// The results of the first step, which all other steps use.
 pub struct Prepared<'a> {
     pub workspace: Workspace,
-    /// For the clone's remote; `None` if nothing was cloned.
+    /// Runs git with access to the clone's remote; `None` if nothing was cloned.
     pub git: Option<Git<'a>>,
 }
 
@@ -65,16 +66,25 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Opens the existing directory, or clones the repository.
+    /// Opens the existing directory, or clones the repository, and tests whether the agent's user can enter it.
     pub async fn prepare(&self) -> Result<Prepared<'a>, Failure> {
         let prepared = self.open().await?;
-        let (own, environment) = (&self.settings.isolation, &self.settings.environment);
+        let (isolation_settings, environment) =
+            (&self.settings.isolation, &self.settings.environment);
         let Workspace { dir, state_dir, .. } = &prepared.workspace;
         let dirs = [dir.as_path(), state_dir];
-        isolate::enter(own, &dirs, environment, self.stop, self.progress).await?;
+        isolate::enter(
+            isolation_settings,
+            &dirs,
+            environment,
+            self.stop,
+            self.progress,
+        )
+        .await?;
         Ok(prepared)
     }
 
+    /// Opens or clones the project. The isolation is tested first: a run that must not start should not cost a clone.
     async fn open(&self) -> Result<Prepared<'a>, Failure> {
         self.check_stop()?;
         self.test_isolation().await?;
@@ -127,7 +137,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Opens the directory that the worker was started in, or a copy of its sample.
+    /// Opens the directory in which the worker was started, or a copy of the sample that the project there names.
     async fn open_start_directory(&self, keep_copy: bool) -> Result<Workspace, Failure> {
         match project_file::sample(self.settings, Path::new("."))? {
             Some(sample) => Workspace::copied(&sample, keep_copy, self.owner()).await,
@@ -138,13 +148,16 @@ impl<'a> Run<'a> {
     /// Finds out what separates the agent from the worker, and logs it.
     async fn test_isolation(&self) -> Result<(), Failure> {
         let settings = self.settings;
-        let (own, environment) = (&settings.isolation, &settings.environment);
-        let kind = isolate::test(own, environment, self.stop, self.progress).await?;
-        let (word, description) = (kind.word(), own.description());
+        let (isolation_settings, environment) = (&settings.isolation, &settings.environment);
+        let kind = isolate::test(isolation_settings, environment, self.stop, self.progress).await?;
+        let (word, description) = (kind.word(), isolation_settings.description());
         if let Some(limits) = isolation::limits() {
             tracing::info!("the control group of the worker allows {limits}");
         }
-        if kind < Kind::Landlock && own.mode != Mode::Off && own.user.is_none() {
+        if kind < Kind::Landlock
+            && isolation_settings.mode != Mode::Off
+            && isolation_settings.user.is_none()
+        {
             tracing::warn!(
                 "isolation {word}: the agent {description}; install bubblewrap, or start the worker with `exec` \
                  and without secrets in its parent"

@@ -9,6 +9,7 @@ use crate::environment::{Variables, VariablesFile};
 use crate::isolation::Isolation;
 use crate::scud::FinishedTasks;
 
+/// Everything that a run must know before it starts.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where the project comes from.
@@ -19,6 +20,7 @@ pub struct Settings {
     pub task: String,
     /// The orchestrator's name for the project.
     pub project: String,
+    /// The phase of the task, if `task` does not name it.
     pub tag: Option<String>,
     pub finished_tasks: FinishedTasks,
     pub agent: agent::Settings,
@@ -46,7 +48,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// These settings with the project's.
+    /// These settings, changed by the project's settings.
     pub fn with(&self, project: &ProjectSettings) -> Self {
         let mut settings = self.clone();
         settings.agent = self.agent.with(project);

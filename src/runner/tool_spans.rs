@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use crate::stream_json::{ToolCall, ToolResult};
 use crate::telemetry::{Span, TraceContext};
 
-/// The most calls that are open at a time; the oldest one counts as ended then.
+/// The most calls that are open at a time. If there is one more, the oldest one counts as ended.
 const MAX_OPEN: usize = 64;
 
-/// The longest id of a call that is recorded, in bytes. Ids of models have about 30.
+/// The longest id that a recorded call may have, in bytes. The ids of today's models have about 30.
 const MAX_ID_LENGTH: usize = 200;
 
 /// The tool calls of one round that have not ended.
@@ -28,6 +28,7 @@ impl ToolSpans {
         }
     }
 
+    /// Whether spans are recorded at all.
     pub fn are_recorded(&self) -> bool {
         self.agent.is_recorded()
     }
@@ -47,6 +48,7 @@ impl ToolSpans {
         self.open.push_back((call.id.clone(), span));
     }
 
+    /// Ends the span of the call that has this result.
     pub fn end(&mut self, result: &ToolResult) {
         let position = self.open.iter().position(|(id, _)| *id == result.call);
         if let Some((_, mut span)) = position.and_then(|at| self.open.remove(at)) {

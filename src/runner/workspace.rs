@@ -45,18 +45,19 @@ pub struct Owner<'a> {
 /// The project's directory, and a private directory of the run that is deleted when this is dropped.
 #[derive(Debug)]
 pub struct Workspace {
-    /// Absolute.
+    /// The project's directory; an absolute path.
     pub dir: PathBuf,
     run_dir: TempDir,
     /// The directory for the agent's files, in `run_dir`.
     pub state_dir: PathBuf,
     /// The agent's user, if it is not the worker's.
     pub user: Option<User>,
-    /// Replace the worker's variables if the agent has another user.
+    /// Variables of the agent's user, such as HOME, which replace the worker's. Empty if the agent has the worker's
+    /// user.
     pub user_variables: Variables,
-    /// The directory of the clone or of the copy, if it must be deleted at the end.
+    /// The directory of the clone, or of the copy of a sample, if it must be deleted at the end.
     temporary_clone: Option<TempDir>,
-    /// `None` if the directory existed already.
+    /// `None` if nothing was cloned.
     pub clone: Option<Clone>,
 }
 
@@ -166,8 +167,8 @@ impl Workspace {
         Self::new(dir, temporary_clone, Some(clone), owner)
     }
 
-    /// Deletes the private directory, and the clone if it is temporary. Another thread does that if there are more than a few
-    /// files.
+    /// Deletes the private directory, and the clone if it is temporary. Many or large files are deleted in another
+    /// thread, so that the heartbeats go on.
     pub async fn delete(self) {
         let Self {
             run_dir,
@@ -199,8 +200,8 @@ impl Workspace {
         }
     }
 
-    /// Whether a clone has no file for the graph, for example after `git sparse-checkout`. Then the worker changes the graph
-    /// in the commit only.
+    /// Whether a clone has no file for the graph, for example after `git sparse-checkout`. If so, the worker changes
+    /// the graph only in the commit.
     pub fn lacks_graph(&self) -> bool {
         let is_absent = |clone: &Clone| {
             let found = fs::symlink_metadata(clone.dir.join(GRAPH_PATH));

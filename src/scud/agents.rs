@@ -1,7 +1,7 @@
 //! The agents in `.scud/agents/`: their definitions, and the tasks that the graph assigns to them.
 //!
-//! The structs that mirror a definition's file are private; they require the keys that SCUD requires and ignore all other
-//! keys. This module does not know SCUD's built-in agents.
+//! The structs that mirror a definition's file are private; they require the keys that SCUD requires and ignore all
+//! other keys. This module does not know SCUD's built-in agents.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::task::{Priority, Task};
 /// The directory of the definitions.
 pub const AGENTS_DIR: &str = ".scud/agents";
 
-/// The definition of an agent that tasks are assigned to.
+/// The definition of an agent to which tasks can be assigned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentDefinition {
     pub name: String,
@@ -29,11 +29,12 @@ pub struct AgentDefinition {
     pub template: Option<String>,
 }
 
-/// What the file of a definition says.
+/// The content of a definition's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentFile {
     pub definition: AgentDefinition,
-    /// The file with the template, as a path in the project; `None` if the definition contains the template itself, or has no template.
+    /// The file with the template, as a path in the project; `None` if the definition contains the template itself, or
+    /// has no template.
     pub template_file: Option<String>,
 }
 
@@ -112,7 +113,7 @@ impl Project {
     }
 }
 
-/// The names of the agents that tasks are assigned to, by phase and id. Ends at the first syntax error.
+/// The names of the agents to which tasks are assigned, by phase and id of the task. Ends at the first syntax error.
 pub fn assigned_agents(text: &str) -> HashMap<(String, String), String> {
     let mut agents = HashMap::new();
     let mut tag = "";

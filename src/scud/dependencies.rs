@@ -10,12 +10,12 @@ use super::row::{Row, shown_title};
 use super::search::{Search, id_in_phase};
 use crate::task::Dependency;
 
-/// The nodes that an edge may mean, by precedence. SCUD searches all phases at once and uses any node
+/// The nodes that an edge may mean, the preferred node first. SCUD searches all phases at once and uses any node
 /// with that id, so that `2` may be the `2` of another phase; here the task's own phase comes first.
 #[derive(Debug, Clone, Copy, Default)]
 struct Target<'a> {
     same_phase: Option<Node<'a>>,
-    /// The edge is written `phase:id`.
+    /// The node of an edge that is written as `phase:id`.
     with_phase: Option<Node<'a>>,
     other_phase: OtherPhase<'a>,
 }
@@ -39,6 +39,7 @@ impl<'a> Target<'a> {
         };
     }
 
+    /// The node that the edge means.
     fn node(&self) -> Option<Node<'a>> {
         self.same_phase
             .or(self.with_phase)

@@ -1,7 +1,6 @@
-//! Sets the status of a task: changes one letter of one line, in place, under the lock that SCUD takes.
-//!
-//! The file is neither rewritten nor replaced: so the branches of two workers can be merged, and text that this module
-//! does not understand stays as it is. There is no fsync, because git sees the change without it.
+//! Sets the status of a task: changes one letter of one line, in place, under the lock that SCUD takes. The file is
+//! neither rewritten nor replaced. So the branches of two workers can be merged, and text that this module does not
+//! understand stays unchanged. There is no fsync, because git sees the change without it.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -52,7 +51,7 @@ impl Project {
         let file = files::open_locked(&self.root, GRAPH, files::Access::Write).await;
         let file = file.map_err(EditError::File)?;
 
-        // Read again under the lock: since the task was found, every line may have moved.
+        // The graph is read again under the lock, because every line may have moved since the task was found.
         let text = read_graph(&file, &path)?;
         let Some(offset) = letter_offset(&text, &path, &task.phase, &task.id, status)? else {
             return Ok(());

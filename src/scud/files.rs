@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep};
 /// How long to wait for a lock. SCUD holds its lock while it rewrites the graph, which takes a few milliseconds, or a
 /// few hundred for a huge graph. A program that holds the lock longer must not use up the stop window.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(3);
+/// The pause after the first attempt to lock; it doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// The longest pause between two attempts to lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
 /// Why a file of the project cannot be used.
@@ -54,7 +56,7 @@ pub(super) enum Access {
     Write,
 }
 
-/// Opens the regular file that `components` lead to below `root`; only `root` itself may be a link.
+/// Opens the regular file at the path `components` below `root`. Only `root` itself may be a link.
 pub(super) fn open(root: &Path, components: &[&str], access: Access) -> Result<File, FileError> {
     let path = || root.join(components.iter().collect::<PathBuf>());
     let error = |errno| match errno {
@@ -138,6 +140,7 @@ pub(super) async fn open_locked(
     }
 }
 
+/// Whether both descriptors refer to the same file.
 fn is_same_file(one: &File, other: &File) -> bool {
     match (fstat(one), fstat(other)) {
         (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),

@@ -1,8 +1,6 @@
-//! Finds the task that a reference means. The phase is the one in the reference, that of the tag in the query, the only
-//! phase with the id, or the active one.
-//!
-//! Every error names what the graph has instead, or the setting to change. Dependencies are not checked: the caller
-//! decides whether a task may run before them.
+//! Finds the task that a reference means. The phase is, in this order: the phase in the reference, the tag in the
+//! query, the only phase with the id, or the active phase. Every error names similar tasks or phases of the graph, or
+//! the setting to change. Dependencies are not checked: the caller decides whether a task may run before them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,8 +13,9 @@ use super::project::Project;
 use super::search::{Candidate, Reference, Search, Spelling, id_in_phase};
 use crate::task::{Status, Task};
 
+/// The components of the path of the file with the active phase.
 const ACTIVE_TAG: &[&str] = &[".scud", "active-tag"];
-/// The file holds one word.
+/// The largest file with the active phase, in bytes. It contains one word.
 const MAX_ACTIVE_TAG_SIZE: u64 = 4 << 10;
 
 /// The task to find.
@@ -53,8 +52,8 @@ pub enum FindError {
     NotFound {
         reference: String,
         path: PathBuf,
-        /// Ids that the reference may be a typing error of, the most similar first; with the phase if
-        /// an id occurs in several.
+        /// Ids that are similar to the reference, the most similar first. An id that occurs in several phases has its
+        /// phase.
         similar: Vec<String>,
         phases: PhaseNames,
     },
@@ -94,6 +93,7 @@ impl FindError {
     }
 }
 
+/// The end of the error about a missing task.
 fn suggestion(similar: &[String], phases: &PhaseNames) -> String {
     if similar.is_empty() {
         return format!(", which has {phases}");
@@ -162,7 +162,7 @@ impl fmt::Display for PhaseNames {
 }
 
 impl Project {
-    /// Finds the task, with everything the graph says about it.
+    /// Finds the task, with all its data in the graph.
     pub async fn find(&self, query: &TaskQuery<'_>) -> Result<Task, FindError> {
         let path = self.path(GRAPH);
         let file = files::open_locked(&self.root, GRAPH, files::Access::Read).await;
@@ -214,7 +214,7 @@ impl Project {
                 phases: all_phases(),
             });
         };
-        // Two phases with equal tags look like one to a person; `only_candidate` rejects them.
+        // If two phases have the same tag, `only_candidate` rejects them.
         if candidates.iter().all(|one| tag_of(one) == tag_of(first)) {
             return Ok(first.phase);
         }
@@ -232,7 +232,7 @@ impl Project {
         })
     }
 
-    /// The phase that the user chose with `scud tags`, if any.
+    /// The phase that the user has chosen with `scud tags`; `None` if the user has chosen none.
     pub fn active_tag(&self) -> Result<Option<String>, FileError> {
         let path = self.path(ACTIVE_TAG);
         let bytes = match files::open(&self.root, ACTIVE_TAG, files::Access::Read) {
@@ -246,7 +246,7 @@ impl Project {
     }
 }
 
-/// An id that the reference may be a typing error of. Sorts the most similar first.
+/// An id that is similar to the reference. The most similar id sorts first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SimilarId<'a> {
     distance: usize,
@@ -256,7 +256,7 @@ struct SimilarId<'a> {
     tag: &'a str,
 }
 
-/// The ids that the reference may be a typing error of.
+/// The ids that are similar to the reference, which may have a typing error.
 fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
     /// The most ids in a message: few enough to read at once.
     const MAX_SHOWN: usize = 4;

@@ -7,7 +7,7 @@ use super::search::{Candidate, Search, id_in_phase};
 use super::texts::TaskTexts;
 use crate::task::Task;
 
-/// Everything the graph says about a candidate.
+/// Reads all data of a candidate in the graph.
 pub(super) fn read_task(
     search: &Search<'_>,
     candidate: Candidate<'_>,
@@ -31,7 +31,7 @@ pub(super) fn read_task(
     })
 }
 
-/// The most tasks that a task may depend on; further ones are ignored.
+/// The most dependencies of a task. Further dependencies are ignored.
 const MAX_DEPENDENCIES: usize = 1_000;
 
 /// The data of one task in the sections after `@nodes`.
@@ -43,7 +43,8 @@ struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    /// If a task has two agents or two texts for one field, the last one counts, as in SCUD.
+    /// Reads the sections of the phase that begins at `body`. If a task has two agents or two texts for one field, the
+    /// last one counts, as in SCUD.
     fn of_task(id: &str, text: &'a str, body: Position) -> Self {
         let mut sections = Self::default();
         let mut is_pipeline = false;

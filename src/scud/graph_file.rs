@@ -14,7 +14,7 @@ pub(super) const GRAPH: &[&str] = &[".scud", "tasks", "tasks.scg"];
 /// about 10 MB), far below the memory of the machine.
 const MAX_GRAPH_SIZE: u64 = 64 << 20;
 
-/// The error for a file that SCUD could not read either, or whose meaning is ambiguous.
+/// The error for a graph that SCUD could not read either, or whose meaning is ambiguous.
 #[derive(Debug, thiserror::Error)]
 #[error("{}, line {line}: {message}", path.display())]
 pub struct Malformed {

@@ -20,7 +20,7 @@ pub(super) enum Item<'a> {
         line: usize,
         body: Position,
     },
-    /// `@meta` renames the phase; SCUD prefers this name to the one in the header.
+    /// A name in `@meta`. SCUD uses this name of the phase instead of the name in the header.
     Name(&'a str),
     /// `@meta` declares a pipeline: the edges of this phase are its flow, not dependencies.
     Pipeline,
@@ -62,16 +62,16 @@ pub(super) struct Position {
     line: usize,
 }
 
+/// The kind of line that must come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-/// What the next line must be.
 enum Expected {
     Header,
     Tag,
     Body,
 }
 
+/// The section of a phase to which the next line belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-/// The section of a phase that the next line belongs to.
 enum Section {
     /// Before the first section, or in a section that is not read.
     Skipped,
@@ -151,6 +151,7 @@ impl<'a> Items<'a> {
         Some((line.strip_suffix('\r').unwrap_or(line), begin))
     }
 
+    /// Reads the line `# SCUD Graph v1`.
     fn header(&mut self, line: &str, number: usize) -> Result<(), SyntaxError> {
         // SCUD skips white space between phases; a second separator there is harmless.
         if line.trim().is_empty() || line == "---" {
@@ -171,6 +172,7 @@ impl<'a> Items<'a> {
         })
     }
 
+    /// Reads the line with the tag of a phase.
     fn tag(&mut self, line: &'a str, number: usize) -> Result<Item<'a>, SyntaxError> {
         let tag = line
             .strip_prefix("# Phase:")
@@ -192,6 +194,7 @@ impl<'a> Items<'a> {
         })
     }
 
+    /// Reads a line of a phase.
     fn body(&mut self, line: &'a str, begin: Position) -> Result<Option<Item<'a>>, SyntaxError> {
         if line == "---" {
             self.expected = Expected::Header;
@@ -243,6 +246,7 @@ impl<'a> Items<'a> {
         }
     }
 
+    /// Reads a line of `@meta`.
     fn meta(&self, trimmed: &'a str, line: usize) -> Result<Option<Item<'a>>, SyntaxError> {
         let Some((key, value)) = trimmed.split_once(char::is_whitespace) else {
             return Ok(None);
@@ -346,7 +350,7 @@ pub(super) fn excerpt(text: &str) -> String {
     format!("`{shown}`")
 }
 
-/// A field of a `|` line, trimmed and still escaped, with its offset in the line.
+/// A field of a line with `|`: trimmed and still escaped, with its offset in the line in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field<'a> {
     pub text: &'a str,

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use super::lexer::{Item, Items};
 use super::row::Row;
 
-/// By phase and id: the offset of the status letter in bytes, and the letter. `None` if the id is
-/// defined twice, because then it is unknown which of the two is meant.
+/// For each phase and id, the offset of the status letter in bytes, and the letter. `None` if the id is defined twice,
+/// because it is then unknown which of the two tasks is meant.
 type StatusLetters = HashMap<(String, String), Option<(usize, u8)>>;
 
 /// Unifies the letters that only one side changed. Changes nothing if one of the versions is not a graph.

@@ -1,4 +1,5 @@
-//! All tasks of a graph with the tasks that each one needs: which tasks are ready, and what blocks the others.
+//! All tasks of a graph with the tasks that each one needs. Finds out which tasks are ready, and why others are
+//! blocked.
 //!
 //! A task needs its own dependencies and those of its parents; an expanded task needs its subtasks, and is
 //! done when all of them are (in SCUD, it never is). A task whose dependency failed, was cancelled or does
@@ -20,7 +21,7 @@ pub struct TaskGraph {
     pub tasks: Vec<TaskNode>,
     /// The tags of the phases, in the order of the file.
     pub phases: Vec<String>,
-    /// The positions of all tasks; those that a task needs come before it, unless they are in a cycle.
+    /// The positions of all tasks. A task comes after all tasks that it needs, except in a cycle.
     pub order: Vec<usize>,
 }
 
@@ -74,7 +75,7 @@ impl TaskGraph {
         let all: Vec<usize> = (0..self.tasks.len()).filter(open).collect();
         let longest = |tasks: &[usize]| {
             let chains = tasks.iter().copied().filter(open);
-            // Of equally long chains, the first one.
+            // If chains have the same length, the first one is chosen.
             chains.rev().max_by_key(|task| self.tasks[*task].chain)
         };
         let (mut path, mut seen) = (Vec::new(), HashSet::new());
@@ -87,7 +88,7 @@ impl TaskGraph {
         path
     }
 
-    /// The name of a task for people: with its phase only if the graph has several.
+    /// The name of a task in messages. It contains the phase only if the graph has several phases.
     pub fn name(&self, task: usize) -> String {
         let node = &self.tasks[task];
         if self.phases.len() > 1 {
@@ -170,6 +171,7 @@ impl TaskGraph {
         }
     }
 
+    /// Sets whether the tasks of a component are done.
     fn mark_done(&mut self, component: &[usize]) {
         for task in component {
             let node = &self.tasks[*task];
@@ -183,6 +185,7 @@ impl TaskGraph {
         }
     }
 
+    /// The standing of a task. `cycle` has the members of the cycle that contains the task, if there is one.
     fn standing_of(&self, task: usize, cycle: Option<&[usize]>) -> Standing {
         let node = &self.tasks[task];
         if node.is_done {

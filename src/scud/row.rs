@@ -7,7 +7,7 @@ use crate::task::{Priority, Status};
 /// The maximum length of a title, in characters; the rest is cut off.
 const MAX_TITLE: usize = 1_000;
 
-/// A title for people and prompts: short, and without control characters.
+/// A title for messages and prompts: short, and without control characters.
 pub(super) fn shown_title(written: &str) -> String {
     let start = first_chars(written, 2 * MAX_TITLE);
     first_chars(&visible(&unescape(&start)), MAX_TITLE)

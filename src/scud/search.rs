@@ -12,26 +12,27 @@ use super::lexer::{Item, Items, Node, Position, SyntaxError, excerpt};
 /// The name of the task to search for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reference<'r> {
-    /// The text that a person or an orchestrator wrote: `8` or `phase:8`.
+    /// The reference that a user or an orchestrator wrote: `8` or `phase:8`.
     AsWritten(&'r str),
     /// A task that an earlier search found.
     Exact { phase: &'r str, id: &'r str },
 }
 
+/// A phase of the graph, as far as the search needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Phase<'a> {
     pub tag: &'a str,
     pub line: usize,
     /// The beginning of the lines after the header.
     pub body: Position,
-    /// The first and the last node: all others are between them.
+    /// The first and the last node of the phase. All other nodes are between them.
     nodes: Option<(Node<'a>, Node<'a>)>,
 }
 
 /// A node that the reference may mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate<'a> {
-    /// The index of its phase.
+    /// The index of the node's phase.
     pub phase: usize,
     pub node: Node<'a>,
     pub spelling: Spelling,
@@ -102,8 +103,8 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// The only candidate in `phase`; an error if an id or a phase is defined twice. SCUD uses the last
-    /// definition then and drops the other one, so it is unknown which of the two the status belongs to.
+    /// The only candidate in `phase`; an error if an id or a phase is defined twice. In this case, SCUD uses the last
+    /// definition and drops the other one, so it is unknown to which of them the status belongs.
     pub fn only_candidate(&self, phase: usize) -> Result<Candidate<'a>, SyntaxError> {
         let tag = self.phases[phase].tag;
         let mut same_tag = self.phases.iter().filter(|other| other.tag == tag);
@@ -148,7 +149,7 @@ fn defined_twice(kind: &str, name: &str, first_line: usize, second_line: usize) 
 }
 
 impl Reference<'_> {
-    /// How this reference names the node `id` of the phase `tag`; `None` if it names another one. The
+    /// How this reference names the node `id` of the phase `tag`; `None` if it names another node. The
     /// nodes of a migrated graph have their phase in the id (`phase:8`); SCUD treats such a node like
     /// a plain `8`.
     fn spelling_of(self, tag: &str, id: &str) -> Option<Spelling> {
@@ -168,6 +169,7 @@ pub(super) fn id_in_phase<'a>(tag: &str, id: &'a str) -> &'a str {
     strip_phase(tag, id).unwrap_or(id)
 }
 
+/// The text after the tag and a colon.
 fn strip_phase<'a>(tag: &str, id: &'a str) -> Option<&'a str> {
     id.strip_prefix(tag)?.strip_prefix(':')
 }

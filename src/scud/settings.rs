@@ -16,8 +16,9 @@ use super::lexer::{SyntaxError, excerpt};
 use super::project::Project;
 use crate::excerpt::visible;
 
+/// The components of the path of the file with the checks.
 const CONFIG: &[&str] = &[".scud", "config.toml"];
-/// The largest file that is read, in bytes. Settings are written by hand; a prompt template may be long.
+/// The largest file that is read, in bytes. Settings are written by hand, but a prompt template may be long.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// The commands that must pass before work counts as done.
@@ -165,6 +166,7 @@ impl Project {
         }
     }
 
+    /// The text of a file.
     pub(super) fn text(&self, components: &[&str], limit: u64) -> Result<String, SettingsError> {
         let path = self.path(components);
         let bytes = files::open(&self.root, components, files::Access::Read)

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::model::{Spent, Usage};
 
-/// How many messages are remembered. The agent and each subagent write one message at a time.
+/// How many messages are remembered. At any time, the agent and each subagent are writing at most one message.
 const MAX_OPEN_MESSAGES: usize = 64;
 
 /// Which rounds are included in the totals that an agent reports.
@@ -19,6 +19,8 @@ pub enum Totals {
     Round,
 }
 
+/// The usage and the cost of one agent, in all its rounds. Except for `earlier_rounds`, the fields are about this
+/// round.
 #[derive(Debug)]
 pub struct Account {
     totals: Totals,
@@ -28,7 +30,7 @@ pub struct Account {
     open_messages: VecDeque<(MessageKey, Usage)>,
     /// The usage of messages that are not remembered any more.
     closed_messages: Option<Usage>,
-    /// `None` until there is a message in this round.
+    /// The turns of this round; `None` until there is a message in it.
     turns: Option<u64>,
     tool_calls: Option<u64>,
     reported_cost: Option<f64>,
@@ -70,6 +72,7 @@ impl Account {
         };
     }
 
+    /// Counts a tool call.
     pub fn add_tool_call(&mut self) {
         *self.tool_calls.get_or_insert(0) += 1;
     }

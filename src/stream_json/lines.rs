@@ -91,7 +91,7 @@ impl Retry {
         }
     }
 
-    /// A message for people.
+    /// The retry as one sentence for the log.
     pub fn message(&self) -> String {
         let error = self.error.as_deref().unwrap_or("no answer");
         let status = self.status.map(|status| format!(" ({status})"));

@@ -22,7 +22,7 @@ const MAX_SESSION_ID: usize = 100;
 pub struct Reader {
     pub session_id: Option<String>,
     pub model: Option<String>,
-    /// Whether to report the results of tool calls. They can be large, so they are read only if somebody needs them.
+    /// Whether to report the results of tool calls. The results can be large, so a caller that needs them must ask.
     pub reads_tool_results: bool,
     account: Account,
     lines: LineSplitter,

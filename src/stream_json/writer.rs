@@ -14,10 +14,10 @@ use crate::model::Usage;
 
 /// The shortest time between a line and the next keep-alive line. A short idle timeout reduces it.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// The largest content block that is written, in bytes of JSON. Larger ones are shortened, because the reader skips long
-/// lines.
+/// The largest content block that is written, in bytes of JSON. Larger blocks are shortened, because the reader skips
+/// long lines.
 const MAX_BLOCK_SIZE: usize = 256 * 1024;
-/// A block that is too large is reduced to its short fields: those of fewer bytes than this.
+/// The limit below which a field of a too large block is kept, in bytes.
 const MAX_FIELD_SIZE: usize = 100;
 /// The longest final message, in characters.
 const MAX_FINAL_MESSAGE: usize = 64 * 1024;
@@ -88,7 +88,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes a keep-alive line, unless another line was written a short time ago.
+    /// Writes a keep-alive line, unless another line was written within the keep-alive interval.
     pub fn keep_alive(&mut self) {
         if self.last_line.elapsed() >= self.keep_alive_interval {
             // If standard output is closed, writing the next line fails, too.

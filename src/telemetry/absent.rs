@@ -1,4 +1,5 @@
-//! Stands for the other files of this module if the feature `otel` is not compiled in: nothing is recorded.
+//! Replaces the other files of this module if the feature `otel` is not compiled in. Every item has the name and the
+//! signature of one there, and does nothing.
 
 use super::answer::Answer;
 use crate::environment::Variables;
@@ -6,7 +7,7 @@ use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::Outcome;
 
-/// What is exported, and where to: nothing.
+/// The settings of the export, which exports nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Settings;
 

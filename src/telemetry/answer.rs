@@ -1,9 +1,10 @@
-//! What is known about a collector.
+//! The result of asking a collector, for `check`.
 
 /// Whether a collector answers, in one sentence for people.
 #[derive(Debug)]
 pub struct Answer {
-    /// What is exported: traces or metrics.
+    /// The data that the collector takes: traces or metrics.
     pub subject: &'static str,
+    /// The result in words, with the URL.
     pub sentence: String,
 }

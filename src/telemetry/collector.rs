@@ -1,4 +1,4 @@
-//! Requests to a collector: protobuf over HTTP, with the client that callbacks have.
+//! Requests to a collector: protobuf over HTTP, sent by the same kind of client as callbacks.
 
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ use crate::redact::Redactor;
 use crate::shutdown::Stop;
 
 const PROTOBUF: &str = "application/x-protobuf";
-/// The longest part of a collector's own words in a warning, in characters.
-const MAX_WORDS: usize = 200;
-/// How long `check` waits for a collector at most.
+/// The longest part of a collector's message that is quoted in a warning, in characters.
+const MAX_QUOTED: usize = 200;
+/// How long `check` waits for a collector's answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A collector for traces or for metrics.
@@ -35,7 +35,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Collector {
     destination: Destination,
     authorities: Option<std::path::PathBuf>,
-    /// Made for the first request, so that the start of a run does not wait for it.
+    /// The client is made for the first request, so that the start of a run does not wait for it.
     client: OnceCell<Client>,
 }
 
@@ -51,13 +51,13 @@ pub struct Refusal {
 pub enum Retry {
     /// The collector has the data already, or will never accept it.
     Never,
-    /// The collector could not be reached: with the next export.
+    /// The collector could not be reached. The next export sends the data again.
     WithNextExport,
-    /// The collector answered that it is busy: after a moment.
+    /// The collector answered that it is busy. It may accept the data a moment later.
     Soon,
 }
 
-/// The part of an answer of a collector that says what it did not accept.
+/// An answer of a collector. One part of the answer counts what the collector did not accept.
 pub trait PartialSuccess: Message + Default {
     /// How many items were rejected, and why.
     fn rejected(&self) -> Option<(i64, &str)>;
@@ -135,13 +135,13 @@ impl Collector {
         let status = response.status();
         let body = answer_body(response).await.map_err(|error| Refusal {
             why: request_error(&self.destination.url, &error),
-            // It may have the data already.
+            // The collector may have the data already.
             retry: Retry::Never,
         })?;
         let url = self.shown_url();
         if !status.is_success() {
             let words = String::from_utf8_lossy(&body);
-            let words = excerpt::first_chars(&excerpt::visible(&words), MAX_WORDS);
+            let words = excerpt::first_chars(&excerpt::visible(&words), MAX_QUOTED);
             return Err(Refusal {
                 why: format!("{url}: the collector answered {status} {words}")
                     .trim_end()
@@ -166,7 +166,7 @@ impl Collector {
             Ok(answer) => match answer.rejected() {
                 Some((count @ 1.., why)) => rejected(format!(
                     "{url}: the collector rejected {count} items: {}",
-                    excerpt::first_chars(why, MAX_WORDS)
+                    excerpt::first_chars(why, MAX_QUOTED)
                 )),
                 _ => Ok(()),
             },
@@ -184,7 +184,7 @@ fn retry_after(status: StatusCode) -> Retry {
 
 /// Sends empty messages to the collectors at the same time, and describes their answers. A stop signal ends this.
 pub async fn ask_collectors(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Vec<Answer> {
-    // Not messages of no bytes: their requests would have no length.
+    // The messages hold one empty part, because the requests for messages of no bytes would have no length.
     let traces = ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans::default()],
     };

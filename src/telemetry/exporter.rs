@@ -29,8 +29,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const MAX_WAITING: usize = 2_048;
 /// The most spans in one request: the default of the SDK's batch processor.
 const MAX_BATCH: usize = 512;
-/// The pause before the only retry of the last export, and the time that its beginning leaves to a request that was sent
-/// before.
+/// The pause before the only retry of the last export. The last export also waits this long for the answer to a
+/// request that was sent before it.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Finished spans that are not sent yet.
@@ -40,14 +40,15 @@ pub struct Queue(Arc<QueueState>);
 #[derive(Debug, Default)]
 struct QueueState {
     spans: Mutex<VecDeque<SpanData>>,
-    /// How many spans had no room.
+    /// How many spans were dropped because the queue was full.
     dropped: AtomicU64,
 }
 
-/// Spans that are being sent. On drop they go back to the queue, so that a request that is given up loses nothing.
+/// Spans that are being sent. A batch that is dropped puts its spans back into the queue, so that an aborted request
+/// loses nothing.
 struct Batch<'q> {
     queue: &'q Queue,
-    /// Empty if nothing shall go back.
+    /// The spans that go back into the queue on drop; emptied if the collector has them or will never accept them.
     spans: Vec<SpanData>,
 }
 
@@ -71,7 +72,7 @@ impl Queue {
         (count > 0).then(|| Batch { queue: self, spans })
     }
 
-    /// Puts a batch back that may be accepted later.
+    /// Puts spans back that the collector may accept later.
     fn put_back(&self, batch: Vec<SpanData>) {
         let mut spans = self.spans();
         for span in batch.into_iter().rev() {
@@ -221,7 +222,7 @@ impl Exporter {
         }
     }
 
-    /// Warns about spans that had no room.
+    /// Warns about the spans that were dropped because the queue was full.
     pub fn warn_about_dropped_spans(&self) {
         let dropped = self.queue.0.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
@@ -232,8 +233,7 @@ impl Exporter {
     }
 }
 
-/// Waits until the last export shall begin. The telemetry that holds the sender is alive meanwhile, so an error means the
-/// same.
+/// Waits until `closing` is true, which begins the last export. If the sender is dropped, the last export begins, too.
 async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }

@@ -19,7 +19,7 @@ use super::spans::{all_input_tokens, result_word};
 use crate::redact::Redactor;
 use crate::task::{Outcome, Verdict};
 
-/// The limits of the buckets of token counts, as the semantic conventions recommend them.
+/// The limits of the buckets of token counts. OpenTelemetry's semantic conventions recommend them.
 const TOKEN_BUCKETS: [f64; 14] = [
     1.0,
     4.0,
@@ -42,7 +42,7 @@ const DURATION_BUCKETS: [f64; 13] = [
     1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 1_800.0, 3_600.0, 14_400.0, 86_400.0,
 ];
 
-/// A reader that collects when it is asked.
+/// A reader that collects the metrics when it is asked to.
 #[derive(Debug)]
 struct SharedReader(Arc<ManualReader>);
 

@@ -21,10 +21,10 @@ use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::Outcome;
 
-/// How long the last export may take. The outcome is delivered before it.
+/// How long the last export may take. The run's outcome was delivered before.
 const LAST_EXPORT: Duration = Duration::from_secs(3);
 
-/// Records and exports what this process does; does nothing if nothing is exported.
+/// Records and exports what this process does. Without a collector in the settings, every method does nothing.
 #[derive(Debug, Clone)]
 pub struct Telemetry(Option<Arc<State>>);
 
@@ -37,7 +37,7 @@ struct State {
     redactor: Redactor,
     exporter: Arc<Exporter>,
     closing: watch::Sender<bool>,
-    /// The task that exports, as soon as it has started.
+    /// The exporting task; `None` before [`Telemetry::start`].
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -108,8 +108,8 @@ impl Telemetry {
         }
     }
 
-    /// Exports what is left: for a few seconds at most, and only until the end of the stop window. A stop signal that comes
-    /// now ends it.
+    /// Exports all remaining data, for a few seconds at most, and only until the end of the stop window. A stop signal
+    /// that comes during the export ends it.
     pub async fn finish(&self, stop: &Stop) {
         let out_of_time = async {
             if stop.has_stop_window_begun() {
@@ -124,7 +124,7 @@ impl Telemetry {
         }
     }
 
-    /// Exports what is left, for a few seconds at most.
+    /// Exports all remaining data, for a few seconds at most.
     pub async fn finish_without_stop(&self) {
         let Some(state) = &self.0 else { return };
         self.start();
@@ -148,7 +148,7 @@ impl Telemetry {
     }
 }
 
-/// What every span and metric of this process has in common.
+/// The attributes that every span and metric of this process has.
 fn resource(settings: &Settings, instance: &str, redactor: &Redactor) -> Resource {
     let name = settings.service_name.as_deref();
     let own = [

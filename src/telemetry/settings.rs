@@ -1,4 +1,4 @@
-//! What is exported, and where to.
+//! The settings of the export: the collectors, and how to name this process there.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub struct Settings {
     pub traces: Option<Destination>,
     pub metrics: Option<Destination>,
     pub service_name: Option<String>,
-    /// Further attributes of the resource.
+    /// Further attributes of this process, as keys and values.
     pub resource: Vec<(String, String)>,
     pub temporality: Temporality,
     /// A PEM file with further certificate authorities.
@@ -30,7 +30,7 @@ pub struct Destination {
     pub timeout: Duration,
 }
 
-/// What the numbers of a metric count from.
+/// The moment from which the numbers of a metric count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Temporality {
     /// From the start of the process.

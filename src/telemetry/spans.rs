@@ -1,4 +1,4 @@
-//! Spans, and the contexts that children continue.
+//! Spans, and their contexts, which child spans and child processes continue.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ use crate::task::{Outcome, Reason, Verdict};
 /// The longest text of a name or an attribute, in characters.
 const MAX_TEXT: usize = 200;
 
-/// What spans are made with.
+/// The parts that every new span needs.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     pub tracer: SdkTracer,
@@ -42,7 +42,7 @@ pub struct TraceContext(Option<(SpanContext, Source)>);
 impl Source {
     /// Begins a span. Without a valid parent, it begins a trace.
     pub fn begin(&self, name: &str, parent: SpanContext) -> Span {
-        // A new context, and not the thread's: many tasks share this thread.
+        // A new context instead of the thread's one, because many tasks share this thread.
         let mut context = Context::new();
         // The sampler would take an invalid parent for one that is not sampled.
         if parent.is_valid() {
@@ -56,18 +56,19 @@ impl Source {
         })))
     }
 
-    /// Masks first: a part of a secret would not be recognised.
+    /// Masks the secrets before it shortens the text: a part of a secret would not be recognised.
     fn masked(&self, text: &str) -> String {
         excerpt::first_chars(&self.redactor.text(text), MAX_TEXT)
     }
 }
 
 impl Span {
-    /// A span that is not recorded.
+    /// A span that is not recorded, and neither are its children.
     pub fn none() -> Self {
         Self(None)
     }
 
+    /// The identity of this span, for children that are begun later or elsewhere.
     pub fn context(&self) -> TraceContext {
         let recording = self.0.as_deref();
         let context = |recording: &Recording| {
@@ -99,7 +100,7 @@ impl Span {
         }
     }
 
-    /// Marks the span as failed. `reason` is a word; messages may hold output, so they are not exported.
+    /// Marks the span as failed. `reason` must be a fixed word: messages may quote output, which must not be exported.
     pub fn fail(&mut self, reason: &str) {
         if let Some(Recording { span, source }) = self.0.as_deref_mut() {
             let reason = source.masked(reason);
@@ -196,7 +197,7 @@ impl TraceContext {
     }
 }
 
-/// The same context as one of this process.
+/// The same context, marked as one of this process.
 fn local(context: &SpanContext) -> SpanContext {
     SpanContext::new(
         context.trace_id(),

@@ -1,4 +1,4 @@
-//! Elapsed time for people.
+//! Elapsed time as people read it.
 
 use std::time::Duration;
 

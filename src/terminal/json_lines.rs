@@ -14,7 +14,7 @@ use crate::redact::Redactor;
 
 /// The version of the objects. Within a version, fields are only ever added.
 const VERSION: u32 = 1;
-/// How long [`JsonLines::close`] waits for a reader that is slow.
+/// How long [`JsonLines::close`] waits for a slow reader.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ struct Object<'a, T> {
     schema: u32,
     #[serde(rename = "type")]
     kind: &'a str,
-    /// In milliseconds since 1970.
+    /// When the event happened, in milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<i64>,
     #[serde(flatten)]
@@ -51,8 +51,8 @@ impl<'a, T: Serialize> Object<'a, T> {
     }
 }
 
-/// Prints the result of a command. `kind` becomes the field `type`. It is not an error if the reader has closed the pipe, as
-/// `| head` does.
+/// Prints the result of a command. `kind` becomes the field `type`. It is not an error if the reader has closed the
+/// pipe, as `| head` does.
 ///
 /// # Errors
 /// If standard output cannot be written for another reason, for example because the disk is full.
@@ -68,8 +68,9 @@ pub fn print_object(kind: &str, fields: impl Serialize, redactor: &Redactor) -> 
     }
 }
 
-/// Writes the events of a command to standard output, as they happen. Cheap to clone. Does nothing without `--json`, or when the
-/// reader has closed the pipe. If the reader is too slow, lines are dropped, and an object of the type `gap` counts them.
+/// Writes the events of a command to standard output, as they happen. Cheap to clone. Does nothing without `--json`,
+/// or when the reader has closed the pipe. If the reader is too slow, lines are dropped, and an object of the type
+/// `gap` counts them.
 #[derive(Debug, Clone)]
 pub struct JsonLines {
     output: Option<OutputQueue>,
@@ -107,8 +108,8 @@ impl JsonLines {
         }
     }
 
-    /// Waits until all objects are written. Stops waiting if the reader has closed the pipe, after [`END_TIMEOUT`], and on SIGINT
-    /// or SIGTERM.
+    /// Waits until all objects are written. Stops waiting if the reader has closed the pipe, after [`END_TIMEOUT`],
+    /// and on SIGINT or SIGTERM.
     pub async fn close(&self) {
         let Some(output) = &self.output else { return };
         let Ok(mut terminated) = signal(SignalKind::terminate()) else {

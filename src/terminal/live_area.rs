@@ -1,7 +1,8 @@
 //! The lines at the bottom of the terminal that are drawn again and again: a status line or a table.
 //!
-//! If a window becomes narrower, almost all terminals break the lines that are already on the screen into several rows. The next
-//! drawing erases these rows too. Each drawing is written in one piece, so that lines of the log never mix with the area.
+//! If a window becomes narrower, almost all terminals break the lines that are already on the screen into several
+//! rows. The next drawing erases these rows too. Each drawing is written in one piece, so that lines of the log never
+//! mix with the area.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +10,7 @@ use console::{measure_text_width, truncate_str};
 
 use super::output_queue::OutputQueue;
 
-/// A narrower window is drawn as if it had this width, in cells.
+/// In a narrower window, the lines are drawn as if it had this width, in cells.
 const MIN_WIDTH: usize = 2;
 
 /// The size of a window in cells.
@@ -103,8 +104,8 @@ impl State {
         format!("\r{up}\x1b[J")
     }
 
-    /// Draws the lines. Each one is cut to one row, whose last column stays free: otherwise some terminals would move the cursor
-    /// to the next row.
+    /// Draws the lines. Each one is cut to one row, whose last column stays free: otherwise some terminals would move
+    /// the cursor to the next row.
     fn draw(&mut self, size: Size, output: &mut String) {
         let max_width = size.width.max(MIN_WIDTH) - 1;
         for (number, line) in self.lines.iter().enumerate() {

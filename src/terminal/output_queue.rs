@@ -1,8 +1,9 @@
 //! A standard stream whose reader may have stopped reading.
 //!
-//! A write to a full pipe or a paused terminal blocks, perhaps forever. So a separate thread writes, and
-//! all other code only queues lines for it: a run must go on and be reported even if the stream is not
-//! read. The thread starts with the first line that cannot be written without waiting: Linux can write to a pipe that way.
+//! A write to a full pipe or a paused terminal blocks, perhaps forever. So a separate thread writes, and all other
+//! code only queues lines for it: a run must go on and be reported even if the stream is not read. The thread starts
+//! with the first line that would have to wait. Only Linux can write to a pipe without waiting; on other systems, the
+//! thread starts with the first line.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,18 +14,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// If more bytes than this wait to be written, further lines are dropped. They fill many screens, and need only a small part of
-/// the memory budget.
+/// If more bytes than this wait to be written, further lines are dropped. They fill many screens, and need only a
+/// small part of the memory budget.
 const MAX_WAITING: usize = 256 * 1024;
 /// If more bytes than this wait, the reader has probably stopped reading.
 const STUCK_SIZE: usize = 4 * 1024;
-/// How often to try again if the stream is in non-blocking mode, which another process that shares it
-/// may have set.
+/// The pause between two attempts to write if the stream is in non-blocking mode. Another process with the same stream
+/// may have set that mode.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A stream that a queue writes to. Its descriptor must be that of the stream.
+/// A stream that a queue writes to.
 pub trait Sink: Write + Send {
-    /// The descriptor, if a write to it may be tried without waiting.
+    /// The stream's own descriptor; `None` if no write without waiting may be tried.
     #[cfg_attr(
         not(target_os = "linux"),
         allow(dead_code, reason = "only Linux can write to a pipe without waiting")
@@ -54,13 +55,13 @@ struct Shared {
     changed: Condvar,
     /// Is notified when the thread has written something.
     written: Notify,
-    /// Makes the line that replaces dropped lines; gets their number.
+    /// Makes the line that replaces dropped lines, from their number.
     gap_note: fn(usize) -> String,
 }
 
 #[derive(Default)]
 struct State {
-    /// The stream, until the thread has it.
+    /// The stream; `None` after the thread has taken it.
     stream: Option<Box<dyn Sink>>,
     waiting: Vec<u8>,
     /// Whether the thread is writing bytes that it has taken from `waiting`.
@@ -88,7 +89,7 @@ impl OutputQueue {
         Self::with_note(stream, dropped_note)
     }
 
-    /// The same, but `gap_note` makes the line that replaces dropped lines.
+    /// Writes to the stream; `gap_note` makes the line that replaces dropped lines.
     pub fn with_note(stream: impl Sink + 'static, gap_note: fn(usize) -> String) -> Self {
         let output = Self::without_stream(gap_note);
         output.state().stream = Some(Box::new(stream));
@@ -238,12 +239,12 @@ impl OutputQueue {
     }
 }
 
-/// Writes as much as is possible without waiting. The descriptor does not get into non-blocking mode, which would be that
-/// of all processes that share it.
+/// Writes as much as is possible without waiting. Does not set non-blocking mode, which would apply to all processes
+/// that share the stream.
 #[cfg(target_os = "linux")]
 fn write_without_waiting(stream: &dyn Sink, bytes: &[u8]) -> rustix::io::Result<usize> {
     use rustix::io::{Errno, ReadWriteFlags, pwritev2};
-    /// The current position of a file; pipes have none.
+    /// Says that the write begins at the current position of a file. Pipes have no position.
     const CURRENT_POSITION: u64 = u64::MAX;
     let descriptor = stream.descriptor().ok_or(Errno::OPNOTSUPP)?;
     let slices = [io::IoSlice::new(bytes)];

@@ -44,14 +44,14 @@ pub struct Log {
 /// When to use colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
-    /// On a terminal, unless `NO_COLOR` says otherwise; or if `CLICOLOR_FORCE` says so.
+    /// Colours on a terminal unless `NO_COLOR` is set, and everywhere if `CLICOLOR_FORCE` is set.
     Auto,
     Always,
     Never,
 }
 
 impl Color {
-    /// Applies this to everything that is printed with styles.
+    /// Applies this choice to everything that is printed with styles.
     fn apply(self) {
         let always = match self {
             Self::Auto => return,
@@ -79,7 +79,7 @@ pub struct Screen {
     output: OutputQueue,
     /// `None` if standard error is not a terminal.
     live_area: Option<LiveArea>,
-    /// How many times the status line was set.
+    /// How many times the status line was set. Chooses the character of [`SPINNER`].
     status_count: Arc<AtomicUsize>,
 }
 
@@ -140,8 +140,8 @@ impl Screen {
         &self.redactor
     }
 
-    /// The text as a link to the URL, if the terminal supports links; otherwise only the text. Neither of them may come from
-    /// an agent.
+    /// The text as a link to the URL, if the terminal supports links; otherwise only the text. Neither of them may
+    /// come from an agent.
     #[expect(clippy::unused_self, reason = "only a screen shows links")]
     pub fn link(&self, text: &str, url: &str) -> String {
         let is_printable = url.chars().all(|c| c.is_ascii_graphic());
@@ -260,7 +260,7 @@ impl Drop for StatusLine {
     }
 }
 
-/// Prints an error while there is no [`Screen`] yet.
+/// Prints an error before the [`Screen`] is open.
 pub fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

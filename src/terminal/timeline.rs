@@ -1,6 +1,6 @@
 //! Shows a worker's events, log lines and status to people.
 //!
-//! Does not check the events: `receiver` has done that.
+//! Does not check the events: `receiver` has checked them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -209,7 +209,7 @@ impl<'a> Timeline<'a> {
         self.draw();
     }
 
-    /// Shows an event that arrived, and the answer to it unless that is the usual one.
+    /// Shows an event that arrived, and the answer unless it is the usual one.
     fn show_event(&mut self, received: &Received) {
         self.runs.update(received);
         // Drawn before the row: otherwise the old status line would appear below it.

@@ -297,7 +297,7 @@ fn the_revision_is_the_one_that_the_image_names_or_null() {
 #[test]
 fn a_409_whose_body_breaks_off_still_refuses_the_claim() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    receiver.set_default_reply("started", Reply::BreakInBodyOf(409));
+    receiver.set_default_reply("started", Reply::BreakInBodyWithStatus(409));
     let ended = Worker::new(&receiver, &project).agent(TOUCH_WORKED).run();
     ended.assert_code(4);
     assert_eq!(receiver.routes(), ["started"]);

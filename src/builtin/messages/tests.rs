@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn received(events: &[Value]) -> Result<PartialAnswer, StreamError> {
+fn push_all(events: &[Value]) -> Result<PartialAnswer, StreamError> {
     let mut answer = PartialAnswer::default();
     for event in events {
         answer.push(&event.to_string())?;
@@ -74,7 +74,7 @@ fn blocks_are_assembled_from_their_deltas_and_otherwise_unchanged() {
         json!({ "type": "something_new" }),
     ];
     events.extend(end("tool_use"));
-    let answer = received(&events).unwrap().into_answer().unwrap();
+    let answer = push_all(&events).unwrap().into_answer().unwrap();
     let call =
         json!({ "type": "tool_use", "id": "t", "name": "bash", "input": { "command": "ls" } });
     assert_eq!(
@@ -119,7 +119,7 @@ fn incomplete_tool_calls_and_thinking_are_left_out_and_incomplete_text_is_kept()
         block(3, &json!({ "type": "text", "text": "" })),
     ];
     events.extend(end("max_tokens"));
-    let answer = received(&events).unwrap().into_answer().unwrap();
+    let answer = push_all(&events).unwrap().into_answer().unwrap();
     assert_eq!(answer.content, [text("half")]);
     assert!(answer.is_cut_off());
 }
@@ -127,12 +127,12 @@ fn incomplete_tool_calls_and_thinking_are_left_out_and_incomplete_text_is_kept()
 #[test]
 fn a_stream_without_message_stop_is_not_an_answer() {
     let events = [start(), block(0, &text("a")), stop(0)];
-    assert!(received(&events).unwrap().into_answer().is_none());
+    assert!(push_all(&events).unwrap().into_answer().is_none());
 }
 
 #[test]
 fn an_invalid_event_is_an_error_that_says_what_is_wrong() {
-    let malformed = |events: &[Value]| match received(events) {
+    let malformed = |events: &[Value]| match push_all(events) {
         Err(StreamError::Malformed(what)) => what,
         other => panic!("{:?}", other.map(|partial| partial.answer)),
     };
@@ -149,7 +149,7 @@ fn an_invalid_event_is_an_error_that_says_what_is_wrong() {
         kind: "overloaded_error".to_owned(),
         message: "later".to_owned(),
     };
-    assert_eq!(received(&[start(), reported]).map(drop), Err(expected));
+    assert_eq!(push_all(&[start(), reported]).map(drop), Err(expected));
 }
 
 #[test]
@@ -189,13 +189,13 @@ fn pings_unknown_events_and_empty_deltas_do_not_change_the_answer() {
 
 #[test]
 fn an_answer_that_starts_twice_or_is_too_large_is_an_error() {
-    let twice = received(&[start(), start()]).map(drop);
-    let expected = StreamError::Malformed("it starts twice".to_owned());
+    let twice = push_all(&[start(), start()]).map(drop);
+    let expected = StreamError::Malformed("it has two events `message_start`".to_owned());
     assert_eq!(twice, Err(expected));
     let large = "x".repeat(MAX_ANSWER_SIZE / 2);
     let text_delta = delta(0, &json!({ "type": "text_delta", "text": large }));
     let events = [start(), block(0, &text("")), text_delta.clone(), text_delta];
-    assert_eq!(received(&events).map(drop), Err(StreamError::TooLarge));
+    assert_eq!(push_all(&events).map(drop), Err(StreamError::TooLarge));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn usage_is_read_number_by_number_and_a_final_number_of_output_tokens_is_require
             json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": at_end }),
             json!({ "type": "message_stop" }),
         ];
-        let usage = received(&events).unwrap().into_answer().unwrap().usage;
+        let usage = push_all(&events).unwrap().into_answer().unwrap().usage;
         (usage.input_tokens, usage.output_tokens)
     };
     let full = json!({ "input_tokens": 3, "output_tokens": 1 });

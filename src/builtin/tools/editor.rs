@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::arguments::text;
 
-/// The largest file that is shown or changed, in bytes. The model can use the shell for larger ones.
+/// The largest file that is shown or changed, in bytes. The model can use the shell for a larger file.
 const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
 /// How many entries the view of a directory has.
 const MAX_ENTRIES: usize = 500;
@@ -26,9 +26,10 @@ const CONTEXT_LINES: usize = 4;
 /// Directories whose entries are not listed.
 const UNLISTED_DIRS: [&str; 1] = ["node_modules"];
 
+/// The editor for one workspace.
 #[derive(Debug)]
 pub struct Editor {
-    /// Absolute, without symbolic links.
+    /// The workspace: an absolute path without symbolic links.
     root: PathBuf,
 }
 
@@ -38,7 +39,7 @@ impl Editor {
         Ok(Self { root })
     }
 
-    /// One call of the tool.
+    /// Executes one call of the tool.
     pub fn call(&self, input: &Value) -> Result<String, String> {
         let command = text(input, "command")?;
         let given_path = text(input, "path")?;
@@ -167,6 +168,7 @@ fn numbered(lines: &[&str], first: usize) -> String {
     text
 }
 
+/// The numbered lines of a file, or of a range of its lines.
 fn view(content: &str, range: &Value) -> Result<String, String> {
     let lines: Vec<&str> = content.lines().collect();
     if lines.is_empty() {
@@ -198,6 +200,7 @@ fn view(content: &str, range: &Value) -> Result<String, String> {
     Ok(numbered(&lines[first - 1..last], first))
 }
 
+/// The entries of a directory, [`MAX_DEPTH`] levels deep.
 fn view_directory(path: &Path, given_path: &str) -> Result<String, String> {
     let mut text = format!("{given_path}/\n");
     let mut entries_left = MAX_ENTRIES;
@@ -212,7 +215,7 @@ fn view_directory(path: &Path, given_path: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// Adds the entries of a directory to `text`, without hidden ones.
+/// Adds the entries of a directory to `text`, except hidden entries.
 fn list(path: &Path, depth: usize, text: &mut String, entries_left: &mut usize) -> io::Result<()> {
     let mut entries: Vec<_> = fs::read_dir(path)?.collect::<Result<_, _>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
@@ -237,6 +240,7 @@ fn list(path: &Path, depth: usize, text: &mut String, entries_left: &mut usize) 
     Ok(())
 }
 
+/// Creates or overwrites a file.
 fn create(path: &Path, given_path: &str, content: &str) -> Result<String, String> {
     let existed = match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => true,
@@ -255,6 +259,7 @@ fn create(path: &Path, given_path: &str, content: &str) -> Result<String, String
     ))
 }
 
+/// Replaces a text that occurs exactly once.
 fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String, String> {
     if old.is_empty() {
         return Err("`old_str` is empty; use insert or create".to_owned());
@@ -298,6 +303,7 @@ fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String
     }
 }
 
+/// Inserts lines after the line number `after`.
 fn insert(path: &Path, given_path: &str, after: &Value, added: &str) -> Result<String, String> {
     let content = read(path, given_path)?;
     let lines = content.lines().count();

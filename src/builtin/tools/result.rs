@@ -11,7 +11,7 @@ pub const MAX_RESULT_SIZE: usize = 30_000;
 #[derive(Debug, PartialEq, Eq)]
 pub struct ToolResult {
     pub text: String,
-    /// The tool could not do what the model asked for.
+    /// Whether the tool call failed.
     pub is_error: bool,
 }
 

@@ -29,11 +29,11 @@ use crate::ring_buffer::RingBuffer;
 
 /// How long one command may take: enough for a large build.
 const MAX_TIME_LIMIT: Duration = Duration::from_secs(10 * 60);
-/// The share of the idle timeout that a silent command gets. It is below 1, so that the command is ended
-/// before the worker ends the whole agent for being idle.
+/// The share of the idle timeout for which a command may print nothing. It is below 1, so that the command is ended
+/// before the worker ends the whole agent because of its idle timeout.
 const IDLE_TIMEOUT_SHARE: f64 = 0.75;
-/// The time between SIGTERM and SIGKILL for processes whose results are not needed; shorter with a
-/// short time limit.
+/// The time between SIGTERM and SIGKILL for processes whose results are not needed. It is shorter if the time limit is
+/// short.
 const SHORT_GRACE: Duration = Duration::from_secs(1);
 /// The short grace period is at most this fraction (one eighth) of the time limit.
 const SHORT_GRACE_DIVISOR: u32 = 8;
@@ -44,7 +44,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How much of the beginning and of the end of a command's output is kept, in bytes each. The rest
 /// of [`MAX_RESULT_SIZE`] is for notes.
 const MAX_END_SIZE: usize = MAX_RESULT_SIZE / 2 - 1_000;
-/// How much one read takes, in bytes.
+/// The size of one read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 /// The longest line that is read from the shell's standard error, in bytes.
 const MAX_STATUS_LINE: usize = 16 * 1024;
@@ -52,6 +52,7 @@ const MAX_STATUS_LINE: usize = 16 * 1024;
 /// may keep printing forever.
 const MAX_FINAL_READS: usize = 64;
 
+/// The shell of one conversation; it is started with the first command.
 #[derive(Debug)]
 pub struct Shell {
     program: OsString,
@@ -168,6 +169,7 @@ impl Shell {
         })
     }
 
+    /// Starts a shell. Its standard error is separate, because the exit statuses come from there.
     fn start(&self) -> io::Result<ShellProcess> {
         let (output, stdout) = io::pipe()?;
         let (status, stderr) = io::pipe()?;
@@ -265,8 +267,8 @@ impl ShellProcess {
         }
     }
 
-    /// The exit code in the shell's standard error, once it is there. Other lines there are messages
-    /// of the shell, for example about a killed job: they belong to the output.
+    /// The exit code in the shell's standard error, if it has arrived. Other lines are messages of the shell, for
+    /// example about a killed job. They are added to the output.
     fn exit_code(&mut self, mut bytes: &[u8], output: &mut CommandOutput) -> Option<i32> {
         while let Some(line) = self.status_lines.next_line(&mut bytes) {
             let text = String::from_utf8_lossy(&line.bytes);
@@ -300,7 +302,7 @@ impl ShellProcess {
         }
     }
 
-    /// Reads what is in the output pipe already.
+    /// Reads the bytes that are already in the output pipe.
     fn read_pending_output(&mut self, output: &mut CommandOutput) {
         let mut buffer = vec![0; READ_SIZE];
         for _ in 0..MAX_FINAL_READS {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+/// The cancellation of a task, with the reason if the orchestrator names one.
 #[derive(Debug)]
 pub struct Cancellation {
     pub reason: Option<String>,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::text::milliseconds;
 use crate::callback::settings::Settings;
 
-/// The fields that `started` adds.
+/// The fields that only a `started` event has.
 #[derive(Debug, Clone, Serialize)]
 pub struct StartedFields {
     /// `null` if heartbeats are off.
@@ -13,7 +13,7 @@ pub struct StartedFields {
     limits: Limits,
 }
 
-/// Each field is named like its setting.
+/// The limits. Each field is named like its setting.
 #[derive(Debug, Clone, Serialize)]
 struct Limits {
     callback_timeout_ms: u64,

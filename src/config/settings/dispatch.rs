@@ -107,7 +107,7 @@ pub const DISPATCH_MAX_MEMORY: Setting = Setting::unflagged(
 )
 .default("16GiB");
 
-/// All of them, in the order of the help.
+/// All settings of `dispatch`, in the order of the help.
 pub const DISPATCH: [&Setting; 20] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,

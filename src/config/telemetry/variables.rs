@@ -25,7 +25,7 @@ pub fn read(reader: &mut Reader) -> Settings {
         warnings: Vec::new(),
     };
     let settings = variables.settings();
-    // Both signals read the variables of all signals, so the same warning may be there twice.
+    // Traces and metrics both read the variables for all signals, so the same warning may be there twice.
     let mut known = HashSet::new();
     let mut warnings = variables.warnings;
     warnings.retain(|warning| known.insert(warning.clone()));
@@ -33,6 +33,7 @@ pub fn read(reader: &mut Reader) -> Settings {
     settings
 }
 
+/// Reads the variables, and collects warnings.
 struct Variables<'r, 'f> {
     reader: &'r mut Reader<'f>,
     warnings: Vec<String>,
@@ -63,7 +64,7 @@ impl Variables<'_, '_> {
         (!value.is_empty()).then(|| value.to_owned())
     }
 
-    /// The variable of one signal, else the one of all signals: its name and its value.
+    /// The name and the value of the variable for one signal; else those of the variable for all signals.
     fn of_signal(&self, signal: &str, word: &str) -> Option<(String, String)> {
         let names = [
             format!("OTEL_EXPORTER_OTLP_{signal}_{word}"),

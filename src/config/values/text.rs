@@ -1,6 +1,6 @@
 //! Texts of one line.
 
-/// The value, or what is wrong with it.
+/// The value, or the end of a sentence that says why the text is invalid.
 pub type Parsed<T> = Result<T, String>;
 
 /// Any text.

@@ -1,4 +1,4 @@
-//! Runs that only check a commit.
+//! Runs that only check a commit: their starts, repetitions and results.
 
 use tokio::sync::oneshot;
 
@@ -14,8 +14,8 @@ use crate::dispatch::verification::Mode;
 const CHECK_ATTEMPTS: u32 = 3;
 
 impl Dispatcher<'_> {
-    /// With `--verify end`, starts the checks of the finished branch and later reads their result. Returns whether they
-    /// were started now, so that the loop must go on.
+    /// With `--verify end`, starts the checks of the finished branch. A later call reads their result. Returns whether
+    /// this call has started them; if so, the loop must go on.
     pub(super) async fn check_at_end(&mut self) -> eyre::Result<bool> {
         match self.end_check.take() {
             None if self.verify == Mode::End && self.policy.stopping == Stopping::No => {
@@ -58,7 +58,8 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// If a check was not started, starts it again, or answers its request with the error if that is of no use.
+    /// Handles a check that was not started: starts it again, or answers its request with the error if another start
+    /// would fail too.
     pub(super) async fn after_failed_start(
         &mut self,
         id: &str,
@@ -72,6 +73,7 @@ impl Dispatcher<'_> {
         self.repeat_check(id, failure.why()).await
     }
 
+    /// Answers the request of a check that could not run.
     fn answer_not_run(&mut self, id: &str, why: &str) {
         if let Some(check) = self.checks.remove(id) {
             let result = CheckResult::NotRun(why.to_owned());

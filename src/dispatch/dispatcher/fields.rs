@@ -29,14 +29,19 @@ pub struct Dispatcher<'a> {
     pub show: Show<'a>,
     pub journaled: JournaledState,
     pub engine: Engines,
+    /// The secret from which the signing key of each run is derived.
     pub secret: Secret,
+    /// The settings that all workers share.
     pub shared_settings: SharedSettings,
+    /// The task graph at the tip.
     pub graph: TaskGraph,
+    /// The last commit of the integration branch.
     pub tip: Tip,
     pub policy: Policy,
     /// The integration branch; `None` while a merge owns it.
     pub integration: Option<Integration>,
     pub spans: Spans,
+    /// The searches for finished work of lost runs.
     pub branch_searches: BranchSearches,
     /// The runs that only check a commit, by the id of the run.
     pub checks: HashMap<String, PendingCheck>,

@@ -1,5 +1,5 @@
-//! Runs that have ended, or were never started, without a report: what they have left behind, and the end of their claim
-//! on the task.
+//! Runs that have ended, or were never started, without a report. Looks for their results, and ends their claim on the
+//! task if there are none.
 
 use super::fields::Dispatcher;
 use crate::dispatch::harvest::Harvest;
@@ -46,7 +46,8 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Records what a run has left behind: the report that its worker has printed, or finished work on its branch.
+    /// Records the result of a run without a report: the report that its worker has printed, or finished work on its
+    /// branch.
     async fn harvest(&mut self, id: &str) -> eyre::Result<Harvest> {
         let run = id.to_owned();
         if let Some(event) = find_report(&self.engine.output(id), id) {
@@ -81,7 +82,7 @@ impl Dispatcher<'_> {
         Ok(harvest)
     }
 
-    /// Fences a run: it may not work on its task any longer.
+    /// Fences a run: from now on, another run may get its task.
     pub(super) async fn fence(&mut self, id: &str, why: &str, end: End) -> eyre::Result<()> {
         self.show.say(&format!("{id}: lost: {why}"));
         self.journaled

@@ -55,7 +55,7 @@ impl Dispatcher<'_> {
         runs: Vec<FinishedRun>,
         channels: &MergeChannels,
     ) -> Merging {
-        // Only reports tell whether the project has checks. If it has none, no verification is needed.
+        // Only reports show whether the project has checks. A project without checks needs no verification.
         let has_checks = runs.iter().any(|run| {
             if run.checks == WorkChecks::Unknown {
                 return true;
@@ -77,7 +77,7 @@ impl Dispatcher<'_> {
         })
     }
 
-    /// Records what a merge has reported.
+    /// Writes the result of a merge to the journal, and shows it.
     pub(super) async fn handle_merge_outcome(&mut self, outcome: MergeOutcome) -> eyre::Result<()> {
         self.spans.note_merge_outcome(&outcome);
         match outcome {
@@ -129,7 +129,8 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Takes over a new tip. Mistakes in definitions of agents may be new or corrected. Its graph may have other positions, so the scope is found again by the ids of the tasks.
+    /// Replaces the tip, its graph and its broken definitions. A task can have another position in the new graph, so
+    /// the scope is found again by the ids of the tasks.
     pub(super) fn set_tip(&mut self, tip: Tip) -> eyre::Result<()> {
         let scope: Vec<String> = self.scope_keys();
         self.graph = TaskGraph::parse(&tip.graph)?;

@@ -1,11 +1,11 @@
-//! What a report says about a dispatch that runs.
+//! The contents of a report about a running dispatch.
 
 use super::fields::Dispatcher;
 use crate::dispatch::report::{Contents, End};
 use crate::dispatch::standing::{Standing, standings};
 
 impl Dispatcher<'_> {
-    /// What a report says now, with standings that are known already.
+    /// The contents of a report now. `standings` has the standings of all tasks.
     pub fn contents_with<'a>(&'a self, standings: &'a [Standing], end: &'a End) -> Contents<'a> {
         Contents {
             state: &self.journaled.state,
@@ -19,7 +19,7 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// The present standings of all tasks.
+    /// The current standings of all tasks.
     pub fn standings(&self) -> Vec<Standing> {
         standings(&self.journaled.state, &self.graph, &self.policy)
     }

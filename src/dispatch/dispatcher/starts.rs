@@ -1,4 +1,4 @@
-//! Starts runs. The intent of each is on disk before.
+//! Starts runs. The intent of each run is on disk before its start.
 
 use super::fields::Dispatcher;
 use crate::dispatch::engine::StartFailure;

@@ -1,4 +1,4 @@
-//! What an engine answers.
+//! The answers and events of engines.
 
 use super::settings::EngineKind;
 use crate::dispatch::journal::Handle;
@@ -7,17 +7,19 @@ use crate::dispatch::state::Seen;
 /// Why an engine has not started a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartFailure {
-    /// The engine refuses, and would refuse every other run too: the image does not exist, or a setting is wrong.
+    /// The engine rejects the run, and would reject every other run too: the image does not exist, or a setting is
+    /// wrong.
     Refused(String),
     /// This attempt has failed.
     Failed(String),
     /// The engine has no room at present, or limits requests. The run has not started; it can start later.
     Full(String),
-    /// The engine has not answered, or not with an answer that can be read: the run may have started.
+    /// The engine gave no answer, or an unreadable one. The run may have started.
     Unknown(String),
 }
 
 impl StartFailure {
+    /// The reason, as a part of a sentence.
     pub fn why(&self) -> &str {
         match self {
             Self::Refused(why) | Self::Failed(why) | Self::Full(why) | Self::Unknown(why) => why,
@@ -25,10 +27,10 @@ impl StartFailure {
     }
 }
 
-/// What an engine says about a run, and the run's id.
+/// The id of a run, and the state of the run that an engine reported.
 pub type Look = (String, Seen);
 
-/// The answer to a question about several runs: an error only if none of them is known.
+/// The answer to a question about several runs: an error only if the state of none of them is known.
 pub fn answer_of(looks: Vec<Look>, first_trouble: Option<String>) -> Result<Vec<Look>, String> {
     let knows_any = looks.iter().any(|(_, seen)| *seen != Seen::Unknown);
     match first_trouble {
@@ -37,16 +39,16 @@ pub fn answer_of(looks: Vec<Look>, first_trouble: Option<String>) -> Result<Vec<
     }
 }
 
-/// Something of this dispatch that an engine has.
+/// A run of this dispatch that exists in an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub run: String,
     pub handle: Handle,
-    /// Whether it was started, and not only made.
+    /// Whether the worker was started. Otherwise only its container or machine was created.
     pub is_started: bool,
 }
 
-/// What the dispatcher hears from an engine that answers later.
+/// A result of a call that an engine answers in the background.
 #[derive(Debug)]
 pub enum Event {
     /// The result of a start.
@@ -54,11 +56,11 @@ pub enum Event {
         run: String,
         started: Result<Handle, StartFailure>,
     },
-    /// The answer to a question about runs, or why there is none.
+    /// The states of runs, or why they are unknown.
     Looked {
         engine: EngineKind,
         answer: Result<Vec<Look>, String>,
     },
-    /// A sentence for a person.
+    /// A sentence for the user.
     Said(String),
 }

@@ -1,4 +1,4 @@
-//! Removes what a dispatch has in an engine.
+//! Removes everything that a dispatch has left in an engine.
 
 use std::future::Future;
 use std::time::Duration;
@@ -23,8 +23,8 @@ pub async fn repeat<F: Future<Output = Result<(), String>>>(call: impl Fn() -> F
     }
 }
 
-/// Removes everything of the dispatch. After an error, the rest is removed anyway, and then all of it is tried again a few
-/// times. Returns the first error of the last attempt.
+/// Removes everything of the dispatch. An error does not stop an attempt: the rest is removed, and then the whole is
+/// tried again a few times. Returns the first error of the last attempt.
 pub async fn remove_all(remote: &Remote) -> Result<(), String> {
     let deadline = Instant::now() + TIME_LIMIT;
     let mut pause = FIRST_PAUSE;

@@ -1,7 +1,9 @@
-//! Runs on any platform, by three command lines: start, look and stop.
+//! The engine `command`: runs on any platform, by three command lines. `start` starts a worker, `look` prints its
+//! state, and `stop` ends and removes it.
 //!
 //! The commands get the run's name and the variables of its worker in their environment, never as arguments, which
-//! every user of the machine could read. A file for each run says what was started, so that it is found again.
+//! every user of the machine could read. The last line that `start` prints is saved in a file of
+//! the run; the commands `look` and `stop` get it, to find the worker again.
 
 #[cfg(test)]
 mod tests;
@@ -25,22 +27,23 @@ use crate::dispatch::state::{End, Seen};
 
 /// How long a command may take.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// The pause between two looks for the end of a run.
+/// The pause between two `look` commands that wait for the end of a run.
 const END_PAUSE: Duration = Duration::from_secs(2);
-/// The most that is read of a command's output, in bytes.
+/// How much of the end of a command's output is read, in bytes.
 const MAX_OUTPUT: u64 = 64 * 1024;
 /// The exit code for "try again later" (`EX_TEMPFAIL` of sysexits.h).
 const TRY_AGAIN: i32 = 75;
 /// The exit code for "this can never work" (`EX_CONFIG` of sysexits.h).
 const WRONG_CONFIGURATION: i32 = 78;
-/// The file with what the start command has printed, in the run's directory.
+/// The file in a run's directory with the last line that the command `start` has printed.
 const HANDLE_FILE: &str = "handle";
 
+/// The three command lines, and the directories of the runs that they have started.
 #[derive(Debug)]
 pub struct CommandLines {
     settings: CommandSettings,
     dispatch: String,
-    /// Each run's directory for its output is in here.
+    /// The directory with one directory for the output of each run.
     dir: PathBuf,
     time_limit: Duration,
 }
@@ -67,6 +70,7 @@ impl CommandLines {
         }
     }
 
+    /// Runs the command `start`.
     pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
         let variables = spec.environment(run);
         let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
@@ -97,7 +101,7 @@ impl CommandLines {
             Some(WRONG_CONFIGURATION) => {
                 return Err(StartFailure::Refused(finished.trouble("start")));
             }
-            // A signal has ended it, so it may have started something.
+            // A signal ended the command, so the command may have started a worker.
             Some(TRY_AGAIN) | None => return Err(StartFailure::Unknown(finished.trouble("start"))),
             Some(_) => return Err(StartFailure::Failed(finished.trouble("start"))),
         }
@@ -110,7 +114,8 @@ impl CommandLines {
         Ok(Handle::Command { id: id.to_owned() })
     }
 
-    /// One command for each run. What cannot be known of one run says nothing about the others.
+    /// Asks for the states of runs, with one command `look` for each. An error about one run does not affect the
+    /// others.
     pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
         let (mut looks, mut first_trouble) = (Vec::new(), None);
         for (run, handle) in asked {
@@ -126,6 +131,7 @@ impl CommandLines {
         answer_of(looks, first_trouble)
     }
 
+    /// Runs the command `look` for one run.
     async fn look_at(&self, run: &str, handle: &Handle) -> Result<Seen, String> {
         let mut command = self.command(&self.settings.look, run);
         command.env("RUN_HANDLE", id_of(handle));
@@ -136,6 +142,7 @@ impl CommandLines {
         parse_look(last_line(&finished.stdout).unwrap_or_default())
     }
 
+    /// Runs the command `stop`, which may take the grace period in addition to its own time.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         let Some(run) = self.run_of(handle) else {
             return Ok(());
@@ -164,7 +171,7 @@ impl CommandLines {
         }
     }
 
-    /// Stops the run without grace, which also removes what is left of it.
+    /// Runs the command `stop` without a grace period. The command also removes everything that is left of the run.
     pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
         let Some(run) = self.run_of(handle) else {
             return Ok(());
@@ -174,7 +181,7 @@ impl CommandLines {
         fs::remove_file(&file).map_err(|error| format!("cannot remove {}: {error}", file.display()))
     }
 
-    /// What was started and not removed.
+    /// All runs that were started and not removed.
     pub fn sweep(&self) -> Vec<Found> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let found = entries.filter_map(|entry| {
@@ -190,6 +197,7 @@ impl CommandLines {
         found.collect()
     }
 
+    /// A sentence that says how the user can remove runs that the dispatch could not remove.
     pub fn how_to_remove(&self) -> String {
         let dir = self.dir.display();
         format!(
@@ -197,7 +205,7 @@ impl CommandLines {
         )
     }
 
-    /// The run that a handle belongs to, unless it was removed.
+    /// The run with this handle, unless the run was removed.
     fn run_of(&self, handle: &Handle) -> Option<String> {
         let found = self.sweep().into_iter();
         { found }
@@ -205,6 +213,7 @@ impl CommandLines {
             .map(|found| found.run)
     }
 
+    /// A command line of the settings, with the variables that all three commands get.
     fn command(&self, line: &str, run: &str) -> Command {
         let dir = self.dir.join(run);
         let mut command = Command::new("sh");
@@ -221,8 +230,8 @@ impl CommandLines {
         command
     }
 
-    /// Runs a command in a process group of its own, which is killed when the time is over. The output goes to
-    /// files: a process that the command leaves running may hold them open.
+    /// Runs a command in a new process group, which is killed when the time is over. The output goes to files and not
+    /// to pipes: a process that the command leaves running could hold a pipe open.
     async fn run(
         &self,
         mut command: Command,
@@ -262,16 +271,16 @@ impl CommandLines {
 }
 
 impl Finished {
-    /// Why a command has failed: its exit status, and its last words.
+    /// Why a command has failed: its exit status, and the last line of its output.
     fn trouble(&self, what: &str) -> String {
         let how = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exit code {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "an unknown status".to_owned(),
         };
-        let words = last_line(&self.stderr).or(last_line(&self.stdout));
-        match words {
-            Some(words) => format!("the command {what} ended with {how}: {words}"),
+        let output = last_line(&self.stderr).or(last_line(&self.stdout));
+        match output {
+            Some(output) => format!("the command {what} ended with {how}: {output}"),
             None => format!("the command {what} ended with {how}"),
         }
     }

@@ -1,7 +1,6 @@
-//! Runs as containers of a Docker Engine, on this machine or another one.
-//!
-//! A container is called like its run and has two labels. It is not removed by the engine when it ends: then its
-//! exit code and its output would be gone. Tried with Docker Engine 20.10.
+//! The engine `docker`: runs are containers of a Docker Engine, on this machine or another one. A container has the
+//! name of its run, and two labels. The engine must not remove a container that ends, because its exit code and its
+//! output would be lost. Tried with Docker Engine 20.10.
 
 mod body;
 pub mod client;
@@ -31,20 +30,21 @@ use body::{DISPATCH_LABEL, RUN_LABEL, container};
 pub use body::{Mount, Surroundings};
 use client::{ApiClient, ApiError};
 
-/// How long one question waits for the end of a container.
+/// How long one request waits for the end of a container.
 const END: Duration = Duration::from_secs(300);
 /// How long the engine may take for a stop, in addition to the grace period.
 const STOP: Duration = Duration::from_secs(30);
 
+/// A Docker Engine, and the containers of one dispatch in it.
 #[derive(Debug)]
 pub struct Docker {
     client: ApiClient,
     settings: DockerSettings,
     surroundings: Surroundings,
     image_users: image::Users,
-    /// Each run's directory for its output is in here.
+    /// The directory with one directory for the output of each run.
     dir: PathBuf,
-    /// How often the output of a run could not be read.
+    /// How often the output of each run could not be read.
     unread: Mutex<HashMap<String, u32>>,
 }
 
@@ -103,7 +103,7 @@ impl Docker {
             .filter_map(|config| config.get("Gateway")?.as_str()?.parse::<IpAddr>().ok());
         match gateways.next() {
             Some(gateway) => Ok(Some(gateway)),
-            None if self.settings.has_own_url => Ok(None),
+            None if self.settings.has_configured_url => Ok(None),
             None => bail!(
                 "the network {} of the Docker Engine at {address} has no gateway at which workers would reach this machine: set DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL, or choose another network with DESCARTES_DISPATCH_NETWORK",
                 self.settings.network
@@ -111,6 +111,7 @@ impl Docker {
         }
     }
 
+    /// Makes and starts the container of a run. If it exists already, adopts it.
     pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
         let image = spec.needs.image.as_ref().unwrap_or(&self.settings.image);
         let user = self.image_users.of(&self.client, image).await;
@@ -124,7 +125,7 @@ impl Docker {
             Ok(answer) => id_of(&answer).ok_or_else(|| garbage("the answer has no id"))?,
             Err(error) if error.code() == Some(409) => return self.adopt(run).await,
             Err(error) if error.code() == Some(404) => {
-                // The image was removed since it was last asked for.
+                // The image was removed since its user was looked up.
                 let found = image::require(&self.client, image, &|_| {}).await;
                 found.map_err(failure)?;
                 return Err(StartFailure::Unknown(error.why()));
@@ -134,7 +135,8 @@ impl Docker {
         self.begin(&id).await
     }
 
-    /// The name is taken: by this run, unless it belongs to somebody else.
+    /// Adopts the existing container with the name of a run, if it belongs to this dispatch. Starts it if it was only
+    /// created.
     async fn adopt(&self, run: &str) -> Result<Handle, StartFailure> {
         let found = match self.inspect(run).await {
             Ok(found) => found,
@@ -157,6 +159,7 @@ impl Docker {
         Ok(Handle::Docker { container: id })
     }
 
+    /// Starts a container that was created.
     async fn begin(&self, id: &str) -> Result<Handle, StartFailure> {
         let path = format!("containers/{id}/start");
         let request = self.client.request(Method::POST, &path, &[]);
@@ -171,7 +174,7 @@ impl Docker {
         Ok(Handle::Docker { container })
     }
 
-    /// One request for all containers, and one more for each that has ended.
+    /// Asks for the states of runs: with one request for all containers, and one more for each that does not run.
     pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
         let list = self.list().await.map_err(ApiError::why)?;
         let mut looks = Vec::new();
@@ -196,6 +199,7 @@ impl Docker {
         Ok(looks)
     }
 
+    /// Asks for the state of one container, and saves its output if it has ended.
     async fn look_closely(&self, run: &str, id: &str) -> Result<Seen, ApiError> {
         let found = match self.inspect(id).await {
             Ok(found) => found,
@@ -218,6 +222,7 @@ impl Docker {
         }
     }
 
+    /// Stops a container: SIGTERM, and SIGKILL after the grace period.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         let path = format!("containers/{}/stop", container_of(handle));
         let seconds = grace.as_secs().max(1).to_string();
@@ -225,12 +230,14 @@ impl Docker {
         unless_gone(self.client.call_within(request, grace + STOP).await)
     }
 
+    /// Waits until a container has ended. An error if it still runs after [`END`].
     pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
         let path = format!("containers/{}/wait", container_of(handle));
         let request = self.client.request(Method::POST, &path, &[]);
         unless_gone(self.client.call_within(request, END).await)
     }
 
+    /// Saves the output of a container.
     pub async fn harvest(&self, run: &str, handle: &Handle) -> Result<(), String> {
         let id = container_of(handle);
         match self.inspect(id).await {
@@ -242,6 +249,7 @@ impl Docker {
         }
     }
 
+    /// Removes a container, even if it runs.
     pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
         let path = format!("containers/{}", container_of(handle));
         let query = [("force", "1"), ("v", "1")];
@@ -253,6 +261,7 @@ impl Docker {
         }
     }
 
+    /// All containers of this dispatch.
     pub async fn sweep(&self) -> Result<Vec<Found>, String> {
         let list = self.list().await.map_err(ApiError::why)?;
         let found = list.iter().filter_map(|container| {
@@ -270,6 +279,7 @@ impl Docker {
         Ok(found.collect())
     }
 
+    /// A sentence that says how the user can remove containers that the dispatch could not remove.
     pub fn how_to_remove(&self) -> String {
         let dispatch = &self.surroundings.dispatch;
         format!(
@@ -303,21 +313,22 @@ fn is_out_of_memory(found: &Value) -> bool {
     found.pointer("/State/OOMKilled") == Some(&Value::Bool(true))
 }
 
-/// What an error of the API means for a start.
+/// The failure of a start for an error of the API.
 fn failure(error: ApiError) -> StartFailure {
     match error.code() {
         None => StartFailure::Unknown(error.why()),
-        // The request is wrong, or forbidden, or the image does not exist: also for the next run.
+        // The request is wrong or forbidden, or the image does not exist. The next run would fail in the same way.
         Some(400 | 401 | 403 | 404) => StartFailure::Refused(error.why()),
         Some(_) => StartFailure::Failed(error.why()),
     }
 }
 
+/// The failure for an answer that cannot be used.
 fn garbage(what: &str) -> StartFailure {
     StartFailure::Unknown(format!("the Docker Engine: {what}"))
 }
 
-/// A container that does not exist needs nothing more.
+/// A missing container counts as success, because there is nothing left to do.
 fn unless_gone(result: Result<Value, ApiError>) -> Result<(), String> {
     match result {
         Err(error) if error.code() == Some(404) => Ok(()),

@@ -1,7 +1,6 @@
-//! All engines of a dispatch: which run is placed where, what each engine has said last, and what is under way.
-//!
-//! Processes of this machine answer at once. Every other engine is asked by tasks in the background, whose
-//! results the dispatcher hears through [`Engines::next_event`]: an engine that hangs delays nothing else.
+//! All engines of a dispatch. Knows the engine and the last known state of each run, and the calls that are under way.
+//! The engine `local` answers at once. Every other engine is asked by tasks in the background, whose results are events
+//! ([`Engines::next_event`]), so that an engine that hangs delays nothing else.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -30,7 +29,7 @@ const MAX_EVENTS: usize = 256;
 /// How long a worker that has reported may take to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
 
-/// A run whose task needs an engine that has as many runs as it may have.
+/// A run that waits because the engine that its task needs has no room.
 #[derive(Debug)]
 struct Waiting {
     run: String,
@@ -39,16 +38,17 @@ struct Waiting {
     is_given_up: bool,
 }
 
+/// The engines of one dispatch.
 #[derive(Debug)]
 pub struct Engines {
     choices: Vec<EngineChoice>,
-    /// How long a start may go on without an answer.
+    /// How long a start is repeated while the engine gives no answer.
     start_deadline: Duration,
-    /// Each run's directory for its output is in here.
+    /// The directory with one directory for the output of each run.
     dir: PathBuf,
     local: Local,
     stations: Vec<Station>,
-    /// Which engine each run is on.
+    /// The engine of each run.
     placed: HashMap<String, EngineKind>,
     /// How to end each start that has no result yet.
     starting: HashMap<String, Rc<GiveUp>>,
@@ -56,10 +56,11 @@ pub struct Engines {
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
-    heard: mpsc::Receiver<Event>,
-    /// Starts, which the end waits for before it removes anything: they must not start what was removed.
+    events_receiver: mpsc::Receiver<Event>,
+    /// The running starts. [`Engines::close`] waits for them before it removes anything: a late start would start a
+    /// worker again.
     starts: JoinSet<()>,
-    /// Stops and clean-ups, which the end waits for.
+    /// The running stops and clean-ups. [`Engines::close`] waits for them.
     tasks: JoinSet<()>,
 }
 
@@ -71,7 +72,7 @@ impl Engines {
         local: Local,
         remotes: Vec<Remote>,
     ) -> Self {
-        let (events, heard) = mpsc::channel(MAX_EVENTS);
+        let (events, events_receiver) = mpsc::channel(MAX_EVENTS);
         let stations = remotes.into_iter().map(Station::new);
         Self {
             choices,
@@ -85,7 +86,7 @@ impl Engines {
             seen: HashMap::new(),
             released: HashSet::new(),
             events,
-            heard,
+            events_receiver,
             starts: JoinSet::new(),
             tasks: JoinSet::new(),
         }
@@ -102,7 +103,7 @@ impl Engines {
     pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
         let mut address = None;
         for station in &mut self.stations {
-            // Nothing asks the engine yet.
+            // There is no other reference yet, because no call has been made.
             if let Some(remote) = Rc::get_mut(&mut station.remote) {
                 address = address.or(remote.prepare(say).await?);
             }
@@ -110,8 +111,9 @@ impl Engines {
         Ok(address)
     }
 
-    /// Starts a run on the engine that its task needs, or else on the first one with room, or finds it again. `None` if
-    /// the result comes as an event, or from [`Engines::start_waiting`].
+    /// Starts a run on the engine that its task needs, or else on the first engine with room. If the run exists
+    /// already, the engine finds it. `None` if the result comes later: as an event, or from
+    /// [`Engines::start_waiting`].
     pub fn start(&mut self, run: &str, spec: Spec) -> Option<Result<Handle, StartFailure>> {
         let Some(engine) = self.choose(run, spec.needs.engine) else {
             self.waiting.push(Waiting {
@@ -140,7 +142,7 @@ impl Engines {
         None
     }
 
-    /// Starts the runs whose engine has room again; gives the results that do not come as events.
+    /// Starts the waiting runs whose engine has room now; returns the results that do not come as events.
     pub fn start_waiting(&mut self) -> Vec<(String, Result<Handle, StartFailure>)> {
         let mut results = Vec::new();
         for waiting in std::mem::take(&mut self.waiting) {
@@ -148,7 +150,7 @@ impl Engines {
                 let why = "it was given up while it waited for room".to_owned();
                 Some(Err(StartFailure::Full(why)))
             } else {
-                // Without room, it waits again.
+                // If there is still no room, the run waits again.
                 self.start(&waiting.run, waiting.spec)
             };
             results.extend(started.map(|started| (waiting.run, started)));
@@ -161,7 +163,7 @@ impl Engines {
         self.starting.contains_key(run) || self.waiting.iter().any(|waiting| waiting.run == run)
     }
 
-    /// Ends the starts that wait for room in an engine: of one run, or of all.
+    /// Ends the starts that wait for room in an engine: the start of one run, or all starts.
     pub fn give_up_waiting(&mut self, run: Option<&str>) {
         let is_meant = |name: &str| run.is_none_or(|run| run == name);
         for (_, give_up) in self.starting.iter().filter(|(name, _)| is_meant(name)) {
@@ -172,7 +174,7 @@ impl Engines {
         }
     }
 
-    /// What is known about a run now; an engine that answers later is asked again by [`Engines::ask_again`].
+    /// The last known state of a run. The next [`Engines::ask_again`] asks the engine for the current state.
     pub fn look(&mut self, run: &str, handle: &Handle) -> Seen {
         let engine = engine_of(handle);
         self.placed.insert(run.to_owned(), engine);
@@ -180,7 +182,7 @@ impl Engines {
         let Some(station) = self.station_mut(engine) else {
             return match engine {
                 EngineKind::Local => self.local.look(run, handle),
-                // The engine is not among those of this dispatch.
+                // An earlier dispatcher used an engine that this one does not have.
                 EngineKind::Docker | EngineKind::Command | EngineKind::Fly => Seen::Unknown,
             };
         };
@@ -190,7 +192,7 @@ impl Engines {
         known
     }
 
-    /// Asks every engine about the runs that were looked at since the last question.
+    /// Asks every engine about the runs for which [`Engines::look`] was called since the last question.
     pub fn ask_again(&mut self) {
         self.local.reap();
         for station in &mut self.stations {
@@ -219,8 +221,8 @@ impl Engines {
         });
     }
 
-    /// A run has no further use: what it has printed is kept in its files, and the engine forgets it when it has
-    /// ended. A worker that does not end by itself is stopped.
+    /// Cleans up after a run that is not needed any more: waits for the end of its worker, stops the worker if that
+    /// takes too long, saves the output, and removes the run from the engine.
     pub fn release(&mut self, run: &str, handle: &Handle, grace: Duration) {
         self.placed.remove(run);
         self.seen.remove(run);
@@ -244,25 +246,25 @@ impl Engines {
         });
     }
 
-    /// Everything of a dispatch that the engines have, by name.
+    /// All runs of this dispatch that exist in the engines, with their ids.
     pub async fn sweep(&self) -> eyre::Result<Vec<(String, Handle)>> {
         let mut all = self.local.sweep();
         for station in &self.stations {
             let found = station.remote.sweep().await.map_err(|why| eyre!(why))?;
-            // What was made and not started is started again by its name.
+            // A container or machine that was only created is started again by its name.
             let started = found.into_iter().filter(|found| found.is_started);
             all.extend(started.map(|found| (found.run, found.handle)));
         }
         Ok(all)
     }
 
-    /// The next thing that an engine has to say.
+    /// The next event of an engine.
     pub async fn next_event(&mut self) -> Option<Event> {
-        self.heard.recv().await
+        self.events_receiver.recv().await
     }
 
-    /// Notes the answer to [`Engines::ask_again`]; returns what a person should know.
-    pub fn hear_look(
+    /// Stores the answer to [`Engines::ask_again`]; returns a sentence for the user, if there is news.
+    pub fn note_states(
         &mut self,
         engine: EngineKind,
         answer: Result<Vec<Look>, String>,
@@ -277,7 +279,8 @@ impl Engines {
                 words
             }
             Err(why) => {
-                // Unknown is never dead: what had ended stays so, and the others may run.
+                // A run without a known state may still run, so it never counts as ended. Runs that have ended stay
+                // ended.
                 let is_over = |seen: &Seen| matches!(seen, Seen::Ended(_) | Seen::Gone);
                 let is_new = station.trouble.replace(why.clone()).is_none();
                 let placed = &self.placed;
@@ -290,27 +293,28 @@ impl Engines {
         }
     }
 
-    /// Notes that a start has a result; returns what a person should know.
-    pub fn hear_start(&mut self, run: &str, is_started: bool) -> Option<String> {
+    /// Notes that a start has a result; returns a sentence for the user, if there is news.
+    pub fn note_start(&mut self, run: &str, is_started: bool) -> Option<String> {
         self.starting.remove(run);
         while self.starts.try_join_next().is_some() {}
         if !is_started {
             self.placed.remove(run);
             return None;
         }
-        // There may be no look any more: the run may report before the next one.
+        // The run may report before its state is asked for again, so the engine's recovery must be noticed here.
         let engine = *self.placed.get(run)?;
         self.station_mut(engine)?.answers_again()
     }
 
-    /// Waits for stops and clean-ups, and removes what is left of the dispatch. Returns what a person must do.
+    /// Waits for stops and clean-ups, and removes everything that is left of the dispatch. Returns sentences about
+    /// things that the user must remove.
     pub async fn close(&mut self, limit: Duration) -> Vec<String> {
         self.waiting.clear();
         for give_up in self.starting.values() {
             give_up.trying.notify_one();
         }
-        // Nobody listens any more, so that no task waits until its event is heard.
-        self.heard.close();
+        // No event is received any more. With an open channel, tasks would wait for room for their events.
+        self.events_receiver.close();
         let finished = async {
             while self.starts.join_next().await.is_some() {}
             while self.tasks.join_next().await.is_some() {}
@@ -327,13 +331,15 @@ impl Engines {
                     "the engine {kind} may still have something of this dispatch ({why}); {how}"
                 ));
             } else if is_late {
-                tracing::warn!("what was left after {limit:?} was removed by force");
+                tracing::warn!(
+                    "the workers on an engine had not ended after {limit:?}, so they were removed by force"
+                );
             }
         }
         left
     }
 
-    /// The file with what a run has written to standard output.
+    /// The file with the standard output of a run.
     pub fn output(&self, run: &str) -> PathBuf {
         self.dir.join(run).join("stdout")
     }
@@ -343,13 +349,13 @@ impl Engines {
         &self.dir
     }
 
-    /// The file with what a run has written to standard error.
+    /// The file with the standard error of a run.
     pub fn log(&self, run: &str) -> PathBuf {
         self.dir.join(run).join("log")
     }
 
-    /// The engine that the task needs, if it has room, or else the first one with room. A run that is placed already stays
-    /// where it is.
+    /// The engine for a run: the engine that its task needs, else the first one with room. `None` if the needed engine
+    /// has no room. A run that has an engine already keeps it.
     fn choose(&self, run: &str, needed: Option<EngineKind>) -> Option<EngineKind> {
         if let Some(engine) = self.placed.get(run) {
             return Some(*engine);
@@ -362,7 +368,7 @@ impl Engines {
             choice.limit.is_none_or(|limit| here.count() < limit)
         };
         let mut choices = self.choices.iter();
-        // A run would wait without end for an engine that this dispatch does not use.
+        // Only engines of this dispatch count: a run would wait forever for another engine.
         let needed = choices.find(|choice| Some(choice.engine) == needed && choice.is_open());
         if let Some(needed) = needed {
             return has_room(&needed).then_some(needed.engine);

@@ -1,8 +1,6 @@
-//! Runs as machines of one app on Fly.
-//!
-//! A machine is called like its run, has metadata, and destroys itself when its worker ends. The API has no way to
-//! repeat a request safely, its lists can lack machines, and a host can be full: see the comments. Tried only with
-//! a server that behaves as the API is described.
+//! The engine `fly`: runs are machines of one app on Fly. A machine has the name of its run and metadata, and destroys
+//! itself when its worker ends. The API has no way to repeat a request safely, its lists can lack machines, and a host
+//! can be full: see the comments. Tested only with a server that behaves like the documentation of the API.
 
 mod body;
 mod client;
@@ -40,13 +38,14 @@ use client::{ApiClient, ApiError, Kind};
 use machine::{DISPATCH, Exit, Machine, RUN};
 use secrets::AppSecrets;
 
-/// The pause between two looks, if the first one has found nothing: lists can be late.
+/// The pause before a second list, if the first one has no machine: lists can be outdated.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
-/// The pause between two lists, at the usual rate of requests.
+/// The pause between two questions for the states of runs, at the default rate of requests.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
 /// How long the API may take for a stop, in addition to the grace period.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
 
+/// An app on Fly, and the machines of one dispatch in it.
 #[derive(Debug)]
 pub struct Fly {
     client: ApiClient,
@@ -55,16 +54,17 @@ pub struct Fly {
     stop_window: Duration,
     /// [`STOP_MARGIN`], except in tests.
     stop_margin: Duration,
-    /// Each run's directory is in here.
+    /// The directory with one directory for each run.
     dir: PathBuf,
     secrets: AppSecrets,
-    /// The image by its digest, as the first machine has it: a tag may move while the dispatch runs.
+    /// The image with the digest of the first machine. All later machines get it, because a tag may move while the
+    /// dispatch runs.
     pinned_image: RefCell<Option<String>>,
     /// The index of the region for the next machine.
     region: Cell<usize>,
-    /// Set if no region had room: until when no machine is requested, and how long this pause is.
+    /// Set if no region had room: the time until which no machine is requested, and the length of this pause.
     full: Cell<Option<(Instant, Duration)>>,
-    /// The runs whose request for a machine had no clear answer: the machine may exist.
+    /// The runs whose request for a machine had no clear answer. The machine may exist.
     doubtful: RefCell<HashSet<String>>,
     /// The runs of machines, by the machine's id.
     runs: RefCell<HashMap<String, String>>,
@@ -72,7 +72,7 @@ pub struct Fly {
     missing: RefCell<HashSet<String>>,
     /// Machines that are destroyed, or that the API did not know when they were to be removed.
     destroyed: RefCell<HashSet<String>>,
-    /// When the machines that were asked to stop are destroyed by force.
+    /// For each machine that was asked to stop, the time at which it is destroyed by force.
     kills: RefCell<HashMap<String, Instant>>,
 }
 
@@ -131,12 +131,14 @@ impl Fly {
         Ok(self.settings.private_ip)
     }
 
-    /// The pause between two looks: workers report by themselves, so few looks are enough.
+    /// The pause between two questions for the states of runs. Workers report by themselves, so few questions are
+    /// enough.
     pub fn look_pause(&self) -> Duration {
         LOOK_PAUSE / self.settings.rate
     }
 
-    /// One request for all machines, and one more for each that has ended.
+    /// Asks for the states of runs: with one request for all machines, and one more for each that is not listed as
+    /// running.
     pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
         let list = self.list(false).await.map_err(|error| error.why)?;
         self.note_living(&list);
@@ -161,11 +163,11 @@ impl Fly {
         answer_of(looks, first_trouble)
     }
 
-    /// What the API says about one machine.
+    /// Asks for the state of one machine, and saves the reason of its end.
     async fn look_closely(&self, run: &str, id: &str) -> Result<Seen, String> {
         let found = match self.get(&format!("machines/{id}")).await {
             Ok(found) => found,
-            // A machine that is destroyed is still known. The API may not know a new one yet.
+            // The API still knows destroyed machines, but may not know a new machine yet.
             Err(error) if error.is_not_found() => {
                 let is_first = self.missing.borrow_mut().insert(id.to_owned());
                 return Ok(if is_first { Seen::Unknown } else { Seen::Gone });
@@ -195,7 +197,7 @@ impl Fly {
         }))
     }
 
-    /// Writes to the run's log what only the API knows about its end.
+    /// Writes to the run's log that the machine ran out of memory, which only the API knows.
     fn save_reason(&self, run: &str, machine: Machine, exit: Exit) -> Result<(), String> {
         if !exit.is_out_of_memory {
             return Ok(());
@@ -216,8 +218,8 @@ impl Fly {
         write().map_err(|error| format!("cannot write to {}: {error}", dir.display()))
     }
 
-    /// The machines of this dispatch, those that have ended included. Those that exist come first: a run can have several
-    /// machines, because the name of a destroyed one is free.
+    /// All machines of this dispatch, also those that have ended. Destroyed machines come last: a run can have several
+    /// machines, because the name of a destroyed machine can be used again.
     pub async fn sweep(&self) -> Result<Vec<Found>, String> {
         let why = |error: ApiError| error.why;
         let mut list = self.list(true).await.map_err(why)?;
@@ -245,12 +247,13 @@ impl Fly {
         Ok(found.collect())
     }
 
-    /// Removes what is not a machine.
+    /// Removes everything of this dispatch that is not a machine: its secrets.
     pub async fn clear(&self) -> Result<(), String> {
         let cleared = self.secrets.clear(&self.client).await;
         cleared.map_err(|error| error.why)
     }
 
+    /// A sentence that says how the user can remove machines that the dispatch could not remove.
     pub fn how_to_remove(&self) -> String {
         let (app, dispatch) = (&self.settings.app, &self.dispatch);
         format!(
@@ -269,12 +272,12 @@ impl Fly {
             .client
             .call(Kind::List, Method::GET, "machines", &query, None);
         match asked.await? {
-            // The filter is checked again: nothing of others may be touched.
+            // The filter of the API is checked again: machines of others must not be touched.
             Value::Array(list) => Ok(list
                 .into_iter()
                 .filter(|found| Machine(found).metadata(DISPATCH) == Some(&self.dispatch))
                 .collect()),
-            // An empty list of the language that the API is written in.
+            // The API is written in Go, which encodes an empty list as null.
             Value::Null => Ok(Vec::new()),
             _ => Err(garbage("the list of machines is not a list")),
         }
@@ -307,6 +310,7 @@ impl Fly {
     }
 }
 
+/// The error for an answer that cannot be used.
 fn garbage(what: &str) -> ApiError {
     ApiError {
         code: None,

@@ -1,7 +1,6 @@
-//! Runs as processes of this machine, each in a session of its own, with its output in files.
-//!
-//! A worker outlives its dispatcher. The next dispatcher finds it by the run's id among the arguments, and
-//! by process id and start time.
+//! The engine `local`: runs are processes of this machine, each in a separate session and with its output in files. A
+//! worker outlives its dispatcher. The next dispatcher finds a worker by its process id and start time, or by the
+//! run's id among its arguments.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,18 +17,19 @@ use super::spec::Spec;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
 
-/// How often to look whether a process that must end has ended.
+/// How often to check whether a process that must end has ended.
 const POLL: Duration = Duration::from_millis(50);
 
+/// The workers of one dispatch that are processes of this machine.
 #[derive(Debug)]
 pub struct Local {
     program: PathBuf,
     dir: PathBuf,
-    /// Every run's name begins with this.
+    /// The id of the dispatch. The name of every run begins with it.
     dispatch: String,
     /// The workers that this process has started.
     children: HashMap<String, Child>,
-    /// Workers whose runs need no further attention, and that have not ended yet.
+    /// Workers that have not ended yet, although their runs need no further attention.
     released: Vec<Child>,
 }
 
@@ -44,6 +44,7 @@ impl Local {
         }
     }
 
+    /// Starts the worker of a run.
     pub fn start(&mut self, name: &str, spec: &Spec) -> eyre::Result<Handle> {
         let dir = self.dir.join(name);
         let in_dir = || format!("cannot use the directory of the run {}", dir.display());
@@ -64,12 +65,13 @@ impl Local {
             .spawn()
             .wrap_err_with(|| format!("cannot start {}", self.program.display()))?;
         let pid = i32::try_from(child.id()).wrap_err("the process id is out of range")?;
-        // A process that has ended is still there until it is reaped.
+        // If the process has ended already, its entry in `/proc` exists until it is reaped.
         let start_time = Process::find(pid).map_or(0, |process| process.start_time);
         self.children.insert(name.to_owned(), child);
         Ok(Handle::Local { pid, start_time })
     }
 
+    /// The state of a run's worker.
     pub fn look(&mut self, name: &str, handle: &Handle) -> Seen {
         if let Some(child) = self.children.get_mut(name) {
             return match child.try_wait() {
@@ -84,6 +86,7 @@ impl Local {
         }
     }
 
+    /// Sends SIGTERM to a worker, and SIGKILL to its whole session after the grace period. Returns at once.
     pub fn stop(handle: &Handle, grace: Duration) {
         let handle = handle.clone();
         tokio::task::spawn_local(async move {
@@ -96,7 +99,7 @@ impl Local {
                 }
                 sleep(POLL).await;
             }
-            // What the worker has started is in its session.
+            // Processes that the worker has started are in its session.
             let members = Process::all().filter(|other| other.session == process.pid);
             let members: Vec<Process> = members.collect();
             find(&handle).inspect(|process| process.signal(Signal::KILL));
@@ -106,6 +109,7 @@ impl Local {
         });
     }
 
+    /// All running workers of this dispatch, found by their arguments.
     pub fn sweep(&self) -> Vec<(String, Handle)> {
         let prefix = format!("{}-", self.dispatch);
         let found = Process::all().filter(|process| !process.is_dead());
@@ -124,12 +128,12 @@ impl Local {
         named.collect()
     }
 
-    /// A run needs no further attention.
+    /// Marks a run as one that needs no further attention.
     pub fn release(&mut self, name: &str) {
         self.released.extend(self.children.remove(name));
     }
 
-    /// Reaps released workers that have ended: a process that has ended stays in the table of processes until then.
+    /// Reaps released workers that have ended. Otherwise they would stay in the kernel's table of processes.
     pub fn reap(&mut self) {
         let is_running = |child: &mut Child| matches!(child.try_wait(), Ok(None));
         self.released.retain_mut(is_running);

@@ -1,4 +1,4 @@
-//! Opens the engines of a dispatch, and says what one may still have of an earlier dispatch.
+//! Opens the engines of a dispatch, and describes things that an engine may still have of an earlier dispatch.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use super::remote::Remote;
 use super::repository_dirs::borrowed;
 use super::settings::{DockerSettings, EngineKind, FlySettings, Settings};
 
-/// What engines need to know about a dispatch.
+/// Facts about a dispatch that engines need.
 #[derive(Debug)]
 pub struct Context {
     pub dispatch: String,
     /// This program, for the engine `local`.
     pub program: PathBuf,
-    /// Gets a directory for each run's output.
+    /// The directory that gets one directory for the output of each run.
     pub dir: PathBuf,
-    /// The repository of this machine that workers clone from and push to, if they do.
+    /// The repository of this machine that workers clone from and push to; `None` if they use a remote one.
     pub repository: Option<PathBuf>,
-    /// How long a start may go on without an answer.
+    /// How long a start is repeated while the engine gives no answer.
     pub start_deadline: Duration,
     /// The time between a stop signal and a kill.
     pub stop_window: Duration,
@@ -61,6 +61,8 @@ pub fn open(settings: &Settings, context: &Context) -> eyre::Result<Engines> {
     ))
 }
 
+/// Opens the engine `docker`. Containers see the repository, and the directories from which it borrows objects, at the
+/// same paths.
 fn open_docker(settings: &DockerSettings, context: &Context) -> eyre::Result<Docker> {
     let mut mounts = Vec::new();
     if let Some(repository) = &context.repository {
@@ -79,7 +81,7 @@ fn open_docker(settings: &DockerSettings, context: &Context) -> eyre::Result<Doc
             is_read_only: true,
         }));
     }
-    if settings.address.is_elsewhere() && !settings.has_own_url {
+    if settings.address.is_elsewhere() && !settings.has_configured_url {
         bail!(
             "the Docker Engine at {} is on another machine: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how its containers reach this one",
             settings.address.name()
@@ -109,7 +111,7 @@ fn open_fly(settings: &FlySettings, context: &Context) -> eyre::Result<Fly> {
             "machines of Fly cannot see the project's directory: use --repo with a URL that they can reach"
         );
     }
-    if settings.private_ip.is_none() && !settings.has_own_url {
+    if settings.private_ip.is_none() && !settings.has_configured_url {
         bail!(
             "machines of Fly cannot reach this one without help: say with DESCARTES_DISPATCH_LISTEN and DESCARTES_DISPATCH_URL how they do (a WireGuard peer, or a public URL), or run dispatch as a machine of the same organization"
         );
@@ -118,7 +120,7 @@ fn open_fly(settings: &FlySettings, context: &Context) -> eyre::Result<Fly> {
     Fly::new(settings.clone(), dispatch, context.stop_window, dir)
 }
 
-/// What an engine may still have of a dispatch whose journal was put aside.
+/// A description of the things that an engine may still have of a dispatch whose journal was put aside.
 pub fn left_behind(engine: EngineKind, dispatch: &str) -> Option<String> {
     let named = |what: &str| format!("{what} with names that begin with {dispatch}-");
     match engine {

@@ -1,20 +1,21 @@
-//! Processes of this machine, as `/proc` shows them.
+//! Reads the processes of this machine from `/proc`.
 
 use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What `/proc/<pid>/stat` says about a process.
+/// A process, described by `/proc/<pid>/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pub pid: i32,
     pub state: char,
     pub session: i32,
-    /// In clock ticks since the machine started; tells a process from a later one with the same id.
+    /// In clock ticks since the machine started. Distinguishes a process from a later one with the same id.
     pub start_time: u64,
 }
 
 impl Process {
+    /// The process with this id; `None` if there is none.
     pub fn find(pid: i32) -> Option<Self> {
         Self::parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
@@ -42,7 +43,7 @@ impl Process {
         pids.filter_map(Self::find)
     }
 
-    /// A process that has ended, and that its parent has not reaped yet.
+    /// Whether the process has ended and its parent has not reaped it yet.
     pub fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }

@@ -1,4 +1,4 @@
-//! The engines that answer later.
+//! The engines that answer in the background.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,8 +12,7 @@ use super::spec::Spec;
 use crate::dispatch::journal::Handle;
 
 /// An engine that is asked over a network, or by a program.
-///
-/// Every call has a time limit. An error is a sentence about why there is no answer; the call may be repeated.
+/// Every call has a time limit. An error says why there is no answer; the call may be repeated.
 #[derive(Debug)]
 pub enum Remote {
     Docker(Box<Docker>),
@@ -49,7 +48,7 @@ impl Remote {
         }
     }
 
-    /// What the engine says about runs. The output of a run that has ended is in its files.
+    /// Asks for the states of runs. When a run is reported as ended, its output is already in its files.
     pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
         match self {
             Self::Docker(docker) => docker.look(asked).await,
@@ -58,7 +57,7 @@ impl Remote {
         }
     }
 
-    /// Sends a stop signal, and kills what has not ended after the grace period. Waits for the end.
+    /// Sends a stop signal to a worker, and kills it if it has not ended after the grace period. Waits for its end.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.stop(handle, grace).await,
@@ -76,7 +75,7 @@ impl Remote {
         }
     }
 
-    /// Writes what a run has printed to its files.
+    /// Writes the output of a run to its files.
     pub async fn harvest(&self, run: &str, handle: &Handle) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.harvest(run, handle).await,
@@ -94,7 +93,7 @@ impl Remote {
         }
     }
 
-    /// Removes what this dispatch has in the engine besides its runs.
+    /// Removes things of this dispatch from the engine that do not belong to a single run.
     pub async fn clear(&self) -> Result<(), String> {
         match self {
             Self::Docker(_) | Self::Command(_) => Ok(()),
@@ -110,7 +109,7 @@ impl Remote {
         }
     }
 
-    /// Everything of this dispatch that the engine has.
+    /// All runs of this dispatch that exist in the engine.
     pub async fn sweep(&self) -> Result<Vec<Found>, String> {
         match self {
             Self::Docker(docker) => docker.sweep().await,
@@ -119,7 +118,7 @@ impl Remote {
         }
     }
 
-    /// How a person removes what is left.
+    /// A sentence that says how the user can remove the things that are left.
     pub fn how_to_remove(&self) -> String {
         match self {
             Self::Docker(docker) => docker.how_to_remove(),

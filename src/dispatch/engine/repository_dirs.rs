@@ -1,4 +1,4 @@
-//! The directories that a repository consists of: its own, and those that it borrows objects from.
+//! Finds the directories from which a repository borrows objects (`objects/info/alternates`).
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! What a person can choose about engines.
+//! The settings of engines.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ pub enum EngineKind {
     Local,
     /// Containers of a Docker Engine.
     Docker,
-    /// Whatever three command lines start.
+    /// Workers that three command lines start, watch and stop.
     Command,
     /// Machines of Fly.
     Fly,
@@ -24,7 +24,7 @@ pub enum EngineKind {
 impl EngineKind {
     pub const ALL: [Self; 4] = [Self::Local, Self::Docker, Self::Command, Self::Fly];
 
-    /// The engine that `--engine` calls so.
+    /// The engine with this name in `--engine`.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
@@ -46,8 +46,8 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// The name of a container image: no character in it may change the path of a request. The error completes a sentence that
-/// begins with the text.
+/// The name of a container image: no character in it may change the path of a request. The error completes a sentence
+/// that begins with the text.
 pub fn image_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
     let is_odd = text.is_empty() || text.starts_with(['/', '.']) || text.contains("..");
@@ -58,7 +58,7 @@ pub fn image_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// One `--engine`.
+/// One value of `--engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineChoice {
     pub engine: EngineKind,
@@ -66,23 +66,27 @@ pub struct EngineChoice {
     pub limit: Option<usize>,
 }
 
+/// The settings of all engines of a dispatch.
 #[derive(Debug)]
 pub struct Settings {
     /// The preferred engine first.
     pub choices: Vec<EngineChoice>,
-    /// If the engine is used.
+    /// The settings of the engine `docker`; `None` if it is not used.
     pub docker: Option<DockerSettings>,
-    /// If the engine is used.
+    /// The settings of the engine `command`; `None` if it is not used.
     pub command: Option<CommandSettings>,
-    /// If the engine is used.
+    /// The settings of the engine `fly`; `None` if it is not used.
     pub fly: Option<FlySettings>,
 }
 
-/// Command lines for a shell.
+/// The settings of the engine `command`: command lines for a shell.
 #[derive(Debug, Clone)]
 pub struct CommandSettings {
+    /// Starts a worker.
     pub start: String,
+    /// Prints the state of a worker.
     pub look: String,
+    /// Ends a worker, and removes everything that is left of it.
     pub stop: String,
     /// The image of the workers, for platforms that need one.
     pub image: Option<String>,
@@ -90,6 +94,7 @@ pub struct CommandSettings {
     pub nano_cpus: Option<u64>,
 }
 
+/// The settings of the engine `docker`.
 #[derive(Debug, Clone)]
 pub struct DockerSettings {
     pub address: Address,
@@ -98,10 +103,11 @@ pub struct DockerSettings {
     /// How much of all processors a container may use, in billionths of one.
     pub nano_cpus: Option<u64>,
     pub network: String,
-    /// Whether the person has said at which URL workers reach the dispatcher.
-    pub has_own_url: bool,
+    /// Whether the user has set the URL at which workers reach the dispatcher.
+    pub has_configured_url: bool,
 }
 
+/// The settings of the engine `fly`.
 #[derive(Debug, Clone)]
 pub struct FlySettings {
     /// The address of the Machines API.
@@ -117,8 +123,8 @@ pub struct FlySettings {
     pub nano_cpus: Option<u64>,
     /// How many requests of a kind the API allows in a second.
     pub rate: u32,
-    /// Whether the person has said at which URL workers reach the dispatcher.
-    pub has_own_url: bool,
+    /// Whether the user has set the URL at which workers reach the dispatcher.
+    pub has_configured_url: bool,
     /// The address of this machine in the private network, if this is a machine of Fly.
     pub private_ip: Option<IpAddr>,
 }
@@ -153,11 +159,12 @@ impl Settings {
         choices.any(|choice| choice.engine == engine && choice.is_open())
     }
 
+    /// Whether an engine is used, even if no new run may be placed there.
     pub fn uses(&self, engine: EngineKind) -> bool {
         self.choices.iter().any(|choice| choice.engine == engine)
     }
 
-    /// The engines whose workers are not processes of this machine.
+    /// Whether an engine is used whose workers are not processes of this machine.
     pub fn has_remote(&self) -> bool {
         self.choices
             .iter()

@@ -1,4 +1,4 @@
-//! What an engine is told about a run.
+//! The description of a run for an engine.
 
 use std::ffi::OsString;
 
@@ -6,18 +6,19 @@ use crate::environment::Variables;
 
 use super::settings::EngineKind;
 
-/// What a task needs of an engine, where it differs from the settings.
+/// The needs of a task that differ from the settings of the engines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskNeeds {
     /// The memory limit of the first attempt, in bytes.
     pub memory: Option<u64>,
-    /// In billionths of a processor.
+    /// How many processors the task needs, in billionths of one.
     pub nano_cpus: Option<u64>,
     pub image: Option<String>,
     pub engine: Option<EngineKind>,
 }
 
 impl TaskNeeds {
+    /// These needs. A need that `later` has, too, is replaced by that of `later`.
     pub fn overridden_by(self, later: &Self) -> Self {
         Self {
             memory: later.memory.or(self.memory),
@@ -28,7 +29,7 @@ impl TaskNeeds {
     }
 }
 
-/// What a run needs.
+/// Everything that an engine must know to start a run.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// The settings of its worker, in addition to this process's environment.
@@ -40,7 +41,7 @@ pub struct Spec {
     pub inherited: Variables,
     /// The memory that the run may use, in bytes, for engines that can limit it.
     pub memory: Option<u64>,
-    /// Its `memory` is that of a first attempt, and does not count here.
+    /// The needs of the task. The field `memory` in them is for a first attempt only; the field above counts.
     pub needs: TaskNeeds,
 }
 

@@ -9,7 +9,7 @@ use super::types::{Commit, Settings};
 use crate::environment::{Variables, variable};
 use crate::git::{Call, Finished, Git};
 
-/// Makes git merge the task graph with our merge driver, which [`configuration`] defines.
+/// The attributes that make git merge the task graph with this program's merge driver; see [`configuration`].
 const ATTRIBUTES: &str = ".scud/tasks/tasks.scg merge=scud\n";
 
 /// The bare repository.
@@ -20,8 +20,8 @@ pub struct BareRepository {
 }
 
 impl BareRepository {
-    /// Creates the repository if it does not exist. It reads the objects of a project on this machine from the
-    /// project's repository instead of copying them.
+    /// Creates the repository if it does not exist. The repository reads the objects of a project on this
+    /// machine from the project's repository instead of copying them.
     pub async fn create(
         git: &Git<'_>,
         settings: &Settings,
@@ -44,7 +44,7 @@ impl BareRepository {
         let init = Call::new(&settings.state_dir, init)
             .arg(format!("--object-format={format}"))
             .arg(&dir);
-        git.run_among_children(init)
+        git.run_keeping_children(init)
             .await
             .map_err(IntegrationError::git(format!(
                 "the repository {} cannot be made",
@@ -88,7 +88,7 @@ impl BareRepository {
         what: &str,
         call: Call<'_>,
     ) -> Result<String, IntegrationError> {
-        git.run_among_children(call)
+        git.run_keeping_children(call)
             .await
             .map_err(IntegrationError::git(what))
     }
@@ -101,7 +101,7 @@ impl BareRepository {
         call: Call<'_>,
     ) -> Result<Finished, IntegrationError> {
         let finished = git
-            .finish_among_children(call)
+            .finish_keeping_children(call)
             .await
             .map_err(IntegrationError::git(what))?;
         match finished.code {
@@ -155,6 +155,7 @@ impl BareRepository {
         Ok(Some((Commit { id, tree }, is_in)))
     }
 
+    /// Whether the commit `ancestor` is in the history of `descendant`.
     pub async fn is_ancestor(
         &self,
         git: &Git<'_>,
@@ -197,6 +198,7 @@ impl BareRepository {
             .collect())
     }
 
+    /// Deletes references; their names may be missing.
     pub async fn delete_references(
         &self,
         git: &Git<'_>,
@@ -254,7 +256,7 @@ impl BareRepository {
         }
     }
 
-    /// What a commit or tree has at a path. A file of more than `limit` bytes is not read.
+    /// The entry at a path of a commit or tree. A file of more than `limit` bytes is not read.
     pub async fn read_entry(
         &self,
         git: &Git<'_>,
@@ -302,8 +304,9 @@ impl BareRepository {
         Ok(!self.run(git, &what, call).await?.is_empty())
     }
 
-    /// Writes a tree in which a file has another content. The file is added if the tree does not have it, and
-    /// replaces what is in its way: a file or link in the place of a directory, or a directory in the place of the file.
+    /// Writes a tree in which a file has the content of `blob`. Adds the file if the tree does not have it. Replaces
+    /// entries that are in its way: a file or link in the place of a parent directory, or a directory in the place of
+    /// the file.
     pub async fn replace_file(
         &self,
         git: &Git<'_>,
@@ -353,7 +356,7 @@ pub fn with_input<'a>(call: Call<'a>, text: &[u8]) -> Result<Call<'a>, Integrati
     })
 }
 
-/// What is at a path of a tree.
+/// The entry at a path of a tree.
 #[derive(Debug)]
 pub enum TreeEntry {
     File(Blob),

@@ -14,10 +14,10 @@ use crate::scud::FileError;
 #[derive(Debug)]
 pub struct Integration {
     pub(super) repositories: Arc<Repositories>,
-    /// The commit that the branch began at, or a later one: if a new dispatch finds the branch merged into its base.
+    /// The commit at which the branch began. If a new dispatch finds the branch merged into its base, that later base.
     pub(super) base: Commit,
     pub(super) tip: Commit,
-    /// The commit of the published branch, as this program last saw it.
+    /// The last known commit of the published branch.
     pub(super) published: Option<String>,
 }
 
@@ -30,6 +30,9 @@ pub struct Opened {
 
 impl Integration {
     /// Opens the branch, or creates it at the base. Does not change the user's repository or the remote.
+    ///
+    /// The branch of the bare repository has priority over the published branch, because it has merges that could not
+    /// be published. Then commits that users have pushed are added, and at last the base.
     pub async fn open(settings: Settings) -> Result<Opened, IntegrationError> {
         let repositories = Repositories::open(settings).await?;
         let git = repositories.git()?;
@@ -37,18 +40,20 @@ impl Integration {
         let base = repositories.find_base(&git).await?;
         let branch = &repositories.settings.branch;
         let repository = &repositories.bare;
-        let ours = repository
+        let own_tip = repository
             .resolve(&git, &format!("refs/heads/{branch}"))
             .await?;
         let published = repository.resolve(&git, PUBLISHED).await?;
         let old_base = repository.resolve(&git, BASE).await?;
-        let theirs = repositories.read_branch(&git, branch).await?;
-        let (tip, published) = match (ours, published, theirs) {
-            // No work was merged yet, so the branch begins at the present base.
-            (Some(ours), None, None) if Some(&ours) == old_base.as_ref() => (base.clone(), None),
-            (Some(ours), Some(published), Some(_)) => (ours, Some(published.id)),
-            (Some(ours), None, _) => (ours, None),
-            (None, _, Some(theirs)) => (theirs.clone(), Some(theirs.id)),
+        let published_tip = repositories.read_branch(&git, branch).await?;
+        let (tip, published) = match (own_tip, published, published_tip) {
+            // No work was merged yet, so the branch begins at the current base.
+            (Some(own_tip), None, None) if Some(&own_tip) == old_base.as_ref() => {
+                (base.clone(), None)
+            }
+            (Some(own_tip), Some(published), Some(_)) => (own_tip, Some(published.id)),
+            (Some(own_tip), None, _) => (own_tip, None),
+            (None, _, Some(published_tip)) => (published_tip.clone(), Some(published_tip.id)),
             (Some(_), Some(_), None) => {
                 notes.push(format!(
                     "the branch {branch} was deleted, so it begins again at {}",
@@ -71,8 +76,8 @@ impl Integration {
         Ok(Opened { integration, notes })
     }
 
-    /// Sets references to the base and the tip: git accepts a push from a shallow clone only if the clone's first
-    /// commit can be reached from a reference.
+    /// Sets references to the base and the tip. Without them, git would reject pushes of workers: it accepts a push
+    /// from a shallow clone only if the clone's first commit can be reached from a reference.
     async fn set_references(&self) -> Result<(), IntegrationError> {
         let git = self.repositories.git()?;
         let repository = &self.repositories.bare;
@@ -121,10 +126,12 @@ impl Integration {
         Ok(blob.map(|blob| blob.content))
     }
 
-    /// The content of a file in a commit, as a worker would read it in its clone; `None` if there is nothing at the path.
+    /// The content of a file in a commit, as a worker would read it in its clone; `None` if there is nothing at the
+    /// path.
     ///
     /// # Errors
-    /// If something else than a file of at most `limit` bytes is there, or something else than a directory is in its path.
+    /// If something else than a file of at most `limit` bytes is there, or something else than a directory is
+    /// in its path.
     pub async fn read_small_file(
         &self,
         commit: &Commit,
@@ -155,8 +162,8 @@ impl Integration {
         }
     }
 
-    /// The text of a file, as a worker would read it in its clone; `None` without a file. The inner error is a mistake in the
-    /// project.
+    /// The text of a file, as a worker would read it in its clone; `None` if there is no file. The inner error is a
+    /// mistake in the project.
     pub async fn read_text(
         &self,
         commit: &Commit,
@@ -206,17 +213,17 @@ impl Integration {
         repository.differ(&git, &one.tree, &other.tree, paths).await
     }
 
-    /// The commit and the tree that the branch is at.
+    /// The last commit of the branch.
     pub fn tip(&self) -> &Commit {
         &self.tip
     }
 
-    /// The commit that this dispatch began at.
+    /// The commit at which this dispatch began.
     pub fn base(&self) -> &Commit {
         &self.base
     }
 
-    /// The bare repository.
+    /// The directory of the bare repository.
     pub fn dir(&self) -> &Path {
         self.repositories.bare.dir()
     }

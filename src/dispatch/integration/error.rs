@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::git::GitError;
 use crate::scud::{EditError, FileError};
 
+/// Why an operation on the integration branch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IntegrationError {
     #[error("{0}; install git, at least 2.38")]
@@ -64,6 +65,7 @@ pub enum IntegrationError {
 }
 
 impl IntegrationError {
+    /// Turns a failure of git into an error whose message begins with `what`.
     pub(super) fn git(what: impl Into<String>) -> impl FnOnce(GitError) -> Self {
         let what = what.into();
         move |error| Self::Git { what, error }

@@ -17,7 +17,7 @@ pub struct LocalProject {
 }
 
 impl LocalProject {
-    /// Finds the repository that a directory is in.
+    /// Finds the repository that contains a directory.
     pub async fn find(git: &Git<'_>, dir: &Path) -> Result<Self, IntegrationError> {
         let question = [
             "rev-parse",
@@ -26,7 +26,7 @@ impl LocalProject {
             "--show-object-format",
         ];
         let answer = git
-            .run_among_children(Call::new(dir, question))
+            .run_keeping_children(Call::new(dir, question))
             .await
             .map_err(|error| unreadable(dir, error))?;
         let (common_dir, format) =
@@ -36,8 +36,12 @@ impl LocalProject {
                     command: "rev-parse".to_owned(),
                     output: answer.clone(),
                 })?;
-        let promisor = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
-        if git.run_among_children(promisor).await.is_ok() {
+        let partial_clone_setting = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
+        if git
+            .run_keeping_children(partial_clone_setting)
+            .await
+            .is_ok()
+        {
             return Err(IntegrationError::PartialClone {
                 source_name: dir.display().to_string(),
             });
@@ -49,7 +53,7 @@ impl LocalProject {
         })
     }
 
-    /// The line for `objects/info/alternates` by which another repository reads the objects of this one.
+    /// The line for `objects/info/alternates` of another repository, which makes it read the objects of this one.
     pub fn alternates(&self) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt;
         let objects = self.common_dir.join("objects");
@@ -73,12 +77,12 @@ fn unreadable(dir: &Path, error: GitError) -> IntegrationError {
 /// The top directory of the work tree that a directory is in.
 async fn work_tree_of(git: &Git<'_>, dir: &Path) -> Option<PathBuf> {
     let question = ["rev-parse", "--path-format=absolute", "--show-toplevel"];
-    let answer = git.run_among_children(Call::new(dir, question)).await;
+    let answer = git.run_keeping_children(Call::new(dir, question)).await;
     answer.ok().filter(|top| !top.is_empty()).map(PathBuf::from)
 }
 
-/// The path for a file in which git expects one path a line. Quoted as in C if it contains a quote, `#`, a
-/// backslash or a line break.
+/// A path for a file in which git expects one path per line. A path with a quote, `#`, a backslash or a line break is
+/// quoted as in C.
 fn quote_path(path: &[u8]) -> Vec<u8> {
     if !path
         .iter()

@@ -20,8 +20,11 @@ pub(super) enum Tree {
 }
 
 impl Integration {
-    /// Merges the commit of a finished run into `onto`: the tip, or another candidate. Moves no branch. The same
-    /// merge always gives the same commit.
+    /// Merges the commit of a finished run into `onto`: the tip, or another candidate. Moves no branch. The same merge
+    /// always gives the same commit.
+    ///
+    /// Whether a verification is needed is decided before the task is marked as done, because that changes the tree of
+    /// every merge.
     pub async fn merge(
         &self,
         onto: &Commit,
@@ -120,7 +123,7 @@ impl Integration {
         })
     }
 
-    /// The commits of the branch that changed these files and that the run does not have.
+    /// The commits of the branch that changed these files and that are not in the history of the run.
     async fn commits_that_changed(
         &self,
         git: &Git<'_>,
@@ -150,8 +153,8 @@ impl Integration {
             .collect())
     }
 
-    /// Marks the task as done in the graph of a merged tree. The worker has already done that, unless the agent
-    /// has undone it. If the agent has deleted or broken the graph, the graph of `onto` replaces it, because
+    /// Marks the task as done in the graph of a merged tree. Usually the worker has done that already, but the agent
+    /// may have undone it. If the agent has deleted or broken the graph, the graph of `onto` replaces it, because
     /// without a graph no further task could run.
     async fn mark_done(
         &self,

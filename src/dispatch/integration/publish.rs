@@ -1,5 +1,5 @@
-//! Publishes the integration branch to the user's repository or to the remote, and takes over commits that
-//! somebody else has pushed to it there.
+//! Publishes the integration branch to the user's repository or to the remote, and adds commits that users have pushed
+//! to the published branch.
 
 use super::branch::Integration;
 use super::error::IntegrationError;
@@ -12,13 +12,14 @@ use std::sync::Arc;
 /// The answer to a push.
 enum PushAnswer {
     Accepted,
-    /// The published branch is at another commit than expected.
+    /// The published branch is not at the expected commit.
     Stale,
     Refused(GitError),
 }
 
 impl Integration {
-    /// Moves the integration branch to a candidate, in the bare repository and in the published one.
+    /// Moves the integration branch to a candidate: first the published branch, then the one in the bare repository.
+    /// So a commit that a user has pushed meanwhile is noticed before anything has changed.
     pub async fn accept(&mut self, candidate: &Commit) -> Result<AcceptResult, IntegrationError> {
         let repositories = Arc::clone(&self.repositories);
         let git = repositories.git()?;
@@ -61,7 +62,7 @@ impl Integration {
         Ok(AcceptResult::Moved { unpublished })
     }
 
-    /// Takes over the commits that a person has pushed to the branch, if any.
+    /// Adds the commits that users have pushed to the published branch, if there are any.
     pub async fn sync(&mut self) -> Result<SyncResult, IntegrationError> {
         let repositories = Arc::clone(&self.repositories);
         let git = repositories.git()?;
@@ -113,7 +114,7 @@ impl Integration {
         {
             theirs
         } else {
-            // Both sides have commits: merges that could not be published, and pushes of a person.
+            // Both branches have new commits: merges that could not be published, and pushes of users.
             match self.merge_trees(git, &theirs.id, &ours.id).await? {
                 Tree::Clean(tree) => {
                     let parents = [theirs.id.as_str(), ours.id.as_str()];
@@ -204,6 +205,7 @@ impl Integration {
         }
     }
 
+    /// Pushes a commit to the published branch, if that is still at the commit that this program knows.
     async fn push_branch(&self, git: &Git<'_>, commit: &str) -> PushAnswer {
         let name = format!("refs/heads/{}", self.repositories.settings.branch);
         let published = self.published.as_deref().unwrap_or_default();
@@ -220,6 +222,7 @@ impl Integration {
         }
     }
 
+    /// Moves the branch in the bare repository.
     async fn set_tip(&mut self, git: &Git<'_>, tip: Commit) -> Result<(), IntegrationError> {
         let name = format!("refs/heads/{}", self.repositories.settings.branch);
         self.repositories
@@ -230,6 +233,7 @@ impl Integration {
         Ok(())
     }
 
+    /// Records the commit of the published branch.
     async fn set_published(&mut self, git: &Git<'_>, id: &str) -> Result<(), IntegrationError> {
         self.repositories
             .bare

@@ -1,5 +1,5 @@
-//! The bare repository in the state directory, and the repository that the branch is published to: the user's
-//! repository on this machine, or the remote. All fetches and pushes between them.
+//! All fetches and pushes between the bare repository in the state directory and the repository to which the branch is
+//! published: the user's repository on this machine, or the remote.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::git::{Call, Git, GitError};
 use crate::progress::Progress;
 use crate::shutdown::Stop;
 
-/// The reference for the published branch as this program last saw it.
+/// The reference to the last known commit of the published branch.
 pub const PUBLISHED: &str = "refs/descartes/published";
 
-/// The reference for the commit that the last dispatch began at.
+/// The reference to the commit at which the last dispatch began.
 pub const BASE: &str = "refs/descartes/base";
 
 /// The first version of git with `merge-tree --write-tree`.
@@ -57,11 +57,12 @@ impl Repositories {
         })
     }
 
+    /// git for this dispatch's calls.
     pub fn git(&self) -> Result<Git<'_>, IntegrationError> {
         find_git(&self.settings, &self.stop, &self.progress)
     }
 
-    /// The commit that the user wants to begin at, fetched if the project is remote.
+    /// The commit at which the user wants to begin. It is fetched if the project is remote.
     pub async fn find_base(&self, git: &Git<'_>) -> Result<Commit, IntegrationError> {
         let base = self.settings.base.as_deref().unwrap_or("HEAD");
         let no_base = || IntegrationError::NoBase {
@@ -72,7 +73,7 @@ impl Repositories {
             Source::Local(dir) => {
                 let question = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
                 let call = Call::new(dir, question).arg(format!("{base}^{{commit}}"));
-                let finished = git.finish_among_children(call).await;
+                let finished = git.finish_keeping_children(call).await;
                 let finished =
                     finished.map_err(IntegrationError::git("the base cannot be read"))?;
                 let output = finished.success().map_err(|_| no_base())?;
@@ -98,12 +99,12 @@ impl Repositories {
         }
     }
 
-    /// The branch as it is in the user's repository or on the remote now.
+    /// The current commit of the published branch; `None` if there is no such branch.
     pub async fn read_published(&self, git: &Git<'_>) -> Result<Option<Commit>, IntegrationError> {
         self.read_branch(git, &self.settings.branch).await
     }
 
-    /// A branch as it is there now, fetched into the bare repository.
+    /// The current commit of a branch of the published repository, fetched into the bare repository.
     pub async fn read_branch(
         &self,
         git: &Git<'_>,
@@ -127,7 +128,7 @@ impl Repositories {
             .await
     }
 
-    /// Pushes one refspec. `lease` is a `--force-with-lease` option.
+    /// Pushes one refspec to the repository `target`. `lease` is an option `--force-with-lease`.
     pub async fn push_to(
         &self,
         git: &Git<'_>,
@@ -139,10 +140,10 @@ impl Repositories {
         let call = call.args(lease.map(Into::into));
         let call = call.args(self.server_option(git, "receive-pack"));
         let call = call.arg("--").arg(target).arg(refspec);
-        git.run_among_children(call.transfer()).await.map(drop)
+        git.run_keeping_children(call.transfer()).await.map(drop)
     }
 
-    /// Deletes references.
+    /// Deletes references of the repository `target`.
     pub async fn delete_from(
         &self,
         git: &Git<'_>,
@@ -160,7 +161,7 @@ impl Repositories {
         self.bare.run(git, &what, call.transfer()).await.map(drop)
     }
 
-    /// The references that match the patterns: their names and commits.
+    /// The references of the repository `target` that match the patterns: their names and commits.
     pub async fn list_remote(
         &self,
         git: &Git<'_>,
@@ -179,6 +180,7 @@ impl Repositories {
             .collect())
     }
 
+    /// Fetches from the repository `target`.
     pub async fn fetch_from(
         &self,
         git: &Git<'_>,
@@ -241,10 +243,10 @@ fn find_git<'a>(
     .map_err(|error| IntegrationError::NoGit(error.to_string()))
 }
 
-/// An error if git is older than `merge-tree --write-tree`.
+/// An error if git is too old for `merge-tree --write-tree`.
 async fn require_new_git(git: &Git<'_>) -> Result<(), IntegrationError> {
     let call = Call::new(Path::new("/"), ["version"]);
-    let answer = git.run_among_children(call).await;
+    let answer = git.run_keeping_children(call).await;
     let answer = answer.map_err(IntegrationError::git("cannot read the version of git"))?;
     match version(&answer) {
         Some(found) if found < FIRST_WITH_MERGE_TREE => Err(IntegrationError::OldGit(answer)),
@@ -263,7 +265,7 @@ async fn format_of_remote(git: &Git<'_>, url: &str) -> Result<String, Integratio
     let call = Call::new(Path::new("/"), ["ls-remote"]);
     let call = call.args(git.served_locally(url, "upload-pack"));
     let call = call.arg("--").arg(url).arg("HEAD").transfer();
-    let answer = git.run_among_children(call).await;
+    let answer = git.run_keeping_children(call).await;
     let answer = answer.map_err(IntegrationError::git(format!("{url} cannot be read")))?;
     let hash = answer.split('\t').next().unwrap_or_default();
     let is_long = hash.len() == 64;

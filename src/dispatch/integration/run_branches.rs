@@ -1,8 +1,6 @@
 //! The branches that runs push, and the branches of candidates: in the bare repository, and on the remote if the
-//! workers run on other machines.
-//!
-//! All branches of a run are in a directory that is named after the run. git allows no branch `a/b` next to a
-//! branch `a`, so this keeps them apart from each other and from the integration branch.
+//! workers run on other machines. The names of all branches of a run begin with a directory for this run. git allows
+//! no branch `a/b` if there is a branch `a`; with the directory, no branch of a run prevents another branch.
 
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use crate::git::Git;
 
 /// The directory of the branches of all runs. No integration branch is in it.
 const RUNS: &str = "descartes-runs";
-/// The last part of the name of the branch with a run's merge. A worker on another machine clones the merge by it.
+/// The last part of the name of the branch with a run's merge. A worker on another machine clones this branch.
 const CANDIDATE: &str = "candidate";
 /// The directory in the user's repository for the branches of runs whose work was not merged. `git branch` does
 /// not list them.

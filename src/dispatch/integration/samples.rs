@@ -1,4 +1,4 @@
-//! For unit tests with real git: a user's project, and what workers push.
+//! A user's project, and pushes of workers, for unit tests with the real git.
 
 use std::fs;
 use std::path::PathBuf;

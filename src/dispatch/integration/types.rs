@@ -20,12 +20,13 @@ pub enum Source {
 /// Where the workers run, which decides which repository they use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerLocation {
-    /// They clone from the bare repository and push to it.
+    /// The workers clone from the bare repository and push to it.
     OnThisMachine,
-    /// They clone from the remote and push to it.
+    /// The workers clone from the remote and push to it.
     Elsewhere,
 }
 
+/// The settings of an integration branch.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub source: Source,
@@ -76,9 +77,9 @@ pub struct FinishedRun {
 /// Whether the project's checks have passed on the commit of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkChecks {
-    /// The worker has reported that.
+    /// The worker has reported that the checks have passed.
     Passed,
-    /// The worker's report is lost.
+    /// The worker's report is lost, so it is unknown whether the checks have passed.
     Unknown,
 }
 
@@ -91,10 +92,10 @@ pub struct Candidate {
     pub needs_verification: bool,
 }
 
-/// The result of a merge.
+/// The result of merging one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MergeResult {
-    /// Without conflicts.
+    /// There was no conflict.
     Clean(Candidate),
     Conflict(Conflict),
     /// The run's commit is on the branch already.
@@ -123,15 +124,16 @@ pub struct OtherCommit {
 pub enum AcceptResult {
     /// The branch was moved. `unpublished` is the reason if the user's repository does not have the new commits yet.
     Moved { unpublished: Option<String> },
-    /// A person has pushed to the branch, and `Integration::tip` is their commit now: merge again.
+    /// A user has pushed to the branch, and [`super::Integration::tip`] is that commit now. The run must be merged
+    /// again.
     TipChanged,
 }
 
-/// Whether somebody else has moved the published branch.
+/// Whether a user has moved the published branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncResult {
     Unchanged,
-    /// The tip is now somebody else's commit, or a merge with it.
+    /// The tip is now the user's commit, or a merge with it.
     TipChanged,
 }
 
@@ -150,7 +152,7 @@ pub struct RunBranch {
     /// Without `refs/heads/`.
     pub name: String,
     pub commit: String,
-    /// The trailers of the commit.
+    /// The trailer `Run-Id` of the commit.
     pub run_id: String,
     pub task_id: String,
     /// Whether the branch holds unfinished work (`-wip`).

@@ -1,4 +1,4 @@
-//! Reads facts from the user's repository and the remote, and does not change them.
+//! Reads facts about the user's repository and the remote. Changes neither of them.
 
 use std::path::PathBuf;
 
@@ -64,14 +64,14 @@ impl Integration {
         Ok(files.map(str::to_owned).collect())
     }
 
-    /// The work tree that has the integration branch checked out.
+    /// The work tree in which the integration branch is checked out; `None` if there is none.
     pub async fn checked_out_in(&self) -> Result<Option<String>, IntegrationError> {
         let Some(project) = &self.repositories.project else {
             return Ok(None);
         };
         let call = Call::new(&project.common_dir, ["worktree", "list", "--porcelain"]);
         let git = self.repositories.git()?;
-        let text = git.run_among_children(call).await;
+        let text = git.run_keeping_children(call).await;
         let text = text.map_err(IntegrationError::git("the work trees cannot be listed"))?;
         let branch = format!("branch refs/heads/{}", self.branch());
         let mut dir = None;
@@ -85,7 +85,7 @@ impl Integration {
         Ok(None)
     }
 
-    /// The reason for which the repository would refuse a push, found by `git push --dry-run`.
+    /// Why the repository would reject a push, according to `git push --dry-run`; `None` if it would accept one.
     pub async fn push_refusal(&self) -> Result<Option<String>, IntegrationError> {
         let git = self.repositories.git()?;
         let target = self.repositories.target();
@@ -96,7 +96,7 @@ impl Integration {
         let call = call.args(self.repositories.server_option(&git, "receive-pack"));
         let refspec = format!("{}:refs/heads/descartes-runs/preflight", self.tip.id);
         let call = call.arg("--").arg(target).arg(refspec);
-        let pushed = git.run_among_children(call.transfer()).await;
+        let pushed = git.run_keeping_children(call.transfer()).await;
         Ok(pushed.err().map(|error| error.summary()))
     }
 
@@ -109,7 +109,7 @@ impl Integration {
         let users = git.with_agents_environment(&self.repositories.settings.environment, None);
         let what = "the user's repository cannot be read";
         let call = call.variables(&vec![variable("GIT_OPTIONAL_LOCKS", "0")]);
-        let finished = users.finish_among_children(call).await;
+        let finished = users.finish_keeping_children(call).await;
         let finished = finished.map_err(IntegrationError::git(what))?;
         if finished.code == 1 {
             return Ok(None);

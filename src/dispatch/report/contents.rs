@@ -1,4 +1,4 @@
-//! What the reports of a dispatch are made of.
+//! The data from which the reports of a dispatch are made.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ impl Format {
     }
 }
 
-/// How the dispatch has ended.
+/// Whether and how the dispatch has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Running,
@@ -91,7 +91,7 @@ impl End {
     }
 }
 
-/// Everything that a report is made of.
+/// The data from which a report is made.
 #[derive(Debug)]
 pub struct Contents<'a> {
     pub state: &'a State,

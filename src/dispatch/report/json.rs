@@ -6,7 +6,7 @@ use super::contents::Contents;
 use crate::dispatch::standing::{Standing, task_key};
 use crate::dispatch::state::Report;
 
-/// What the JSON says. The names are API.
+/// The content of the JSON. The names are API.
 pub fn json_report(contents: &Contents<'_>) -> Value {
     let (graph, state) = (contents.graph, contents.state);
     let tasks = contents.shown_tasks().map(|(task, standing)| {

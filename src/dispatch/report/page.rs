@@ -56,7 +56,7 @@ impl Contents<'_> {
         }
     }
 
-    /// The first sentence of the summary, and the others without those about single tasks.
+    /// The first sentence of the summary, and its other sentences except those about single tasks.
     fn summary(&self, cleaner: &Cleaner) -> (report::Text, Vec<report::Text>) {
         let End::Ended { summary, .. } = self.end else {
             let text = "The dispatch is still running.";
@@ -73,6 +73,7 @@ impl Contents<'_> {
         )
     }
 
+    /// The tasks of the page, with their attempts.
     fn tasks(&self, cleaner: &Cleaner, caps: Caps) -> Vec<report::Task> {
         let texts = task_texts(&self.tip.graph);
         let shown: Vec<(usize, &Standing)> = self.shown_tasks().collect();
@@ -122,6 +123,7 @@ impl Contents<'_> {
         tasks.collect()
     }
 
+    /// One run, as an attempt of the page.
     fn attempt(&self, run: &Run, cleaner: &Cleaner, caps: Caps) -> Attempt {
         let block = |text: &str| cleaner.block(text, caps.message());
         let completed = run.report.as_ref().is_some_and(Report::is_completed);
@@ -160,6 +162,7 @@ impl Contents<'_> {
         attempt
     }
 
+    /// The stages of a run on the time axis.
     fn spans(&self, run: &Run) -> Vec<report::Span> {
         let reported = run.report.as_ref().map(|report| report.at);
         let is_running = *self.end == End::Running;
@@ -185,7 +188,7 @@ impl Contents<'_> {
     }
 }
 
-/// What was done after a run that did not end well.
+/// The next step after a run that failed, was rejected or was lost; `None` for another run.
 fn follower(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<Follower> {
     let failed = run
         .report
@@ -214,6 +217,7 @@ fn follower(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<Follow
     }
 }
 
+/// The state of a task, which decides its color on the page.
 fn state_of(standing: &Standing) -> report::State {
     match standing {
         Standing::Done => report::State::Done,

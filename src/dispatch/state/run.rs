@@ -1,4 +1,4 @@
-//! What is known about one run.
+//! The state of one run.
 
 use serde_json::{Value, json};
 
@@ -15,15 +15,16 @@ pub struct Run {
     /// `phase:id`; `None` for a run that only checks a commit.
     pub task: Option<String>,
     pub attempt: u32,
-    /// The commit that it works on.
+    /// The commit on which the run works.
     pub base: String,
-    /// What the prompt says about earlier attempts.
+    /// The text about earlier attempts in the prompt.
     pub note: Option<String>,
     /// The memory limit in bytes.
     pub memory: Option<u64>,
+    /// When the dispatcher decided to start the run.
     pub intended_at: Millis,
     pub handle: Option<Handle>,
-    /// When the engine had started it.
+    /// When the engine confirmed the start.
     pub started_at: Option<Millis>,
     pub grant: Option<Grant>,
     pub report: Option<Report>,
@@ -33,14 +34,14 @@ pub struct Run {
     pub settled_at: Option<Millis>,
     /// The user has cancelled the run, or its task.
     pub is_cancelled: bool,
-    /// What the engine said last. This field and the following ones are not in the journal.
+    /// The state that the engine reported last. This field and the following ones are not in the journal.
     pub seen: Seen,
     pub last_event_at: Option<Millis>,
     pub stop_requested_at: Option<Millis>,
     pub stop_reason: Option<String>,
     /// `progress` of the last heartbeat.
     pub progress: Option<Value>,
-    /// Some of all heartbeats, for the report.
+    /// A sample of the heartbeats, for the report.
     pub samples: Samples,
 }
 
@@ -69,7 +70,8 @@ pub enum Origin {
     Branch,
 }
 
-/// The mark of a run that may not work on its task any longer: its claims and heartbeats are rejected.
+/// The mark of a run that may not work on its task any longer. Its claims and heartbeats are rejected, so that another
+/// run can get the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fence {
     pub at: Millis,
@@ -99,7 +101,7 @@ pub enum Merge {
 }
 
 impl Merge {
-    /// What the prompt of the next attempt says if the work was rejected.
+    /// The text for the prompt of the next attempt, if the work was rejected.
     pub fn rejection_note(&self) -> Option<&str> {
         match self {
             Self::Open | Self::Merged(_) => None,
@@ -108,7 +110,7 @@ impl Merge {
     }
 }
 
-/// What the engine says about the process or machine of a run.
+/// The state of the process, container or machine of a run, according to its engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Seen {
     /// The engine gave no answer. This never means that the run has ended.
@@ -267,6 +269,7 @@ impl Run {
         }
     }
 
+    /// Records the end of the merge.
     fn settle(&mut self, at: Millis, merge: Merge) {
         self.merge = merge;
         self.settled_at = Some(at);

@@ -19,6 +19,7 @@ pub static KIND: Kind = Kind {
     create,
 };
 
+/// The name of Claude Code's program.
 const PROGRAM: &str = "claude";
 /// The names of Claude Code in agent definitions.
 const HARNESSES: [&str; 2] = ["claude", "claude-code"];

@@ -1,4 +1,5 @@
-//! What codex needs behind the model gateway: a provider without websockets, which no variable sets.
+//! The configuration with which codex uses the model gateway. The gateway has no websockets, and only codex's
+//! configuration file can turn them off.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,7 +14,7 @@ use crate::model::{Access, OPENAI};
 const HOME_VARIABLE: &str = "CODEX_HOME";
 
 /// Writes a configuration for codex, if a key of `OPENAI_API_KEY` is behind the gateway and the user has no
-/// configuration; returns the variable that names it.
+/// configuration of codex; returns the variable `CODEX_HOME`.
 pub fn configuration(
     state_dir: &Path,
     user: Option<&User>,
@@ -22,8 +23,8 @@ pub fn configuration(
 ) -> Option<(OsString, OsString)> {
     let url = access.gateway_url(&OPENAI)?.to_str()?;
     let home = value_of(environment, "HOME").map(Path::new);
-    let has_own = home.is_some_and(|home| home.join(".codex").exists());
-    if has_own || value_of(environment, HOME_VARIABLE).is_some() {
+    let has_user_configuration = home.is_some_and(|home| home.join(".codex").exists());
+    if has_user_configuration || value_of(environment, HOME_VARIABLE).is_some() {
         return None;
     }
     let dir = state_dir.join("codex");
@@ -34,8 +35,8 @@ pub fn configuration(
     Some(variable(HOME_VARIABLE, dir))
 }
 
-/// Writes the file, and gives it to the agent's user. Not again in later rounds: then the agent could have put links there,
-/// and root would follow them.
+/// Writes the file, and gives it to the agent's user. A later round of an agent with its own user does not write it
+/// again: the agent could have put links there, and root would follow them.
 fn write(dir: &Path, user: Option<&User>, text: &str) -> io::Result<()> {
     if user.is_some() && fs::symlink_metadata(dir).is_ok() {
         return Ok(());
@@ -45,7 +46,8 @@ fn write(dir: &Path, user: Option<&User>, text: &str) -> io::Result<()> {
     user.map_or(Ok(()), |user| user.give_all(dir))
 }
 
-/// The gateway's URL needs no quoting: it has letters, digits, slashes, colons and dots.
+/// The text of the configuration file. The gateway's URL needs no quoting: it has letters, digits, slashes, colons and
+/// dots.
 fn text(url: &str) -> String {
     format!(
         "# Written by descartes-worker: codex uses the model gateway, over HTTP.\n\

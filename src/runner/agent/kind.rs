@@ -40,11 +40,15 @@ impl std::fmt::Debug for Kind {
 pub struct Settings {
     /// `None` selects the kind automatically.
     pub kind: Option<&'static Kind>,
+    /// The command line of the kind `command`.
     pub command: Option<String>,
+    /// The model that the operator wants; else the agent definition's or the agent's default applies.
     pub model: Option<String>,
+    /// The limits of turns, dollars and tokens for the whole run.
     pub limits: Limits,
     /// How the agent reaches its model; the checks don't get this.
     pub access: Access,
+    /// The settings of the model gateway.
     pub gateway: gateway::Settings,
     /// The search path for programs.
     pub path: OsString,
@@ -57,10 +61,11 @@ pub struct Settings {
 /// The worker's user, for programs that refuse to run as root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sandbox {
-    /// A user other than root.
+    /// The worker's user is not root.
     User,
     /// Root, on a machine that `IS_SANDBOX` declares a sandbox.
     DeclaredRoot,
+    /// Root, on any other machine.
     Root,
 }
 
@@ -75,10 +80,14 @@ pub trait Agent {
     /// If a limit is used up.
     fn program(&mut self, place: Place<'_>) -> Result<Program, Failure>;
 
-    /// Reads a part of the program's standard output and passes it on to `output`.
+    /// Reads a part of the program's standard output and passes it on to `output`; returns whether the program has
+    /// finished its work.
     fn read_output(&mut self, bytes: &[u8], output: &mut AgentOutput<'_>) -> AfterRead;
 
     /// Decides whether the round succeeded, by the way in which the program ended.
+    ///
+    /// # Errors
+    /// The failure of the round.
     fn judge(&mut self, ending: Result<Ending, StartError>) -> Result<(), Failure>;
 
     /// The agent's final message, if it marks one as such.
@@ -92,20 +101,23 @@ pub struct Place<'a> {
     pub dir: &'a Path,
     /// A private directory of the run, for files that the agent keeps from one round to the next.
     pub state_dir: PathBuf,
+    /// The environment of the program, without the variables that the agent adds.
     pub environment: Variables,
     /// The agent's user, if it is not the worker's.
     pub user: Option<&'a User>,
     /// How the agent is isolated from the worker.
     pub launch: Option<Launch>,
-    /// The environment without the variables of `variables_file`, for an agent that is the worker's own program.
+    /// `environment` without the variables of `variables_file`, for an agent that is the worker's own program.
     pub environment_without_file: Variables,
+    /// The file with variables for the agent's commands, if there is one.
     pub variables_file: Option<&'a VariablesFile>,
     /// How the agent reaches its model.
     pub access: &'a Access,
 }
 
 impl Settings {
-    /// The same settings with a key for the Messages API that is not valid, to find out which agent a valid key would select.
+    /// The same settings with a key for the Messages API that is not valid, to find out which agent a valid key would
+    /// select.
     pub fn with_placeholder_key(&self) -> Self {
         let mut settings = self.clone();
         for service in &mut settings.access.services {

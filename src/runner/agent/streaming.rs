@@ -13,7 +13,7 @@ use crate::runner::output::AgentOutput;
 use crate::stream_json::{Conclusion, Event, Progress, Reader, Totals};
 use crate::task::{AgentReport, Failure, Reason};
 
-/// The part that differs between such agents.
+/// The part that differs between agents that print `stream-json`.
 pub trait CommandLine {
     /// The name of the kind.
     fn kind(&self) -> &'static str;
@@ -29,6 +29,7 @@ pub trait CommandLine {
     fn program(&self, place: Place<'_>, limits: Limits, session: Option<&str>) -> Program;
 }
 
+/// An agent that prints `stream-json`, with the command line `C`.
 pub struct Streaming<C> {
     command_line: C,
     limits: Limits,
@@ -37,6 +38,7 @@ pub struct Streaming<C> {
 }
 
 impl<C: CommandLine> Streaming<C> {
+    /// `limits` are for all rounds together.
     pub fn new(command_line: C, limits: Limits) -> Self {
         Self {
             reader: Reader::new(command_line.totals()),
@@ -113,8 +115,8 @@ impl Place<'_> {
             dir: self.dir.to_owned(),
             env,
             stdin: None,
-            // In the same pipe as standard output, it could break lines of `stream-json`.
-            stderr: Stderr::Apart,
+            // In the same pipe as standard output, standard error could break lines of `stream-json`.
+            stderr: Stderr::Separate,
             inherited: None,
             launch: self.launch,
         }
@@ -162,7 +164,7 @@ fn judge(
             }
         }
         (None, _) => Ok(()),
-        // The agent reports a failure only because the worker ended it.
+        // The agent reports a failure only because the worker ended the agent.
         (
             Some(_),
             Ok(

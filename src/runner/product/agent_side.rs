@@ -17,7 +17,7 @@ use crate::git::{Call, Git, GitError};
 /// Larger index files are not copied.
 const MAX_INDEX_SIZE: u64 = 1024 * 1024 * 1024;
 
-/// The variables that name a place for git's files. The operator can pass them to the agent.
+/// The variables that tell git where its files are. The operator can pass them to the agent.
 const LOCATIONS: [&str; 6] = [
     "GIT_DIR",
     "GIT_COMMON_DIR",
@@ -27,13 +27,13 @@ const LOCATIONS: [&str; 6] = [
     "GIT_REFERENCE_BACKEND",
 ];
 
-/// The largest configuration that is read, in bytes. git reads larger ones.
+/// The largest configuration file that the worker reads, in bytes. git itself reads larger files.
 const MAX_CONFIG_SIZE: u64 = 64 * 1024;
 
 /// A repository whose working tree is the workspace.
 #[derive(Debug, Clone, Copy)]
 pub enum Staging<'a> {
-    /// The agent's own.
+    /// The agent's own repository.
     Agent,
     /// A repository of the worker, if the agent's is damaged. It has the objects of the base, and its index is the file
     /// `index`.
@@ -45,14 +45,15 @@ pub enum Staging<'a> {
 pub struct Listing {
     /// The paths of submodules.
     pub gitlinks: BTreeSet<Vec<u8>>,
-    /// The paths that git takes for unchanged without looking: assume-unchanged and skip-worktree.
+    /// The paths with the flag assume-unchanged or skip-worktree: git counts them as unchanged without reading them.
     pub flagged: BTreeSet<Vec<u8>>,
-    /// The files that are too large for a commit. Reading one takes minutes, and none is pushed.
+    /// The files that are too large for a commit. git must not read them: that takes minutes, and they are not pushed.
     pub large: BTreeSet<Vec<u8>>,
-    /// Those of them that are in the index.
+    /// The paths of `large` that are in the index.
     pub tracked_large: BTreeSet<Vec<u8>>,
 }
 
+/// The error if a file for `git add` cannot be written or read.
 pub fn around(error: &io::Error) -> GitError {
     GitError::around("add", "could not be prepared", error)
 }
@@ -67,6 +68,7 @@ pub struct AgentSide<'a> {
 }
 
 impl<'a> AgentSide<'a> {
+    /// Copies the index into `dir`, and makes a directory for new objects there.
     pub async fn open(
         git: &'a Git<'a>,
         workspace: &'a Path,
@@ -129,8 +131,9 @@ impl<'a> AgentSide<'a> {
         Ok((self.workspace.join(objects), index))
     }
 
-    /// Whether git finds the objects, the index and the references in `.git` of the workspace: it is a directory, not a link, and
-    /// does not belong to a linked working tree, and neither a variable nor its configuration names another place.
+    /// Whether git finds the objects, the index and the references in `.git` of the workspace. That is so if `.git` is
+    /// a directory and not a link, if it does not belong to a linked working tree, and if neither a variable nor the
+    /// configuration names another place.
     fn finds_usual_layout(&self) -> bool {
         let git_dir = self.workspace.join(".git");
         let is_absent = |name| {
@@ -153,6 +156,7 @@ impl<'a> AgentSide<'a> {
         self.variables.push((name.into(), value.as_ref().into()));
     }
 
+    /// A call of git with the variables of this repository.
     pub fn call(&self, args: impl IntoIterator<Item = &'static str>) -> Call<'_> {
         Call::new(self.workspace, args).variables(&self.variables)
     }
@@ -164,10 +168,12 @@ impl<'a> AgentSide<'a> {
         self.git.run(self.call(args)).await
     }
 
+    /// Runs a call; returns the NUL-terminated records that git prints.
     pub async fn records(&self, call: Call<'_>) -> Result<Vec<Vec<u8>>, GitError> {
         let (mut records, mut found) = (Records::new(0), Vec::new());
-        let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
-        self.git.stream(call, &mut hear).await?;
+        let mut on_output =
+            |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
+        self.git.stream(call, &mut on_output).await?;
         Ok(found)
     }
 
@@ -179,7 +185,7 @@ impl<'a> AgentSide<'a> {
             return Ok(found);
         }
         let (mut records, mut found) = (Records::new(b'\n'), References::default());
-        let mut hear = |bytes: &[u8]| {
+        let mut on_output = |bytes: &[u8]| {
             records.push(bytes, |record| {
                 let text = String::from_utf8_lossy(record);
                 match text.split_once(' ') {
@@ -191,10 +197,10 @@ impl<'a> AgentSide<'a> {
         };
         match self
             .git
-            .stream(self.call(["show-ref", "--head"]), &mut hear)
+            .stream(self.call(["show-ref", "--head"]), &mut on_output)
             .await
         {
-            // 1: there is none.
+            // Exit code 1: there is no reference.
             Err(error) if error.code != Some(1) => Err(error),
             _ => Ok(found),
         }
@@ -217,12 +223,13 @@ impl<'a> AgentSide<'a> {
     pub async fn listing(&self) -> Result<Listing, GitError> {
         let (mut records, mut found) = (Records::new(0), Listing::default());
         let workspace = self.workspace;
-        let mut hear = |bytes: &[u8]| records.push(bytes, |record| found.add(record, workspace));
+        let mut on_output =
+            |bytes: &[u8]| records.push(bytes, |record| found.add(record, workspace));
         let args = ["ls-files", "--cached", "--others", "--exclude-standard"];
         let call = self
             .call(args)
             .args(["--stage", "-v", "-z"].map(Into::into));
-        self.git.stream(call, &mut hear).await?;
+        self.git.stream(call, &mut on_output).await?;
         Ok(found)
     }
 }

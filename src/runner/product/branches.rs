@@ -14,12 +14,13 @@ const MAX_BRANCHES: usize = 8;
 pub struct Branch {
     /// Without `refs/heads/`.
     pub name: String,
+    /// The hash of the branch's last commit.
     pub commit: String,
 }
 
 /// The agent's commits outside the work.
 #[derive(Debug, Default)]
-pub struct Elsewhere {
+pub struct OtherCommits {
     /// Branches that are pushed next to the result branch.
     pub kept: Vec<Branch>,
     /// Branches that do not descend from the base, and those above the limit.
@@ -27,9 +28,9 @@ pub struct Elsewhere {
     has_stash: bool,
 }
 
-impl Elsewhere {
-    /// Names what is not pushed.
-    pub fn name(&self, left: &mut LeftBehind) {
+impl OtherCommits {
+    /// Adds sentences about the commits that are not pushed.
+    pub fn add_sentences(&self, left: &mut LeftBehind) {
         if !self.left_out.is_empty() {
             left.add_sentence(format!(
                 "left out, because they do not descend from the base or are too many: the agent's branches {}",
@@ -42,17 +43,17 @@ impl Elsewhere {
     }
 }
 
-/// Finds the agent's commits outside the work, by all references of its repository.
-pub async fn elsewhere(
+/// Finds the agent's commits outside the work, among all references of the agent's repository.
+pub async fn other_commits(
     git: &Git<'_>,
     repository: &Repository,
     base: &str,
     head: &str,
     references: &[(String, String)],
-) -> Result<Elsewhere, Failure> {
-    let mut elsewhere = Elsewhere {
+) -> Result<OtherCommits, Failure> {
+    let mut other_commits = OtherCommits {
         has_stash: references.iter().any(|(name, _)| name == "refs/stash"),
-        ..Elsewhere::default()
+        ..OtherCommits::default()
     };
     let is_hash =
         |text: &str| text.len() == base.len() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -67,7 +68,10 @@ pub async fn elsewhere(
         if !is_hash(commit) || commit == base || commit == head {
             continue;
         }
-        let known = elsewhere.kept.iter().map(|branch| branch.commit.as_str());
+        let known = other_commits
+            .kept
+            .iter()
+            .map(|branch| branch.commit.as_str());
         let known: Vec<&str> = known.chain(of_remotes.iter().copied()).collect();
         let mut call = repository
             .call(["rev-list", "--max-count=1", "--ignore-missing"])
@@ -82,18 +86,17 @@ pub async fn elsewhere(
         match git.run(call).await {
             Ok(new) if new.is_empty() => {}
             Ok(_)
-                if elsewhere.kept.len() < MAX_BRANCHES
+                if other_commits.kept.len() < MAX_BRANCHES
                     && git.run(descends.arg(commit)).await.is_ok() =>
             {
-                // The name goes into a message, and into the name of a branch.
                 run(git, repository.call(["cat-file", "-e"]).arg(commit)).await?;
-                elsewhere.kept.push(Branch {
+                other_commits.kept.push(Branch {
                     name: name.to_owned(),
                     commit: commit.clone(),
                 });
             }
-            _ => elsewhere.left_out.push(name.escape_debug().to_string()),
+            _ => other_commits.left_out.push(name.escape_debug().to_string()),
         }
     }
-    Ok(elsewhere)
+    Ok(other_commits)
 }

@@ -1,6 +1,6 @@
 //! Entries of git's raw diff format.
 
-/// One path that differs.
+/// A path at which two trees differ, with both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub path: Vec<u8>,

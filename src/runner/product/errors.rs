@@ -4,6 +4,7 @@ use super::records::Records;
 use crate::git::{Call, Git, GitError};
 use crate::task::{Failure, Reason};
 
+/// Runs a call of git; its failure is a failure of the push.
 pub async fn run(git: &Git<'_>, call: Call<'_>) -> Result<String, Failure> {
     git.run(call).await.map_err(|error| failed(&error))
 }
@@ -16,6 +17,7 @@ pub async fn run_records(git: &Git<'_>, call: Call<'_>) -> Result<Vec<Vec<u8>>, 
     Ok(found)
 }
 
+/// Runs a call of git whose output may be large, and passes each part of the output to `on_output`.
 pub async fn run_stream(
     git: &Git<'_>,
     call: Call<'_>,
@@ -25,6 +27,7 @@ pub async fn run_stream(
     done.map(drop).map_err(|error| failed(&error))
 }
 
+/// The failure if git could not make or inspect the work product.
 pub fn failed(error: &GitError) -> Failure {
     let summary = error.summary();
     let message = format!("the work could not be committed: {summary}");

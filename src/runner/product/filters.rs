@@ -7,7 +7,7 @@ use super::agent_side::AgentSide;
 use super::records::Records;
 use crate::git::{Git, GitError};
 
-/// Configured filters.
+/// The filters and the other settings that the agent's git has configured.
 #[derive(Debug)]
 pub struct Filters {
     names: BTreeSet<String>,
@@ -20,12 +20,13 @@ pub struct Filters {
 }
 
 impl Filters {
+    /// Reads the agent's git configuration.
     pub async fn configured(git: &Git<'_>, repository: &AgentSide<'_>) -> Result<Self, GitError> {
         let expression = "^(filter\\..*\\.(clean|process)|core\\.sparsecheckout|lfs\\.storage)$";
         let call = repository.call(["config", "--null", "--get-regexp", expression]);
         let (mut records, mut names) = (Records::new(0), BTreeSet::new());
         let (mut is_sparse, mut lfs_storage) = (false, None);
-        let mut hear = |bytes: &[u8]| {
+        let mut on_output = |bytes: &[u8]| {
             records.push(bytes, |record| {
                 // The key, a line feed, the value.
                 let text = String::from_utf8_lossy(record);
@@ -44,8 +45,8 @@ impl Filters {
                 }
             });
         };
-        match git.stream(call, &mut hear).await {
-            // 1: nothing matches.
+        match git.stream(call, &mut on_output).await {
+            // Exit code 1: nothing matches.
             Err(error) if error.code != Some(1) => return Err(error),
             _ => {}
         }
@@ -81,8 +82,8 @@ impl Filters {
         values.map(|(key, value)| (format!("filter.{name}.{key}"), value.to_owned()))
     }
 
-    /// Turns off the filter that failed, according to the error of `git add`; false if the error names none. From then on
-    /// the filter counts as not configured.
+    /// Turns off the filter that failed, according to the error of `git add`; false if the error names none. From then
+    /// on the filter counts as not configured.
     pub fn disable_failed(&mut self, words: &str) -> bool {
         let name = words.lines().find_map(|line| {
             let line = line.strip_prefix("fatal: ")?.strip_suffix("' failed")?;

@@ -13,8 +13,9 @@ use crate::git::{Git, Trouble};
 use crate::runner::workspace::Clone;
 use crate::task::Failure;
 
-/// The trees that the entries of submodules are compared in.
+/// The trees between which the entries of submodules are compared.
 pub struct Trees<'a> {
+    /// The commit from which the agent started.
     pub base: &'a str,
     /// The agent's last commit, or the base.
     pub tip: &'a str,
@@ -22,8 +23,8 @@ pub struct Trees<'a> {
     pub tree: String,
 }
 
-/// Restores changed submodules whose commit was never published, and names them. Those in the agent's own commits stay,
-/// because its commits are pushed unchanged. Returns the tree.
+/// Restores changed submodules whose commit was never published, and adds their paths to `left`. A submodule
+/// that the agent's own commits change stays, because these commits are pushed unchanged. Returns the tree to commit.
 pub async fn check(
     git: &Git<'_>,
     repository: &Repository,
@@ -104,7 +105,7 @@ async fn urls(
         .arg("^submodule\\..*\\.(path|url)$");
     let (mut paths, mut urls) = (BTreeMap::new(), BTreeMap::new());
     let mut records = Records::new(0);
-    let mut hear = |bytes: &[u8]| {
+    let mut on_output = |bytes: &[u8]| {
         records.push(bytes, |record| {
             let text = String::from_utf8_lossy(record);
             if let Some((key, value)) = text.split_once('\n')
@@ -120,7 +121,7 @@ async fn urls(
         });
     };
     // A tree without the file has no URLs.
-    let _ = git.stream(call, &mut hear).await;
+    let _ = git.stream(call, &mut on_output).await;
     let found = paths.into_iter().filter_map(|(name, path)| {
         let url = urls.remove(&name)?;
         Some((path.into_bytes(), url))
@@ -128,7 +129,8 @@ async fn urls(
     Ok(found.collect())
 }
 
-/// Whether a remote has a commit. A remote that cannot be asked now counts as having it.
+/// Whether the remote at `url` has a commit. `like` is a hash in the object format of the project. A remote that
+/// cannot be asked now counts as having it.
 async fn is_published(git: &Git<'_>, like: &str, url: &str, commit: &str) -> Result<bool, Failure> {
     let probe = Repository::create(git, like, &[])?;
     let fetch = [

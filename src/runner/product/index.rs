@@ -19,18 +19,19 @@ use crate::scud::GRAPH_PATH;
 /// git's exit code for an option that it does not know.
 const USAGE_ERROR: i32 = 129;
 
-/// The agent's commits.
+/// The commits of the agent that may be published.
 pub struct Commits {
     pub references: References,
     pub merge_head: Option<String>,
-    /// Whether those of HEAD hold plain text.
+    /// Whether the commits of HEAD hold plain text: content that a git filter should have changed.
     pub has_plain: bool,
 }
 
-/// Whether the base's attributes name a filter for any changed file.
+/// Whether the attributes name a filter for any changed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
     NoFilter,
+    /// The attributes name one. A search in the commits must find out whether the filter was applied.
     Unknown,
 }
 
@@ -40,8 +41,8 @@ pub struct Index<'a> {
 }
 
 impl Index<'_> {
-    /// The worker has written the task's state into the graph. So git must see that change even if the agent set
-    /// assume-unchanged or skip-worktree for the graph.
+    /// Removes the flags assume-unchanged and skip-worktree from the graph, if the agent set them: git must see the
+    /// task's state, which the worker has written into the graph.
     pub async fn make_graph_visible(&self) -> Result<(), GitError> {
         if fs::symlink_metadata(self.agent_side.workspace.join(GRAPH_PATH)).is_err() {
             return Ok(());
@@ -101,7 +102,8 @@ impl Index<'_> {
                 .call(["add", "--all", "--ignore-errors", "--verbose"])
                 .configured(&filters.overrides);
             if filters.is_sparse {
-                // Adds new files outside the sparse directories; absent ones do not count as deleted.
+                // Also adds new files outside the sparse directories. Files that the sparse checkout left out do not
+                // count as deleted.
                 call = call.arg("--sparse");
             }
             let call = if large.is_empty() {
@@ -319,17 +321,17 @@ impl Index<'_> {
             return Ok(false);
         };
         let (mut digest, mut size) = (Context::new(&SHA256), 0_u64);
-        let mut hear = |bytes: &[u8]| {
+        let mut on_output = |bytes: &[u8]| {
             digest.update(bytes);
             size += bytes.len() as u64;
         };
         let call = self.agent_side.call(["cat-file", "blob"]);
         let call = call.arg(&entry.new_object);
-        self.agent_side.git.stream(call, &mut hear).await?;
+        self.agent_side.git.stream(call, &mut on_output).await?;
         Ok(size == pointer.size && pointer.has_digest(digest))
     }
 
-    /// Names tracked files that still differ from the index after `git add`.
+    /// Adds to `left` the tracked files that still differ from the index after `git add`.
     pub async fn name_unstaged(&self, left: &mut LeftBehind) -> Result<(), GitError> {
         let args = ["diff-files", "--raw", "-z", "--ignore-submodules=none"];
         let records = self.agent_side.records(self.agent_side.call(args)).await?;
@@ -343,8 +345,8 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// Names changed files for which the agent set assume-unchanged or skip-worktree. Changes the index, so it must run
-    /// after the tree was written.
+    /// Adds to `left` the changed files for which the agent set assume-unchanged or skip-worktree. Changes the index,
+    /// so it must run after the tree was written.
     pub async fn name_flagged(
         &self,
         flagged: &BTreeSet<Vec<u8>>,

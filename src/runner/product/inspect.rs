@@ -17,13 +17,13 @@ use crate::git::{Git, UnnamedFile};
 use crate::redact::{Redactor, Stream};
 use crate::task::Failure;
 
-/// Larger files are not committed: forges reject them, and most are build products.
+/// The largest file that is committed, in bytes. Forges reject larger files, and most of them are build products.
 pub const LARGEST: u64 = 50 * 1024 * 1024;
 /// How much of a line about an object is read, in bytes: a tree can name a file of any length.
 const MAX_LINE: usize = 64 * 1024;
-/// How many names a message holds.
+/// How many names a message has at most.
 const MAX_NAMES: usize = 10;
-/// With more new Git LFS files than this nothing is pushed.
+/// If more files than this are new Git LFS pointers, nothing is pushed.
 const MAX_POINTERS: usize = 100_000;
 
 /// What the inspection found.
@@ -100,6 +100,7 @@ async fn objects(
     list.map_err(|error| failed_io(&error))
 }
 
+/// The names of the files that are too large.
 async fn too_large(
     git: &Git<'_>,
     repository: &Repository,
@@ -176,6 +177,7 @@ struct Header {
 }
 
 impl Header {
+    /// Reads the line; also returns the name with which messages describe the object.
     fn read(line: &[u8]) -> Option<(Self, String)> {
         let text = String::from_utf8_lossy(line);
         let raw_path = line.splitn(3, |byte| *byte == b' ').nth(2);
@@ -206,15 +208,15 @@ struct Batch<'a> {
     redactor: &'a Redactor,
     line: Vec<u8>,
     name: String,
-    /// How many bytes of the object are missing, including its line feed.
-    missing: u64,
+    /// How many bytes of the current object have not been read yet, including the line feed after it.
+    unread: u64,
     scan: Stream,
     markers: Markers,
     /// The names of objects with secrets.
     found: BTreeSet<String>,
     /// The names of files with conflict markers.
     conflicts: BTreeSet<String>,
-    /// The path and the content of a file that may be a pointer.
+    /// The path of a file that may be a pointer, and its content so far.
     small: Option<(Vec<u8>, Vec<u8>)>,
     pointers: BTreeSet<PointerFile>,
 }
@@ -226,7 +228,7 @@ impl<'a> Batch<'a> {
             redactor,
             line: Vec::new(),
             name: String::new(),
-            missing: 0,
+            unread: 0,
             scan: redactor.stream(),
             markers: Markers::default(),
             found: BTreeSet::new(),
@@ -238,8 +240,8 @@ impl<'a> Batch<'a> {
 
     fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.is_too_large {
-            if self.missing > 0 {
-                let now = usize::try_from(self.missing).unwrap_or(usize::MAX);
+            if self.unread > 0 {
+                let now = usize::try_from(self.unread).unwrap_or(usize::MAX);
                 let now = now.min(bytes.len());
                 self.read_content(&bytes[..now]);
                 bytes = &bytes[now..];
@@ -256,12 +258,13 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Begins the object whose header is in `line`.
     fn begin(&mut self) {
         let line = std::mem::take(&mut self.line);
         if let Some((header, name)) = Header::read(&line) {
             self.is_too_large = header.is_too_large();
             self.name = name;
-            self.missing = header.size + 1;
+            self.unread = header.size + 1;
             let may_be_pointer = header.kind == "blob" && header.size < MAX_POINTER_SIZE;
             self.small = may_be_pointer.then_some((header.path, Vec::new()));
             self.scan = self.redactor.stream();
@@ -270,20 +273,20 @@ impl<'a> Batch<'a> {
     }
 
     fn read_content(&mut self, bytes: &[u8]) {
-        self.missing -= bytes.len() as u64;
+        self.unread -= bytes.len() as u64;
         self.scan.push(bytes, &mut |_| {});
         self.markers.push(bytes);
         if let Some((_, content)) = &mut self.small {
             content.extend_from_slice(bytes);
         }
-        if self.missing == 0 {
+        if self.unread == 0 {
             self.add_pointer();
             self.scan.finish(&mut |_| {});
         }
         if self.scan.masked() && self.found.len() <= MAX_NAMES {
             self.found.insert(self.name.clone());
         }
-        if self.missing == 0 && self.markers.are_complete() && self.conflicts.len() <= MAX_NAMES {
+        if self.unread == 0 && self.markers.are_complete() && self.conflicts.len() <= MAX_NAMES {
             self.conflicts.insert(self.name.clone());
         }
     }
@@ -301,9 +304,9 @@ impl<'a> Batch<'a> {
 /// Finds the markers that a merge leaves in a file with conflicts.
 #[derive(Debug, Default)]
 struct Markers {
-    /// The beginning of the current line, as far as it matters.
+    /// The first 8 bytes of the current line; a marker is not longer.
     line: Vec<u8>,
-    /// How many of `ALL` were found, in this order.
+    /// How many members of `ALL` were found; they count only in this order.
     found: usize,
 }
 

@@ -1,6 +1,6 @@
 //! Changes in the workspace that are not committed, and the sentences that name them.
 
-/// How many names a sentence holds.
+/// How many names a sentence has at most.
 const MAX_NAMES: usize = 10;
 
 /// The changes that are not in the commit.
@@ -25,7 +25,7 @@ pub struct LeftBehind {
 }
 
 impl LeftBehind {
-    /// Sorts the lines that `git add` printed on standard error.
+    /// Reads what `git add` printed on standard error, and adds the nested repositories and the unreadable files.
     pub fn add_words(&mut self, words: &str) {
         for line in words.lines() {
             let Some(line) = line
@@ -102,7 +102,7 @@ impl LeftBehind {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
-    /// Sentences about what is not in the commit although the commit is what git would make.
+    /// Sentences about changes that git itself leaves out of a commit. They don't make the commit incomplete.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for (names, sentence) in [
@@ -134,6 +134,7 @@ impl LeftBehind {
     }
 }
 
+/// A path without control characters.
 fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).escape_debug().to_string()
 }

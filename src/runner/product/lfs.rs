@@ -20,9 +20,9 @@ pub use pointer::{MAX_POINTER_SIZE, Pointer, PointerFile};
 pub use source::Source;
 pub use upload::Upload;
 
-/// How many names a message holds.
+/// How many names a message has at most.
 const MAX_NAMES: usize = 10;
-/// How many objects are looked up on the server.
+/// How many objects the worker asks the server for at most.
 const MAX_QUESTIONS: usize = 100;
 
 /// The result for the objects of all new pointers.
@@ -30,6 +30,7 @@ const MAX_QUESTIONS: usize = 100;
 pub enum Objects {
     /// No new pointer needs an object.
     NotNeeded,
+    /// All objects are verified, and some of them must be uploaded.
     Ready(Upload),
     /// Nothing may be pushed because of these files.
     HeldBack(String),
@@ -42,8 +43,8 @@ pub fn stores(git_dirs: &[&Path], storage: Option<&Path>) -> Vec<PathBuf> {
     for git_dir in git_dirs {
         stores.push(git_dir.join("lfs/objects"));
         if let Some(storage) = storage {
-            // Links on the way to the directory lead nowhere that the setting could not name itself. Below it none is
-            // followed.
+            // Following links in the path of the setting is harmless: the setting could name the target itself. Links
+            // below the directory are not followed.
             let named = std::fs::canonicalize(git_dir.join(storage));
             stores.extend(named.map(|named| named.join("objects")));
         }
@@ -51,7 +52,8 @@ pub fn stores(git_dirs: &[&Path], storage: Option<&Path>) -> Vec<PathBuf> {
     stores
 }
 
-/// Copies and verifies the objects of new pointers.
+/// Copies and verifies the objects of new pointers. Only objects that no store has are looked up on the server, because
+/// each of these questions downloads an object.
 pub async fn collect(
     git: &Git<'_>,
     source: &Source<'_>,
@@ -61,8 +63,8 @@ pub async fn collect(
         return Ok(Objects::NotNeeded);
     }
     let with_filter = paths_with_filter(git, source, &files).await?;
-    // A file without the filter, such as an example in documentation, needs no object. If there is one it is uploaded, as
-    // `git lfs push` does.
+    // A file without the filter, such as an example in documentation, needs no object. If there is an object, it is
+    // uploaded, as `git lfs push` does.
     let needs_object = |file: &PointerFile| with_filter.contains(&file.path);
     let Some(program) = git.lfs_program() else {
         let names = names(files.iter().filter(|file| needs_object(file)));

@@ -1,5 +1,5 @@
 //! Marks the task as done in the tree if the working tree has no graph, for example after `git sparse-checkout`.
-//! Otherwise the worker has already changed the file.
+//! If the working tree has a graph, the worker has already marked the task there.
 
 use std::fs;
 use std::path::Path;

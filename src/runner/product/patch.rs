@@ -15,16 +15,16 @@ use super::repository::Repository;
 use crate::git::Git;
 use crate::task::{Failure, Patch};
 
-/// The maximum size of a patch in bytes, as it is written in the JSON of a report (the protocol says 128 KiB; a line feed
-/// takes two bytes).
+/// The maximum size of a patch in bytes, as it is written in the JSON of a report (the protocol says 128 KiB; a line
+/// feed takes two bytes).
 const MAX_PATCH_SIZE: usize = 128 * 1024;
 
-/// Larger files are left out of the patch: git keeps several copies of both sides in memory.
+/// The largest file whose changes are in the patch, in bytes: git keeps several copies of both sides in memory.
 const MAX_COMPARED_SIZE: u64 = 16 * 1024 * 1024;
-/// With more large files than this there is no patch.
+/// If there are more large files than this, there is no patch.
 const MAX_EXCLUDED: usize = 100;
 
-/// How much was changed.
+/// The counts of changed files and lines.
 #[derive(Debug, Default)]
 pub struct Count {
     pub files: u64,
@@ -44,7 +44,7 @@ pub struct Changes {
     pub entries: Vec<Entry>,
 }
 
-/// Counts and lists what differs between two commits.
+/// Counts and lists the differences between two commits.
 pub async fn changes(
     git: &Git<'_>,
     repository: &Repository,
@@ -61,7 +61,8 @@ pub async fn changes(
         .arg(head);
     run_stream(git, call, &mut |bytes| {
         records.push(bytes, |record| {
-            // First all raw entries, which have two records each: a header, which begins with a colon, and the path.
+            // git prints all raw entries first. Each has two records: a header, which begins with a colon, and the
+            // path.
             let is_path = raw.len() % 2 == 1;
             if is_path || record.starts_with(b":") {
                 raw.push(record.to_vec());
@@ -171,7 +172,8 @@ async fn large_paths(
         .collect())
 }
 
-/// The beginning of the patch, at least as much as fits; and whether the patch was cut or redacted.
+/// The beginning of the patch, and whether the patch was cut or redacted. The beginning has up to one byte more than
+/// [`MAX_PATCH_SIZE`].
 async fn difference(
     git: &Git<'_>,
     repository: &Repository,
@@ -196,14 +198,14 @@ async fn difference(
             full.notify_one();
         }
     };
-    let mut listen = |bytes: &[u8]| redacted.push(bytes, &mut keep);
+    let mut on_output = |bytes: &[u8]| redacted.push(bytes, &mut keep);
     let whole = tokio::select! {
         biased;
-        done = run_stream(git, call, &mut listen) => {
+        done = run_stream(git, call, &mut on_output) => {
             done?;
             true
         }
-        // Whatever else there is would be cut off, so that nobody waits for it.
+        // The rest of the patch would be cut off, so don't wait for it.
         () = full.notified() => false,
     };
     if whole {
@@ -213,7 +215,8 @@ async fn difference(
     Ok((kept, !whole || masked))
 }
 
-fn diff<const N: usize>(how: [&'static str; N]) -> Vec<&'static str> {
+/// The arguments of `git diff` with these additional options.
+fn diff<const N: usize>(options: [&'static str; N]) -> Vec<&'static str> {
     // No renames: every path is one record, and more programs can apply the patch.
     let common = [
         "--no-renames",
@@ -221,19 +224,19 @@ fn diff<const N: usize>(how: [&'static str; N]) -> Vec<&'static str> {
         "--no-ext-diff",
         "--no-textconv",
     ];
-    ["diff"].into_iter().chain(how).chain(common).collect()
+    ["diff"].into_iter().chain(options).chain(common).collect()
 }
 
-/// The beginning of a text that takes no more than its share of a report.
+/// The beginning of a text that takes at most [`MAX_PATCH_SIZE`] bytes as a string in JSON.
 fn fitting(text: &str) -> &str {
-    let mut taken = 0;
+    let mut size = 0;
     let end = text.char_indices().find(|(_, c)| {
-        taken += match c {
+        size += match c {
             '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
             c if c.is_ascii_control() && *c != '\u{7f}' => 6,
             c => c.len_utf8(),
         };
-        taken > MAX_PATCH_SIZE
+        size > MAX_PATCH_SIZE
     });
     end.map_or(text, |(end, _)| &text[..end])
 }

@@ -5,6 +5,7 @@
 /// The longest record, in bytes. The longest path of Linux has 4 KiB.
 const MAX_RECORD: usize = 64 * 1024;
 
+/// Collects the parts of an output, and passes on the records in it.
 #[derive(Debug)]
 pub struct Records {
     separator: u8,
@@ -12,6 +13,7 @@ pub struct Records {
 }
 
 impl Records {
+    /// Each record ends with the byte `separator`.
     pub fn new(separator: u8) -> Self {
         Self {
             separator,
@@ -19,6 +21,7 @@ impl Records {
         }
     }
 
+    /// Reads a part of the output, and calls `record` for each record that ends in it.
     pub fn push(&mut self, bytes: &[u8], mut record: impl FnMut(&[u8])) {
         let separator = self.separator;
         let mut parts = bytes.split(|byte| *byte == separator);

@@ -4,23 +4,23 @@ use std::path::Path;
 
 use super::files::{open_regular, texts_below};
 
-/// If there are more files and directories, git is asked instead.
+/// If `refs` has more files and directories than this, git is asked instead.
 const MAX_ENTRIES: usize = 64;
-/// The largest file of a reference: a name can have a few hundred bytes.
+/// The largest file of a reference, in bytes: the name in `HEAD` can have a few hundred.
 const MAX_SIZE: u64 = 1024;
 
 /// The references of a repository.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// The last commit, if there is one.
+    /// The commit of HEAD, if it has one.
     pub head: Option<String>,
     /// Full names with their objects.
     pub all: Vec<(String, String)>,
 }
 
 impl References {
-    /// Reads the references. `None` if git must be asked: some are packed or in a reftable, there are further working trees, a
-    /// name is unusual, a file does not hold exactly one hash, or HEAD names a branch without a commit.
+    /// Reads the references. `None` if git must be asked: some are packed or in a reftable, there are further working
+    /// trees, a name is unusual, a file does not hold exactly one hash, or HEAD names a branch without a commit.
     pub fn read(git_dir: &Path) -> Option<Self> {
         let is_absent = |name| std::fs::symlink_metadata(git_dir.join(name)).is_err();
         if !is_absent("packed-refs") || !is_absent("reftable") || !is_absent("worktrees") {

@@ -53,7 +53,7 @@ impl Repository {
         self.dir().join("objects")
     }
 
-    /// Makes the history begin with a commit, because its parents were not fetched.
+    /// Makes git treat `commit` as the first of the history, because its parents were not fetched.
     pub fn begin_with(&self, commit: &str) -> io::Result<()> {
         fs::write(self.dir().join("shallow"), format!("{commit}\n"))
     }
@@ -64,7 +64,8 @@ impl Repository {
     }
 }
 
-/// Writes the files of an empty bare repository, as `git init --bare --template=` does: they are git's documented layout.
+/// Writes the files of an empty bare repository, as `git init --bare --template=` does: they are git's documented
+/// layout.
 fn write_empty(dir: &Path, is_sha256: bool) -> io::Result<()> {
     let format = if is_sha256 {
         "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
@@ -76,8 +77,8 @@ fn write_empty(dir: &Path, is_sha256: bool) -> io::Result<()> {
     fs::write(dir.join("HEAD"), "ref: refs/heads/main\n")
 }
 
-/// The directory of objects in the agent's repository. `None` if it has links, FIFOs or alternate stores: git would read
-/// other directories, or wait forever.
+/// The directory of objects in the agent's repository. `None` if it has links, FIFOs or alternate stores: git would
+/// read other directories, or wait forever.
 pub fn agents_objects(workspace: &Path) -> Option<PathBuf> {
     let repository = workspace.join(".git");
     let objects = repository.join("objects");

@@ -34,13 +34,17 @@ pub struct Staged {
     pub has_plain_commits: bool,
     /// The value of `lfs.storage`, if the agent's git has that setting.
     pub lfs_storage: Option<PathBuf>,
-    /// Whether the agent's index had submodules. Otherwise the tree has none.
+    /// Whether the agent's index had submodules; if not, the tree has none either.
     pub has_submodules: bool,
     /// Contains the new objects, in the directory `objects`.
     pub dir: TempDir,
 }
 
 /// Stages everything in a copy of the index, and writes the tree.
+///
+/// The index is listed before `git add`, so that the repositories that `git add` adds can be recognized. Files without
+/// their filter are taken out again before the tree is written. The last step changes the index only to find files that
+/// git was told to ignore.
 pub async fn stage(
     git: &Git<'_>,
     workspace: &Path,
@@ -64,9 +68,9 @@ pub async fn stage(
         index.make_graph_visible().await?;
     }
     let large = index.without_filter(before.large).await?;
-    let words = index.add(&mut filters, &large).await?;
-    left_behind.add_words(&words);
-    if words.contains("adding embedded git repository") {
+    let errors = index.add(&mut filters, &large).await?;
+    left_behind.add_words(&errors);
+    if errors.contains("adding embedded git repository") {
         index
             .leave_out_nested(&before.gitlinks, &mut left_behind)
             .await?;
@@ -87,7 +91,8 @@ pub async fn stage(
         merge_head,
         has_plain: false,
     };
-    // The changes since HEAD are then those since the base, so their attributes are known already.
+    // If HEAD is still the base, the changes since HEAD are the changes since the base, and their attributes were
+    // checked above.
     let demand = if is_at_base && !changed.iter().any(Entry::is_attributes) {
         demand
     } else {
@@ -96,7 +101,7 @@ pub async fn stage(
     let commits = index.leave_out_plain(&search, base, commits, demand, &mut left_behind);
     let commits = commits.await?;
     worktrees::name(&agent_side, base, &commits.references, &mut left_behind).await?;
-    if !words.is_empty() || !before.gitlinks.is_empty() || !large.is_empty() {
+    if !errors.is_empty() || !before.gitlinks.is_empty() || !large.is_empty() {
         index.name_unstaged(&mut left_behind).await?;
     }
     let tree = agent_side.run(["write-tree"]).await?;

@@ -3,12 +3,12 @@
 //! A file of a commit may be published if the filter demonstrably wrote it:
 //!
 //! - the clean filter leaves it as it is, or makes it of the file in the working tree; or
-//! - the smudge filter turns it into the file in the working tree, or into text that the smudge filter then leaves as it is
-//!   or rejects. So this smudge filter tells its own output from plain text.
+//! - the smudge filter turns it into the file in the working tree, or into text that the smudge filter then leaves as
+//!   it is or rejects. So this smudge filter distinguishes its own output from plain text.
 //!
-//! Everything else counts as plain text: some filters (rot13) change any text, so that plain text looks like their output.
-//! If the filter cannot be run, every changed file counts. A filter that only cleans up, and one whose output differs each
-//! time, raise no false alarm.
+//! Everything else counts as plain text: some filters (rot13) change any text, so that plain text looks like their
+//! output. If the filter cannot be run, every changed file counts as plain text. A filter that only formats a file
+//! causes no false alarm, and neither does a filter whose output differs each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -29,14 +29,14 @@ use crate::git::{Call, GitError};
 /// A file of a commit: its path and its object.
 pub type Blob = (Vec<u8>, String);
 
-/// Looks at commits on the agent's side.
+/// Searches commits in the agent's repository.
 pub struct Search<'a> {
     agent_side: &'a AgentSide<'a>,
     filters: &'a Filters,
     base: &'a str,
     /// An index with the base's files.
     index: OsString,
-    /// Is set when the index has been written: most runs do not need it.
+    /// Set when the index has been written. Most runs do not need the index.
     is_index_written: OnceCell<()>,
 }
 
@@ -67,7 +67,7 @@ impl<'a> Search<'a> {
         vec![("GIT_INDEX_FILE".into(), self.index.clone())]
     }
 
-    /// The files in the commits from the base to `tip` that are plain text, with their filters. None if the commits do
+    /// The files in the commits from the base to `tip` that are plain text, with their filters. Empty if the commits do
     /// not descend from the base.
     pub async fn in_commits(&self, tip: &str) -> Result<BTreeMap<Blob, String>, GitError> {
         let descends = self.agent_side.call(["merge-base", "--is-ancestor"]);
@@ -94,7 +94,7 @@ impl<'a> Search<'a> {
                 Origin::Unknown => drop(found.insert(blob, (demand.filter.clone(), false))),
             }
         }
-        // A renamed file: the same content was proved at its other path.
+        // A renamed file appears at two paths. It is enough that the filter wrote its content at one of them.
         let found = found
             .into_iter()
             .filter(|((_, object), (filter, is_text))| {
@@ -190,7 +190,8 @@ impl<'a> Search<'a> {
         Ok(demanded)
     }
 
-    /// What wrote the content of a file: the filter, or an agent that did without it.
+    /// Finds out whether the filter wrote the content of a file. Cheap tests come first; the smudge filter runs last,
+    /// because it may be slow.
     async fn origin(&self, blob: &Blob, demand: &Demand) -> Result<Origin, GitError> {
         let (path, object) = blob;
         let mut content = tempfile::tempfile().map_err(|error| around(&error))?;
@@ -239,7 +240,7 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// What the smudge filter makes of an object, as an object; `None` if the filter rejects it. Line endings are as in
+    /// The object that the smudge filter makes of an object; `None` if the filter rejects it. Line endings are as in
     /// the repository.
     async fn smudged(
         &self,
@@ -261,7 +262,7 @@ impl<'a> Search<'a> {
         self.hash(path, &smudged, &without_filter).await.map(Some)
     }
 
-    /// The object that `git add` would make of a content.
+    /// The hash of the object that `git add` would make of a content.
     async fn hash(
         &self,
         path: &[u8],
@@ -277,7 +278,7 @@ impl<'a> Search<'a> {
         self.agent_side.git.run(call).await
     }
 
-    /// The file of the working tree, as objects. All are `None` if there is no regular file.
+    /// The file of the working tree, as objects. All fields are `None` if there is no regular file.
     async fn present(&self, path: &[u8], demand: &Demand) -> Result<Present, GitError> {
         let mut present = Present::default();
         let name = self.agent_side.workspace.join(OsStr::from_bytes(path));
@@ -306,38 +307,39 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Writes what a command prints into a file; gives the size.
+    /// Writes the output of a command into a file; returns its size in bytes.
     async fn write(&self, call: Call<'_>, file: &mut File) -> Result<u64, GitError> {
         let (mut written, mut size) = (Ok(()), 0);
-        let mut hear = |bytes: &[u8]| {
+        let mut on_output = |bytes: &[u8]| {
             size += bytes.len() as u64;
             if written.is_ok() {
                 written = file.write_all(bytes);
             }
         };
-        self.agent_side.git.stream(call, &mut hear).await?;
+        self.agent_side.git.stream(call, &mut on_output).await?;
         written.map_err(|error| around(&error))?;
         Ok(size)
     }
 }
 
-/// What wrote the content of a file in a commit.
+/// The origin of the content of a file in a commit.
 enum Origin {
+    /// The filter wrote it.
     Filter,
     /// Plain text that did not pass the filter.
     Text,
-    /// The filter changes any text, and the working tree does not show what it was.
+    /// The filter changes any text, and the file in the working tree is not the text that it would have changed.
     Unknown,
 }
 
 /// A file of the working tree, as the objects that git could make of it.
 #[derive(Debug, Default)]
 struct Present {
-    /// Of its bytes.
+    /// The object of its unchanged bytes.
     unchanged: Option<String>,
-    /// With the filter.
+    /// The object after the clean filter.
     cleaned: Option<String>,
-    /// Without the filter, with line endings as in the repository.
+    /// The object without the filter, with line endings as in the repository.
     converted: Option<String>,
 }
 
@@ -357,7 +359,8 @@ struct Demand {
 }
 
 impl Demand {
-    /// Whether the agent has taken the filter away. A file may leave Git LFS, which hides nothing.
+    /// Whether the agent has removed the filter. A file may leave Git LFS, because LFS does not keep its content
+    /// secret.
     fn is_dropped(&self) -> bool {
         self.filter != self.now && self.filter != "lfs"
     }

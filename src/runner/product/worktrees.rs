@@ -1,4 +1,5 @@
-//! Names work of the agent that is on no branch: in further working trees (`git worktree`), and in commits without a branch.
+//! Finds work of the agent that is on no branch, so that a sentence can name it: files in further working trees
+//! (`git worktree`), and commits without a branch.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +10,11 @@ use super::files::{self, texts_below};
 use super::left_behind::LeftBehind;
 use crate::git::{Call, GitError};
 
-/// How many working trees are looked at, and how many names a sentence holds.
+/// How many working trees are searched, and how many names a sentence has at most.
 const MAX_NAMES: usize = 10;
 
-/// Names uncommitted files of second working trees, and commits that only they or the reflog hold. A working tree that
+/// Adds to `left` the uncommitted files of second working trees, and the commits that only such a tree has. Logs the
+/// commits that only the reflog has. A working tree that
 /// cannot be read is skipped: its directory may be gone.
 pub async fn name(
     agent_side: &AgentSide<'_>,
@@ -58,6 +60,7 @@ pub async fn name(
     Ok(())
 }
 
+/// A working tree other than the workspace.
 struct SecondTree {
     dir: PathBuf,
     /// The commit that is checked out without a branch.
@@ -78,6 +81,7 @@ fn second_trees(listed: &str) -> Vec<SecondTree> {
     trees.collect()
 }
 
+/// Adds to `left` the files that are not committed in the working tree `dir`.
 async fn name_uncommitted(
     agent_side: &AgentSide<'_>,
     dir: &Path,
@@ -86,7 +90,7 @@ async fn name_uncommitted(
     if !fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
         return Ok(());
     }
-    // With this working tree's own index.
+    // Not with the variables of `agent_side`: git must use this working tree's index.
     let call = Call::new(dir, ["status", "--porcelain", "-z", "--no-renames"]);
     let records = match agent_side.records(call).await {
         Ok(records) => records,
@@ -111,12 +115,13 @@ async fn name_uncommitted(
     Ok(())
 }
 
-/// How many files and directories of reflogs are read here, and the largest size of a file. git reads more and larger ones.
+/// If there are more files and directories of reflogs than this, git reads them instead.
 const MAX_LOG_ENTRIES: usize = 32;
+/// If a file of a reflog is larger than this, in bytes, git reads it instead.
 const MAX_LOG_SIZE: u64 = 64 * 1024;
 
-/// Whether the reflogs name only the base and the commits of HEAD, branches, tags and remote branches. False if the reflogs are
-/// anywhere else than in the files of `.git/logs`, or if these cannot be read.
+/// Whether the reflogs name only the base and the commits of HEAD, branches, tags and remote branches. Also false if
+/// the reflogs are not in the files of `.git/logs`, or if these files cannot be read.
 fn has_only_known(agent_side: &AgentSide<'_>, base: &str, references: &References) -> bool {
     let git_dir = agent_side.workspace.join(".git");
     let exists = |name| fs::symlink_metadata(git_dir.join(name)).is_ok();

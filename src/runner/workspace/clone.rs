@@ -1,4 +1,4 @@
-//! A shallow clone of a remote repository, and what is recorded about it before the agent starts.
+//! A shallow clone of a remote repository, and the facts that are recorded about it before the agent starts.
 
 use std::fs::{self, File};
 use std::io::{self, Seek};
@@ -17,7 +17,7 @@ use crate::task::{Failure, Reason};
 /// Facts about a clone, recorded before the agent started.
 #[derive(Debug)]
 pub struct Clone {
-    /// Absolute.
+    /// The directory of the clone; an absolute path.
     pub dir: PathBuf,
     pub url: String,
     /// Is appended to the name of a branch that exists already.
@@ -41,7 +41,7 @@ struct Index {
 }
 
 impl Clone {
-    /// Clones a repository into an empty directory, for the agent's user if that is another one than the worker's.
+    /// Clones a repository into an empty directory. The clone belongs to `user`, if that is given.
     pub async fn of(
         repository: &Repository,
         git: &Git<'_>,
@@ -89,6 +89,8 @@ impl Index {
     }
 }
 
+/// Clones and checks out the commit, then fetches what the project needs besides: Git LFS files and submodules. The
+/// index and the directory's inode are recorded last, when nothing changes them any more.
 async fn clone(
     repository: &Repository,
     git: &Git<'_>,
@@ -97,7 +99,8 @@ async fn clone(
 ) -> Result<Clone, GitError> {
     let url = &repository.url;
     fetch_base(git, dir, url, repository.reference.as_deref()).await?;
-    // git init did not make it, because no template is used. Tools write ignore rules to `.git/info/exclude`.
+    // `git init` makes `.git/info` from a template, and no template is used here. Tools write ignore rules to the file
+    // `exclude` in this directory.
     fs::create_dir_all(dir.join(".git/info"))
         .map_err(|error| GitError::around("init", "could not make the directory `info`", &error))?;
     let branch = repository.branch.as_deref().unwrap_or("work");
@@ -111,7 +114,7 @@ async fn clone(
                 .await?
         }
     };
-    // For the agent, which may commit and may read the project's URL.
+    // The agent may commit, and may read the project's URL.
     let values = [
         ("remote \"origin\"", "url", url),
         ("user", "name", &repository.name),
@@ -173,13 +176,13 @@ async fn clone(
 async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
     let (owner, path) = (user.clone(), dir.to_owned());
     // Not on the runtime's thread, because a clone can have very many files.
-    let given = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
-    let given = given.map_err(io::Error::other).and_then(|given| given);
+    let result = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
+    let result = result.map_err(io::Error::other).and_then(|result| result);
     let failed = |error: io::Error| {
         GitError::around("checkout", "could not be given to the agent's user", &error)
     };
-    given.map_err(failed)?;
-    // The index has the owner of each file: it would hold all files for changed.
+    result.map_err(failed)?;
+    // The index has the owner of each file. Without the refresh git would read every file again.
     git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
         .await?;
     user.give(&dir.join(".git/index")).map_err(failed)

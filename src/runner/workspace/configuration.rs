@@ -1,11 +1,11 @@
-//! Reads and writes files of a new clone directly, before there is an agent: each saves a process of git.
+//! Reads and writes files of a new clone directly, before there is an agent. Each function saves a process of git.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Adds values to the configuration of a new clone: a section, a key and a value each. The clone must not have these
-/// sections yet.
+/// Adds values to the configuration of a new clone. Each has a section, a key and a value. The clone must not have
+/// these sections yet.
 pub fn append(clone: &Path, values: &[(&str, &str, &String)]) -> io::Result<()> {
     let mut text = String::new();
     for (section, key, value) in values {
@@ -17,7 +17,7 @@ pub fn append(clone: &Path, values: &[(&str, &str, &String)]) -> io::Result<()> 
     file.write_all(text.as_bytes())
 }
 
-/// A value as git reads it back exactly.
+/// A value in quotes, so that git reads exactly this value.
 fn quoted(value: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in value.chars() {
@@ -41,11 +41,12 @@ pub fn commit_of_branch(clone: &Path, branch: &str) -> Option<String> {
     is_hash.then(|| commit.to_owned())
 }
 
-/// The largest index that is searched here, in bytes: about 10,000 files. git searches larger ones.
+/// The largest index that is searched here, in bytes: about 10,000 files. For a larger one, git is asked.
 const MAX_INDEX_SIZE: u64 = 1 << 20;
 
-/// Whether the index may have a `.gitattributes` file. The index has the name as it is in versions 2 and 3; in others a
-/// name can be split. The worker's git makes no split index, which would have the name in another file.
+/// Whether the index may have a `.gitattributes` file. Index files of the versions 2 and 3
+/// have each name in one piece; in other versions a name can be divided. The worker's git makes no split index, which
+/// would have the name in another file.
 pub fn may_have_attributes(clone: &Path) -> bool {
     let path = clone.join(".git/index");
     let is_small = fs::metadata(&path).is_ok_and(|index| index.len() <= MAX_INDEX_SIZE);

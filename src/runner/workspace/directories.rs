@@ -18,7 +18,7 @@ pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
     Ok(absolute)
 }
 
-/// An error if a given project belongs to another user than the agent's.
+/// An error if the project's directory does not belong to the agent's user.
 pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
     if user.owns(dir) {
         return Ok(());
@@ -30,8 +30,8 @@ pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
     Err(Failure::new(Reason::WorkspaceFailed, message))
 }
 
-/// The directory to clone into: `into`, which must be empty, or a new temporary one. Dropping the second value deletes the
-/// temporary one.
+/// The directory to clone into: `into`, which must be empty, or a new temporary one. Dropping the second value deletes
+/// the temporary one.
 pub fn clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
     let Some(dir) = into else {
         let created = tempfile::Builder::new()
@@ -71,6 +71,7 @@ pub fn clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>)
     Ok((dir, None))
 }
 
+/// Makes the private directory of a run.
 pub fn new_run_directory() -> Result<TempDir, Failure> {
     let created = tempfile::Builder::new().prefix("descartes-").tempdir();
     created.map_err(|error| {

@@ -1,5 +1,4 @@
-//! Makes the empty repository of a clone by writing its files, as `git init --template=` does: that saves a process, which
-//! would write most files twice.
+//! Makes the empty repository of a clone by writing its files, as `git init --template=` does. That saves a process.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -40,7 +39,7 @@ pub fn create(dir: &Path, format: ObjectFormat) -> io::Result<()> {
         text += "\tignorecase = true\n";
     }
     if cfg!(target_os = "macos") {
-        text += if composes_names(&git_dir)? {
+        text += if ignores_composition(&git_dir)? {
             "\tprecomposeunicode = true\n"
         } else {
             "\tprecomposeunicode = false\n"
@@ -73,9 +72,9 @@ fn has_links(git_dir: &Path) -> bool {
     is_made && is_link
 }
 
-/// Whether the file system finds a file whose name is composed ("ä") by its decomposed name ("a" and a mark), as that of macOS
-/// does.
-fn composes_names(git_dir: &Path) -> io::Result<bool> {
+/// Whether the file system treats a composed name ("ä") and its decomposed form ("a" and a mark) as the same name, like
+/// the file system of macOS.
+fn ignores_composition(git_dir: &Path) -> io::Result<bool> {
     let composed = git_dir.join("\u{e4}");
     fs::write(&composed, "")?;
     let is_found = fs::symlink_metadata(git_dir.join("a\u{308}")).is_ok();

@@ -17,8 +17,8 @@ pub const WAITS: [Duration; 3] = [
     Duration::from_secs(12),
 ];
 
-/// Makes a repository in `dir`, and fetches a branch, a tag or a commit into `FETCH_HEAD`. Without a reference it fetches
-/// the default branch.
+/// Makes a repository in `dir`, and fetches a branch, a tag or a commit into `FETCH_HEAD`. Without a reference it
+/// fetches the default branch.
 pub async fn fetch_base(
     git: &Git<'_>,
     dir: &Path,
@@ -32,7 +32,7 @@ pub async fn fetch_base(
     }
     init(dir, ObjectFormat::Sha1)?;
     match fetch(git, dir, url, reference).await {
-        // Only this error tells that the remote repository uses SHA-256.
+        // Only this error shows that the remote repository uses SHA-256.
         Err(error) if error.words.contains("mismatched algorithms") => {
             let failed = |error: io::Error| {
                 GitError::around("init", "could not be repeated for SHA-256", &error)
@@ -49,6 +49,7 @@ pub async fn fetch_base(
     }
 }
 
+/// Fetches into the repository in `dir`, and retries after transient trouble.
 async fn fetch(
     git: &Git<'_>,
     dir: &Path,

@@ -48,6 +48,7 @@ async fn is_used(git: &Git<'_>, dir: &Path) -> Result<bool, GitError> {
     }
 }
 
+/// Downloads the files of Git LFS, and retries after transient trouble.
 async fn pull(git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
     let mut waits = WAITS.iter();
     loop {

@@ -1,4 +1,4 @@
-//! What a clone lacks because the settings do not fetch it.
+//! Warns about submodules and Git LFS files that a clone does not have, because the settings do not fetch them.
 
 use std::fs::{self, File};
 use std::io::Read;

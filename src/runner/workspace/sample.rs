@@ -9,8 +9,9 @@ use tempfile::TempDir;
 
 use crate::isolation::User;
 
-/// The largest sample: a larger directory was probably named by mistake.
+/// How many files a sample may have. A larger directory was probably named by mistake.
 const MAX_FILES: usize = 10_000;
+/// How large all files of a sample may be together, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Copies the directory to a new temporary one, for the agent's user if there is one.

@@ -35,7 +35,7 @@ pub struct Repository {
     pub keep_clone: bool,
     /// The branch that the work is pushed to; nothing is pushed if this is `None`.
     pub branch: Option<String>,
-    /// Is appended to the branch's name if that branch exists already: the name of this run.
+    /// The name of this run. It is appended to the branch's name if that branch exists already and cannot be used.
     pub suffix: String,
     /// The author and committer of the worker's commits.
     pub name: String,

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::git::{Call, Git, GitError};
 
-/// With more submodules than this the rest is not looked at.
+/// How many submodules are searched at most; further ones are ignored.
 const MAX_SUBMODULES: usize = 1000;
 
 /// The directories of all submodules that were cloned, also those inside other submodules.
@@ -31,7 +31,7 @@ async fn paths(git: &Git<'_>, dir: &Path) -> Result<Vec<PathBuf>, GitError> {
     let call = Call::new(dir, file).arg("--get-regexp");
     let listed = match git.run(call.arg("^submodule\\..*\\.path$")).await {
         Ok(listed) => listed,
-        // 1: nothing matches, or there is no file.
+        // Exit code 1: nothing matches, or there is no file.
         Err(error) if error.code == Some(1) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };

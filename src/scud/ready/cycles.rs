@@ -9,8 +9,8 @@ struct Step {
     next: usize,
 }
 
-/// All tasks in components: those with more than one member are cycles. Every component comes after those
-/// that it needs.
+/// All tasks, grouped in components. A component with several members is a cycle. Every component comes after the
+/// components that it needs.
 pub fn components(tasks: &[TaskNode]) -> Vec<Vec<usize>> {
     let mut finder = Finder {
         tasks,
@@ -29,6 +29,7 @@ pub fn components(tasks: &[TaskNode]) -> Vec<Vec<usize>> {
     finder.found
 }
 
+/// The state of Tarjan's algorithm.
 struct Finder<'a> {
     tasks: &'a [TaskNode],
     /// When each task was first seen.
@@ -44,15 +45,16 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
+    /// Visits a task and all tasks that it needs.
     fn visit(&mut self, first: usize) {
-        let mut way = vec![self.enter(first)];
-        while let Some(step) = way.last_mut() {
+        let mut path = vec![self.enter(first)];
+        while let Some(step) = path.last_mut() {
             let task = step.task;
             let needed = self.tasks[task].needs.get(step.next).copied();
             step.next += 1;
             if let Some(needed) = needed {
                 match self.order[needed] {
-                    None => way.push(self.enter(needed)),
+                    None => path.push(self.enter(needed)),
                     Some(order) if self.is_open[needed] => {
                         self.lowest[task] = self.lowest[task].min(order);
                     }
@@ -60,8 +62,8 @@ impl Finder<'_> {
                 }
                 continue;
             }
-            way.pop();
-            if let Some(before) = way.last() {
+            path.pop();
+            if let Some(before) = path.last() {
                 let lowest = self.lowest[task].min(self.lowest[before.task]);
                 self.lowest[before.task] = lowest;
             }
@@ -92,7 +94,7 @@ impl Finder<'_> {
     }
 }
 
-/// Members of a cycle in an order in which each one needs the next. Not every member has to be on this walk.
+/// Members of a cycle, each of which needs the next one. Some members of the component may be missing.
 pub fn cycle_members(tasks: &[TaskNode], component: &[usize]) -> Vec<usize> {
     let mut at = component.iter().copied().min().unwrap_or_default();
     let mut seen = Vec::new();

@@ -13,15 +13,15 @@ pub struct TaskNode {
     /// 0 if unknown.
     pub complexity: u32,
     pub priority: Priority,
-    /// The tasks that must be done before this one: its own dependencies and its parents'; of an expanded
-    /// task, its subtasks.
+    /// The tasks that must be done before this one: its dependencies and those of its parents. For an expanded task,
+    /// its subtasks.
     pub needs: Vec<usize>,
     pub subtasks: Vec<usize>,
     /// Dependencies that are not in the graph, as the edges name them.
     pub absent: Vec<String>,
-    /// Whether the graph says that it is done, or split into subtasks that are all done.
+    /// Whether the task is marked as done, or split into subtasks that are all done.
     pub is_done: bool,
-    /// How many unfinished tasks the longest chain that begins with this one has.
+    /// The number of unfinished tasks in the longest chain that begins with this task.
     pub chain: usize,
     pub standing: Standing,
 }
@@ -36,7 +36,7 @@ pub enum Standing {
     Blocked(Vec<Obstacle>),
     /// Split into subtasks that are not all done.
     Split,
-    /// A person has set a status with which a task is not run.
+    /// The task has a status with which it is not run, such as cancelled.
     Closed,
 }
 

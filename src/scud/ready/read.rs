@@ -13,7 +13,7 @@ use crate::task::Status;
 struct Phase<'a> {
     tag: &'a str,
     line: usize,
-    /// Its edges are the flow of a pipeline, not dependencies.
+    /// Whether the edges of this phase are the flow of a pipeline and not dependencies.
     is_pipeline: bool,
     edges: Vec<(&'a str, &'a str)>,
     parents: Vec<(&'a str, Vec<&'a str>)>,
@@ -21,11 +21,11 @@ struct Phase<'a> {
 
 /// Finds tasks by the names that edges use for them.
 struct Index<'a> {
-    /// By phase and id in the phase.
+    /// The tasks by the index of their phase and their id in the phase.
     in_phase: HashMap<(usize, &'a str), usize>,
-    /// By the tag of the phase, for edges with a phase.
+    /// The phases by their tag, for edges with a phase.
     phases: HashMap<&'a str, usize>,
-    /// By id alone: `None` if several phases have it.
+    /// The tasks by their id alone: `None` if several phases have the id.
     anywhere: HashMap<&'a str, Option<usize>>,
 }
 
@@ -43,7 +43,10 @@ impl Index<'_> {
     }
 }
 
-/// The tasks with what each one needs, and the tags of the phases.
+/// The tasks with their needs, and the tags of the phases.
+///
+/// Nodes come before edges in the file only within a phase, so edges are resolved after the whole file was read.
+/// Parents come before dependencies, because a task also needs the dependencies of its parents.
 pub fn read(text: &str) -> Result<(Vec<TaskNode>, Vec<String>), SyntaxError> {
     let mut phases: Vec<Phase<'_>> = Vec::new();
     let mut nodes: Vec<(usize, Node<'_>)> = Vec::new();
@@ -82,6 +85,7 @@ pub fn read(text: &str) -> Result<(Vec<TaskNode>, Vec<String>), SyntaxError> {
     Ok((tasks, phases.collect()))
 }
 
+/// An error if two phases have the same tag.
 fn reject_equal_phases(phases: &[Phase<'_>]) -> Result<(), SyntaxError> {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for phase in phases {
@@ -150,7 +154,7 @@ fn tasks<'a>(
     Ok((tasks, index))
 }
 
-/// The parent of each task: as `@parents` says, or else as the id says (`8.2` is a subtask of `8`).
+/// The parent of each task, according to `@parents` or else to its id (`8.2` is a subtask of `8`).
 fn connect_parents(
     phases: &[Phase<'_>],
     index: &Index<'_>,

@@ -27,7 +27,7 @@ pub struct Assistant {
 pub struct MessageUsage {
     pub message_id: String,
     pub usage: Usage,
-    /// It is a message of the agent, and not of a subagent.
+    /// Whether the message is the agent's own, and not a subagent's.
     pub is_turn: bool,
 }
 
@@ -75,7 +75,7 @@ impl Assistant {
     }
 }
 
-/// A part of a message that people are shown.
+/// A part of a message that the log shows.
 #[derive(Debug)]
 pub enum Block {
     Text(String),
@@ -87,11 +87,11 @@ pub enum Block {
 /// The model calls a tool.
 #[derive(Debug)]
 pub struct ToolCall {
-    /// Pairs the call with its result; empty if the agent does not report it.
+    /// The id that the call shares with its result; empty if the agent does not report an id.
     pub id: String,
     /// The name of the tool, as the agent writes it.
     pub name: String,
-    /// As [`describe_call`] describes it.
+    /// The tool's name and its most important argument, from [`describe_call`].
     pub description: String,
 }
 
@@ -122,7 +122,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
     }
 }
 
-/// The part of a block that people are shown.
+/// The part of a block that the log shows.
 fn visible(block: &RawValue) -> Option<Block> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {

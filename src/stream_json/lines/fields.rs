@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-/// The largest list or table that is read, in bytes; real ones have a few hundred.
+/// The largest list or table that is read, in bytes. Real lists and tables have a few hundred bytes.
 const MAX_LIST_SIZE: usize = 64 * 1024;
 
 /// The JSON text of a field.

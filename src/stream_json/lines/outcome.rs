@@ -27,7 +27,7 @@ pub struct Outcome {
     errors: Vec<String>,
     queued_turns: u64,
     pub cost_usd: Option<f64>,
-    /// The sum for all models, with the usage of subagents.
+    /// The tokens of all models together, including the subagents' ones.
     pub usage: Option<Usage>,
 }
 

@@ -1,4 +1,4 @@
-//! `user` lines: the results of tool calls. What the tools printed is not read.
+//! `user` lines: the results of tool calls. The output of the tools is not read.
 
 use serde::Deserialize;
 

@@ -107,7 +107,10 @@ pub fn status(reply: &Reply) -> Option<u16> {
     match reply {
         Reply::Answer { status, .. } => Some(*status),
         Reply::After(_, reply) | Reply::Held(_, reply) | Reply::ThenClose(reply) => status(reply),
-        Reply::Reset | Reply::BreakInHead | Reply::BreakInBody | Reply::BreakInBodyOf(_) => None,
+        Reply::Reset
+        | Reply::BreakInHead
+        | Reply::BreakInBody
+        | Reply::BreakInBodyWithStatus(_) => None,
     }
 }
 

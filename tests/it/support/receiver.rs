@@ -364,8 +364,8 @@ pub(super) fn send(connection: &Connection, reply: &Reply) -> Option<()> {
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
-        Reply::BreakInBody => send(connection, &Reply::BreakInBodyOf(200)),
-        Reply::BreakInBodyOf(status) => {
+        Reply::BreakInBody => send(connection, &Reply::BreakInBodyWithStatus(200)),
+        Reply::BreakInBodyWithStatus(status) => {
             let half =
                 format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 100\r\n\r\n{{\"half\":");
             let _ = stream.write_all(half.as_bytes());

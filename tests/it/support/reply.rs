@@ -19,7 +19,7 @@ pub enum Reply {
     /// The connection breaks after the head (200) and some of the body.
     BreakInBody,
     /// The connection breaks after the head with this status and some of the body.
-    BreakInBodyOf(u16),
+    BreakInBodyWithStatus(u16),
     /// The other reply, after this time.
     After(Duration, Box<Reply>),
     /// The other reply; after it the connection is closed.

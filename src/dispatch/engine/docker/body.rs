@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::settings::DockerSettings;
 use super::super::spec::Spec;
 
-/// The label with the dispatch, by which everything that it has left is found.
+/// The label with the dispatch's id, by which all containers of the dispatch are found.
 pub const DISPATCH_LABEL: &str = "descartes-dispatch";
 /// The label with the run's id.
 pub const RUN_LABEL: &str = "descartes-run";
@@ -20,11 +20,11 @@ pub struct Mount {
     pub is_read_only: bool,
 }
 
-/// What is the same for all containers of a dispatch, apart from the settings.
+/// Facts that are the same for all containers of a dispatch, apart from the settings.
 #[derive(Debug)]
 pub struct Surroundings {
     pub dispatch: String,
-    /// The repository that workers clone from and push to; none if it is a remote one.
+    /// The directories of the repository that workers clone from and push to. Empty if the repository is remote.
     pub mounts: Vec<Mount>,
     /// This process's user and group, to which the repository belongs.
     pub user: (u32, u32),

@@ -17,7 +17,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// The largest answer that is read, in bytes: a list of a thousand containers has about a megabyte.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// Where the engine listens.
+/// The address on which the engine listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     Socket(PathBuf),
@@ -55,7 +55,7 @@ impl Address {
         }
     }
 
-    /// As `DOCKER_HOST` names it.
+    /// The address in the format of `DOCKER_HOST`.
     pub fn name(&self) -> String {
         match self {
             Self::Socket(path) => format!("unix://{}", path.display()),
@@ -75,16 +75,17 @@ impl Address {
     }
 }
 
-/// Why there is no good answer.
+/// Why a request has not succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// There was no answer, or one that cannot be read, or a server error: the request may have had its effect.
+    /// There was no answer, an unreadable answer or a server error. The request may have had its effect.
     Unknown(String),
     /// The engine answered with an error that concerns the request.
     Status { code: u16, message: String },
 }
 
 impl ApiError {
+    /// The HTTP status, if it is known that the request had no effect.
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Unknown(_) => None,
@@ -100,6 +101,7 @@ impl ApiError {
     }
 }
 
+/// A client of the API of one Docker Engine.
 #[derive(Debug)]
 pub struct ApiClient {
     client: Client,
@@ -146,12 +148,12 @@ impl ApiClient {
         self.client.request(method, url)
     }
 
-    /// Sends a request; gives the JSON of the answer, or null if the answer has no body.
+    /// Sends a request; returns the JSON of the answer, or null if the answer has no body.
     pub async fn call(&self, request: RequestBuilder) -> Result<Value, ApiError> {
         self.call_within(request, self.answer_timeout).await
     }
 
-    /// The same, for requests that take long by their nature.
+    /// Like [`Self::call`], with a time limit for requests that usually take long.
     pub async fn call_within(
         &self,
         request: RequestBuilder,
@@ -180,13 +182,13 @@ impl ApiClient {
         timeout(limit, exchange).await.map_err(late)?
     }
 
-    /// Sends a request; gives the answer once its head has arrived.
+    /// Sends a request; returns the answer as soon as its headers have arrived.
     pub async fn open(&self, request: RequestBuilder) -> Result<Response, ApiError> {
         let sent = timeout(self.answer_timeout.max(CONNECT), request.send());
         self.judge(sent.await).await
     }
 
-    /// The same, for an answer that comes when something happens.
+    /// Like [`Self::open`], with a time limit for an answer that the engine delays until something happens.
     pub async fn open_within(
         &self,
         request: RequestBuilder,
@@ -195,6 +197,7 @@ impl ApiClient {
         self.judge(timeout(limit, request.send()).await).await
     }
 
+    /// Turns an answer with an error status into an error.
     async fn judge(
         &self,
         sent: Result<Result<Response, reqwest::Error>, tokio::time::error::Elapsed>,
@@ -214,6 +217,7 @@ impl ApiClient {
         Err(self.unknown(&format!("{message} ({})", status.as_u16())))
     }
 
+    /// The error if the connection broke.
     pub fn broken(&self, error: &reqwest::Error) -> ApiError {
         self.unknown(&plain_cause(error))
     }
@@ -226,7 +230,7 @@ impl ApiClient {
     }
 }
 
-/// The words of an error answer: `{"message": "…"}`, or whatever else there is.
+/// The message in the body of an error: the field `message` of its JSON, or else the whole body.
 fn message_of(body: &[u8]) -> String {
     let json = serde_json::from_slice::<Value>(body).ok();
     let message = json.as_ref().and_then(|json| json.get("message")?.as_str());

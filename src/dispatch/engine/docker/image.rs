@@ -1,4 +1,4 @@
-//! Whether the engine has the image, and the pull if it does not.
+//! Looks up images, and pulls an image that the engine does not have.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,12 +18,14 @@ const SHOW: Duration = Duration::from_secs(5);
 /// The longest line of progress, in bytes.
 const MAX_LINE: usize = 64 * 1024;
 
-/// The user of each image, as the image names it. Tasks may need other images than that of the settings.
+/// The user that each image names. There can be several images, because a task may need another one than the settings
+/// name.
 #[derive(Debug, Default)]
 pub struct Users(pub(super) Mutex<HashMap<String, String>>);
 
 impl Users {
-    /// The user of the image, which the engine is asked for at most once. Pulls the image if the engine does not have it.
+    /// The user of the image, which the engine is asked for at most once. Pulls the image if the engine does not have
+    /// it.
     pub async fn of(&self, client: &ApiClient, image: &str) -> Result<String, ApiError> {
         let known = self.known().get(image).cloned();
         match known {
@@ -64,11 +66,13 @@ pub async fn require(
     inspect(client, image).await
 }
 
+/// Asks the engine for the configuration of an image.
 async fn inspect(client: &ApiClient, image: &str) -> Result<Value, ApiError> {
     let path = format!("images/{image}/json");
     client.call(client.request(Method::GET, &path, &[])).await
 }
 
+/// Pulls an image, and shows the progress every few seconds.
 async fn pull(client: &ApiClient, image: &str, say: &dyn Fn(&str)) -> Result<(), ApiError> {
     say(&format!("pulling the image {image}"));
     let (name, tag) = reference(image);
@@ -76,7 +80,7 @@ async fn pull(client: &ApiClient, image: &str, say: &dyn Fn(&str)) -> Result<(),
     query.extend(tag.map(|tag| ("tag", tag)));
     let request = client.request(Method::POST, "images/create", &query);
     let opened = client.open_within(request, PULL_SILENCE).await;
-    // What a registry says does not name the image.
+    // The registry's message does not name the image.
     let mut response = opened.map_err(|error| match error {
         ApiError::Status { code, message } => ApiError::Status {
             code,
@@ -123,7 +127,8 @@ async fn pull(client: &ApiClient, image: &str, say: &dyn Fn(&str)) -> Result<(),
     Ok(())
 }
 
-/// A registry's words for "there is no such image" and "you may not" are the same, so the answer counts as final.
+/// The error after a failed pull. A registry gives the same message for a missing image and for a forbidden one, so no
+/// further attempt is made.
 fn not_pulled(image: &str, why: &str) -> ApiError {
     ApiError::Status {
         code: 404,
@@ -147,7 +152,7 @@ fn reference(image: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// How far a pull is: bytes by layer.
+/// The progress of a pull: for each layer, its current and its total bytes.
 #[derive(Debug, Default)]
 struct Progress {
     layers: std::collections::BTreeMap<String, (u64, u64)>,

@@ -1,10 +1,11 @@
-//! What a container has printed: frames of standard output and standard error in one stream.
+//! The output of a container: frames of standard output and standard error in one stream.
 //!
 //! A frame is a header of eight bytes (the stream, three zeros, the length as a big-endian number), and then as
 //! many bytes.
 
 use std::io::{self, Write};
 
+/// The size of a header, in bytes.
 const HEADER: usize = 8;
 
 /// Writes the frames of a stream, which may be cut into pieces anywhere, to two writers.
@@ -13,7 +14,7 @@ pub struct Demultiplexer<O, E> {
     stdout: O,
     stderr: E,
     header: Vec<u8>,
-    /// The stream of the frame that is being read, and how many bytes are missing.
+    /// The stream of the current frame, and how many of its bytes have not arrived yet.
     frame: Option<(u8, usize)>,
 }
 
@@ -27,6 +28,7 @@ impl<O: Write, E: Write> Demultiplexer<O, E> {
         }
     }
 
+    /// Reads a part of the stream.
     pub fn feed(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let Some((stream, left)) = self.frame else {
@@ -52,7 +54,8 @@ impl<O: Write, E: Write> Demultiplexer<O, E> {
         Ok(())
     }
 
-    /// The end of the stream. An error if it is in the middle of a frame.
+    /// Must be called at the end of the stream; returns the writers. An error if the stream ends in the middle of a
+    /// frame.
     pub fn finish(mut self) -> io::Result<(O, E)> {
         if self.frame.is_some() || !self.header.is_empty() {
             return Err(io::Error::other("the log ends in the middle of a frame"));

@@ -1,4 +1,4 @@
-//! Saves what a container has printed, and why it has ended.
+//! Saves the output of a container, and the reason of its end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -13,15 +13,15 @@ use super::client::ApiError;
 use super::logs::Demultiplexer;
 use super::{Docker, is_out_of_memory};
 
-/// How long a container's log may bring nothing.
+/// How long the engine may send nothing while a container's log is read.
 const LOG_SILENCE: Duration = Duration::from_secs(30);
 /// How often the engine is asked for a container's output before the run counts as ended without it.
 const OUTPUT_ATTEMPTS: u32 = 5;
 
 impl Docker {
-    /// Writes what a container has printed to the run's files, and why it has ended if only the engine knows. An engine that
-    /// never gives the output (a logging driver that cannot be read) must not keep the run from its end, so the error of the
-    /// last attempt is written instead.
+    /// Writes the output of a container to the run's files, with the reason of its end if only the engine knows it.
+    /// Some logging drivers cannot be read, so the engine never returns the output. The run must end anyway: after a
+    /// few attempts, the error is written instead of the output.
     pub(super) async fn save_output(
         &self,
         run: &str,
@@ -58,6 +58,7 @@ impl Docker {
         written.map_err(|error| cannot_write(&path, &error))
     }
 
+    /// Writes standard output and standard error to two files.
     async fn save_log(&self, run: &str, id: &str) -> Result<(), ApiError> {
         let dir = self.dir.join(run);
         let written = |error: std::io::Error| cannot_write(&dir, &error);
@@ -94,7 +95,7 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> ApiError {
     ApiError::Unknown(format!("{} cannot be written: {error}", path.display()))
 }
 
-/// What only the engine knows about the end of a container.
+/// The reasons of a container's end that only the engine knows.
 fn reasons(found: &Value) -> Vec<String> {
     let mut reasons = Vec::new();
     if is_out_of_memory(found) {

@@ -81,7 +81,7 @@ async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, temp
         image: "worker:1".to_owned(),
         nano_cpus: Some(1_500_000_000),
         network: "bridge".to_owned(),
-        has_own_url: false,
+        has_configured_url: false,
     };
     let surroundings = Surroundings {
         dispatch: "d1".to_owned(),

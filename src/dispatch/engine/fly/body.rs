@@ -9,7 +9,7 @@ use super::super::spec::Spec;
 use super::machine::{DISPATCH, RUN, TASK};
 use crate::redact::names::is_secret;
 
-/// The memory of a machine for which nothing is set, in bytes.
+/// The memory of a machine if no setting names another one, in bytes.
 pub const DEFAULT_MEMORY: u64 = 1 << 30;
 /// The memory of a machine is a multiple of this, in MiB.
 const MEMORY_STEP: u64 = 256;
@@ -43,8 +43,8 @@ impl CpuKind {
 }
 
 impl Guest {
-    /// The smallest machine with so much memory and so many CPUs. More memory than the largest one has is not
-    /// possible: then it is the largest one.
+    /// The smallest machine with at least this memory, in bytes, and these CPUs, in billionths; the largest machine if
+    /// none has that much.
     pub fn with(kind: CpuKind, memory: u64, nano_cpus: Option<u64>) -> Self {
         let (least, most) = kind.memory_per_cpu();
         let wanted_cpus = nano_cpus.unwrap_or_default().div_ceil(1_000_000_000);
@@ -67,8 +67,8 @@ impl Guest {
     }
 }
 
-/// The variables of a run. Everyone with access to the app can read the configurations of its machines, so only the
-/// `plain` ones are in there.
+/// The variables of a run. Everyone with access to the app can read the configurations of its machines, so these
+/// contain only the `plain` variables.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variables {
     pub plain: Vec<(String, String)>,
@@ -81,7 +81,7 @@ pub struct Secret {
     /// The name of the variable.
     pub variable: String,
     pub value: String,
-    /// Whether only this run has it.
+    /// Whether only this run has this value.
     pub is_of_run: bool,
 }
 
@@ -113,7 +113,7 @@ fn may_hold_password(value: &str) -> bool {
     })
 }
 
-/// What a request needs besides the run.
+/// Facts for the request for a machine that do not depend on the run.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub dispatch: &'a str,
@@ -121,7 +121,7 @@ pub struct Request<'a> {
     pub stop_window: Duration,
     pub image: &'a str,
     pub region: Option<&'a str>,
-    /// The variables and the secrets of the app that they get their values from.
+    /// Names of variables, each with the name of the app's secret that has its value.
     pub secrets: &'a [(String, String)],
     /// The machine starts with secrets of this version or a later one.
     pub secrets_version: Option<u64>,
@@ -158,7 +158,7 @@ pub fn machine(run: &str, spec: &Spec, plain: &[(String, String)], request: &Req
             "metadata": { (DISPATCH): request.dispatch, (TASK): task, (RUN): run },
             "guest": guest.json(),
             "env": environment,
-            // The worker gets its own secrets, and none of the other ones that the app has.
+            // The worker gets the secrets of its run, and no other secrets of the app.
             "processes": [{ "ignore_app_secrets": true, "secrets": secrets }],
         },
     });

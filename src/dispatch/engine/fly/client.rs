@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause that the API can ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// The kinds of requests that have separate limits. Other requests are limited for each machine, which gets few.
+/// The kinds of requests that have separate limits. The API limits other requests for each machine, and a machine gets
+/// few of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Create,
@@ -37,10 +38,10 @@ pub enum Kind {
     Other,
 }
 
-/// Why there is no good answer.
+/// Why a request has not succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// The status of the answer; `None` if there was none, or one that cannot be read.
+    /// The HTTP status of the answer; `None` if there was no answer, or an unreadable one.
     pub code: Option<u16>,
     /// The API's word for what has happened, such as `insufficient_capacity`; often empty.
     pub word: String,
@@ -72,7 +73,7 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// `rate` is how many requests of a kind the API allows in a second; it allows three times as many at once.
+    /// `rate` is how many requests of each kind the API allows per second. It allows three times as many at once.
     pub fn new(api: &Url, app: &str, token: &str, rate: u32) -> eyre::Result<Self> {
         let mut headers = HeaderMap::new();
         let mut authorization = HeaderValue::from_str(&authorization(token))
@@ -95,8 +96,8 @@ impl ApiClient {
         })
     }
 
-    /// Sends a request to a path below the app, when its turn comes; gives the JSON of the answer. A request that
-    /// the API rejects because it came too soon is repeated.
+    /// Sends a request to a path below the app as soon as the rate allows it; returns the JSON of the answer. A
+    /// request that the API rejects because it came too soon is repeated.
     pub async fn call(
         &self,
         kind: Kind,
@@ -109,7 +110,7 @@ impl ApiClient {
             .await
     }
 
-    /// The same, for requests whose answer comes when something happens.
+    /// Like [`Self::call`], with a time limit for an answer that the API delays until something happens.
     pub async fn call_within(
         &self,
         limit: Duration,
@@ -165,6 +166,7 @@ impl ApiClient {
         }
     }
 
+    /// Reads an answer, and finds out whether the request came too soon.
     async fn read(&self, mut response: Response) -> Result<Answer, ApiError> {
         let status = response.status();
         let pause = retry_after(response.headers(), Timestamp::now());
@@ -200,7 +202,7 @@ impl ApiClient {
         Err(error)
     }
 
-    /// What an answer with an error means.
+    /// The error for an answer with an error status.
     fn rejection(&self, status: StatusCode, body: &[u8]) -> ApiError {
         let json = serde_json::from_slice::<Value>(body).unwrap_or_default();
         let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -219,7 +221,7 @@ impl ApiClient {
     }
 
     fn unknown(&self, why: &str) -> ApiError {
-        // Without the user and the password that the URL may have.
+        // The URL may contain a user and a password, so the message names only its host and port.
         let host = self.base.host_str().unwrap_or_default();
         let port = self.base.port().map(|port| format!(":{port}"));
         let port = port.unwrap_or_default();
@@ -231,13 +233,14 @@ impl ApiClient {
     }
 }
 
+/// An answer that is not an error.
 enum Answer {
     Done(Value),
-    /// To be repeated after a pause.
+    /// The request must be repeated after this pause.
     TooSoon(Duration, ApiError),
 }
 
-/// The value of the header `Authorization`: the tokens of today need the scheme `FlyV1`, older ones `Bearer`.
+/// The value of the header `Authorization`: current tokens need the scheme `FlyV1`, older ones `Bearer`.
 fn authorization(token: &str) -> String {
     let mut token = token.trim();
     while let Some((scheme, rest)) = token.split_once(' ') {

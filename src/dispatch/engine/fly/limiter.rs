@@ -13,9 +13,10 @@ pub struct Limiter {
     interval: Duration,
     /// How many requests may be sent at once.
     burst: u32,
-    /// When the bucket is full again. Each request moves it by one interval.
+    /// The time at which the bucket is full again. Each request moves it by one interval.
     full_at: Mutex<Instant>,
-    /// The end of the last pause that the API has asked for. A request that waits with the lock reads it too.
+    /// The end of the last pause that the API has asked for. It is outside of the lock, so that a waiting request,
+    /// which holds the lock, sees a new pause.
     not_before: Cell<Option<Instant>>,
 }
 
@@ -31,7 +32,7 @@ impl Limiter {
 
     /// Waits until a request may be sent.
     pub async fn wait(&self) {
-        // The others wait for the lock meanwhile.
+        // Other requests wait for the lock meanwhile, which keeps their order.
         let mut full_at = self.full_at.lock().await;
         loop {
             let now = Instant::now();
@@ -50,7 +51,7 @@ impl Limiter {
         }
     }
 
-    /// The API has asked for a pause: no request is sent before it is over, those that wait already included.
+    /// The API has asked for a pause of this length. Until its end no request is sent, not even one that waits already.
     pub fn pause(&self, length: Duration) {
         let end = Instant::now() + length;
         self.not_before.set(self.not_before.get().max(Some(end)));

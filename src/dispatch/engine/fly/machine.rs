@@ -1,10 +1,12 @@
-//! What the API says about a machine.
+//! Reads the API's description of a machine.
 
 use serde_json::Value;
 
-/// The key of the metadata with the dispatch, by which everything that it has left is found.
+/// The key of the metadata with the dispatch's id, by which all machines of the dispatch are found.
 pub const DISPATCH: &str = "descartes_dispatch";
+/// The key of the metadata with the task's id.
 pub const TASK: &str = "descartes_task";
+/// The key of the metadata with the run's id.
 pub const RUN: &str = "descartes_run";
 
 /// A machine as the API has described it.
@@ -14,7 +16,7 @@ pub struct Machine<'a>(pub &'a Value);
 /// How the main process of a machine has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
-    /// `None` if the API does not say it.
+    /// `None` if the API does not report an exit code.
     pub code: Option<i32>,
     pub is_out_of_memory: bool,
 }
@@ -22,7 +24,7 @@ pub struct Exit {
 impl<'a> Machine<'a> {
     pub fn id(self) -> Option<&'a str> {
         let id = self.0.get("id")?.as_str()?;
-        // It becomes part of a path.
+        // The id becomes a part of a path.
         let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric());
         (is_plain && !id.is_empty()).then_some(id)
     }
@@ -44,12 +46,12 @@ impl<'a> Machine<'a> {
         digest.starts_with("sha256:").then_some(digest)
     }
 
-    /// Whether it is over for certain: the machine cannot start any more.
+    /// Whether the machine is destroyed, so that it certainly cannot start any more.
     pub fn is_destroyed(self) -> bool {
         self.state() == "destroyed"
     }
 
-    /// Whether its process has ended, or can never begin.
+    /// Whether the machine's process has ended, or can never begin.
     pub fn is_over(self) -> bool {
         // If the host cannot be reached, the state may be old.
         let is_known = self.0.get("host_status").and_then(Value::as_str);
@@ -57,7 +59,7 @@ impl<'a> Machine<'a> {
         self.is_destroyed() || is_known && matches!(self.state(), "stopped" | "failed")
     }
 
-    /// Whether it is destroyed and its process has never begun, as far as the API tells what has happened to it.
+    /// Whether the machine is destroyed and its process has never begun, according to the events that the API lists.
     pub fn never_started(self) -> bool {
         let events = self.0.get("events").and_then(Value::as_array);
         let is_sign = |event: &Value| {
@@ -68,7 +70,7 @@ impl<'a> Machine<'a> {
             && events.is_some_and(|events| !events.is_empty() && !events.iter().any(is_sign))
     }
 
-    /// The newest event of the end of its process, if there is one.
+    /// The newest end of the machine's process, if the events contain one.
     pub fn exit(self) -> Option<Exit> {
         let events = self.0.get("events")?.as_array()?;
         let exits = events

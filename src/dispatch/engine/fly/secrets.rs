@@ -1,6 +1,5 @@
-//! The secret variables of workers, as secrets of the app: only the worker may read them.
-//!
-//! The API never shows their values, and a machine gets only those that its configuration names.
+//! The secret variables of workers, stored as secrets of the app, so that only the workers can read them.
+//! The API never returns the values of secrets, and a machine gets only the secrets that its configuration names.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,24 +10,27 @@ use serde_json::{Map, Value, json};
 use super::body::Secret;
 use super::client::{ApiClient, ApiError, Kind};
 
+/// The secrets of one dispatch that are stored in the app.
 #[derive(Debug)]
 pub struct AppSecrets {
-    /// What all names of secrets of this dispatch begin with.
+    /// The prefix of the names of all secrets of this dispatch.
     prefix: String,
     /// The values of the secrets that are stored, by the secret's name.
     stored: RefCell<BTreeMap<String, String>>,
-    /// The names of the secrets that only one run has, by run.
+    /// For each run, the names of the secrets that only this run has.
     of_runs: RefCell<BTreeMap<String, Vec<String>>>,
     /// The names of the secrets of runs that have ended.
     unneeded: RefCell<BTreeSet<String>>,
-    /// The newest version of the app's secrets that has all that are stored.
+    /// The version of the app's secrets after the last change. Machines must start with it or a later one.
     version: Cell<Option<u64>>,
 }
 
-/// The variables of a machine, and the names of the secrets that they get their values from.
+/// The stored secrets of a run.
 #[derive(Debug)]
 pub struct Stored {
+    /// Names of variables, each with the name of the secret that has its value.
     pub names: Vec<(String, String)>,
+    /// A version of the app's secrets that contains all these secrets.
     pub version: Option<u64>,
 }
 
@@ -43,7 +45,8 @@ impl AppSecrets {
         }
     }
 
-    /// Stores the secrets of a run. One request for each run: it also removes the secrets of runs that have ended.
+    /// Stores the secrets of a run. The same request also removes the secrets of runs that have ended, because the API
+    /// limits the number of requests.
     pub async fn store(
         &self,
         client: &ApiClient,
@@ -90,7 +93,7 @@ impl AppSecrets {
         })
     }
 
-    /// A run has ended: its secrets are removed with the next request, or at the end.
+    /// Marks the secrets of an ended run as not needed. They are removed with the next request, or at the end.
     pub fn release(&self, run: &str) {
         let names = self.of_runs.borrow_mut().remove(run).unwrap_or_default();
         let mut stored = self.stored.borrow_mut();
@@ -135,7 +138,7 @@ fn name_of_run(run: &str, variable: &str) -> String {
     format!("DESCARTES_RUN_{}__{variable}", word(run))
 }
 
-/// What the names of all secrets of a dispatch begin with.
+/// The prefix of the names of all secrets of a dispatch.
 pub fn prefix(dispatch: &str) -> String {
     format!("DESCARTES_RUN_{}_", word(dispatch))
 }

@@ -1,4 +1,5 @@
-//! Starts machines. After a request without a clear answer, the machine is searched for before the request is repeated.
+//! Starts machines. After a request without a clear answer, the engine searches for the machine before it repeats the
+//! request.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::dispatch::engine::calls::StartFailure;
 use crate::dispatch::engine::spec::Spec;
 use crate::dispatch::journal::Handle;
 
-/// The pause after all regions were full; it doubles up to [`MAX_FULL_PAUSE`].
+/// The first pause if all regions are full. It doubles up to [`MAX_FULL_PAUSE`].
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 const MAX_FULL_PAUSE: Duration = Duration::from_secs(60);
 
@@ -32,6 +33,7 @@ impl From<StartFailure> for NotMade {
 }
 
 impl Fly {
+    /// Starts the machine of a run, or finds it if an earlier request may have made it.
     pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
         // A machine that exists needs no room.
         if self.doubtful.borrow().contains(run)
@@ -48,7 +50,8 @@ impl Fly {
         let stored = self.secrets.store(&self.client, run, &variables.secret);
         let stored = stored.await.map_err(failure)?;
         let regions = self.settings.regions.len().max(1);
-        // Other runs start at the same time and change the preferred region: this one asks each region once.
+        // Other runs that start at the same time change the preferred region. The loop still asks each region exactly
+        // once.
         let first = self.region.get();
         let mut last = String::new();
         for step in 0..regions {
@@ -74,8 +77,8 @@ impl Fly {
         Err(StartFailure::Full(last))
     }
 
-    /// No region has room: no machine is requested for a while. The pause doubles if it was too short, and not for each
-    /// of the runs that start at the same time.
+    /// Notes that no region has room, so that no machine is requested for a while. The pause doubles if it was too
+    /// short, but only once for all runs that start at the same time.
     fn note_full(&self) {
         let now = Instant::now();
         let pause = match self.full.get() {
@@ -131,7 +134,7 @@ impl Fly {
         if is_clash {
             return Err(StartFailure::Unknown(error.why).into());
         }
-        // Requests that come too soon do so in every region.
+        // The rate limit is the same in every region, so another region does not help.
         let is_too_soon = error.code == Some(429);
         Err(match failure(error) {
             StartFailure::Full(why) if !is_too_soon => NotMade::RegionFull(why),
@@ -139,7 +142,7 @@ impl Fly {
         })
     }
 
-    /// The name is taken: by this run, unless the machine belongs to somebody else.
+    /// Adopts the existing machine with the name of a run, if it belongs to this run.
     async fn adopt_by_name(&self, run: &str, id: &str) -> Result<Handle, StartFailure> {
         let found = match self.get(&format!("machines/{id}")).await {
             Ok(found) => found,
@@ -157,6 +160,7 @@ impl Fly {
         Ok(self.adopt(run, id))
     }
 
+    /// Notes that this machine belongs to the run.
     pub(super) fn adopt(&self, run: &str, id: &str) -> Handle {
         self.doubtful.borrow_mut().remove(run);
         self.runs.borrow_mut().insert(id.to_owned(), run.to_owned());
@@ -166,8 +170,8 @@ impl Fly {
     }
 
     /// Searches for the machine of a run whose request had no clear answer. A list can lack machines, so two lists are
-    /// read before the machine counts as missing. A destroyed machine that has run is found too, if there is no other:
-    /// its run must not run again.
+    /// read before the machine counts as missing. If there is no other machine, returns a destroyed one that has run:
+    /// its run must not start a second time.
     pub(super) async fn find(&self, run: &str) -> Result<Option<Handle>, StartFailure> {
         let mut destroyed = None;
         for look in 0..2 {
@@ -188,7 +192,7 @@ impl Fly {
         Ok(destroyed.map(|id| self.adopt(run, &id)))
     }
 
-    /// All later machines get the image that the first one has.
+    /// Gives all later machines the image of the first one.
     fn pin_image(&self, machine: Machine) {
         let image = &self.settings.image;
         let mut pinned = self.pinned_image.borrow_mut();
@@ -201,7 +205,7 @@ impl Fly {
     }
 }
 
-/// What an error of the API means for a start.
+/// The failure of a start for an error of the API.
 fn failure(error: ApiError) -> StartFailure {
     let why = error.why;
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
@@ -214,18 +218,18 @@ fn failure(error: ApiError) -> StartFailure {
             StartFailure::Full(why)
         }
         None | Some(408 | 409 | 500..) => StartFailure::Unknown(why),
-        // The request is wrong, or forbidden, or the image does not exist: also for the next run.
+        // The request is wrong or forbidden, or the image does not exist. The next run would fail in the same way.
         Some(_) => StartFailure::Refused(why),
     }
 }
 
-/// Whether a machine has the name already.
+/// Whether the error says that another machine has the name.
 fn is_name_clash(error: &ApiError) -> bool {
     let words = ["unique machine name violation", "already_exists"];
     matches!(error.code, Some(409 | 422)) && words.iter().any(|words| error.why.contains(words))
 }
 
-/// The id of the machine that has the name already, if the error says it.
+/// The id of the machine that has the name, if the error contains it.
 fn taken_by(error: &ApiError) -> Option<String> {
     let rest = error.why.split("machine ID ").nth(1)?;
     let id: String = rest

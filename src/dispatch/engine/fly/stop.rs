@@ -12,9 +12,9 @@ use super::machine::Machine;
 use super::{Fly, STOP_MARGIN, machine_of};
 use crate::dispatch::journal::Handle;
 
-/// The longest that one request can wait for a machine's end.
+/// How long one request can wait for a machine's end at most; a limit of the API.
 const MAX_WAIT: Duration = Duration::from_secs(60);
-/// The time between two requests that wait for the same machine, if the first one has its answer early.
+/// The least time between two requests that wait for the same machine. The API may answer early.
 pub(super) const WAIT_PAUSE: Duration = Duration::from_secs(1);
 
 impl Fly {
@@ -61,7 +61,7 @@ impl Fly {
         while !self.wait(id, MAX_WAIT).await {}
     }
 
-    /// Waits until a machine is destroyed.
+    /// Waits until a machine is destroyed. An error if that takes longer than [`MAX_WAIT`].
     pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
         let id = machine_of(handle);
         if self.wait(id, MAX_WAIT).await {
@@ -70,7 +70,8 @@ impl Fly {
         Err(format!("the machine {id} still runs"))
     }
 
-    /// Waits until a machine is destroyed; says whether it is. An error of the API does not mean that it is.
+    /// Waits until a machine is destroyed, for at most `limit`; returns whether it is. An error of the API does not
+    /// count as destroyed.
     async fn wait(&self, id: &str, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut was_unknown = false;
@@ -105,7 +106,7 @@ impl Fly {
         true
     }
 
-    /// Destroys a machine, whatever it does.
+    /// Destroys a machine by force.
     pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
         let id = machine_of(handle);
         if !self.is_destroyed(id) {

@@ -85,7 +85,7 @@ impl Scripted {
             cpu_kind: CpuKind::Shared,
             nano_cpus: None,
             rate: 100,
-            has_own_url: true,
+            has_configured_url: true,
             private_ip: None,
         };
         let dir = tempfile::tempdir().unwrap();

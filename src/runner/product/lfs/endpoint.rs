@@ -1,4 +1,5 @@
-//! The LFS server's address: next to the project's own URL, or what the `.lfsconfig` of the base names on the same host.
+//! The LFS server's address: next to the project's own URL, or what the `.lfsconfig` of the base names on the same
+//! host.
 //!
 //! The agent's `.lfsconfig` and its git configuration do not count: they could send the upload elsewhere.
 
@@ -8,7 +9,7 @@ use super::source::Source;
 use crate::git::Git;
 use crate::runner::product::records::Records;
 
-/// In the order in which git-lfs prefers them.
+/// The keys of the address in `.lfsconfig`, in the order in which git-lfs prefers them.
 const KEYS: [&str; 4] = [
     "lfs.pushurl",
     "lfs.url",
@@ -24,7 +25,7 @@ pub async fn of_base(git: &Git<'_>, source: &Source<'_>) -> Result<Option<String
         .arg("--get-regexp")
         .arg("^(lfs\\.(push)?url|remote\\.origin\\.lfs(push)?url)$");
     let (mut records, mut values) = (Records::new(0), Vec::new());
-    let mut hear = |bytes: &[u8]| {
+    let mut on_output = |bytes: &[u8]| {
         records.push(bytes, |record| {
             let text = String::from_utf8_lossy(record);
             if let Some((key, value)) = text.split_once('\n') {
@@ -33,7 +34,7 @@ pub async fn of_base(git: &Git<'_>, source: &Source<'_>) -> Result<Option<String
         });
     };
     // Fails if the base has no such file.
-    let _ = git.stream(call, &mut hear).await;
+    let _ = git.stream(call, &mut on_output).await;
     let value = KEYS.iter().find_map(|key| {
         let found = values.iter().rev().find(|(name, _)| name == key);
         found.map(|(_, value)| value.clone())
@@ -44,21 +45,21 @@ pub async fn of_base(git: &Git<'_>, source: &Source<'_>) -> Result<Option<String
     }
 }
 
-/// An error names the other host.
+/// Checks that `address` is on the host of the URL `project`. The error is the name of the other host.
 fn on_same_host(project: &str, address: &str) -> Result<(), String> {
-    let Ok(there) = Url::parse(address) else {
+    let Ok(parsed) = Url::parse(address) else {
         return Err(address.escape_debug().to_string());
     };
     let host = host_of(project);
-    let is_same = match there.scheme() {
-        "http" | "https" | "ssh" => host.is_some() && host.as_deref() == there.host_str(),
+    let is_same = match parsed.scheme() {
+        "http" | "https" | "ssh" => host.is_some() && host.as_deref() == parsed.host_str(),
         "file" => project.starts_with("file://"),
         _ => false,
     };
     if is_same {
         return Ok(());
     }
-    Err(there.host_str().unwrap_or(address).to_owned())
+    Err(parsed.host_str().unwrap_or(address).to_owned())
 }
 
 /// The host of a URL, or of `user@host:path`.

@@ -16,19 +16,20 @@ use crate::runner::product::errors::failed_io;
 use crate::runner::product::files::{is_directory, open_regular};
 use crate::task::Failure;
 
-/// How much is read at once.
+/// How much is read at once, in bytes.
 const CHUNK_SIZE: usize = 64 * 1024;
-/// The limit for all objects together: they are copied, and a sparse file of any size costs an agent nothing.
+/// The limit for all objects together, in bytes. A sparse file of any size costs the agent nothing, but its copy would
+/// fill the disk.
 const MAX_TOTAL_SIZE: u64 = 32 * 1024 * 1024 * 1024;
 
-/// What was found.
+/// The result of the copy.
 #[derive(Debug, Default)]
 pub struct Copied {
     /// The objects that are now in the worker's store.
     pub oids: BTreeSet<String>,
-    /// Files whose object is nowhere, or is not what the pointer says.
+    /// Files whose object is in no store, or has another hash or size than the pointer says.
     pub missing: Vec<PointerFile>,
-    /// Files with which the objects exceed the limit.
+    /// Files whose object would exceed the limit.
     pub too_large: Vec<PointerFile>,
     /// Files whose object holds a secret.
     pub with_secret: Vec<PointerFile>,
@@ -57,7 +58,7 @@ pub async fn copy(
         redactor: git.redactor.clone(),
         is_stopped: Arc::clone(&stopped.0),
     };
-    let copied = tokio::task::spawn_blocking(move || copying.all(files)).await;
+    let copied = tokio::task::spawn_blocking(move || copying.copy_all(files)).await;
     copied
         .map_err(io::Error::other)
         .and_then(|copied| copied)
@@ -79,13 +80,13 @@ enum Copy {
 }
 
 impl Copying {
-    fn all(&self, files: BTreeSet<PointerFile>) -> io::Result<Copied> {
+    fn copy_all(&self, files: BTreeSet<PointerFile>) -> io::Result<Copied> {
         let (mut copied, mut room) = (Copied::default(), MAX_TOTAL_SIZE);
         for file in files {
             if copied.oids.contains(&file.pointer.oid) {
                 continue;
             }
-            match self.one(&file.pointer, room)? {
+            match self.copy_one(&file.pointer, room)? {
                 Copy::Verified { has_secret } => {
                     room = room.saturating_sub(file.pointer.size);
                     copied.oids.insert(file.pointer.oid.clone());
@@ -100,7 +101,7 @@ impl Copying {
         Ok(copied)
     }
 
-    fn one(&self, pointer: &Pointer, room: u64) -> io::Result<Copy> {
+    fn copy_one(&self, pointer: &Pointer, room: u64) -> io::Result<Copy> {
         let target = path_in(&self.target, &pointer.oid);
         for store in &self.stores {
             let found = path_in(store, &pointer.oid);

@@ -1,21 +1,23 @@
-//! What a pointer file says.
+//! Git LFS pointer files.
 
 use ring::digest::Context;
 
 /// The first line of every pointer.
 const VERSION: &str = "version https://git-lfs.github.com/spec/v1";
-/// git-lfs does not take a larger file for a pointer.
+/// A file of this size or more is not a pointer, in bytes; git-lfs has the same limit.
 pub const MAX_POINTER_SIZE: u64 = 1024;
 
-/// A file that Git LFS keeps elsewhere.
+/// The content of a pointer file: it names the object that the LFS server holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pointer {
     /// SHA-256, 64 hexadecimal digits.
     pub oid: String,
+    /// The size of the object, in bytes.
     pub size: u64,
 }
 
 impl Pointer {
+    /// Reads a pointer file; `None` if the text is something else.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut lines = std::str::from_utf8(text).ok()?.lines();
         if lines.next()? != VERSION {
@@ -37,7 +39,7 @@ impl Pointer {
         })
     }
 
-    /// Whether a finished SHA-256 is the one of the object.
+    /// Whether `digest` is the SHA-256 of the object.
     pub fn has_digest(&self, digest: Context) -> bool {
         let digest = digest.finish();
         let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));

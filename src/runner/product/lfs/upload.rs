@@ -21,7 +21,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Makes the repository.
+    /// Makes the repository. `address` is the LFS server's, if the base names one.
     pub fn prepare(
         git: &Git<'_>,
         program: &Path,
@@ -45,17 +45,18 @@ impl Upload {
         })
     }
 
-    /// Where the objects are.
+    /// The directory of the objects.
     pub fn store(&self) -> PathBuf {
         self.repository.dir().join("lfs/objects")
     }
 
-    /// The upload of these objects; `None` if there are none.
+    /// This upload with the objects that it sends; `None` if there are none.
     pub fn with(self, oids: BTreeSet<String>) -> Option<Self> {
         (!oids.is_empty()).then_some(Self { oids, ..self })
     }
 
-    /// Whether the server gives the object of a pointer. It is fetched, because git-lfs has no other question.
+    /// Whether the server has the object of a pointer. Downloads the object, because git-lfs has no command that only
+    /// asks.
     pub async fn server_has(&self, git: &Git<'_>, pointer: &Pointer) -> Result<bool, Failure> {
         let call = self.call(["lfs", "smudge"]);
         let call = call.input(pointer.text().as_bytes());

@@ -1,5 +1,5 @@
-//! Runs git in a process that has other children, which must survive: `dispatch`, whose workers are its
-//! children. [`Git::run`] kills everything below this process when git has ended.
+//! Runs git in `dispatch`, whose workers are children of the same process and must survive. [`Git::run`] cannot be used
+//! there: it kills every process below the worker when git has ended.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ use crate::descriptors::Inherited;
 use crate::durations::in_words;
 use crate::process::Stderr;
 
-/// The most that a command may print on standard output: as much as the largest graph, and a little more.
+/// The most that a command may print on standard output, in bytes: as much as the largest graph, and a little more.
 const MAX_OUTPUT: u64 = 65 << 20;
 /// How often to look whether a transfer makes progress.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,26 +38,27 @@ impl Drop for KillOnDrop {
 }
 
 impl Git<'_> {
-    /// Runs a command to its end; a failed command is an error.
-    pub async fn run_among_children(&self, call: Call<'_>) -> Result<String, GitError> {
-        let output = self.finish_among_children(call).await?.success()?;
+    /// Runs a command to its end, without ending other children. A command that fails is an error.
+    pub async fn run_keeping_children(&self, call: Call<'_>) -> Result<String, GitError> {
+        let output = self.finish_keeping_children(call).await?.success()?;
         Ok(String::from_utf8_lossy(&output).trim_end().to_owned())
     }
 
-    /// Runs a command to its end, whatever its exit code is.
-    pub async fn finish_among_children(&self, call: Call<'_>) -> Result<Finished, GitError> {
+    /// Runs a command to its end, without ending other children. The caller decides about the exit code.
+    pub async fn finish_keeping_children(&self, call: Call<'_>) -> Result<Finished, GitError> {
         let transfer = call.transfer;
         let name = call.name();
-        let unstarted = |error: io::Error| GitError::around(&name, "could not be started", &error);
-        let stderr = tempfile::tempfile().map_err(unstarted)?;
-        let errors = stderr.try_clone().map_err(unstarted)?;
+        let start_error =
+            |error: io::Error| GitError::around(&name, "could not be started", &error);
+        let stderr = tempfile::tempfile().map_err(start_error)?;
+        let errors = stderr.try_clone().map_err(start_error)?;
         let prepared = self.prepare(call, Stderr::WithStdout);
         let Prepared {
             program,
             authorities: _authorities,
-        } = prepared.map_err(unstarted)?;
+        } = prepared.map_err(start_error)?;
         let lent = program.inherited.as_ref().map(Inherited::lend);
-        let lent = lent.transpose().map_err(unstarted)?;
+        let lent = lent.transpose().map_err(start_error)?;
         let mut child = Command::new(&program.program)
             .args(&program.args)
             .current_dir(&program.dir)
@@ -70,13 +71,13 @@ impl Git<'_> {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(unstarted)?;
+            .map_err(start_error)?;
         drop(lent);
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let mut group = KillOnDrop(pid.and_then(Pid::from_raw));
         let mut output = Vec::new();
         let ended = tokio::select! {
-            ended = read_to_end(&mut child, &mut output) => ended.map_err(unstarted)?,
+            ended = read_to_end(&mut child, &mut output) => ended.map_err(start_error)?,
             how = too_long(&stderr, transfer, self.silence_limit) => {
                 drop(group);
                 let words = self.words(stderr);
@@ -106,12 +107,14 @@ impl Git<'_> {
         })
     }
 
+    /// The end of git's standard error, redacted, without progress lines.
     fn words(&self, stderr: File) -> String {
         let text = last_words(stderr, self.side.max_stderr_size());
         self.redactor.text(&without_progress(&text))
     }
 }
 
+/// An error about a command, whose other fields the caller sets.
 fn blank(command: &str) -> GitError {
     GitError {
         command: command.to_owned(),
@@ -123,6 +126,7 @@ fn blank(command: &str) -> GitError {
     }
 }
 
+/// Reads standard output, then waits for the end of the process.
 async fn read_to_end(
     child: &mut Child,
     output: &mut Vec<u8>,
@@ -138,8 +142,8 @@ async fn read_to_end(
     child.wait().await
 }
 
-/// Ends when a command has taken too long: a transfer that prints no progress for `silence_limit`, or any command
-/// at its limit. Says how it failed.
+/// Waits until a command has taken too long: a transfer has printed no progress for `silence_limit`, or any command has
+/// reached its time limit. Returns the end of a sentence about it.
 async fn too_long(stderr: &File, transfer: bool, silence_limit: Duration) -> String {
     let limit = if transfer {
         MAX_TRANSFER_TIME
