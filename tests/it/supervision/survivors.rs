@@ -144,6 +144,8 @@ fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_report() {
         .worker(&receiver)
         .without("DESCARTES_WORKSPACE")
         .env("DESCARTES_FAILURE_POINT", "delete")
+        // Three seconds of it are for the report.
+        .env("DESCARTES_STOP_WINDOW", "10s")
         // Another thread deletes many files.
         .agent("mkdir many; for n in $(seq 500); do : > many/$n; done")
         .start();
