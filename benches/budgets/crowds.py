@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 
-from measure import GRAPH, PEERS, Project, Receiver, Samples
+from measure import GRAPH, PEERS, Project, Receiver, Samples, in_turns
 from output import ours
 from repository import CLEAN, IDENTITY
 
@@ -25,8 +25,10 @@ def workers(report, program, linear):
     """Workers that all start at once, at one receiver."""
     own, shell = [], []
     for count in WORKER_COUNTS:
-        own.append((count, all_at_once([program], count)))
-        shell.append((count, all_at_once(["/bin/sh", str(PEERS / "worker.sh")], count)))
+        figures = in_turns(3, {"worker": lambda count=count: all_at_once([program], count),
+                               "shell": lambda count=count: all_at_once(["/bin/sh", str(PEERS / "worker.sh")], count)})
+        own.append((count, Samples(figures["worker"]).median))
+        shell.append((count, Samples(figures["shell"]).median))
     report.curve("sh+curl, many at once", "workers", "ms", shell)
     report.curve("workers, many at once", "workers", "ms", own, "linear", linear(own))
 
