@@ -12,6 +12,7 @@ mod engines;
 mod fly;
 mod local;
 mod opening;
+mod places;
 mod processes;
 mod remote;
 mod repository_dirs;

@@ -138,6 +138,7 @@ impl State {
                 note: note.clone(),
                 memory: *memory,
                 intended_at: at,
+                engine: None,
                 handle: None,
                 started_at: None,
                 grant: None,
@@ -158,7 +159,8 @@ impl State {
                 self.apply_command(*what, task.as_deref());
             }
             Entry::Ended { how } => self.ended = Some(how.clone()),
-            Entry::Handle { run, .. }
+            Entry::Placed { run, .. }
+            | Entry::Handle { run, .. }
             | Entry::NotStarted { run, .. }
             | Entry::Granted { run, .. }
             | Entry::Reported { run, .. }

@@ -97,6 +97,7 @@ fn failed(task: &str, attempt: u32, reason: &str, retryable: bool) -> Vec<Entry>
         Entry::Granted {
             run: run.clone(),
             lease_ms: 60_000,
+            claimed_at: None,
         },
         Entry::Reported { run, event },
     ]
@@ -136,6 +137,7 @@ fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
         Entry::Granted {
             run: "1#1".to_owned(),
             lease_ms: 60_000,
+            claimed_at: None,
         },
     ];
     let graph = diamond(&HashSet::new());

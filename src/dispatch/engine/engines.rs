@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::calls::{Event, Look, StartFailure};
 use super::clean_up::{remove_all, repeat};
 use super::local::Local;
+use super::places::{Places, Waited};
 use super::remote::Remote;
 use super::settings::{EngineChoice, EngineKind};
 use super::spec::Spec;
@@ -30,29 +31,17 @@ const MAX_EVENTS: usize = 256;
 /// How long a worker that has reported may take to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
 
-/// A run whose task needs an engine that has as many runs as it may have.
-#[derive(Debug)]
-struct Waiting {
-    run: String,
-    spec: Spec,
-    /// Whether the run is not needed any more.
-    is_given_up: bool,
-}
-
 #[derive(Debug)]
 pub struct Engines {
-    choices: Vec<EngineChoice>,
     /// How long a start may go on without an answer.
     start_deadline: Duration,
     /// Each run's directory for its output is in here.
     dir: PathBuf,
     local: Local,
     stations: Vec<Station>,
-    /// Which engine each run is on.
-    placed: HashMap<String, EngineKind>,
+    places: Places,
     /// How to end each start that has no result yet.
     starting: HashMap<String, Rc<GiveUp>>,
-    waiting: Vec<Waiting>,
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
@@ -74,14 +63,12 @@ impl Engines {
         let (events, heard) = mpsc::channel(MAX_EVENTS);
         let stations = remotes.into_iter().map(Station::new);
         Self {
-            choices,
             start_deadline,
             dir,
             local,
             stations: stations.collect(),
-            placed: HashMap::new(),
+            places: Places::new(choices),
             starting: HashMap::new(),
-            waiting: Vec::new(),
             seen: HashMap::new(),
             released: HashSet::new(),
             events,
@@ -93,8 +80,7 @@ impl Engines {
 
     /// The engines that the dispatch uses, for the journal.
     pub fn words(&self) -> Vec<String> {
-        let words = self.choices.iter().map(|choice| choice.engine.word());
-        words.map(str::to_owned).collect()
+        self.places.words()
     }
 
     /// Makes sure that every engine answers and has what its runs need, before anything starts.
@@ -110,23 +96,40 @@ impl Engines {
         Ok(address)
     }
 
-    /// Starts a run on the engine that its task needs, or else on the first one with room, or finds it again. `None` if
-    /// the result comes as an event, or from [`Engines::start_waiting`].
+    /// Chooses the engine for a run: the one that its task needs, or else the first one with room. A start that is repeated
+    /// stays on the engine of the first one. `None` if the run has to wait for room.
+    pub fn place(&mut self, run: &str, spec: &Spec) -> Option<EngineKind> {
+        self.places.place(run, spec.needs.engine)
+    }
+
+    /// The last dispatcher was about to start a run on this engine, and may have started it.
+    pub fn place_again(&mut self, run: &str, engine: EngineKind) {
+        // All processes of this machine are found. A run that was not found has to start, and may do so anywhere.
+        if self.station(engine).is_some() {
+            self.places.insert(run, engine);
+        }
+    }
+
+    /// The engine does not have the run.
+    pub fn forget_place(&mut self, run: &str) {
+        self.places.remove(run);
+    }
+
+    /// A run without a place waits until its engine has room.
+    pub fn wait_for_room(&mut self, run: String, spec: Spec) {
+        self.places.wait(run, spec);
+    }
+
+    /// The runs that have waited for room.
+    pub fn take_waiting(&mut self) -> Waited {
+        self.places.take_waiting()
+    }
+
+    /// Starts a run on the engine of its place, or finds it again. `None` if the result comes as an event.
     pub fn start(&mut self, run: &str, spec: Spec) -> Option<Result<Handle, StartFailure>> {
-        let Some(engine) = self.choose(run, spec.needs.engine) else {
-            self.waiting.push(Waiting {
-                run: run.to_owned(),
-                spec,
-                is_given_up: false,
-            });
-            return None;
-        };
-        self.placed.insert(run.to_owned(), engine);
-        let Some(station) = self.station(engine) else {
+        let engine = self.places.engine_of(run);
+        let Some(station) = engine.and_then(|engine| self.station(engine)) else {
             let started = self.local.start(run, &spec);
-            if started.is_err() {
-                self.placed.remove(run);
-            }
             return Some(started.map_err(|error| StartFailure::Failed(format!("{error:#}"))));
         };
         let remote = Rc::clone(&station.remote);
@@ -140,25 +143,9 @@ impl Engines {
         None
     }
 
-    /// Starts the runs whose engine has room again; gives the results that do not come as events.
-    pub fn start_waiting(&mut self) -> Vec<(String, Result<Handle, StartFailure>)> {
-        let mut results = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            let started = if waiting.is_given_up {
-                let why = "it was given up while it waited for room".to_owned();
-                Some(Err(StartFailure::Full(why)))
-            } else {
-                // Without room, it waits again.
-                self.start(&waiting.run, waiting.spec)
-            };
-            results.extend(started.map(|started| (waiting.run, started)));
-        }
-        results
-    }
-
     /// Whether a start has no result yet.
     pub fn is_starting(&self, run: &str) -> bool {
-        self.starting.contains_key(run) || self.waiting.iter().any(|waiting| waiting.run == run)
+        self.starting.contains_key(run) || self.places.is_waiting(run)
     }
 
     /// Ends the starts that wait for room in an engine: of one run, or of all.
@@ -167,15 +154,13 @@ impl Engines {
         for (_, give_up) in self.starting.iter().filter(|(name, _)| is_meant(name)) {
             give_up.waiting.notify_one();
         }
-        for waiting in &mut self.waiting {
-            waiting.is_given_up |= is_meant(&waiting.run);
-        }
+        self.places.give_up(run);
     }
 
     /// What is known about a run now; an engine that answers later is asked again by [`Engines::ask_again`].
     pub fn look(&mut self, run: &str, handle: &Handle) -> Seen {
         let engine = engine_of(handle);
-        self.placed.insert(run.to_owned(), engine);
+        self.places.insert(run, engine);
         let known = self.seen.get(run).copied().unwrap_or_default();
         let Some(station) = self.station_mut(engine) else {
             return match engine {
@@ -222,7 +207,7 @@ impl Engines {
     /// A run has no further use: what it has printed is kept in its files, and the engine forgets it when it has
     /// ended. A worker that does not end by itself is stopped.
     pub fn release(&mut self, run: &str, handle: &Handle, grace: Duration) {
-        self.placed.remove(run);
+        self.places.remove(run);
         self.seen.remove(run);
         let Some(station) = self.station(engine_of(handle)) else {
             return self.local.release(run);
@@ -280,9 +265,9 @@ impl Engines {
                 // Unknown is never dead: what had ended stays so, and the others may run.
                 let is_over = |seen: &Seen| matches!(seen, Seen::Ended(_) | Seen::Gone);
                 let is_new = station.trouble.replace(why.clone()).is_none();
-                let placed = &self.placed;
+                let places = &self.places;
                 self.seen
-                    .retain(|run, seen| is_over(seen) || placed.get(run) != Some(&engine));
+                    .retain(|run, seen| is_over(seen) || places.engine_of(run) != Some(engine));
                 is_new.then(|| {
                     format!("the state of the runs on the engine {engine} is unknown until it answers: {why}")
                 })
@@ -295,17 +280,16 @@ impl Engines {
         self.starting.remove(run);
         while self.starts.try_join_next().is_some() {}
         if !is_started {
-            self.placed.remove(run);
             return None;
         }
         // There may be no look any more: the run may report before the next one.
-        let engine = *self.placed.get(run)?;
+        let engine = self.places.engine_of(run)?;
         self.station_mut(engine)?.answers_again()
     }
 
     /// Waits for stops and clean-ups, and removes what is left of the dispatch. Returns what a person must do.
     pub async fn close(&mut self, limit: Duration) -> Vec<String> {
-        self.waiting.clear();
+        self.places.take_waiting();
         for give_up in self.starting.values() {
             give_up.trying.notify_one();
         }
@@ -346,30 +330,6 @@ impl Engines {
     /// The file with what a run has written to standard error.
     pub fn log(&self, run: &str) -> PathBuf {
         self.dir.join(run).join("log")
-    }
-
-    /// The engine that the task needs, if it has room, or else the first one with room. A run that is placed already stays
-    /// where it is.
-    fn choose(&self, run: &str, needed: Option<EngineKind>) -> Option<EngineKind> {
-        if let Some(engine) = self.placed.get(run) {
-            return Some(*engine);
-        }
-        let has_room = |choice: &&EngineChoice| {
-            let here = self
-                .placed
-                .values()
-                .filter(|engine| **engine == choice.engine);
-            choice.limit.is_none_or(|limit| here.count() < limit)
-        };
-        let mut choices = self.choices.iter();
-        // A run would wait without end for an engine that this dispatch does not use.
-        let needed = choices.find(|choice| Some(choice.engine) == needed && choice.is_open());
-        if let Some(needed) = needed {
-            return has_room(&needed).then_some(needed.engine);
-        }
-        let mut choices = self.choices.iter();
-        let choice = choices.find(has_room).or(self.choices.first());
-        Some(choice.map_or(EngineKind::Local, |choice| choice.engine))
     }
 
     fn station(&self, engine: EngineKind) -> Option<&Station> {

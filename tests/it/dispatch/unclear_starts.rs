@@ -1,0 +1,128 @@
+//! Starts on the engine `command` whose result is not clear: what they have started is found again, works once, and ends with its
+//! dispatch.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::command_engine::with_commands;
+use super::sample::{Gate, Graph};
+use crate::support::{Worker, setting, wait_until, with_enough_time};
+
+/// One task on this machine and one on the command engine, whose agents wait at gates of their own.
+struct TwoEngines {
+    graph: Graph,
+    gate: Gate,
+}
+
+impl TwoEngines {
+    fn new() -> Self {
+        let graph = Graph::new("1 | Here | P | 1 | H\n2 | There | P | 1 | M\n");
+        let gate = Gate::new();
+        Self { graph, gate }
+    }
+
+    fn dispatch(&self, start: &str, engines: [&str; 2]) -> Worker {
+        let agent = r#"
+            id=${TASK_ID##*:}
+            echo "$TASK_ID" >> "$GATE/begun"
+            while [ -e "$GATE" ] && [ ! -e "$GATE/open-$id" ]; do sleep 0.02; done
+            echo done > "done-$id""#;
+        let [local, command] = engines;
+        with_commands(self.graph.dispatch(agent), start)
+            .args(["--engine", local, "--engine", command])
+            .env("DESCARTES_AGENT_ENV", "GATE")
+            .env("GATE", self.gate.path(""))
+    }
+
+    fn touch(&self, name: &str) {
+        fs::write(self.gate.path(name), "").expect("a file");
+    }
+
+    /// How many agents have begun the task on the command engine.
+    fn begun_there(&self) -> usize {
+        self.gate.begun().matches("house:2").count()
+    }
+
+    /// How often the start command has run.
+    fn starts(&self) -> usize {
+        let calls = fs::read_to_string(self.gate.path("starts"));
+        calls.unwrap_or_default().lines().count()
+    }
+}
+
+#[test]
+fn a_start_without_an_answer_is_repeated_on_the_same_engine_although_another_one_has_room() {
+    // The task on this machine must be claimed within the start deadline.
+    with_enough_time(Duration::from_secs(1), |limit| {
+        let engines = TwoEngines::new();
+        // No call has a clear answer. The first one ends when there is room on this machine.
+        let start = r#"
+            echo >> "$GATE/starts"
+            if [ ! -e "$RUN_OUTPUT.started" ]; then
+                touch "$RUN_OUTPUT.started"
+                "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+                while [ -e "$GATE" ] && [ ! -e "$GATE/room" ]; do sleep 0.02; done
+            fi
+            exit 75"#;
+        let running = engines
+            .dispatch(start, ["local=1", "command=1"])
+            .args(["--attempts", "1"])
+            .env("DESCARTES_DISPATCH_START_DEADLINE", setting(limit))
+            .start();
+        wait_until("both agents, or a claim that is too late", || {
+            engines.gate.begun().lines().count() == 2
+                || !engines.graph.entries("fenced").is_empty()
+        });
+        if !engines.graph.entries("fenced").is_empty() {
+            engines.touch("open-2");
+            engines.touch("room");
+            running.wait();
+            return Err("the claim did not come".to_owned());
+        }
+        engines.touch("open-1");
+        wait_until("the merge", || engines.graph.entries("merged").len() == 1);
+        engines.touch("room");
+        running.wait_for_log("has not answered to its start");
+        let starts = engines.starts();
+        wait_until("another start", || {
+            engines.starts() > starts || engines.begun_there() > 1
+        });
+        assert_eq!(engines.begun_there(), 1);
+        engines.touch("open-2");
+        running.wait().assert_code(0);
+        assert_eq!(engines.graph.entries("intent").len(), 2);
+        Ok(())
+    });
+}
+
+#[test]
+fn after_a_kill_during_a_start_the_next_dispatcher_looks_on_the_engine_that_was_to_start_the_run() {
+    let engines = TwoEngines::new();
+    // The first call starts the worker, and does not end before the dispatcher is killed.
+    let start = r#"
+        echo >> "$GATE/starts"
+        if [ ! -e "$RUN_OUTPUT.pid" ]; then
+            "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+            echo $! > "$RUN_OUTPUT.pid"
+            while [ -e "$GATE" ] && [ ! -e "$GATE/killed" ]; do sleep 0.02; done
+            exit 75
+        fi
+        cat "$RUN_OUTPUT.pid""#;
+    let running = engines.dispatch(start, ["local=1", "command=1"]).start();
+    wait_until("both agents", || engines.gate.begun().lines().count() == 2);
+    running.signal(Signal::KILL);
+    running.wait();
+    engines.touch("killed");
+    // Now there is room on this machine.
+    let running = engines.dispatch(start, ["local=2", "command=1"]).start();
+    wait_until("another start", || {
+        engines.starts() > 1 || engines.begun_there() > 1
+    });
+    engines.touch("open-1");
+    engines.touch("open-2");
+    running.wait().assert_code(0);
+    assert_eq!(engines.begun_there(), 1);
+    assert_eq!(engines.graph.entries("intent").len(), 2);
+}
