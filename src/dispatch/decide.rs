@@ -132,6 +132,8 @@ fn action_for(
     if run.handle.is_none() {
         let is_unwanted = is_superseded || is_old_check;
         return match (is_earlier, is_unwanted, is_halted) {
+            // A worker has claimed it and may go on working. The engine finds it by its name, and then it can be stopped.
+            (true, ..) if run.grant.is_some() => Some(Action::StartAgain { run: id() }),
             (true, true, _) => Some(Action::Fence {
                 run: id(),
                 why: "its result is not needed any more".to_owned(),

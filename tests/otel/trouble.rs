@@ -1,6 +1,5 @@
 //! A collector that does not work costs one warning, and changes neither the outcome nor the exit code.
 
-
 use crate::collector::Collector;
 use crate::support::{FinishedWorker, Hold, Project, Receiver, Server, Worker, wait_until};
 

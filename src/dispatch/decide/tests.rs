@@ -129,6 +129,27 @@ fn a_task_that_is_cancelled_in_the_graph_is_closed_and_blocks_only_its_dependent
 }
 
 #[test]
+fn a_run_without_a_handle_is_given_up_by_a_halted_dispatcher_only_if_no_worker_has_claimed_it() {
+    let graph = diamond(&HashSet::new());
+    let halted = Policy {
+        stopping: Stopping::Cancelling,
+        ..policy()
+    };
+    let actions = |claims: Vec<Entry>| {
+        let state = state_with([vec![intent("1", 1)], claims, vec![begun()]].concat());
+        decide(&state, &graph, &halted, 5).actions
+    };
+    assert!(matches!(actions(Vec::new())[..], [Action::Fence { .. }]));
+    let granted = Entry::Granted {
+        run: "1#1".to_owned(),
+        lease_ms: 60_000,
+        claimed_at: None,
+    };
+    let run = "1#1".to_owned();
+    assert_eq!(actions(vec![granted]), [Action::StartAgain { run }]);
+}
+
+#[test]
 fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
     let entries = vec![
         begun(),

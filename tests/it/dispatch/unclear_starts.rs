@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::command_engine::with_commands;
 use super::sample::{Gate, Graph};
@@ -72,8 +72,7 @@ fn a_start_without_an_answer_is_repeated_on_the_same_engine_although_another_one
             .env("DESCARTES_DISPATCH_START_DEADLINE", setting(limit))
             .start();
         wait_until("both agents, or a claim that is too late", || {
-            engines.gate.begun().lines().count() == 2
-                || !engines.graph.entries("fenced").is_empty()
+            engines.gate.begun().lines().count() == 2 || !engines.graph.entries("fenced").is_empty()
         });
         if !engines.graph.entries("fenced").is_empty() {
             engines.touch("open-2");
@@ -125,4 +124,39 @@ fn after_a_kill_during_a_start_the_next_dispatcher_looks_on_the_engine_that_was_
     running.wait().assert_code(0);
     assert_eq!(engines.begun_there(), 1);
     assert_eq!(engines.graph.entries("intent").len(), 2);
+}
+
+#[test]
+fn cancel_ends_a_worker_that_was_started_although_its_engine_had_not_answered() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    // The first call starts the worker, and does not end before the dispatcher.
+    let start = r#"
+        if [ ! -e "$RUN_OUTPUT.pid" ]; then
+            "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+            echo $! > "$RUN_OUTPUT.pid"
+            while [ -e "$GATE" ] && [ ! -e "$GATE/ended" ]; do sleep 0.02; done
+            exit 75
+        fi
+        cat "$RUN_OUTPUT.pid""#;
+    let dispatch = || {
+        with_commands(graph.dispatch_with_gate(&gate, "true"), start)
+            .args(["--engine", "command"])
+            .env("DESCARTES_DISPATCH_START_DEADLINE", "1h")
+            .env("DESCARTES_HEARTBEAT", "100ms")
+    };
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::TERM);
+    running.wait();
+    fs::write(gate.path("ended"), "").expect("a file");
+    let run = graph.entries("intent")[0]["run"].clone();
+    let file = format!("runs/{}/stdout.pid", run.as_str().expect("a name"));
+    let worker = fs::read_to_string(graph.state().join(file)).expect("a file");
+    let worker = Pid::from_raw(worker.trim().parse().expect("a number")).expect("an id");
+    dispatch().arg("cancel").run().assert_code(0);
+    assert_eq!(graph.entries("reported").len(), 1);
+    wait_until("the end of the worker", || {
+        rustix::process::test_kill_process(worker).is_err()
+    });
 }
