@@ -46,6 +46,8 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
                 Reply::status(StatusCode::GONE, "another run has the task")
             } else if run.report.is_some() {
                 Reply::status(StatusCode::CONFLICT, "the run has ended already")
+            } else if run.is_cancelled {
+                Reply::status(StatusCode::GONE, "the run is cancelled")
             } else if is_of_another_worker(run, claimed_at) {
                 Reply::status(StatusCode::GONE, "another worker of this run has the task")
             } else {

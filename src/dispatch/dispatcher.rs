@@ -170,10 +170,13 @@ impl Dispatcher<'_> {
                 // The engine has not answered to its start yet.
                 Action::StartAgain { run } | Action::Fence { run, .. }
                     if self.engine.is_starting(run) => {}
+                Action::GiveUp { run, .. } if self.engine.is_starting(run) => {
+                    self.engine.give_up(run);
+                }
                 Action::StartAgain { run } => has_changed |= self.start_again(run).await?,
                 Action::Stop { run, why } => self.stop(run, why),
                 Action::ReadReport { run } => has_changed |= self.read_report(run).await?,
-                Action::Fence { run, why } => {
+                Action::Fence { run, why } | Action::GiveUp { run, why } => {
                     has_changed = true;
                     self.fence(run, why, End::default()).await?;
                 }
@@ -235,9 +238,8 @@ impl Dispatcher<'_> {
     /// Whether a run has claimed its task although it is not clear that the engine has started it. A start with the same name
     /// finds it again.
     fn works_without_handle(&self, run: &str, failure: &StartFailure) -> bool {
-        let is_unclear = matches!(failure, StartFailure::Unknown(_) | StartFailure::Full(_));
         let run = self.journaled.state.run(run);
-        is_unclear && run.is_some_and(|run| run.is_live() && run.grant.is_some())
+        failure.is_unclear() && run.is_some_and(|run| run.is_live() && run.grant.is_some())
     }
 
     /// Tells the engine that it may remove a run that has ended or is fenced.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::dispatch::journal::Record;
+use crate::dispatch::journal::{Record, UserCommand};
 
 const RUN: &str = "d-1-1";
 
@@ -61,4 +61,15 @@ fn the_claim_of_a_second_worker_of_a_granted_run_is_refused() {
 fn a_claim_is_granted_if_the_journal_of_an_older_version_does_not_say_which_worker_has_the_run() {
     let state = state_with(vec![granted(None)]);
     assert_eq!(claim(&state, SECOND).answer.status, StatusCode::OK);
+}
+
+#[test]
+fn the_claim_of_a_cancelled_run_is_refused() {
+    let cancel = Entry::Asked {
+        what: UserCommand::Cancel,
+        task: Some("p:1".to_owned()),
+    };
+    let reply = claim(&state_with(vec![cancel]), FIRST);
+    assert_eq!(reply.answer.status, StatusCode::GONE);
+    assert_eq!(reply.entry, None);
 }

@@ -84,7 +84,6 @@ impl Dispatcher<'_> {
         let (mut records, mut failed) = (Vec::new(), Vec::new());
         for (run, started) in results {
             if let Err(failure) = &started {
-                self.engine.forget_place(&run);
                 failed.push((run.clone(), failure.clone()));
             }
             records.push(self.journaled.apply(start_entry(run, started)));
@@ -93,6 +92,7 @@ impl Dispatcher<'_> {
         for (run, failure) in failed {
             self.show
                 .say(&format!("{run}: not started: {}", failure.why()));
+            self.engine.end_failed_start(&run, &failure);
             self.after_failed_start(&run, &failure).await?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{Event, Look, StartFailure};
-use super::clean_up::{remove_all, repeat};
+use super::clean_up::{remove_all, remove_run, repeat};
 use super::local::Local;
 use super::places::{Places, Waited};
 use super::remote::Remote;
@@ -110,9 +110,21 @@ impl Engines {
         }
     }
 
-    /// The engine does not have the run.
-    pub fn forget_place(&mut self, run: &str) {
-        self.places.remove(run);
+    /// A start has failed, and the run may not work on its task any more. If the engine may have started it anyway, it is
+    /// removed. A list can lack it: then it is removed at the end of the dispatch, and its claim is refused until then.
+    pub fn end_failed_start(&mut self, run: &str, failure: &StartFailure) {
+        let engine = self.places.remove(run);
+        let Some(station) = engine.and_then(|engine| self.station(engine)) else {
+            return;
+        };
+        if failure.is_unclear() {
+            let (remote, run) = (Rc::clone(&station.remote), run.to_owned());
+            self.tasks.spawn_local(async move {
+                if let Err(why) = remove_run(&remote, &run).await {
+                    tracing::debug!(run, why, "what a start may have left is not removed yet");
+                }
+            });
+        }
     }
 
     /// A run without a place waits until its engine has room.
@@ -148,13 +160,20 @@ impl Engines {
         self.starting.contains_key(run) || self.places.is_waiting(run)
     }
 
-    /// Ends the starts that wait for room in an engine: of one run, or of all.
-    pub fn give_up_waiting(&mut self, run: Option<&str>) {
-        let is_meant = |name: &str| run.is_none_or(|run| run == name);
-        for (_, give_up) in self.starting.iter().filter(|(name, _)| is_meant(name)) {
+    /// Ends all starts that wait for room in an engine.
+    pub fn give_up_waiting(&mut self) {
+        for give_up in self.starting.values() {
             give_up.waiting.notify_one();
         }
-        self.places.give_up(run);
+        self.places.give_up(None);
+    }
+
+    /// Ends the start of a run that is not needed any more.
+    pub fn give_up(&mut self, run: &str) {
+        if let Some(give_up) = self.starting.get(run) {
+            give_up.trying.notify_one();
+        }
+        self.places.give_up(Some(run));
     }
 
     /// What is known about a run now; an engine that answers later is asked again by [`Engines::ask_again`].

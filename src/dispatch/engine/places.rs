@@ -51,8 +51,8 @@ impl Places {
         self.placed.insert(run.to_owned(), engine);
     }
 
-    pub fn remove(&mut self, run: &str) {
-        self.placed.remove(run);
+    pub fn remove(&mut self, run: &str) -> Option<EngineKind> {
+        self.placed.remove(run)
     }
 
     /// Places a run on the engine that its task needs, if it has room, or else on the first one with room. A run that is placed

@@ -19,7 +19,7 @@ pub const MAX_PAUSE: Duration = Duration::from_secs(15);
 pub struct GiveUp {
     /// The run is not needed any more: it does not wait for room.
     pub waiting: Notify,
-    /// The dispatch is over: nothing is tried again. What may have started is found when everything is removed.
+    /// The run or the whole dispatch is over: nothing is tried again. What may have started is found and removed.
     pub trying: Notify,
 }
 

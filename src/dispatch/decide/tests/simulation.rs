@@ -174,7 +174,7 @@ impl World {
                     self.write(fence(&run));
                 }
             }
-            Action::Fence { run, .. } => self.write(fence(&run)),
+            Action::Fence { run, .. } | Action::GiveUp { run, .. } => self.write(fence(&run)),
             Action::Merge { run } => return self.merge(run),
         }
         crash(self)
