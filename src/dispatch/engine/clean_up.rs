@@ -49,7 +49,7 @@ pub async fn remove_run(remote: &Remote, run: &str) -> Result<(), String> {
     let found = remote.sweep().await?.into_iter();
     for found in found.filter(|found| found.run == run) {
         let _ = remote.harvest(&found.run, &found.handle).await;
-        remote.remove(&found.handle).await?;
+        remote.remove(&found.run, &found.handle).await?;
     }
     Ok(())
 }
@@ -66,7 +66,7 @@ async fn try_to_remove_all(remote: &Remote, deadline: Instant) -> Result<(), Str
             break;
         }
         let _ = remote.harvest(&found.run, &found.handle).await;
-        let removed = remote.remove(&found.handle).await;
+        let removed = remote.remove(&found.run, &found.handle).await;
         result = result.and(removed);
     }
     let cleared = remote.clear().await;

@@ -244,7 +244,7 @@ impl Engines {
                 repeat(|| remote.stop(&handle, grace)).await;
             }
             repeat(|| remote.harvest(&run, &handle)).await;
-            repeat(|| remote.remove(&handle)).await;
+            repeat(|| remote.remove(&run, &handle)).await;
         });
     }
 

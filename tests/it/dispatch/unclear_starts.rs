@@ -160,3 +160,27 @@ fn cancel_ends_a_worker_that_was_started_although_its_engine_had_not_answered() 
         rustix::process::test_kill_process(worker).is_err()
     });
 }
+
+#[test]
+fn what_a_start_without_a_clear_result_has_made_is_removed_at_the_end() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    // A job is a file. Every call finds it, and no call has a clear answer.
+    let start = r#"
+        if [ ! -e "$GATE/job-$RUN_NAME" ]; then
+            touch "$GATE/job-$RUN_NAME" "$GATE/made"
+            "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+        fi
+        exit 75"#;
+    let stop = r#"[ -z "$RUN_HANDLE" ] && rm -f "$GATE/job-$RUN_NAME""#;
+    gate.open();
+    with_commands(graph.dispatch_with_gate(&gate, "echo done > done"), start)
+        .args(["--engine", "command", "--attempts", "1"])
+        .env("DESCARTES_DISPATCH_COMMAND_STOP", stop)
+        .run()
+        .assert_code(0);
+    assert!(gate.path("made").exists());
+    let run = graph.entries("intent")[0]["run"].clone();
+    let job = format!("job-{}", run.as_str().expect("a name"));
+    assert!(!gate.path(&job).exists());
+}
