@@ -220,14 +220,15 @@ impl Dispatcher<'_> {
                     ));
                     return self.start(vec![run]).await;
                 }
+                // A run that has reported was started, whatever its engine says now.
+                let is_live = self.journaled.state.run(&run).is_some_and(Run::is_live);
+                if started.is_err() && !is_live {
+                    self.engine.forget_place(&run);
+                    return Ok(());
+                }
                 self.record_starts(vec![(run.clone(), started)]).await?;
                 // The run may have reported before the engine answered to its start.
-                if self
-                    .journaled
-                    .state
-                    .run(&run)
-                    .is_some_and(|run| !run.is_live())
-                {
+                if !is_live {
                     self.release(&run);
                 }
             }

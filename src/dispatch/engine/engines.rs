@@ -110,6 +110,11 @@ impl Engines {
         }
     }
 
+    /// A run that has ended needs no room.
+    pub fn forget_place(&mut self, run: &str) {
+        self.places.remove(run);
+    }
+
     /// A start has failed, and the run may not work on its task any more. If the engine may have started it anyway, it is
     /// removed. A list can lack it: then it is removed at the end of the dispatch, and its claim is refused until then.
     pub fn end_failed_start(&mut self, run: &str, failure: &StartFailure) {

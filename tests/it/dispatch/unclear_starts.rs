@@ -184,3 +184,34 @@ fn what_a_start_without_a_clear_result_has_made_is_removed_at_the_end() {
     let job = format!("job-{}", run.as_str().expect("a name"));
     assert!(!gate.path(&job).exists());
 }
+
+#[test]
+fn a_start_that_fails_after_its_run_has_reported_changes_nothing() {
+    let graph = Graph::new(
+        "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n3 | Third | P | 1 | H\n\n@edges\n2 -> 1\n3 -> 2\n",
+    );
+    let gate = Gate::new();
+    // The start of the first run is refused when the agent of the second one works.
+    let start = r#"
+        "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+        echo $!
+        if [ "$TASK_ID" = house:1 ]; then
+            while [ -e "$GATE" ] && [ ! -e "$GATE/second" ]; do sleep 0.02; done
+            touch "$GATE/refused"
+            exit 78
+        fi"#;
+    let agent = r#"
+        if [ "$TASK_ID" = house:2 ]; then
+            touch "$GATE/second"
+            while [ -e "$GATE" ] && [ ! -e "$GATE/refused" ]; do sleep 0.02; done
+        fi
+        echo done > "done-${TASK_ID##*:}""#;
+    let ended = with_commands(graph.dispatch(agent), start)
+        .args(["--engine", "command"])
+        .env("DESCARTES_AGENT_ENV", "GATE")
+        .env("GATE", gate.path(""))
+        .run();
+    ended.assert_code(0);
+    assert_eq!(graph.entries("not_started").len(), 0);
+    assert!(!ended.stderr.contains("not started"), "{ended:#?}");
+}
