@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use eyre::eyre;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::calls::{Event, Look, StartFailure};
@@ -31,6 +31,13 @@ const MAX_EVENTS: usize = 256;
 /// How long a worker that has reported may take to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
 
+/// A start that has no result yet.
+#[derive(Debug)]
+struct Starting {
+    give_up: Rc<GiveUp>,
+    task: AbortHandle,
+}
+
 #[derive(Debug)]
 pub struct Engines {
     /// How long a start may go on without an answer.
@@ -40,8 +47,8 @@ pub struct Engines {
     local: Local,
     stations: Vec<Station>,
     places: Places,
-    /// How to end each start that has no result yet.
-    starting: HashMap<String, Rc<GiveUp>>,
+    /// The starts that have no result yet.
+    starting: HashMap<String, Starting>,
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
@@ -151,12 +158,14 @@ impl Engines {
         };
         let remote = Rc::clone(&station.remote);
         let give_up = Rc::new(GiveUp::default());
-        self.starting.insert(run.to_owned(), Rc::clone(&give_up));
-        let (events, run, limit) = (self.events.clone(), run.to_owned(), self.start_deadline);
-        self.starts.spawn_local(async move {
-            let started = start_until(&remote, &run, &spec, limit, &give_up, &events).await;
-            let _ = events.send(Event::Started { run, started }).await;
+        let told = Rc::clone(&give_up);
+        let (events, name, limit) = (self.events.clone(), run.to_owned(), self.start_deadline);
+        let task = self.starts.spawn_local(async move {
+            let started = start_until(&remote, &name, &spec, limit, &told, &events).await;
+            let _ = events.send(Event::Started { run: name, started }).await;
         });
+        let starting = Starting { give_up, task };
+        self.starting.insert(run.to_owned(), starting);
         None
     }
 
@@ -167,16 +176,16 @@ impl Engines {
 
     /// Ends all starts that wait for room in an engine.
     pub fn give_up_waiting(&mut self) {
-        for give_up in self.starting.values() {
-            give_up.waiting.notify_one();
+        for starting in self.starting.values() {
+            starting.give_up.waiting.notify_one();
         }
         self.places.give_up(None);
     }
 
     /// Ends the start of a run that is not needed any more.
     pub fn give_up(&mut self, run: &str) {
-        if let Some(give_up) = self.starting.get(run) {
-            give_up.trying.notify_one();
+        if let Some(starting) = self.starting.get(run) {
+            starting.give_up.trying.notify_one();
         }
         self.places.give_up(Some(run));
     }
@@ -314,8 +323,8 @@ impl Engines {
     /// Waits for stops and clean-ups, and removes what is left of the dispatch. Returns what a person must do.
     pub async fn close(&mut self, limit: Duration) -> Vec<String> {
         self.places.take_waiting();
-        for give_up in self.starting.values() {
-            give_up.trying.notify_one();
+        for starting in self.starting.values() {
+            starting.give_up.trying.notify_one();
         }
         // Nobody listens any more, so that no task waits until its event is heard.
         self.heard.close();
@@ -324,12 +333,26 @@ impl Engines {
             while self.tasks.join_next().await.is_some() {}
         };
         let is_late = timeout(limit, finished).await.is_err();
+        let starting = self.starting.iter();
+        let unfinished = starting.filter(|(_, starting)| !starting.task.is_finished());
+        // The engine may still be working on these requests.
+        let busy: HashSet<EngineKind> = unfinished
+            .filter_map(|(run, _)| self.places.engine_of(run))
+            .collect();
         self.starts.abort_all();
         self.tasks.abort_all();
         let mut left = Vec::new();
         for station in &self.stations {
-            if let Err(why) = remove_all(&station.remote).await {
-                let kind = station.remote.kind();
+            let removed = remove_all(&station.remote).await;
+            let kind = station.remote.kind();
+            let why = match removed {
+                Err(why) => Some(why),
+                Ok(()) if busy.contains(&kind) => {
+                    Some("it has not answered to the start of a run in time".to_owned())
+                }
+                Ok(()) => None,
+            };
+            if let Some(why) = why {
                 let how = station.remote.how_to_remove();
                 left.push(format!(
                     "the engine {kind} may still have something of this dispatch ({why}); {how}"
@@ -378,3 +401,6 @@ pub fn engine_of(handle: &Handle) -> EngineKind {
         Handle::Fly { .. } => EngineKind::Fly,
     }
 }
+
+#[cfg(test)]
+mod tests;
