@@ -228,12 +228,13 @@ impl Engines {
 
     /// Ends a run: a stop signal, and after the grace period a kill. Returns at once.
     pub fn stop(&mut self, handle: &Handle, grace: Duration) {
-        let Some(station) = self.station(engine_of(handle)) else {
-            return Local::stop(handle, grace);
-        };
-        let (remote, handle) = (Rc::clone(&station.remote), handle.clone());
+        let remote = self.remote(handle);
+        let handle = handle.clone();
         self.tasks.spawn_local(async move {
-            repeat(|| remote.stop(&handle, grace)).await;
+            match remote {
+                Some(remote) => repeat(|| remote.stop(&handle, grace)).await,
+                None => Local::stop(&handle, grace).await,
+            }
         });
     }
 
@@ -242,15 +243,19 @@ impl Engines {
     pub fn release(&mut self, run: &str, handle: &Handle, grace: Duration) {
         self.places.remove(run);
         self.seen.remove(run);
-        let Some(station) = self.station(engine_of(handle)) else {
-            return self.local.release(run);
-        };
-        let remote = Rc::clone(&station.remote);
+        self.local.release(run);
         if !self.released.insert(run.to_owned()) {
             return;
         }
+        let remote = self.remote(handle);
         let (run, handle) = (run.to_owned(), handle.clone());
         self.tasks.spawn_local(async move {
+            let Some(remote) = remote else {
+                if timeout(EXIT_GRACE, Local::ended(&handle)).await.is_err() {
+                    Local::stop(&handle, grace).await;
+                }
+                return;
+            };
             if timeout(EXIT_GRACE, repeat(|| remote.ended(&handle)))
                 .await
                 .is_err()
@@ -377,6 +382,12 @@ impl Engines {
     /// The file with what a run has written to standard error.
     pub fn log(&self, run: &str) -> PathBuf {
         self.dir.join(run).join("log")
+    }
+
+    /// The engine of a handle, unless that is this machine.
+    fn remote(&self, handle: &Handle) -> Option<Rc<Remote>> {
+        let station = self.station(engine_of(handle))?;
+        Some(Rc::clone(&station.remote))
     }
 
     fn station(&self, engine: EngineKind) -> Option<&Station> {

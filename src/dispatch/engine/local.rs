@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use eyre::WrapErr;
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use super::processes::Process;
 use super::spec::Spec;
@@ -19,7 +19,7 @@ use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
 
 /// How often to look whether a process that must end has ended.
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub struct Local {
@@ -84,26 +84,27 @@ impl Local {
         }
     }
 
-    pub fn stop(handle: &Handle, grace: Duration) {
-        let handle = handle.clone();
-        tokio::task::spawn_local(async move {
-            let Some(process) = find(&handle) else { return };
-            process.signal(Signal::TERM);
-            let deadline = Instant::now() + grace;
-            while Instant::now() < deadline {
-                if find(&handle).is_none() {
-                    return;
-                }
-                sleep(POLL).await;
-            }
-            // What the worker has started is in its session.
-            let members = Process::all().filter(|other| other.session == process.pid);
-            let members: Vec<Process> = members.collect();
-            find(&handle).inspect(|process| process.signal(Signal::KILL));
-            for member in members {
-                member.signal(Signal::KILL);
-            }
-        });
+    /// Sends a stop signal, and kills what has not ended after the grace period.
+    pub async fn stop(handle: &Handle, grace: Duration) {
+        let Some(process) = find(handle) else { return };
+        process.signal(Signal::TERM);
+        if timeout(grace, Self::ended(handle)).await.is_ok() {
+            return;
+        }
+        // What the worker has started is in its session.
+        let members = Process::all().filter(|other| other.session == process.pid);
+        let members: Vec<Process> = members.collect();
+        find(handle).inspect(|process| process.signal(Signal::KILL));
+        for member in members {
+            member.signal(Signal::KILL);
+        }
+    }
+
+    /// Waits until a worker has ended.
+    pub async fn ended(handle: &Handle) {
+        while find(handle).is_some() {
+            sleep(POLL).await;
+        }
     }
 
     pub fn sweep(&self) -> Vec<(String, Handle)> {

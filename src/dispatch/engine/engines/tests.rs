@@ -1,5 +1,7 @@
 //! What the engines do at the end of a run, and of a dispatch.
 
+use std::os::unix::fs::PermissionsExt;
+
 use tokio::task::LocalSet;
 
 use super::*;
@@ -53,4 +55,24 @@ async fn an_engine_that_is_still_starting_something_at_the_end_is_named() {
         matches!(&left[..], [one] if one.starts_with(words)),
         "{left:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_of_this_machine_that_does_not_end_after_its_report_is_killed_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("worker");
+    std::fs::write(&program, "#!/bin/sh\ntrap '' TERM\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+    let mut engines = engines(dir.path(), program, EngineKind::Local, Vec::new());
+    let work = async {
+        engines.place("d1-8-1", &spec());
+        let handle = engines.start("d1-8-1", spec()).unwrap().unwrap();
+        engines.release("d1-8-1", &handle, Duration::from_secs(5));
+        assert_eq!(engines.close(Duration::from_secs(60)).await, [""; 0]);
+        // A process that was killed needs a moment to end.
+        while engines.local.look("another run", &handle) == Seen::Running {
+            std::thread::yield_now();
+        }
+    };
+    LocalSet::new().run_until(work).await;
 }
