@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use eyre::eyre;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{Event, Look, StartFailure};
@@ -21,7 +21,7 @@ use super::places::{Places, Waited};
 use super::remote::Remote;
 use super::settings::{EngineChoice, EngineKind};
 use super::spec::Spec;
-use super::starting::{GiveUp, start_until};
+use super::starting::Starts;
 use super::station::Station;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
@@ -30,13 +30,6 @@ use crate::dispatch::state::Seen;
 const MAX_EVENTS: usize = 256;
 /// How long a worker that has reported may take to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
-
-/// A start that has no result yet.
-#[derive(Debug)]
-struct Starting {
-    give_up: Rc<GiveUp>,
-    task: AbortHandle,
-}
 
 #[derive(Debug)]
 pub struct Engines {
@@ -47,14 +40,12 @@ pub struct Engines {
     local: Local,
     stations: Vec<Station>,
     places: Places,
-    /// The starts that have no result yet.
-    starting: HashMap<String, Starting>,
+    /// The end waits for them before it removes anything: they must not start what was removed.
+    starts: Starts,
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
     heard: mpsc::Receiver<Event>,
-    /// Starts, which the end waits for before it removes anything: they must not start what was removed.
-    starts: JoinSet<()>,
     /// Stops and clean-ups, which the end waits for.
     tasks: JoinSet<()>,
 }
@@ -75,12 +66,11 @@ impl Engines {
             local,
             stations: stations.collect(),
             places: Places::new(choices),
-            starting: HashMap::new(),
+            starts: Starts::default(),
             seen: HashMap::new(),
             released: HashSet::new(),
             events,
             heard,
-            starts: JoinSet::new(),
             tasks: JoinSet::new(),
         }
     }
@@ -157,36 +147,25 @@ impl Engines {
             return Some(started.map_err(|error| StartFailure::Failed(format!("{error:#}"))));
         };
         let remote = Rc::clone(&station.remote);
-        let give_up = Rc::new(GiveUp::default());
-        let told = Rc::clone(&give_up);
-        let (events, name, limit) = (self.events.clone(), run.to_owned(), self.start_deadline);
-        let task = self.starts.spawn_local(async move {
-            let started = start_until(&remote, &name, &spec, limit, &told, &events).await;
-            let _ = events.send(Event::Started { run: name, started }).await;
-        });
-        let starting = Starting { give_up, task };
-        self.starting.insert(run.to_owned(), starting);
+        let (events, limit) = (self.events.clone(), self.start_deadline);
+        self.starts.spawn(remote, run, spec, limit, events);
         None
     }
 
     /// Whether a start has no result yet.
     pub fn is_starting(&self, run: &str) -> bool {
-        self.starting.contains_key(run) || self.places.is_waiting(run)
+        self.starts.contains(run) || self.places.is_waiting(run)
     }
 
     /// Ends all starts that wait for room in an engine.
     pub fn give_up_waiting(&mut self) {
-        for starting in self.starting.values() {
-            starting.give_up.waiting.notify_one();
-        }
+        self.starts.give_up_waiting();
         self.places.give_up(None);
     }
 
     /// Ends the start of a run that is not needed any more.
     pub fn give_up(&mut self, run: &str) {
-        if let Some(starting) = self.starting.get(run) {
-            starting.give_up.trying.notify_one();
-        }
+        self.starts.give_up(Some(run));
         self.places.give_up(Some(run));
     }
 
@@ -315,8 +294,7 @@ impl Engines {
 
     /// Notes that a start has a result; returns what a person should know.
     pub fn hear_start(&mut self, run: &str, is_started: bool) -> Option<String> {
-        self.starting.remove(run);
-        while self.starts.try_join_next().is_some() {}
+        self.starts.remove(run);
         if !is_started {
             return None;
         }
@@ -328,23 +306,20 @@ impl Engines {
     /// Waits for stops and clean-ups, and removes what is left of the dispatch. Returns what a person must do.
     pub async fn close(&mut self, limit: Duration) -> Vec<String> {
         self.places.take_waiting();
-        for starting in self.starting.values() {
-            starting.give_up.trying.notify_one();
-        }
+        self.starts.give_up(None);
         // Nobody listens any more, so that no task waits until its event is heard.
         self.heard.close();
         let finished = async {
-            while self.starts.join_next().await.is_some() {}
+            self.starts.join().await;
             while self.tasks.join_next().await.is_some() {}
         };
         let is_late = timeout(limit, finished).await.is_err();
-        let starting = self.starting.iter();
-        let unfinished = starting.filter(|(_, starting)| !starting.task.is_finished());
         // The engine may still be working on these requests.
+        let unfinished = self.starts.unfinished();
         let busy: HashSet<EngineKind> = unfinished
-            .filter_map(|(run, _)| self.places.engine_of(run))
+            .filter_map(|run| self.places.engine_of(run))
             .collect();
-        self.starts.abort_all();
+        self.starts.abort();
         self.tasks.abort_all();
         let mut left = Vec::new();
         for station in &self.stations {

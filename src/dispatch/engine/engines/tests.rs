@@ -70,7 +70,9 @@ async fn a_worker_of_this_machine_that_does_not_end_after_its_report_is_killed_b
         engines.release("d1-8-1", &handle, Duration::from_secs(5));
         assert_eq!(engines.close(Duration::from_secs(60)).await, [""; 0]);
         // A process that was killed needs a moment to end.
+        let began = std::time::Instant::now();
         while engines.local.look("another run", &handle) == Seen::Running {
+            assert!(began.elapsed() < Duration::from_secs(60), "it still runs");
             std::thread::yield_now();
         }
     };
