@@ -249,6 +249,8 @@ impl Dispatcher<'_> {
         let run = self.journaled.state.run(id);
         if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
             self.engine.release(id, handle, grace);
+        } else if !self.engine.is_starting(id) {
+            self.engine.forget_place(id);
         }
     }
 
