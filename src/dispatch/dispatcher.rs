@@ -250,6 +250,7 @@ impl Dispatcher<'_> {
         if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
             self.engine.release(id, handle, grace);
         } else if !self.engine.is_starting(id) {
+            // The engine does not have it, so another run may have its room.
             self.engine.forget_place(id);
         }
     }

@@ -14,10 +14,10 @@ struct Waiting {
     is_given_up: bool,
 }
 
-/// The runs that have waited, after a look at each of them.
+/// The runs that have waited for room.
 #[derive(Debug, Default)]
 pub struct Waited {
-    /// They may have room now.
+    /// They may have room now. Those that have none must wait again.
     pub ready: Vec<(String, Spec)>,
     pub given_up: Vec<String>,
 }
@@ -104,7 +104,7 @@ impl Places {
         }
     }
 
-    /// Takes the runs that wait. Those that have no room must wait again.
+    /// Takes the runs that wait.
     pub fn take_waiting(&mut self) -> Waited {
         let mut waited = Waited::default();
         for waiting in self.waiting.drain(..) {
