@@ -67,6 +67,8 @@ look)
     esac
     ;;
 stop)
+    # Without a handle, the start had no clear result.
+    RUN_HANDLE=${RUN_HANDLE:-$RUN_NAME}
     if docker stop --time "$RUN_GRACE_SECONDS" "$RUN_HANDLE" >/dev/null 2>&1; then
         logs
     fi

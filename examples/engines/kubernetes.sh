@@ -53,6 +53,8 @@ look)
     echo "$state"
     ;;
 stop)
+    # Without a handle, the start had no clear result.
+    RUN_HANDLE=${RUN_HANDLE:-$RUN_NAME}
     kubectl delete job "$RUN_HANDLE" --ignore-not-found --cascade foreground --grace-period "$((RUN_GRACE_SECONDS + 1))" >/dev/null
     kubectl delete secret "$RUN_HANDLE" --ignore-not-found >/dev/null
     ;;

@@ -30,6 +30,11 @@ look)
     esac
     ;;
 stop)
+    # Without a handle, the start had no clear result.
+    RUN_HANDLE=${RUN_HANDLE:-$(squeue --noheader --name "$RUN_NAME" --format %i)}
+    if [ -z "$RUN_HANDLE" ]; then
+        exit
+    fi
     scancel --signal TERM --full "$RUN_HANDLE" 2>/dev/null || true
     waited=0
     while [ "$waited" -lt "$RUN_GRACE_SECONDS" ] && squeue --noheader --jobs "$RUN_HANDLE" 2>/dev/null | grep --quiet .; do

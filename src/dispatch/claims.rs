@@ -42,15 +42,23 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     match route {
         Route::Started => {
             let is_first = run.grant.is_none();
+            let claimed_at = text("/timestamp");
             if run.fence.is_some() || others().any(Run::is_completed) {
                 Reply::status(StatusCode::GONE, "another run has the task")
             } else if run.report.is_some() {
                 Reply::status(StatusCode::CONFLICT, "the run has ended already")
+            } else if run.is_cancelled {
+                Reply::status(StatusCode::GONE, "the run is cancelled")
+            } else if is_of_another_worker(run, claimed_at) {
+                Reply::status(StatusCode::GONE, "another worker of this run has the task")
             } else {
-                let run = run.id.clone();
                 Reply {
                     answer: Answer::new(StatusCode::OK, "ok"),
-                    entry: is_first.then_some(Entry::Granted { run, lease_ms }),
+                    entry: is_first.then(|| Entry::Granted {
+                        run: run.id.clone(),
+                        lease_ms,
+                        claimed_at: claimed_at.map(str::to_owned),
+                    }),
                 }
             }
         }
@@ -85,6 +93,15 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     }
 }
 
+/// Whether a claim is not a repetition of the one that was granted: the same event has the same time in all repetitions. Two
+/// workers of one run also count their events in the same way, so the ids of their claims are equal.
+fn is_of_another_worker(run: &Run, claimed_at: Option<&str>) -> bool {
+    let granted = run.grant.as_ref();
+    // The journal of an older version does not have the time.
+    let granted = granted.and_then(|grant| grant.claimed_at.as_deref());
+    granted.is_some() && granted != claimed_at
+}
+
 /// Whether another run has taken over the task, or has completed it.
 fn has_taken_over(other: &Run, run: &Run) -> bool {
     other.attempt > run.attempt && (other.grant.is_some() || other.report.is_some())
@@ -104,3 +121,6 @@ pub fn record_event(state: &mut State, route: Route, event: &Value, now: Millis)
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub enum Action {
     ReadReport { run: String },
     /// Forbid a run to work on its task any longer.
     Fence { run: String, why: String },
+    /// End the start of a run that is not needed, or forbid the run to work on its task if it is not being started.
+    GiveUp { run: String, why: String },
     /// Merge the work of a completed run.
     Merge { run: String },
 }
@@ -139,11 +141,18 @@ fn action_for(
     // This dispatcher merges again, so a check of an earlier one is of no use.
     let is_old_check = run.task.is_none() && is_earlier;
     if run.handle.is_none() {
-        let is_unwanted = is_superseded || is_old_check;
+        let is_unwanted = is_superseded || is_old_check || run.is_cancelled;
         return match (is_earlier, is_unwanted, is_halted) {
-            (true, true, _) => Some(Action::Fence {
+            // A worker has claimed it and may go on working. The engine finds it by its name, and then it can be stopped.
+            (true, ..) if run.grant.is_some() => Some(Action::StartAgain { run: id() }),
+            (false, ..) if run.grant.is_some() => None,
+            (_, true, _) => Some(Action::GiveUp {
                 run: id(),
-                why: "its result is not needed any more".to_owned(),
+                why: if run.is_cancelled {
+                    "it was cancelled".to_owned()
+                } else {
+                    "its result is not needed any more".to_owned()
+                },
             }),
             (true, false, true) => Some(Action::Fence {
                 run: id(),

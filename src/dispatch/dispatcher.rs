@@ -181,10 +181,13 @@ impl Dispatcher<'_> {
                 // The engine has not answered the request to start this run yet.
                 Action::StartAgain { run } | Action::Fence { run, .. }
                     if self.engine.is_starting(run) => {}
+                Action::GiveUp { run, .. } if self.engine.is_starting(run) => {
+                    self.engine.give_up(run);
+                }
                 Action::StartAgain { run } => has_changed |= self.start_again(run).await?,
                 Action::Stop { run, why } => self.stop(run, why),
                 Action::ReadReport { run } => has_changed |= self.read_report(run).await?,
-                Action::Fence { run, why } => {
+                Action::Fence { run, why } | Action::GiveUp { run, why } => {
                     has_changed = true;
                     self.fence(run, why, End::default()).await?;
                 }
@@ -228,14 +231,15 @@ impl Dispatcher<'_> {
                     ));
                     return self.start(vec![run]).await;
                 }
+                // A run that has reported was started, whatever its engine says now.
+                let is_live = self.journaled.state.run(&run).is_some_and(Run::is_live);
+                if started.is_err() && !is_live {
+                    self.engine.forget_place(&run);
+                    return Ok(());
+                }
                 self.record_starts(vec![(run.clone(), started)]).await?;
                 // The run may have reported before the engine answered to its start.
-                if self
-                    .journaled
-                    .state
-                    .run(&run)
-                    .is_some_and(|run| !run.is_live())
-                {
+                if !is_live {
                     self.release(&run);
                 }
             }
@@ -246,9 +250,8 @@ impl Dispatcher<'_> {
     /// Whether a run has claimed its task although the engine has not confirmed its start. A second start with the
     /// same name then finds the running worker.
     fn works_without_handle(&self, run: &str, failure: &StartFailure) -> bool {
-        let is_unclear = matches!(failure, StartFailure::Unknown(_) | StartFailure::Full(_));
         let run = self.journaled.state.run(run);
-        is_unclear && run.is_some_and(|run| run.is_live() && run.grant.is_some())
+        failure.is_unclear() && run.is_some_and(|run| run.is_live() && run.grant.is_some())
     }
 
     /// Tells the engine that it may remove a run that has ended or is fenced.
@@ -257,6 +260,9 @@ impl Dispatcher<'_> {
         let run = self.journaled.state.run(id);
         if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
             self.engine.release(id, handle, grace);
+        } else if !self.engine.is_starting(id) {
+            // The engine does not have it, so another run may have its room.
+            self.engine.forget_place(id);
         }
     }
 

@@ -11,6 +11,7 @@ mod engines;
 mod fly;
 mod local;
 mod opening;
+mod places;
 mod processes;
 mod remote;
 mod repository_dirs;

@@ -58,6 +58,8 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memory: Option<u64>,
     },
+    /// A run is about to be started on this engine. A start that is repeated must not go to another one.
+    Placed { run: String, engine: String },
     /// The engine has started a run.
     Handle { run: String, handle: Handle },
     /// The engine could not start a run.
@@ -69,8 +71,14 @@ pub enum Entry {
         is_refused: bool,
     },
     /// A worker has claimed the task of its run.
-    Granted { run: String, lease_ms: u64 },
-    /// A terminal event, unchanged.
+    Granted {
+        run: String,
+        lease_ms: u64,
+        /// When the worker made the claim. Two workers of one run have made claims at different times.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        claimed_at: Option<String>,
+    },
+    /// A terminal event, as it arrived.
     Reported { run: String, event: Value },
     /// A run was lost, but its finished work was found on its branch.
     Harvested {
@@ -295,7 +303,11 @@ mod tests {
     use super::*;
 
     fn records(count: i64) -> Vec<Record> {
-        let entry = |run: String| Entry::Granted { run, lease_ms: 1 };
+        let entry = |run: String| Entry::Granted {
+            run,
+            lease_ms: 1,
+            claimed_at: None,
+        };
         let record = |at| Record {
             at,
             entry: entry(format!("run-{at}\n\"")),
@@ -335,6 +347,19 @@ mod tests {
         fs::write(&path, text).unwrap();
         let error = format!("{:#}", Journal::open(dir.path()).unwrap_err());
         assert!(error.contains("line 2: unknown variant"), "{error}");
+    }
+
+    #[test]
+    fn a_grant_in_a_journal_of_an_older_version_is_read() {
+        let line = br#"{"at":1,"entry":"granted","run":"r","lease_ms":1}
+"#;
+        let (records, _) = parse(line).unwrap();
+        let entry = Entry::Granted {
+            run: "r".to_owned(),
+            lease_ms: 1,
+            claimed_at: None,
+        };
+        assert_eq!(records, [Record { at: 1, entry }]);
     }
 
     #[test]

@@ -297,6 +297,12 @@ fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<(
 /// Finds the runs of the last dispatcher on the engines. Records the handles that it had no time to record, and stops
 /// the runs that are not needed any more.
 async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Result<()> {
+    for run in journaled.state.live_runs() {
+        let word = run.engine.as_deref().unwrap_or_default();
+        if let (None, Some(kind)) = (&run.handle, EngineKind::of_word(word)) {
+            engine.place_again(&run.id, kind);
+        }
+    }
     let mut records = Vec::new();
     for (name, handle) in engine.sweep().await? {
         match journaled.state.run(&name) {

@@ -159,6 +159,7 @@ impl State {
                 note: note.clone(),
                 memory: *memory,
                 intended_at: at,
+                engine: None,
                 handle: None,
                 started_at: None,
                 grant: None,
@@ -179,7 +180,8 @@ impl State {
                 self.apply_command(*what, task.as_deref());
             }
             Entry::Ended { how } => self.ended = Some(how.clone()),
-            Entry::Handle { run, .. }
+            Entry::Placed { run, .. }
+            | Entry::Handle { run, .. }
             | Entry::NotStarted { run, .. }
             | Entry::Granted { run, .. }
             | Entry::Reported { run, .. }

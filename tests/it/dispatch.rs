@@ -15,6 +15,7 @@ mod output;
 mod public_graphs;
 pub mod sample;
 mod table;
+mod unclear_starts;
 mod unusable_repository;
 
 use sample::Graph;

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::json;
 
 use super::*;
-use crate::dispatch::journal::{Entry, Handle, Record};
+use crate::dispatch::journal::{Entry, Handle, Record, UserCommand};
 use crate::dispatch::policy::Stopping;
 
 /// Four tasks: 2 and 3 depend on 1, and 4 depends on both.
@@ -97,6 +97,7 @@ fn failed(task: &str, attempt: u32, reason: &str, retryable: bool) -> Vec<Entry>
         Entry::Granted {
             run: run.clone(),
             lease_ms: 60_000,
+            claimed_at: None,
         },
         Entry::Reported { run, event },
     ]
@@ -128,6 +129,46 @@ fn a_task_that_is_cancelled_in_the_graph_is_closed_and_blocks_only_its_dependent
 }
 
 #[test]
+fn a_run_without_a_handle_is_given_up_by_a_halted_dispatcher_only_if_no_worker_has_claimed_it() {
+    let graph = diamond(&HashSet::new());
+    let halted = Policy {
+        stopping: Stopping::Cancelling,
+        ..policy()
+    };
+    let actions = |claims: Vec<Entry>| {
+        let state = state_with([vec![intent("1", 1)], claims, vec![begun()]].concat());
+        decide(&state, &graph, &halted, 5).actions
+    };
+    assert!(matches!(actions(Vec::new())[..], [Action::Fence { .. }]));
+    let granted = Entry::Granted {
+        run: "1#1".to_owned(),
+        lease_ms: 60_000,
+        claimed_at: None,
+    };
+    let run = "1#1".to_owned();
+    assert_eq!(actions(vec![granted]), [Action::StartAgain { run }]);
+}
+
+#[test]
+fn the_start_of_a_run_that_is_not_needed_any_more_is_given_up() {
+    let graph = diamond(&HashSet::new());
+    let is_given_up = |later: Vec<Entry>| {
+        let state = state_with([vec![begun(), intent("1", 1), intent("1", 2)], later].concat());
+        let actions = decide(&state, &graph, &policy(), 5).actions;
+        let gives_up =
+            |action: &Action| matches!(action, Action::GiveUp { run, .. } if run == "1#2");
+        actions.iter().any(gives_up)
+    };
+    assert!(!is_given_up(Vec::new()));
+    let event = json!({ "status": "completed" });
+    let run = "1#1".to_owned();
+    assert!(is_given_up(vec![Entry::Reported { run, event }]));
+    let task = Some("p:1".to_owned());
+    let what = UserCommand::Cancel;
+    assert!(is_given_up(vec![Entry::Asked { what, task }]));
+}
+
+#[test]
 fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
     let entries = vec![
         begun(),
@@ -136,6 +177,7 @@ fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
         Entry::Granted {
             run: "1#1".to_owned(),
             lease_ms: 60_000,
+            claimed_at: None,
         },
     ];
     let graph = diamond(&HashSet::new());

@@ -1,8 +1,8 @@
 //! Starts runs. The intent of each run is on disk before its start.
 
 use super::fields::Dispatcher;
-use crate::dispatch::engine::StartFailure;
-use crate::dispatch::journal::{Entry, Handle};
+use crate::dispatch::engine::{Spec, StartFailure};
+use crate::dispatch::journal::{Entry, Handle, Record};
 use crate::dispatch::start::worker_spec;
 
 impl Dispatcher<'_> {
@@ -16,13 +16,17 @@ impl Dispatcher<'_> {
             }
             records.push(self.journaled.apply(entry));
         }
-        self.journaled.write(records).await?;
-        self.start(runs).await
+        self.start_after(records, runs).await
     }
 
     /// Starts runs. Their intents must be on disk.
     pub(super) async fn start(&mut self, runs: Vec<String>) -> eyre::Result<()> {
-        let mut results = Vec::new();
+        self.start_after(Vec::new(), runs).await
+    }
+
+    /// Writes records, then starts runs.
+    async fn start_after(&mut self, records: Vec<Record>, runs: Vec<String>) -> eyre::Result<()> {
+        let mut starts = Vec::new();
         for id in runs {
             let Some(run) = self.journaled.state.run(&id) else {
                 continue;
@@ -36,9 +40,37 @@ impl Dispatcher<'_> {
                 self.secret.of_run(&id),
                 self.spans.begin_run(run),
             );
+            self.show.started(run, &self.graph);
+            starts.push((id, spec));
+        }
+        self.place_and_start(records, starts).await
+    }
+
+    /// Starts the runs whose engines have room; the others wait. Where each run starts is on disk before it starts, so that a
+    /// start that is repeated finds what an earlier one has started.
+    async fn place_and_start(
+        &mut self,
+        mut records: Vec<Record>,
+        starts: Vec<(String, Spec)>,
+    ) -> eyre::Result<()> {
+        let mut placed = Vec::new();
+        for (id, spec) in starts {
+            let Some(engine) = self.engine.place(&id, &spec) else {
+                self.engine.wait_for_room(id, spec);
+                continue;
+            };
+            let (run, engine) = (id.clone(), engine.word().to_owned());
+            let known = self.journaled.state.run(&id);
+            if known.and_then(|run| run.engine.as_ref()) != Some(&engine) {
+                records.push(self.journaled.apply(Entry::Placed { run, engine }));
+            }
+            placed.push((id, spec));
+        }
+        self.journaled.write(records).await?;
+        let mut results = Vec::new();
+        for (id, spec) in placed {
             // Engines that answer later send an event.
             let started = self.engine.start(&id, spec);
-            self.show.started(run, &self.graph);
             results.extend(started.map(|started| (id, started)));
         }
         self.record_starts(results).await
@@ -60,6 +92,7 @@ impl Dispatcher<'_> {
         for (run, failure) in failed {
             self.show
                 .say(&format!("{run}: not started: {}", failure.why()));
+            self.engine.end_failed_start(&run, &failure);
             self.after_failed_start(&run, &failure).await?;
         }
         Ok(())
@@ -67,8 +100,13 @@ impl Dispatcher<'_> {
 
     /// Starts the runs that have waited for room in the engine that their tasks need.
     pub(super) async fn start_waiting(&mut self) -> eyre::Result<()> {
-        let results = self.engine.start_waiting();
-        self.record_starts(results).await
+        let waited = self.engine.take_waiting();
+        let given_up = waited.given_up.into_iter().map(|run| {
+            let why = "it was given up while it waited for room".to_owned();
+            (run, Err(StartFailure::Full(why)))
+        });
+        self.record_starts(given_up.collect()).await?;
+        self.place_and_start(Vec::new(), waited.ready).await
     }
 }
 

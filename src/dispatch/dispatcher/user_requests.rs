@@ -18,7 +18,7 @@ impl Dispatcher<'_> {
         match self.policy.stopping {
             Stopping::No => {
                 self.policy.stopping = Stopping::AfterRunning;
-                self.engine.give_up_waiting(None);
+                self.engine.give_up_waiting();
                 self.show.say(&format!(
                     "nothing new starts; waiting for {live} runs (press Ctrl-C again to cancel them)"
                 ));
@@ -38,7 +38,6 @@ impl Dispatcher<'_> {
     /// Cancels all runs, and starts no further ones; returns how many runs there are.
     pub fn cancel_all(&mut self) -> usize {
         self.policy.stopping = Stopping::Cancelling;
-        self.engine.give_up_waiting(None);
         let live = self.journaled.state.live_runs_mut();
         live.map(|run| run.is_cancelled = true).count()
     }
@@ -79,19 +78,8 @@ impl Dispatcher<'_> {
                 Err(why) => return Ok(format!("{why}\n")),
             },
         };
-        match (what, &key) {
-            (UserCommand::Cancel, None) => drop(self.cancel_all()),
-            (UserCommand::Cancel, Some(key)) => {
-                for run in self
-                    .journaled
-                    .state
-                    .runs_of(key)
-                    .filter(|run| run.is_live())
-                {
-                    self.engine.give_up_waiting(Some(&run.id));
-                }
-            }
-            (UserCommand::Retry | UserCommand::Skip, _) => {}
+        if (what, &key) == (UserCommand::Cancel, &None) {
+            self.cancel_all();
         }
         self.journaled
             .record(Entry::Asked { what, task: key })

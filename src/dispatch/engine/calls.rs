@@ -19,7 +19,11 @@ pub enum StartFailure {
 }
 
 impl StartFailure {
-    /// The reason, as a part of a sentence.
+    /// Whether something may have started, although the engine did not say so.
+    pub fn is_unclear(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::Full(_))
+    }
+
     pub fn why(&self) -> &str {
         match self {
             Self::Refused(why) | Self::Failed(why) | Self::Full(why) | Self::Unknown(why) => why,

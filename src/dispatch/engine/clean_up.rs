@@ -44,6 +44,16 @@ pub async fn remove_all(remote: &Remote) -> Result<(), String> {
     }
 }
 
+/// Removes everything of one run.
+pub async fn remove_run(remote: &Remote, run: &str) -> Result<(), String> {
+    let found = remote.sweep().await?.into_iter();
+    for found in found.filter(|found| found.run == run) {
+        let _ = remote.harvest(&found.run, &found.handle).await;
+        remote.remove(&found.run, &found.handle).await?;
+    }
+    Ok(())
+}
+
 async fn try_to_remove_all(remote: &Remote, deadline: Instant) -> Result<(), String> {
     let mut result = Ok(());
     let found = remote.sweep().await.unwrap_or_else(|why| {
@@ -56,7 +66,7 @@ async fn try_to_remove_all(remote: &Remote, deadline: Instant) -> Result<(), Str
             break;
         }
         let _ = remote.harvest(&found.run, &found.handle).await;
-        let removed = remote.remove(&found.handle).await;
+        let removed = remote.remove(&found.run, &found.handle).await;
         result = result.and(removed);
     }
     let cleared = remote.clear().await;

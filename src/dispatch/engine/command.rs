@@ -9,7 +9,7 @@
 mod tests;
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -37,6 +37,8 @@ const TRY_AGAIN: i32 = 75;
 const WRONG_CONFIGURATION: i32 = 78;
 /// The file in a run's directory with the last line that the command `start` has printed.
 const HANDLE_FILE: &str = "handle";
+/// The file that exists in the run's directory from the first start command until one has said clearly what it has done.
+const STARTING_FILE: &str = "starting";
 
 /// The three command lines, and the directories of the runs that they have started.
 #[derive(Debug)]
@@ -94,23 +96,35 @@ impl CommandLines {
         let cannot_write =
             |error| StartFailure::Failed(format!("cannot write to {}: {error}", dir.display()));
         fs::create_dir_all(&dir).map_err(cannot_write)?;
+        let starting = dir.join(STARTING_FILE);
+        let is_first = !starting.exists();
+        fs::write(&starting, "").map_err(cannot_write)?;
         let finished = self.run(command, "start", self.time_limit).await;
         let finished = finished.map_err(StartFailure::Unknown)?;
-        match finished.status.code() {
-            Some(0) => {}
-            Some(WRONG_CONFIGURATION) => {
-                return Err(StartFailure::Refused(finished.trouble("start")));
+        if !finished.status.success() {
+            let trouble = finished.trouble("start");
+            let failure = match finished.status.code() {
+                Some(WRONG_CONFIGURATION) => StartFailure::Refused(trouble),
+                // A signal has ended it, so it may have started something.
+                Some(TRY_AGAIN) | None => StartFailure::Unknown(trouble),
+                Some(_) => StartFailure::Failed(trouble),
+            };
+            // An earlier start command may have started something, although this one has not.
+            if is_first && !failure.is_unclear() {
+                fs::remove_file(&starting).map_err(cannot_write)?;
             }
-            // A signal ended the command, so the command may have started a worker.
-            Some(TRY_AGAIN) | None => return Err(StartFailure::Unknown(finished.trouble("start"))),
-            Some(_) => return Err(StartFailure::Failed(finished.trouble("start"))),
+            return Err(failure);
         }
         let Some(id) = last_line(&finished.stdout) else {
             return Err(StartFailure::Unknown(
                 "the command start has printed no line by which the run is found again".to_owned(),
             ));
         };
-        fs::write(dir.join(HANDLE_FILE), id).map_err(cannot_write)?;
+        // The next dispatcher must not read a part of the handle.
+        let unfinished = dir.join("handle.new");
+        fs::write(&unfinished, id).map_err(cannot_write)?;
+        fs::rename(&unfinished, dir.join(HANDLE_FILE)).map_err(cannot_write)?;
+        fs::remove_file(&starting).map_err(cannot_write)?;
         Ok(Handle::Command { id: id.to_owned() })
     }
 
@@ -144,10 +158,14 @@ impl CommandLines {
 
     /// Runs the command `stop`, which may take the grace period in addition to its own time.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
-        let Some(run) = self.run_of(handle) else {
-            return Ok(());
-        };
-        let mut command = self.command(&self.settings.stop, &run);
+        match self.run_of(handle) {
+            Some(run) => self.stop_run(&run, handle, grace).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn stop_run(&self, run: &str, handle: &Handle, grace: Duration) -> Result<(), String> {
+        let mut command = self.command(&self.settings.stop, run);
         command
             .env("RUN_HANDLE", id_of(handle))
             .env("RUN_GRACE_SECONDS", grace.as_secs().to_string());
@@ -171,37 +189,50 @@ impl CommandLines {
         }
     }
 
-    /// Runs the command `stop` without a grace period. The command also removes everything that is left of the run.
-    pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
-        let Some(run) = self.run_of(handle) else {
+    /// Stops the run without grace, which also removes what is left of it. Without a handle, the command `stop` finds by the
+    /// run's name what a start command without a clear result has started.
+    pub async fn remove(&self, run: &str, handle: &Handle) -> Result<(), String> {
+        if self.found(run).is_none() {
             return Ok(());
-        };
-        self.stop(handle, Duration::ZERO).await?;
-        let file = self.dir.join(run).join(HANDLE_FILE);
-        fs::remove_file(&file).map_err(|error| format!("cannot remove {}: {error}", file.display()))
+        }
+        self.stop_run(run, handle, Duration::ZERO).await?;
+        for name in [HANDLE_FILE, STARTING_FILE] {
+            let file = self.dir.join(run).join(name);
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(format!("cannot remove {}: {error}", file.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
-    /// All runs that were started and not removed.
+    /// What was started, or may have been started, and not removed.
     pub fn sweep(&self) -> Vec<Found> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let found = entries.filter_map(|entry| {
-            let run = entry.file_name().into_string().ok()?;
-            let id = fs::read_to_string(entry.path().join(HANDLE_FILE)).ok()?;
-            run.starts_with(&format!("{}-", self.dispatch))
-                .then_some(Found {
-                    run,
-                    handle: Handle::Command { id },
-                    is_started: true,
-                })
-        });
-        found.collect()
+        let runs = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let runs = runs.filter(|run| run.starts_with(&format!("{}-", self.dispatch)));
+        runs.filter_map(|run| self.found(&run)).collect()
+    }
+
+    /// What there may be of a run.
+    fn found(&self, run: &str) -> Option<Found> {
+        let dir = self.dir.join(run);
+        let id = fs::read_to_string(dir.join(HANDLE_FILE)).unwrap_or_default();
+        let is_started = !id.is_empty();
+        (is_started || dir.join(STARTING_FILE).exists()).then(|| Found {
+            run: run.to_owned(),
+            handle: Handle::Command { id },
+            is_started,
+        })
     }
 
     /// A sentence that says how the user can remove runs that the dispatch could not remove.
     pub fn how_to_remove(&self) -> String {
         let dir = self.dir.display();
         format!(
-            "to remove it, call the command stop for each run that has a file {dir}/*/{HANDLE_FILE}"
+            "to remove it, call the command stop for each run that has a file {dir}/*/{HANDLE_FILE} or {dir}/*/{STARTING_FILE}"
         )
     }
 
@@ -209,7 +240,7 @@ impl CommandLines {
     fn run_of(&self, handle: &Handle) -> Option<String> {
         let found = self.sweep().into_iter();
         { found }
-            .find(|found| found.handle == *handle)
+            .find(|found| found.is_started && found.handle == *handle)
             .map(|found| found.run)
     }
 

@@ -14,12 +14,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::calls::{Event, Look, StartFailure};
-use super::clean_up::{remove_all, repeat};
+use super::clean_up::{remove_all, remove_run, repeat};
 use super::local::Local;
+use super::places::{Places, Waited};
 use super::remote::Remote;
 use super::settings::{EngineChoice, EngineKind};
 use super::spec::Spec;
-use super::starting::{GiveUp, start_until};
+use super::starting::Starts;
 use super::station::Station;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
@@ -29,38 +30,22 @@ const MAX_EVENTS: usize = 256;
 /// How long a worker that has reported may take to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
 
-/// A run that waits because the engine that its task needs has no room.
-#[derive(Debug)]
-struct Waiting {
-    run: String,
-    spec: Spec,
-    /// Whether the run is not needed any more.
-    is_given_up: bool,
-}
-
-/// The engines of one dispatch.
 #[derive(Debug)]
 pub struct Engines {
-    choices: Vec<EngineChoice>,
-    /// How long a start is repeated while the engine gives no answer.
+    /// How long a start may go on without an answer.
     start_deadline: Duration,
     /// The directory with one directory for the output of each run.
     dir: PathBuf,
     local: Local,
     stations: Vec<Station>,
-    /// The engine of each run.
-    placed: HashMap<String, EngineKind>,
-    /// How to end each start that has no result yet.
-    starting: HashMap<String, Rc<GiveUp>>,
-    waiting: Vec<Waiting>,
+    places: Places,
+    /// The end waits for them before it removes anything: they must not start what was removed.
+    starts: Starts,
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
-    events_receiver: mpsc::Receiver<Event>,
-    /// The running starts. [`Engines::close`] waits for them before it removes anything: a late start would start a
-    /// worker again.
-    starts: JoinSet<()>,
-    /// The running stops and clean-ups. [`Engines::close`] waits for them.
+    heard: mpsc::Receiver<Event>,
+    /// Stops and clean-ups, which the end waits for.
     tasks: JoinSet<()>,
 }
 
@@ -75,27 +60,23 @@ impl Engines {
         let (events, events_receiver) = mpsc::channel(MAX_EVENTS);
         let stations = remotes.into_iter().map(Station::new);
         Self {
-            choices,
             start_deadline,
             dir,
             local,
             stations: stations.collect(),
-            placed: HashMap::new(),
-            starting: HashMap::new(),
-            waiting: Vec::new(),
+            places: Places::new(choices),
+            starts: Starts::default(),
             seen: HashMap::new(),
             released: HashSet::new(),
             events,
-            events_receiver,
-            starts: JoinSet::new(),
+            heard,
             tasks: JoinSet::new(),
         }
     }
 
     /// The engines that the dispatch uses, for the journal.
     pub fn words(&self) -> Vec<String> {
-        let words = self.choices.iter().map(|choice| choice.engine.word());
-        words.map(str::to_owned).collect()
+        self.places.words()
     }
 
     /// Makes sure that every engine answers and has what its runs need, before anything starts.
@@ -111,73 +92,86 @@ impl Engines {
         Ok(address)
     }
 
-    /// Starts a run on the engine that its task needs, or else on the first engine with room. If the run exists
-    /// already, the engine finds it. `None` if the result comes later: as an event, or from
-    /// [`Engines::start_waiting`].
-    pub fn start(&mut self, run: &str, spec: Spec) -> Option<Result<Handle, StartFailure>> {
-        let Some(engine) = self.choose(run, spec.needs.engine) else {
-            self.waiting.push(Waiting {
-                run: run.to_owned(),
-                spec,
-                is_given_up: false,
-            });
-            return None;
+    /// Chooses the engine for a run: the one that its task needs, or else the first one with room. A start that is repeated
+    /// stays on the engine of the first one. `None` if the run has to wait for room.
+    pub fn place(&mut self, run: &str, spec: &Spec) -> Option<EngineKind> {
+        self.places.place(run, spec.needs.engine)
+    }
+
+    /// The last dispatcher was about to start a run on this engine, and may have started it.
+    pub fn place_again(&mut self, run: &str, engine: EngineKind) {
+        // All processes of this machine are found. A run that was not found has to start, and may do so anywhere.
+        if self.station(engine).is_some() {
+            self.places.insert(run, engine);
+        }
+    }
+
+    /// A run that has ended needs no room.
+    pub fn forget_place(&mut self, run: &str) {
+        self.places.remove(run);
+    }
+
+    /// A start has failed, and the run may not work on its task any more. If the engine may have started it anyway, it is
+    /// removed. A list can lack it: then it is removed at the end of the dispatch, and its claim is refused until then.
+    pub fn end_failed_start(&mut self, run: &str, failure: &StartFailure) {
+        let engine = self.places.remove(run);
+        let Some(station) = engine.and_then(|engine| self.station(engine)) else {
+            return;
         };
-        self.placed.insert(run.to_owned(), engine);
-        let Some(station) = self.station(engine) else {
+        if failure.is_unclear() {
+            let (remote, run) = (Rc::clone(&station.remote), run.to_owned());
+            self.tasks.spawn_local(async move {
+                if let Err(why) = remove_run(&remote, &run).await {
+                    tracing::debug!(run, why, "what a start may have left is not removed yet");
+                }
+            });
+        }
+    }
+
+    /// A run without a place waits until its engine has room.
+    pub fn wait_for_room(&mut self, run: String, spec: Spec) {
+        self.places.wait(run, spec);
+    }
+
+    /// The runs that have waited for room.
+    pub fn take_waiting(&mut self) -> Waited {
+        self.places.take_waiting()
+    }
+
+    /// Starts a run on the engine of its place, or finds it again. `None` if the result comes as an event.
+    pub fn start(&mut self, run: &str, spec: Spec) -> Option<Result<Handle, StartFailure>> {
+        let engine = self.places.engine_of(run);
+        let Some(station) = engine.and_then(|engine| self.station(engine)) else {
             let started = self.local.start(run, &spec);
-            if started.is_err() {
-                self.placed.remove(run);
-            }
             return Some(started.map_err(|error| StartFailure::Failed(format!("{error:#}"))));
         };
         let remote = Rc::clone(&station.remote);
-        let give_up = Rc::new(GiveUp::default());
-        self.starting.insert(run.to_owned(), Rc::clone(&give_up));
-        let (events, run, limit) = (self.events.clone(), run.to_owned(), self.start_deadline);
-        self.starts.spawn_local(async move {
-            let started = start_until(&remote, &run, &spec, limit, &give_up, &events).await;
-            let _ = events.send(Event::Started { run, started }).await;
-        });
+        let (events, limit) = (self.events.clone(), self.start_deadline);
+        self.starts.spawn(remote, run, spec, limit, events);
         None
-    }
-
-    /// Starts the waiting runs whose engine has room now; returns the results that do not come as events.
-    pub fn start_waiting(&mut self) -> Vec<(String, Result<Handle, StartFailure>)> {
-        let mut results = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            let started = if waiting.is_given_up {
-                let why = "it was given up while it waited for room".to_owned();
-                Some(Err(StartFailure::Full(why)))
-            } else {
-                // If there is still no room, the run waits again.
-                self.start(&waiting.run, waiting.spec)
-            };
-            results.extend(started.map(|started| (waiting.run, started)));
-        }
-        results
     }
 
     /// Whether a start has no result yet.
     pub fn is_starting(&self, run: &str) -> bool {
-        self.starting.contains_key(run) || self.waiting.iter().any(|waiting| waiting.run == run)
+        self.starts.contains(run) || self.places.is_waiting(run)
     }
 
-    /// Ends the starts that wait for room in an engine: the start of one run, or all starts.
-    pub fn give_up_waiting(&mut self, run: Option<&str>) {
-        let is_meant = |name: &str| run.is_none_or(|run| run == name);
-        for (_, give_up) in self.starting.iter().filter(|(name, _)| is_meant(name)) {
-            give_up.waiting.notify_one();
-        }
-        for waiting in &mut self.waiting {
-            waiting.is_given_up |= is_meant(&waiting.run);
-        }
+    /// Ends all starts that wait for room in an engine.
+    pub fn give_up_waiting(&mut self) {
+        self.starts.give_up_waiting();
+        self.places.give_up(None);
+    }
+
+    /// Ends the start of a run that is not needed any more.
+    pub fn give_up(&mut self, run: &str) {
+        self.starts.give_up(Some(run));
+        self.places.give_up(Some(run));
     }
 
     /// The last known state of a run. The next [`Engines::ask_again`] asks the engine for the current state.
     pub fn look(&mut self, run: &str, handle: &Handle) -> Seen {
         let engine = engine_of(handle);
-        self.placed.insert(run.to_owned(), engine);
+        self.places.insert(run, engine);
         let known = self.seen.get(run).copied().unwrap_or_default();
         let Some(station) = self.station_mut(engine) else {
             return match engine {
@@ -212,29 +206,34 @@ impl Engines {
 
     /// Ends a run: a stop signal, and after the grace period a kill. Returns at once.
     pub fn stop(&mut self, handle: &Handle, grace: Duration) {
-        let Some(station) = self.station(engine_of(handle)) else {
-            return Local::stop(handle, grace);
-        };
-        let (remote, handle) = (Rc::clone(&station.remote), handle.clone());
+        let remote = self.remote(handle);
+        let handle = handle.clone();
         self.tasks.spawn_local(async move {
-            repeat(|| remote.stop(&handle, grace)).await;
+            match remote {
+                Some(remote) => repeat(|| remote.stop(&handle, grace)).await,
+                None => Local::stop(&handle, grace).await,
+            }
         });
     }
 
     /// Cleans up after a run that is not needed any more: waits for the end of its worker, stops the worker if that
     /// takes too long, saves the output, and removes the run from the engine.
     pub fn release(&mut self, run: &str, handle: &Handle, grace: Duration) {
-        self.placed.remove(run);
+        self.places.remove(run);
         self.seen.remove(run);
-        let Some(station) = self.station(engine_of(handle)) else {
-            return self.local.release(run);
-        };
-        let remote = Rc::clone(&station.remote);
+        self.local.release(run);
         if !self.released.insert(run.to_owned()) {
             return;
         }
+        let remote = self.remote(handle);
         let (run, handle) = (run.to_owned(), handle.clone());
         self.tasks.spawn_local(async move {
+            let Some(remote) = remote else {
+                if timeout(EXIT_GRACE, Local::ended(&handle)).await.is_err() {
+                    Local::stop(&handle, grace).await;
+                }
+                return;
+            };
             if timeout(EXIT_GRACE, repeat(|| remote.ended(&handle)))
                 .await
                 .is_err()
@@ -242,7 +241,7 @@ impl Engines {
                 repeat(|| remote.stop(&handle, grace)).await;
             }
             repeat(|| remote.harvest(&run, &handle)).await;
-            repeat(|| remote.remove(&handle)).await;
+            repeat(|| remote.remove(&run, &handle)).await;
         });
     }
 
@@ -283,9 +282,9 @@ impl Engines {
                 // ended.
                 let is_over = |seen: &Seen| matches!(seen, Seen::Ended(_) | Seen::Gone);
                 let is_new = station.trouble.replace(why.clone()).is_none();
-                let placed = &self.placed;
+                let places = &self.places;
                 self.seen
-                    .retain(|run, seen| is_over(seen) || placed.get(run) != Some(&engine));
+                    .retain(|run, seen| is_over(seen) || places.engine_of(run) != Some(engine));
                 is_new.then(|| {
                     format!("the state of the runs on the engine {engine} is unknown until it answers: {why}")
                 })
@@ -293,39 +292,48 @@ impl Engines {
         }
     }
 
-    /// Notes that a start has a result; returns a sentence for the user, if there is news.
-    pub fn note_start(&mut self, run: &str, is_started: bool) -> Option<String> {
-        self.starting.remove(run);
-        while self.starts.try_join_next().is_some() {}
+    /// Notes that a start has a result; returns what a person should know.
+    pub fn hear_start(&mut self, run: &str, is_started: bool) -> Option<String> {
+        self.starts.remove(run);
         if !is_started {
-            self.placed.remove(run);
             return None;
         }
-        // The run may report before its state is asked for again, so the engine's recovery must be noticed here.
-        let engine = *self.placed.get(run)?;
+        // There may be no look any more: the run may report before the next one.
+        let engine = self.places.engine_of(run)?;
         self.station_mut(engine)?.answers_again()
     }
 
     /// Waits for stops and clean-ups, and removes everything that is left of the dispatch. Returns sentences about
     /// things that the user must remove.
     pub async fn close(&mut self, limit: Duration) -> Vec<String> {
-        self.waiting.clear();
-        for give_up in self.starting.values() {
-            give_up.trying.notify_one();
-        }
-        // No event is received any more. With an open channel, tasks would wait for room for their events.
-        self.events_receiver.close();
+        self.places.take_waiting();
+        self.starts.give_up(None);
+        // Nobody listens any more, so that no task waits until its event is heard.
+        self.heard.close();
         let finished = async {
-            while self.starts.join_next().await.is_some() {}
+            self.starts.join().await;
             while self.tasks.join_next().await.is_some() {}
         };
         let is_late = timeout(limit, finished).await.is_err();
-        self.starts.abort_all();
+        // The engine may still be working on these requests.
+        let unfinished = self.starts.unfinished();
+        let busy: HashSet<EngineKind> = unfinished
+            .filter_map(|run| self.places.engine_of(run))
+            .collect();
+        self.starts.abort();
         self.tasks.abort_all();
         let mut left = Vec::new();
         for station in &self.stations {
-            if let Err(why) = remove_all(&station.remote).await {
-                let kind = station.remote.kind();
+            let removed = remove_all(&station.remote).await;
+            let kind = station.remote.kind();
+            let why = match removed {
+                Err(why) => Some(why),
+                Ok(()) if busy.contains(&kind) => {
+                    Some("it has not answered to the start of a run in time".to_owned())
+                }
+                Ok(()) => None,
+            };
+            if let Some(why) = why {
                 let how = station.remote.how_to_remove();
                 left.push(format!(
                     "the engine {kind} may still have something of this dispatch ({why}); {how}"
@@ -354,28 +362,10 @@ impl Engines {
         self.dir.join(run).join("log")
     }
 
-    /// The engine for a run: the engine that its task needs, else the first one with room. `None` if the needed engine
-    /// has no room. A run that has an engine already keeps it.
-    fn choose(&self, run: &str, needed: Option<EngineKind>) -> Option<EngineKind> {
-        if let Some(engine) = self.placed.get(run) {
-            return Some(*engine);
-        }
-        let has_room = |choice: &&EngineChoice| {
-            let here = self
-                .placed
-                .values()
-                .filter(|engine| **engine == choice.engine);
-            choice.limit.is_none_or(|limit| here.count() < limit)
-        };
-        let mut choices = self.choices.iter();
-        // Only engines of this dispatch count: a run would wait forever for another engine.
-        let needed = choices.find(|choice| Some(choice.engine) == needed && choice.is_open());
-        if let Some(needed) = needed {
-            return has_room(&needed).then_some(needed.engine);
-        }
-        let mut choices = self.choices.iter();
-        let choice = choices.find(has_room).or(self.choices.first());
-        Some(choice.map_or(EngineKind::Local, |choice| choice.engine))
+    /// The engine of a handle, unless that is this machine.
+    fn remote(&self, handle: &Handle) -> Option<Rc<Remote>> {
+        let station = self.station(engine_of(handle))?;
+        Some(Rc::clone(&station.remote))
     }
 
     fn station(&self, engine: EngineKind) -> Option<&Station> {
@@ -400,3 +390,6 @@ pub fn engine_of(handle: &Handle) -> EngineKind {
         Handle::Fly { .. } => EngineKind::Fly,
     }
 }
+
+#[cfg(test)]
+mod tests;

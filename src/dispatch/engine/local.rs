@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use eyre::WrapErr;
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use super::processes::Process;
 use super::spec::Spec;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
 
-/// How often to check whether a process that must end has ended.
-const POLL: Duration = Duration::from_millis(50);
+/// How often to look whether a process that must end has ended.
+const POLL: Duration = Duration::from_millis(10);
 
 /// The workers of one dispatch that are processes of this machine.
 #[derive(Debug)]
@@ -86,27 +86,27 @@ impl Local {
         }
     }
 
-    /// Sends SIGTERM to a worker, and SIGKILL to its whole session after the grace period. Returns at once.
-    pub fn stop(handle: &Handle, grace: Duration) {
-        let handle = handle.clone();
-        tokio::task::spawn_local(async move {
-            let Some(process) = find(&handle) else { return };
-            process.signal(Signal::TERM);
-            let deadline = Instant::now() + grace;
-            while Instant::now() < deadline {
-                if find(&handle).is_none() {
-                    return;
-                }
-                sleep(POLL).await;
-            }
-            // Processes that the worker has started are in its session.
-            let members = Process::all().filter(|other| other.session == process.pid);
-            let members: Vec<Process> = members.collect();
-            find(&handle).inspect(|process| process.signal(Signal::KILL));
-            for member in members {
-                member.signal(Signal::KILL);
-            }
-        });
+    /// Sends a stop signal, and kills what has not ended after the grace period.
+    pub async fn stop(handle: &Handle, grace: Duration) {
+        let Some(process) = find(handle) else { return };
+        process.signal(Signal::TERM);
+        if timeout(grace, Self::ended(handle)).await.is_ok() {
+            return;
+        }
+        // What the worker has started is in its session.
+        let members = Process::all().filter(|other| other.session == process.pid);
+        let members: Vec<Process> = members.collect();
+        find(handle).inspect(|process| process.signal(Signal::KILL));
+        for member in members {
+            member.signal(Signal::KILL);
+        }
+    }
+
+    /// Waits until a worker has ended.
+    pub async fn ended(handle: &Handle) {
+        while find(handle).is_some() {
+            sleep(POLL).await;
+        }
     }
 
     /// All running workers of this dispatch, found by their arguments.

@@ -85,10 +85,10 @@ impl Remote {
     }
 
     /// Makes the engine forget a run, whether it has ended or not.
-    pub async fn remove(&self, handle: &Handle) -> Result<(), String> {
+    pub async fn remove(&self, run: &str, handle: &Handle) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.remove(handle).await,
-            Self::Command(command) => command.remove(handle).await,
+            Self::Command(command) => command.remove(run, handle).await,
             Self::Fly(fly) => fly.remove(handle).await,
         }
     }

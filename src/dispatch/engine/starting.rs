@@ -1,8 +1,11 @@
 //! Starts runs on engines that answer in the background.
 
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::calls::{Event, StartFailure};
@@ -15,19 +18,95 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two calls.
 pub const MAX_PAUSE: Duration = Duration::from_secs(15);
 
-/// Ends a start early. A request that the engine is working on always gets the time for its answer.
+/// All starts that have no result yet.
 #[derive(Debug, Default)]
-pub struct GiveUp {
-    /// Notified if the run is not needed any more: a start that waits for room ends.
-    pub waiting: Notify,
-    /// Notified if the dispatch is over: no start is tried again. If a worker was started, the removal of everything
-    /// finds it.
-    pub trying: Notify,
+pub struct Starts {
+    by_run: HashMap<String, Starting>,
+    tasks: JoinSet<()>,
 }
 
-/// Starts a run. A start without an answer is repeated until `limit` is over. It has the same name, so it finds a
-/// worker that an earlier start has started. An engine without room is asked again without a limit.
-pub async fn start_until(
+#[derive(Debug)]
+struct Starting {
+    give_up: Rc<GiveUp>,
+    task: AbortHandle,
+}
+
+impl Starts {
+    /// Starts a run in the background. The result is an event.
+    pub fn spawn(
+        &mut self,
+        remote: Rc<Remote>,
+        run: &str,
+        spec: Spec,
+        limit: Duration,
+        events: mpsc::Sender<Event>,
+    ) {
+        let give_up = Rc::new(GiveUp::default());
+        let (own_give_up, own_run) = (Rc::clone(&give_up), run.to_owned());
+        let task = self.tasks.spawn_local(async move {
+            let (run, give_up) = (own_run, own_give_up);
+            let started = start_until(&remote, &run, &spec, limit, &give_up, &events).await;
+            let _ = events.send(Event::Started { run, started }).await;
+        });
+        let starting = Starting { give_up, task };
+        self.by_run.insert(run.to_owned(), starting);
+    }
+
+    pub fn contains(&self, run: &str) -> bool {
+        self.by_run.contains_key(run)
+    }
+
+    /// A start has its result.
+    pub fn remove(&mut self, run: &str) {
+        self.by_run.remove(run);
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Ends all starts that wait for room.
+    pub fn give_up_waiting(&self) {
+        for starting in self.by_run.values() {
+            starting.give_up.waiting.notify_one();
+        }
+    }
+
+    /// Repeats the start of one run, or all starts, no further.
+    pub fn give_up(&self, run: Option<&str>) {
+        for (name, starting) in &self.by_run {
+            if run.is_none_or(|run| run == name) {
+                starting.give_up.trying.notify_one();
+            }
+        }
+    }
+
+    /// Waits until all starts have ended.
+    pub async fn join(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// The runs whose starts have not ended.
+    pub fn unfinished(&self) -> impl Iterator<Item = &str> {
+        let starting = self.by_run.iter();
+        let unfinished = starting.filter(|(_, starting)| !starting.task.is_finished());
+        unfinished.map(|(run, _)| run.as_str())
+    }
+
+    pub fn abort(&mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+/// Ends a start early. A request that the engine is working on always gets the time for its answer.
+#[derive(Debug, Default)]
+struct GiveUp {
+    /// The run is not needed any more: it does not wait for room.
+    waiting: Notify,
+    /// The run or the whole dispatch is over: nothing is tried again. What may have started is found and removed.
+    trying: Notify,
+}
+
+/// Starts a run. A start without an answer is repeated until the limit is over: it has the same name, so it finds
+/// what the first one has started. An engine without room is asked again for as long as it takes.
+async fn start_until(
     remote: &Remote,
     run: &str,
     spec: &Spec,

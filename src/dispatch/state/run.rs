@@ -23,6 +23,8 @@ pub struct Run {
     pub memory: Option<u64>,
     /// When the dispatcher decided to start the run.
     pub intended_at: Millis,
+    /// The word of the engine that was to start it; `None` while the run waits for room.
+    pub engine: Option<String>,
     pub handle: Option<Handle>,
     /// When the engine confirmed the start.
     pub started_at: Option<Millis>,
@@ -50,6 +52,8 @@ pub struct Run {
 pub struct Grant {
     pub at: Millis,
     pub lease_ms: u64,
+    /// When the worker made the claim, as it says.
+    pub claimed_at: Option<String>,
 }
 
 /// The report of a run that has ended.
@@ -215,6 +219,7 @@ impl Run {
     /// Adds a record of the journal about this run.
     pub fn apply(&mut self, at: Millis, entry: &Entry) {
         match entry {
+            Entry::Placed { engine, .. } => self.engine = Some(engine.clone()),
             Entry::Handle { handle, .. } => {
                 self.handle = Some(handle.clone());
                 self.started_at = Some(at);
@@ -226,10 +231,15 @@ impl Run {
                     end: End::default(),
                 });
             }
-            Entry::Granted { lease_ms, .. } => {
+            Entry::Granted {
+                lease_ms,
+                claimed_at,
+                ..
+            } => {
                 self.grant = Some(Grant {
                     at,
                     lease_ms: *lease_ms,
+                    claimed_at: claimed_at.clone(),
                 });
             }
             Entry::Reported { event, .. } => {

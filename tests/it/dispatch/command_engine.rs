@@ -14,8 +14,11 @@ const START: &str = r#""$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" & echo $!"#;
 const LOOK: &str = "kill -0 $RUN_HANDLE 2> /dev/null && echo running || echo gone";
 
 fn on_commands(dispatch: Worker, start: &str) -> Worker {
+    with_commands(dispatch.args(["--engine", "command"]), start)
+}
+
+pub fn with_commands(dispatch: Worker, start: &str) -> Worker {
     dispatch
-        .args(["--engine", "command"])
         .env("WORKER", env!("CARGO_BIN_EXE_descartes-worker"))
         .env("DESCARTES_DISPATCH_COMMAND_START", start)
         .env("DESCARTES_DISPATCH_COMMAND_LOOK", LOOK)

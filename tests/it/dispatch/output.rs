@@ -100,7 +100,8 @@ fn json_prints_every_entry_of_the_journal() {
     assert_eq!(
         kinds,
         [
-            "created", "begun", "intent", "handle", "granted", "reported", "merged", "ended"
+            "created", "begun", "intent", "placed", "handle", "granted", "reported", "merged",
+            "ended"
         ]
     );
     let report: Value =

@@ -34,6 +34,8 @@ pub struct World {
     /// The memory of the dispatcher.
     pub state: State,
     workers: BTreeMap<String, Worker>,
+    /// How many workers each run has had.
+    starts: BTreeMap<String, usize>,
     /// The terminal events that workers have printed.
     printed: BTreeMap<String, Value>,
     /// The runs whose finished work is on their branches.
@@ -54,6 +56,7 @@ impl World {
             journal: Vec::new(),
             state: State::default(),
             workers: BTreeMap::new(),
+            starts: BTreeMap::new(),
             printed: BTreeMap::new(),
             pushed: BTreeSet::new(),
             branch: Vec::new(),
@@ -174,7 +177,7 @@ impl World {
                     self.write(fence(&run));
                 }
             }
-            Action::Fence { run, .. } => self.write(fence(&run)),
+            Action::Fence { run, .. } | Action::GiveUp { run, .. } => self.write(fence(&run)),
             Action::Merge { run } => return self.merge(run),
         }
         crash(self)
@@ -213,6 +216,7 @@ impl World {
             .is_some_and(|worker| !matches!(worker, Worker::Ended | Worker::Killed));
         assert!(!is_running, "{run} was started twice");
         self.workers.insert(run.to_owned(), Worker::Claiming);
+        *self.starts.entry(run.to_owned()).or_default() += 1;
     }
 
     /// Merges the work of a run. Returns whether the dispatcher was killed during it.
@@ -286,9 +290,14 @@ impl World {
 
     /// The answer to an event; `None` if the dispatcher was killed before it answered.
     fn send(&mut self, run: &str, route: Route, status: &str, event: Option<Value>) -> Option<u16> {
-        let event = event.unwrap_or_else(
-            || json!({ "run_id": run, "event_id": format!("{run}.{route}"), "status": status }),
-        );
+        let event = event.unwrap_or_else(|| {
+            json!({
+                "run_id": run,
+                "event_id": format!("{run}.{route}"),
+                "status": status,
+                "timestamp": format!("worker {}", self.starts[run]),
+            })
+        });
         record_event(&mut self.state, route, &event, self.now);
         let reply = reply(&self.state, route, &event, 200);
         if let Some(entry) = reply.entry {

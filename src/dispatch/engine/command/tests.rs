@@ -90,12 +90,12 @@ async fn what_was_started_is_found_again_until_it_is_removed() {
         .stop(&handle("job-7"), Duration::from_secs(9))
         .await
         .unwrap();
-    engine.remove(&handle("job-7")).await.unwrap();
+    engine.remove("d1-8-1", &handle("job-7")).await.unwrap();
     let log = fs::read_to_string(dir.path().join("d1-8-1/log")).unwrap();
     assert_eq!(log, "job-7 9\njob-7 0\n");
     assert!(engine.sweep().is_empty());
     // A second removal has nothing to do.
-    engine.remove(&handle("job-7")).await.unwrap();
+    engine.remove("d1-8-1", &handle("job-7")).await.unwrap();
 }
 
 #[tokio::test]
@@ -213,4 +213,53 @@ async fn a_command_may_leave_a_process_behind_that_holds_its_output_open() {
     };
     let pid = Pid::from_raw(id.parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn a_run_whose_start_had_no_clear_result_is_found_and_removed_by_its_name() {
+    let stop = r#"echo "$RUN_NAME <$RUN_HANDLE>" >> "$STOPS""#;
+    let dir = tempfile::tempdir().unwrap();
+    let stops = dir.path().join("stops");
+    let stop = stop.replace("$STOPS", stops.to_str().unwrap());
+    let (engine, _dir) = engine("exit 75", "echo gone", &stop, LIMIT);
+    engine.start("d1-8-1", &spec()).await.unwrap_err();
+    engine.start("d1-9-1", &spec()).await.unwrap_err();
+    let found = engine.sweep();
+    assert_eq!(found.len(), 2);
+    for found in found {
+        assert_eq!(
+            (found.handle.clone(), found.is_started),
+            (handle(""), false)
+        );
+        engine.remove(&found.run, &found.handle).await.unwrap();
+    }
+    let mut stops: Vec<String> = fs::read_to_string(stops)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    stops.sort();
+    assert_eq!(stops, ["d1-8-1 <>", "d1-9-1 <>"]);
+    assert!(engine.sweep().is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_clearly_fails_leaves_nothing_to_remove_unless_an_earlier_one_was_unclear() {
+    let (engine, dir) = engine("test -e $RUN_LOG || exit 3; exit 75", "true", "true", LIMIT);
+    engine.start("d1-8-1", &spec()).await.unwrap_err();
+    assert!(engine.sweep().is_empty());
+    let log = dir.path().join("d1-8-1/log");
+    fs::write(&log, "").unwrap();
+    engine.start("d1-8-1", &spec()).await.unwrap_err();
+    fs::remove_file(&log).unwrap();
+    engine.start("d1-8-1", &spec()).await.unwrap_err();
+    assert_eq!(engine.sweep().len(), 1);
+}
+
+#[tokio::test]
+async fn an_unfinished_handle_is_no_handle() {
+    let (engine, dir) = engine("exit 75", "true", "true", LIMIT);
+    engine.start("d1-8-1", &spec()).await.unwrap_err();
+    fs::write(dir.path().join("d1-8-1/handle"), "").unwrap();
+    assert!(!engine.sweep()[0].is_started);
 }

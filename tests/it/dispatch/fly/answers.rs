@@ -295,3 +295,26 @@ fn a_start_without_an_answer_is_not_tried_again_after_the_dispatch_is_over() {
     assert_eq!(cloud.api.exchanges("create").len(), 1);
     cloud.api.assert_clean();
 }
+
+#[test]
+fn a_start_without_an_answer_is_not_tried_again_after_its_run_was_cancelled() {
+    let cloud = Cloud::new(ONE);
+    // There is no machine, and every attempt to find it fails.
+    cloud.api.odd(|odd| {
+        odd.creates.push_back(Create::TimesOut { is_made: false });
+        odd.lists = Lists::BreakSoon;
+    });
+    let running = cloud.dispatch(AGENT).start();
+    running.wait_for_log("the start is tried again");
+    cloud.graph.command(&["cancel"]).run().assert_code(0);
+    let lists = || cloud.api.exchanges("list").len();
+    let before = lists();
+    wait_until("the end of the start, or further attempts", || {
+        !cloud.graph.entries("not_started").is_empty() || lists() > before + 3
+    });
+    cloud.api.odd(|odd| odd.lists = Lists::Work);
+    running.wait().assert_code(3);
+    assert_eq!(cloud.api.made(), 0);
+    assert_eq!(cloud.api.exchanges("create").len(), 1);
+    cloud.api.assert_clean();
+}

@@ -1,0 +1,80 @@
+//! What the engines do at the end of a run, and of a dispatch.
+
+use std::os::unix::fs::PermissionsExt;
+
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::dispatch::engine::command::CommandLines;
+use crate::dispatch::engine::settings::CommandSettings;
+use crate::dispatch::engine::spec::TaskNeeds;
+
+fn spec() -> Spec {
+    Spec {
+        variables: Vec::new(),
+        removed: Vec::new(),
+        inherited: Vec::new(),
+        memory: None,
+        needs: TaskNeeds::default(),
+    }
+}
+
+fn engines(dir: &Path, program: PathBuf, engine: EngineKind, remotes: Vec<Remote>) -> Engines {
+    let choice = EngineChoice {
+        engine,
+        limit: None,
+    };
+    let local = Local::new(program, dir.to_owned(), "d1".to_owned());
+    let deadline = Duration::from_secs(300);
+    Engines::new(vec![choice], deadline, dir.to_owned(), local, remotes)
+}
+
+#[tokio::test]
+async fn an_engine_that_is_still_starting_something_at_the_end_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = CommandSettings {
+        start: "exec sleep 1000".to_owned(),
+        look: "echo gone".to_owned(),
+        stop: "true".to_owned(),
+        image: None,
+        nano_cpus: None,
+    };
+    let limit = Duration::from_secs(300);
+    let command = CommandLines::new(settings, "d1".to_owned(), dir.path().to_owned(), limit);
+    let remotes = vec![Remote::Command(command)];
+    let mut engines = engines(dir.path(), PathBuf::new(), EngineKind::Command, remotes);
+    let work = async {
+        let engine = engines.place("d1-8-1", &spec());
+        assert_eq!(engine, Some(EngineKind::Command));
+        assert_eq!(engines.start("d1-8-1", spec()), None);
+        engines.close(Duration::from_millis(50)).await
+    };
+    let left = LocalSet::new().run_until(work).await;
+    let words = "the engine command may still have something of this dispatch (it has not answered";
+    assert!(
+        matches!(&left[..], [one] if one.starts_with(words)),
+        "{left:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_of_this_machine_that_does_not_end_after_its_report_is_killed_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("worker");
+    std::fs::write(&program, "#!/bin/sh\ntrap '' TERM\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+    let mut engines = engines(dir.path(), program, EngineKind::Local, Vec::new());
+    let work = async {
+        engines.place("d1-8-1", &spec());
+        let handle = engines.start("d1-8-1", spec()).unwrap().unwrap();
+        engines.release("d1-8-1", &handle, Duration::from_secs(5));
+        assert_eq!(engines.close(Duration::from_secs(60)).await, [""; 0]);
+        // A process that was killed needs a moment to end.
+        let began = std::time::Instant::now();
+        while engines.local.look("another run", &handle) == Seen::Running {
+            assert!(began.elapsed() < Duration::from_secs(60), "it still runs");
+            std::thread::yield_now();
+        }
+    };
+    LocalSet::new().run_until(work).await;
+}

@@ -1,0 +1,225 @@
+//! Starts on the engine `command` whose result is not clear: what they have started is found again, works once, and ends with its
+//! dispatch.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+
+use super::command_engine::with_commands;
+use super::sample::{Gate, Graph};
+use crate::support::{Worker, setting, wait_until, with_enough_time};
+
+/// One task on this machine and one on the command engine, whose agents wait at gates of their own.
+struct TwoEngines {
+    graph: Graph,
+    gate: Gate,
+}
+
+impl TwoEngines {
+    fn new() -> Self {
+        let graph = Graph::new("1 | Here | P | 1 | H\n2 | There | P | 1 | M\n");
+        let gate = Gate::new();
+        Self { graph, gate }
+    }
+
+    fn dispatch(&self, start: &str, engines: [&str; 2]) -> Worker {
+        let agent = r#"
+            id=${TASK_ID##*:}
+            echo "$TASK_ID" >> "$GATE/begun"
+            while [ -e "$GATE" ] && [ ! -e "$GATE/open-$id" ]; do sleep 0.02; done
+            echo done > "done-$id""#;
+        let [local, command] = engines;
+        with_commands(self.graph.dispatch(agent), start)
+            .args(["--engine", local, "--engine", command])
+            .env("DESCARTES_AGENT_ENV", "GATE")
+            .env("GATE", self.gate.path(""))
+    }
+
+    fn touch(&self, name: &str) {
+        fs::write(self.gate.path(name), "").expect("a file");
+    }
+
+    /// How many agents have begun the task on the command engine.
+    fn begun_there(&self) -> usize {
+        self.gate.begun().matches("house:2").count()
+    }
+
+    /// How many runs have started on this machine.
+    fn started_here(&self) -> usize {
+        let handles = self.graph.entries("handle").into_iter();
+        handles
+            .filter(|entry| entry["handle"]["engine"] == "local")
+            .count()
+    }
+
+    /// How often the start command has run.
+    fn starts(&self) -> usize {
+        let calls = fs::read_to_string(self.gate.path("starts"));
+        calls.unwrap_or_default().lines().count()
+    }
+}
+
+#[test]
+fn a_start_without_an_answer_is_repeated_on_the_same_engine_although_another_one_has_room() {
+    // The task on this machine must be claimed within the start deadline.
+    with_enough_time(Duration::from_secs(1), |limit| {
+        let engines = TwoEngines::new();
+        // No call has a clear answer. The first one ends when there is room on this machine.
+        let start = r#"
+            echo >> "$GATE/starts"
+            if [ ! -e "$RUN_OUTPUT.started" ]; then
+                touch "$RUN_OUTPUT.started"
+                "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+                while [ -e "$GATE" ] && [ ! -e "$GATE/room" ]; do sleep 0.02; done
+            fi
+            exit 75"#;
+        let running = engines
+            .dispatch(start, ["local=1", "command=1"])
+            .args(["--attempts", "1"])
+            .env("DESCARTES_DISPATCH_START_DEADLINE", setting(limit))
+            .start();
+        wait_until("both agents, or a claim that is too late", || {
+            engines.gate.begun().lines().count() == 2 || !engines.graph.entries("fenced").is_empty()
+        });
+        if !engines.graph.entries("fenced").is_empty() {
+            engines.touch("open-2");
+            engines.touch("room");
+            running.wait();
+            return Err("the claim did not come".to_owned());
+        }
+        engines.touch("open-1");
+        wait_until("the merge", || engines.graph.entries("merged").len() == 1);
+        engines.touch("room");
+        running.wait_for_log("has not answered to its start");
+        let starts = engines.starts();
+        wait_until("another start", || {
+            engines.starts() > starts || engines.begun_there() > 1
+        });
+        assert_eq!((engines.begun_there(), engines.started_here()), (1, 1));
+        engines.touch("open-2");
+        running.wait().assert_code(0);
+        assert_eq!(engines.graph.entries("intent").len(), 2);
+        Ok(())
+    });
+}
+
+#[test]
+fn after_a_kill_during_a_start_the_next_dispatcher_looks_on_the_engine_that_was_to_start_the_run() {
+    let engines = TwoEngines::new();
+    // The first call starts the worker, and does not end before the dispatcher is killed.
+    let start = r#"
+        echo >> "$GATE/starts"
+        if [ ! -e "$RUN_OUTPUT.pid" ]; then
+            "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+            echo $! > "$RUN_OUTPUT.pid"
+            while [ -e "$GATE" ] && [ ! -e "$GATE/killed" ]; do sleep 0.02; done
+            exit 75
+        fi
+        cat "$RUN_OUTPUT.pid""#;
+    let running = engines.dispatch(start, ["local=1", "command=1"]).start();
+    wait_until("both agents", || engines.gate.begun().lines().count() == 2);
+    running.signal(Signal::KILL);
+    running.wait();
+    engines.touch("killed");
+    // Now there is room on this machine.
+    let running = engines.dispatch(start, ["local=2", "command=1"]).start();
+    wait_until("another start", || {
+        engines.starts() > 1 || engines.begun_there() > 1
+    });
+    engines.touch("open-1");
+    engines.touch("open-2");
+    running.wait().assert_code(0);
+    assert_eq!((engines.begun_there(), engines.started_here()), (1, 1));
+    assert_eq!(engines.graph.entries("intent").len(), 2);
+}
+
+#[test]
+fn cancel_ends_a_worker_that_was_started_although_its_engine_had_not_answered() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    // The first call starts the worker, and does not end before the dispatcher.
+    let start = r#"
+        if [ ! -e "$RUN_OUTPUT.pid" ]; then
+            "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+            echo $! > "$RUN_OUTPUT.pid"
+            while [ -e "$GATE" ] && [ ! -e "$GATE/ended" ]; do sleep 0.02; done
+            exit 75
+        fi
+        cat "$RUN_OUTPUT.pid""#;
+    let dispatch = || {
+        with_commands(graph.dispatch_with_gate(&gate, "true"), start)
+            .args(["--engine", "command"])
+            .env("DESCARTES_DISPATCH_START_DEADLINE", "1h")
+            .env("DESCARTES_HEARTBEAT", "100ms")
+    };
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::TERM);
+    running.wait();
+    fs::write(gate.path("ended"), "").expect("a file");
+    let run = graph.entries("intent")[0]["run"].clone();
+    let file = format!("runs/{}/stdout.pid", run.as_str().expect("a name"));
+    let worker = fs::read_to_string(graph.state().join(file)).expect("a file");
+    let worker = Pid::from_raw(worker.trim().parse().expect("a number")).expect("an id");
+    dispatch().arg("cancel").run().assert_code(0);
+    assert_eq!(graph.entries("reported").len(), 1);
+    wait_until("the end of the worker", || {
+        rustix::process::test_kill_process(worker).is_err()
+    });
+}
+
+#[test]
+fn what_a_start_without_a_clear_result_has_made_is_removed_at_the_end() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    let gate = Gate::new();
+    // A job is a file. Every call finds it, and no call has a clear answer.
+    let start = r#"
+        if [ ! -e "$GATE/job-$RUN_NAME" ]; then
+            touch "$GATE/job-$RUN_NAME" "$GATE/made"
+            "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+        fi
+        exit 75"#;
+    let stop = r#"[ -z "$RUN_HANDLE" ] && rm -f "$GATE/job-$RUN_NAME""#;
+    gate.open();
+    with_commands(graph.dispatch_with_gate(&gate, "echo done > done"), start)
+        .args(["--engine", "command", "--attempts", "1"])
+        .env("DESCARTES_DISPATCH_COMMAND_STOP", stop)
+        .run()
+        .assert_code(0);
+    assert!(gate.path("made").exists());
+    let run = graph.entries("intent")[0]["run"].clone();
+    let job = format!("job-{}", run.as_str().expect("a name"));
+    assert!(!gate.path(&job).exists());
+}
+
+#[test]
+fn a_start_that_fails_after_its_run_has_reported_changes_nothing() {
+    let graph = Graph::new(
+        "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n3 | Third | P | 1 | H\n\n@edges\n2 -> 1\n3 -> 2\n",
+    );
+    let gate = Gate::new();
+    // The start of the first run is refused when the agent of the second one works.
+    let start = r#"
+        "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+        echo $!
+        if [ "$TASK_ID" = house:1 ]; then
+            while [ -e "$GATE" ] && [ ! -e "$GATE/second" ]; do sleep 0.02; done
+            touch "$GATE/refused"
+            exit 78
+        fi"#;
+    let agent = r#"
+        if [ "$TASK_ID" = house:2 ]; then
+            touch "$GATE/second"
+            while [ -e "$GATE" ] && [ ! -e "$GATE/refused" ]; do sleep 0.02; done
+        fi
+        echo done > "done-${TASK_ID##*:}""#;
+    let ended = with_commands(graph.dispatch(agent), start)
+        .args(["--engine", "command"])
+        .env("DESCARTES_AGENT_ENV", "GATE")
+        .env("GATE", gate.path(""))
+        .run();
+    ended.assert_code(0);
+    assert_eq!(graph.entries("not_started").len(), 0);
+    assert!(!ended.stderr.contains("not started"), "{ended:#?}");
+}
