@@ -207,6 +207,7 @@ fn silent_run() -> State {
         Entry::Granted {
             run: "1#1".to_owned(),
             lease_ms: 60_000,
+            claimed_at: None,
         },
     ]);
     state.runs[0].seen = Seen::Running;

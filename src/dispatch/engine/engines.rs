@@ -44,7 +44,7 @@ pub struct Engines {
     seen: HashMap<String, Seen>,
     released: HashSet<String>,
     events: mpsc::Sender<Event>,
-    heard: mpsc::Receiver<Event>,
+    events_receiver: mpsc::Receiver<Event>,
     /// Stops and clean-ups, which the end waits for.
     tasks: JoinSet<()>,
 }
@@ -69,7 +69,7 @@ impl Engines {
             seen: HashMap::new(),
             released: HashSet::new(),
             events,
-            heard,
+            events_receiver,
             tasks: JoinSet::new(),
         }
     }
@@ -293,7 +293,7 @@ impl Engines {
     }
 
     /// Notes that a start has a result; returns what a person should know.
-    pub fn hear_start(&mut self, run: &str, is_started: bool) -> Option<String> {
+    pub fn note_start(&mut self, run: &str, is_started: bool) -> Option<String> {
         self.starts.remove(run);
         if !is_started {
             return None;
@@ -309,7 +309,7 @@ impl Engines {
         self.places.take_waiting();
         self.starts.give_up(None);
         // Nobody listens any more, so that no task waits until its event is heard.
-        self.heard.close();
+        self.events_receiver.close();
         let finished = async {
             self.starts.join().await;
             while self.tasks.join_next().await.is_some() {}
