@@ -43,19 +43,20 @@ pub async fn end(
     };
     let all_done = decision.standings.iter().all(is_done);
     let stopped_by_person = dispatcher.policy.stopping > super::policy::Stopping::No;
+    let failed_checks = dispatcher.end_check_failure(&dispatcher.tip.commit);
     let ended = match loop_end {
-        _ if all_done && dispatcher.end_check_failure().is_none() => Ended::AllDone,
+        // Even if all tasks are done, a merge or a check may not be complete.
         LoopEnd::RunsLeft => Ended::StoppedWithRuns,
+        _ if all_done && failed_checks.is_none() => Ended::AllDone,
         LoopEnd::NothingLeft { .. } if stopped_by_person => Ended::Stopped,
         LoopEnd::NothingLeft { .. } => Ended::Blocked,
     };
     let mut text = counts(dispatcher, &decision.standings, branch);
-    if let LoopEnd::RunsLeft = loop_end {
-        let live = dispatcher.journaled.state.live_runs();
+    let live = dispatcher.journaled.state.live_runs().count();
+    if live > 0 {
         let _ = writeln!(
             text,
-            "{} runs go on without a dispatcher; the same command takes them over",
-            live.count()
+            "{live} runs go on without a dispatcher; the same command takes them over"
         );
     }
     if let LoopEnd::NothingLeft { .. } = loop_end {
@@ -67,8 +68,10 @@ pub async fn end(
     if let LoopEnd::NothingLeft { halted: Some(why) } = &loop_end {
         let _ = writeln!(text, "nothing new was started: {why}");
     }
-    if let Some(why) = dispatcher.end_check_failure() {
-        let _ = writeln!(text, "the checks fail on the branch: {why}");
+    if let Some(why) = failed_checks
+        && (all_done || dispatcher.end_check.is_some())
+    {
+        let _ = writeln!(text, "{why}");
     }
     let integration = dispatcher.integration.take();
     for (task, standing) in decision.standings.iter().enumerate() {
@@ -188,6 +191,10 @@ async fn publish(
         }
         return;
     };
+    if let Some(why) = dispatcher.end_check_failure(&integration.tip().id) {
+        let _ = writeln!(text, "{into} was not moved: {}", first_line(&why));
+        return;
+    }
     let _ = match integration.fast_forward(into).await {
         Ok(FastForward::Done) => writeln!(text, "{into} was moved forward to {branch}"),
         Ok(FastForward::AlreadyThere) => writeln!(text, "{into} already contains {branch}"),

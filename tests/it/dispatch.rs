@@ -7,6 +7,7 @@ mod broken_definitions;
 mod broken_files;
 mod command_engine;
 mod crashes;
+mod ends;
 mod fly;
 mod fly_api;
 mod lost_workers;

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::fields::{Dispatcher, EndCheck, PendingCheck};
+use super::fields::{Dispatcher, EndCheck, EndCheckProgress, PendingCheck};
 use crate::dispatch::engine::StartFailure;
 use crate::dispatch::journal::Entry;
 use crate::dispatch::merging::{CheckRequest, CheckResult};
@@ -17,32 +17,54 @@ impl Dispatcher<'_> {
     /// With `--verify end`, starts the checks of the finished branch and later reads their result. Returns whether they
     /// were started now, so that the loop must go on.
     pub(super) async fn check_at_end(&mut self) -> eyre::Result<bool> {
-        match self.end_check.take() {
-            None if self.verify == Mode::End && self.policy.stopping == Stopping::No => {
-                let (answer, answered) = oneshot::channel();
-                let commit = self.tip.commit.clone();
-                self.end_check = Some(EndCheck::Running(answered));
-                self.start_check(CheckRequest { commit, answer }, 1).await?;
-                Ok(true)
+        // A task that was retried during the checks may have moved the branch.
+        let known = self.end_check.take();
+        let known = known.filter(|check| check.commit == self.tip.commit);
+        let Some(EndCheck { commit, progress }) = known else {
+            if self.verify != Mode::End || self.policy.stopping != Stopping::No {
+                return Ok(false);
             }
-            Some(EndCheck::Running(mut answered)) => {
+            let (answer, answered) = oneshot::channel();
+            let commit = self.tip.commit.clone();
+            self.end_check = Some(EndCheck {
+                commit: commit.clone(),
+                progress: EndCheckProgress::Running(answered),
+            });
+            self.start_check(CheckRequest { commit, answer }, 1).await?;
+            return Ok(true);
+        };
+        let result = match progress {
+            EndCheckProgress::Running(mut answered) => {
                 let result = answered.try_recv();
-                let result = result.unwrap_or_else(|_| CheckResult::NotRun("no answer".to_owned()));
-                self.end_check = Some(EndCheck::Ended(result));
-                Ok(false)
+                result.unwrap_or_else(|_| CheckResult::NotRun("no answer".to_owned()))
             }
-            other => {
-                self.end_check = other;
-                Ok(false)
-            }
-        }
+            EndCheckProgress::Ended(result) => result,
+        };
+        self.end_check = Some(EndCheck {
+            commit,
+            progress: EndCheckProgress::Ended(result),
+        });
+        Ok(false)
     }
 
-    /// The error if the checks of the finished branch have not passed.
-    pub fn end_check_failure(&self) -> Option<&str> {
-        match &self.end_check {
-            Some(EndCheck::Ended(CheckResult::Failed(why) | CheckResult::NotRun(why))) => Some(why),
-            _ => None,
+    /// The reason if this commit lacks the checks of a finished branch, or has failed them. Only `--verify end` needs them.
+    pub fn end_check_failure(&self, commit: &str) -> Option<String> {
+        if self.verify != Mode::End {
+            return None;
+        }
+        let check = self.end_check.as_ref();
+        let check = check.filter(|check| check.commit == commit);
+        match check.map(|check| &check.progress) {
+            Some(EndCheckProgress::Ended(CheckResult::Passed)) => None,
+            Some(EndCheckProgress::Ended(CheckResult::Failed(why))) => {
+                Some(format!("the checks fail on the branch: {why}"))
+            }
+            Some(EndCheckProgress::Ended(CheckResult::NotRun(why))) => {
+                Some(format!("the checks could not run on the branch: {why}"))
+            }
+            Some(EndCheckProgress::Running(_)) | None => {
+                Some("the checks have not run on the finished branch".to_owned())
+            }
         }
     }
 

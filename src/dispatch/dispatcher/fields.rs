@@ -51,7 +51,13 @@ pub struct Dispatcher<'a> {
 }
 
 /// The checks that run once on the finished branch.
-pub enum EndCheck {
+pub struct EndCheck {
+    /// The tip at which they were started. Their result says nothing about a later tip.
+    pub commit: String,
+    pub progress: EndCheckProgress,
+}
+
+pub enum EndCheckProgress {
     Running(oneshot::Receiver<CheckResult>),
     Ended(CheckResult),
 }
