@@ -81,7 +81,7 @@ impl Dispatcher<'_> {
             }
             self.show
                 .draw(&self.journaled.state, &self.graph, &decision);
-            if decision.is_over && merging.is_none() {
+            if self.is_over(&decision) && merging.is_none() {
                 if self.check_at_end().await? {
                     continue;
                 }
@@ -120,6 +120,12 @@ impl Dispatcher<'_> {
                 () = sleep_until(wake) => {}
             }
         }
+    }
+
+    /// Whether nothing is left to do, except for merges that are left to the next dispatcher.
+    fn is_over(&self, decision: &Decision) -> bool {
+        let is_idle = self.leaves_merges && self.journaled.state.live_runs().next().is_none();
+        decision.is_over || is_idle
     }
 
     /// When the loop must run again if no event arrives before.
@@ -187,6 +193,7 @@ impl Dispatcher<'_> {
         let may_merge = self.next_merge.is_none_or(|next| next <= Instant::now());
         if !to_merge.is_empty()
             && may_merge
+            && !self.leaves_merges
             && merging.is_none()
             && let Some(integration) = self.integration.take()
         {

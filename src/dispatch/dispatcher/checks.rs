@@ -68,10 +68,12 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Starts a check again that could not run. After [`CHECK_ATTEMPTS`], answers the request with the error.
+    /// Starts a check again that could not run. After [`CHECK_ATTEMPTS`], or if everything is being cancelled, answers the
+    /// request with the error.
     pub(super) async fn repeat_check(&mut self, id: &str, why: &str) -> eyre::Result<()> {
         let attempt = self.checks.get(id).map(|check| check.attempt);
-        if attempt.is_some_and(|attempt| attempt < CHECK_ATTEMPTS)
+        if self.policy.stopping != Stopping::Cancelling
+            && attempt.is_some_and(|attempt| attempt < CHECK_ATTEMPTS)
             && let Some(check) = self.checks.remove(id)
         {
             return Box::pin(self.start_check(check.request, check.attempt + 1)).await;
@@ -137,6 +139,11 @@ impl Dispatcher<'_> {
         request: CheckRequest,
         attempt: u32,
     ) -> eyre::Result<()> {
+        if self.policy.stopping == Stopping::Cancelling {
+            let why = "everything is being cancelled, so no checks start".to_owned();
+            let _ = request.answer.send(CheckResult::NotRun(why));
+            return Ok(());
+        }
         let state = &self.journaled.state;
         let earlier = state.runs.iter().filter(|run| run.task.is_none()).count();
         let number = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);

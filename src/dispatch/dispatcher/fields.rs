@@ -44,6 +44,8 @@ pub struct Dispatcher<'a> {
     pub merge_failures: u32,
     /// The earliest time for the next merge, after a failed one.
     pub next_merge: Option<Instant>,
+    /// Finished work is left to the next dispatcher, because a merge has failed while everything is being cancelled.
+    pub leaves_merges: bool,
     /// When the checks run on merged work.
     pub verify: Mode,
     /// The checks of the finished branch, with `--verify end`.

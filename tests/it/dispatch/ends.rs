@@ -122,3 +122,29 @@ fn a_branch_that_moves_during_its_last_checks_is_checked_again() {
     assert_eq!(checks[1]["base"], tip.trim());
     assert_release_is_at(&graph, "descartes/house");
 }
+
+#[test]
+fn the_second_ctrl_c_cancels_a_check_and_starts_no_other_one() {
+    let (graph, gate) = graph_with(ONE, WAITING);
+    gate.open();
+    let dispatch = || {
+        let dispatch = graph.dispatch_with_gate(&gate, WORK);
+        let dispatch = dispatch.env("DESCARTES_HEARTBEAT", "50ms");
+        dispatch.args(["--verify", "always"])
+    };
+    let running = dispatch().start();
+    wait_for_check(&graph);
+    for words in ["nothing new starts", "cancelling 1 runs"] {
+        running.signal(Signal::INT);
+        running.wait_for_log(words);
+    }
+    let ended = running.wait();
+    ended.assert_code(3);
+    assert_eq!(checks_of(&graph).len(), 1, "{ended:#?}");
+    let words = "the next dispatcher merges it";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+    open_checks(&gate);
+    dispatch().run().assert_code(0);
+    assert_eq!(graph.merges_of("descartes/house", "1"), 1);
+    assert_eq!(gate.begun(), "house:1\n");
+}
