@@ -6,6 +6,7 @@ mod blocked;
 mod broken_definitions;
 mod broken_files;
 mod command_engine;
+mod commands;
 mod crashes;
 mod ends;
 mod fly;
