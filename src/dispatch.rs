@@ -48,7 +48,7 @@ use crate::report::ReportFile;
 use crate::task_list;
 use crate::terminal::{Format, Screen, print_object};
 use control::Question;
-use dispatcher::{Dispatcher, Inbox};
+use dispatcher::{Dispatcher, Inbox, Signals};
 pub use ended::Ended;
 use journal::{Entry, UserCommand};
 use open::{open, read_needs, read_project_settings, read_scope, start_dispatcher};
@@ -183,7 +183,8 @@ async fn run_dispatcher(
         requests: requests_receiver,
         questions: questions_receiver,
     };
-    let loop_end = dispatcher.run(inbox).await;
+    let mut signals = Signals::listen()?;
+    let loop_end = dispatcher.run(inbox, &mut signals).await;
     server.abort();
     socket.abort();
     let loop_end = match loop_end {
@@ -205,7 +206,14 @@ async fn run_dispatcher(
             return Ok(Ended::StoppedWithRuns);
         }
     };
-    let ended = end::end(&mut dispatcher, loop_end, &target.branch, report).await;
+    let ended = end::end(
+        &mut dispatcher,
+        loop_end,
+        &target.branch,
+        report,
+        &mut signals,
+    )
+    .await;
     dispatcher.journaled.close().await;
     // An error leaves the runs to the next dispatcher.
     let end = ended.as_ref().copied().unwrap_or(Ended::StoppedWithRuns);

@@ -6,12 +6,12 @@ mod fields;
 mod lost_runs;
 mod merges;
 mod reporting;
+mod signals;
 mod starts;
 mod user_requests;
 
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -31,6 +31,7 @@ use crate::task::Status;
 pub use fields::Dispatcher;
 use fields::IDLE_PAUSE;
 use merges::{Merging, wait_for_merging};
+pub use signals::Signals;
 
 /// How often the engine is asked about runs that have not ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -50,22 +51,9 @@ pub struct Inbox {
     pub questions: mpsc::Receiver<PendingQuestion>,
 }
 
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    child: Signal,
-}
-
 impl Dispatcher<'_> {
     /// Runs until no work is left, or a signal ends the dispatcher.
-    pub async fn run(&mut self, mut inbox: Inbox) -> eyre::Result<LoopEnd> {
-        let mut signals = Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            child: signal(SignalKind::child())?,
-        };
+    pub async fn run(&mut self, mut inbox: Inbox, signals: &mut Signals) -> eyre::Result<LoopEnd> {
         let (outcomes, mut outcomes_receiver) = mpsc::channel(16);
         let (checks, mut checks_receiver) = mpsc::channel(1);
         let channels = MergeChannels { outcomes, checks };

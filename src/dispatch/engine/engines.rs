@@ -321,16 +321,19 @@ impl Engines {
         let mut left = Vec::new();
         for station in &self.stations {
             if let Err(why) = remove_all(&station.remote).await {
-                let kind = station.remote.kind();
-                let how = station.remote.how_to_remove();
-                left.push(format!(
-                    "the engine {kind} may still have something of this dispatch ({why}); {how}"
-                ));
+                left.push(station.remote.leftovers(&why));
             } else if is_late {
                 tracing::warn!("what was left after {limit:?} was removed by force");
             }
         }
         left
+    }
+
+    /// What a person must do if the end of the dispatch does not wait for [`Engines::close`].
+    pub fn leftovers(&self) -> Vec<String> {
+        let why = "it was not waited for";
+        let of_station = |station: &Station| station.remote.leftovers(why);
+        self.stations.iter().map(of_station).collect()
     }
 
     /// The file with what a run has written to standard output.

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::{Cloud, ONE};
 use crate::dispatch::sample::Gate;
-use crate::support::{quoted, wait_until};
+use crate::support::{assert_within, each, quoted, wait_until};
 
 #[test]
 fn sigterm_while_the_branches_of_merged_work_are_deleted_leaves_the_end_to_the_same_command() {
@@ -46,4 +47,32 @@ fn sigterm_while_the_branches_of_merged_work_are_deleted_leaves_the_end_to_the_s
     assert_eq!(cloud.git(&["show", "release:done"]), "done\n");
     assert_eq!(gate.begun(), "house:1\n");
     cloud.api.assert_clean();
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_an_engine_that_does_not_answer_at_the_end() {
+    each(&[Signal::INT, Signal::TERM, Signal::HUP], |signal| {
+        let cloud = Cloud::new(ONE);
+        let gate = Gate::new();
+        let dispatch = || cloud.dispatch_with_gate(&gate, "echo done > done");
+        let running = dispatch().start();
+        gate.wait_for_an_agent();
+        wait_until("the handle", || cloud.graph.entries("handle").len() == 1);
+        cloud.api.odd(|odd| odd.is_away = true);
+        gate.open();
+        running
+            .wait_for_log("waiting until the engines have removed what they have of this dispatch");
+        let began = Instant::now();
+        running.signal(signal);
+        let ended = running.wait();
+        assert_within(Duration::from_secs(15), began.elapsed());
+        ended.assert_code(3);
+        assert!(ended.stderr.contains("1 of 1 tasks are done"), "{ended:#?}");
+        let words = "the engine fly may still have something of this dispatch";
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+        cloud.api.odd(|odd| odd.is_away = false);
+        dispatch().run().assert_code(0);
+        assert_eq!(gate.begun(), "house:1\n");
+        cloud.api.assert_clean();
+    });
 }
