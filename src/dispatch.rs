@@ -54,7 +54,7 @@ use journal::{Entry, UserCommand};
 use open::{open, read_needs, read_project_settings, read_scope, start_dispatcher};
 use preflight::preflight;
 pub use project_files::ProjectRules;
-use reach::{Reached, reach};
+use reach::{Reached, open_for_dispatcher, reach};
 use report::{Contents, End, write};
 pub use settings::{AgentOfWorkers, EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 use target::Target;
@@ -107,7 +107,7 @@ async fn work_through(
     report: Option<ReportFile>,
     screen: &Screen,
 ) -> eyre::Result<Ended> {
-    let opened = open(settings, target, earlier_journal).await?;
+    let opened = open_for_dispatcher(settings, target, earlier_journal, screen).await?;
     for note in &opened.notes {
         screen.line(note);
     }

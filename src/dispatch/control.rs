@@ -87,6 +87,14 @@ fn socket_path(dir: &Path, opened: &File) -> PathBuf {
     }
 }
 
+/// Whether a dispatcher of this state directory answers questions.
+pub async fn is_answered(dir: &Path) -> bool {
+    let Ok(opened) = File::open(dir) else {
+        return false;
+    };
+    UnixStream::connect(socket_path(dir, &opened)).await.is_ok()
+}
+
 /// Sends a question to the dispatcher of a state directory; `None` if no dispatcher runs there, or if it ends before
 /// it answers. Then it may have acted on the question: the caller must be able to ask again.
 pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>> {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use eyre::bail;
 use tokio::time::{Instant, sleep};
 
-use super::control::{Question, ask};
+use super::control::{Question, ask, is_answered};
 use super::journal::InUse;
 use super::open::{Opened, has_journal, open};
 use super::settings::{EarlierJournal, Settings};
 use super::target::Target;
+use crate::terminal::Screen;
 
 /// How long a command waits for a process that has the journal and answers no questions. A dispatcher is such a process
 /// while it starts and while it ends.
@@ -50,6 +51,38 @@ pub async fn reach(
                 "process {process} starts or ends a dispatch of this project, and has not answered within {} seconds; run the command again later",
                 PATIENCE.as_secs()
             );
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Opens the journal for a dispatcher. Waits if another command reads the journal, or if the last dispatcher still ends.
+pub async fn open_for_dispatcher(
+    settings: &Settings,
+    target: &Target,
+    earlier_journal: EarlierJournal,
+    screen: &Screen,
+) -> eyre::Result<Opened> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut is_waiting = false;
+    loop {
+        let error = match open(settings, target, earlier_journal).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        let Some(InUse { process }) = error.downcast_ref() else {
+            return Err(error);
+        };
+        // A second attempt could put aside the journal of a dispatcher that has begun since the first one.
+        let may_repeat = earlier_journal == EarlierJournal::Continue;
+        let is_late = Instant::now() >= deadline;
+        if !may_repeat || is_late || is_answered(&target.state_dir).await {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut is_waiting, true) {
+            screen.line(&format!(
+                "waiting for process {process}, which uses the journal of this dispatch"
+            ));
         }
         sleep(PAUSE).await;
     }

@@ -83,3 +83,15 @@ fn a_command_that_reaches_no_dispatcher_and_not_the_journal_says_who_has_it() {
     assert!(status.stderr.contains(&words), "{status:#?}");
     assert!(!status.stderr.contains("shows its state"), "{status:#?}");
 }
+
+#[test]
+fn a_dispatcher_waits_for_a_command_that_uses_the_journal() {
+    let graph = blocked_dispatch();
+    graph.command(&["retry", "1"]).run().assert_code(0);
+    let lock = lock(&graph);
+    let running = graph.dispatch("echo done > done").start();
+    running.wait_for_log("waiting for process ");
+    flock(&lock, FlockOperation::Unlock).expect("a lock");
+    running.wait().assert_code(0);
+    assert_eq!(graph.show("descartes/house", "done"), "done\n");
+}
