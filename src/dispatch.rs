@@ -23,6 +23,7 @@ mod open;
 mod policy;
 pub mod preflight;
 mod project_files;
+mod reach;
 mod report;
 mod run_output;
 mod scope;
@@ -47,12 +48,13 @@ use crate::report::ReportFile;
 use crate::task_list;
 use crate::terminal::{Format, Screen, print_object};
 use control::Question;
-use dispatcher::{Dispatcher, Inbox};
+use dispatcher::{Dispatcher, Inbox, Signals};
 pub use ended::Ended;
 use journal::{Entry, UserCommand};
 use open::{open, read_needs, read_project_settings, read_scope, start_dispatcher};
 use preflight::preflight;
 pub use project_files::ProjectRules;
+use reach::{Reached, open_for_dispatcher, reach};
 use report::{Contents, End, write};
 pub use settings::{AgentOfWorkers, EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 use target::Target;
@@ -110,7 +112,7 @@ async fn work_through(
     report: Option<ReportFile>,
     screen: &Screen,
 ) -> eyre::Result<Ended> {
-    let opened = open(settings, target, earlier_journal).await?;
+    let opened = open_for_dispatcher(settings, target, earlier_journal, screen).await?;
     for note in &opened.notes {
         screen.line(note);
     }
@@ -143,12 +145,13 @@ async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> ey
         command: UserCommand::Cancel,
         task: None,
     };
-    if let Some(text) = control::ask(&target.state_dir, &question).await? {
-        print_answer(settings, &question, &text)?;
-        return Ok(Ended::AllDone);
-    }
-    require_journal(target)?;
-    let opened = open(settings, target, EarlierJournal::Continue).await?;
+    let opened = match reach(settings, target, &question).await? {
+        Reached::Answer(text) => {
+            print_answer(settings, &question, &text)?;
+            return Ok(Ended::AllDone);
+        }
+        Reached::Journal(opened) => *opened,
+    };
     let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
     let live = dispatcher.cancel_all();
     dispatcher
@@ -188,7 +191,8 @@ async fn run_dispatcher(
         requests: requests_receiver,
         questions: questions_receiver,
     };
-    let loop_end = dispatcher.run(inbox).await;
+    let mut signals = Signals::listen()?;
+    let loop_end = dispatcher.run(inbox, &mut signals).await;
     server.abort();
     socket.abort();
     let loop_end = match loop_end {
@@ -210,7 +214,14 @@ async fn run_dispatcher(
             return Ok(Ended::StoppedWithRuns);
         }
     };
-    let ended = end::end(&mut dispatcher, loop_end, &target.branch, report).await;
+    let ended = end::end(
+        &mut dispatcher,
+        loop_end,
+        &target.branch,
+        report,
+        &mut signals,
+    )
+    .await;
     dispatcher.journaled.close().await;
     // An error leaves the runs to the next dispatcher.
     let end = ended.as_ref().copied().unwrap_or(Ended::StoppedWithRuns);
@@ -240,12 +251,13 @@ async fn ask_dispatcher(
     target: &Target,
     question: Question,
 ) -> eyre::Result<Ended> {
-    if let Some(text) = control::ask(&target.state_dir, &question).await? {
-        print_answer(settings, &question, &text)?;
-        return Ok(Ended::AllDone);
-    }
-    require_journal(target)?;
-    let opened = open(settings, target, EarlierJournal::Continue).await?;
+    let opened = match reach(settings, target, &question).await? {
+        Reached::Answer(text) => {
+            print_answer(settings, &question, &text)?;
+            return Ok(Ended::AllDone);
+        }
+        Reached::Journal(opened) => *opened,
+    };
     let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     match &question {
         Question::Status | Question::StatusJson => {
@@ -303,19 +315,7 @@ fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::R
     Ok(print_object(kind, fields, &settings.redactor)?)
 }
 
-/// An error if the state directory has no journal: no dispatch has run yet.
-fn require_journal(target: &Target) -> eyre::Result<()> {
-    if open::has_journal(&target.state_dir)? {
-        return Ok(());
-    }
-    bail!(
-        "there is no dispatch for the branch {} ({} is empty)",
-        target.branch,
-        target.state_dir.display()
-    )
-}
-
-/// Writes a report about the running dispatch. If no dispatcher runs, makes the report from the journal.
+/// Writes a report about a dispatch that runs, or about the last one.
 async fn write_status(
     settings: &Settings,
     target: &Target,
@@ -324,18 +324,13 @@ async fn write_status(
 ) -> eyre::Result<Ended> {
     let format = report::Format::of(file);
     let question = Question::Report { format };
-    let text = match control::ask(&target.state_dir, &question).await? {
-        Some(text) if format.is_format_of(&text) => text,
-        Some(text) if text.is_empty() => {
-            bail!("the dispatcher ended before it had made the report; run the command again")
-        }
-        Some(text) => bail!(
+    let text = match reach(settings, target, &question).await? {
+        Reached::Answer(text) if format.is_format_of(&text) => text,
+        Reached::Answer(text) => bail!(
             "the dispatcher that runs cannot write a report: {}",
             text.trim()
         ),
-        None => {
-            require_journal(target)?;
-            let opened = open(settings, target, EarlierJournal::Continue).await?;
+        Reached::Journal(opened) => {
             let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
             let broken = tip.broken_definitions.clone();
             let policy = policy::Policy::new(settings, scope, HashMap::new(), broken);

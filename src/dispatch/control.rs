@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use eyre::WrapErr;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -92,7 +91,16 @@ fn socket_path(dir: &Path, opened: &File) -> PathBuf {
     }
 }
 
-/// Sends a question to the dispatcher of a state directory; `None` if no dispatcher runs there.
+/// Whether a dispatcher of this state directory answers questions.
+pub async fn is_answered(dir: &Path) -> bool {
+    let Ok(opened) = File::open(dir) else {
+        return false;
+    };
+    UnixStream::connect(socket_path(dir, &opened)).await.is_ok()
+}
+
+/// Sends a question to the dispatcher of a state directory; `None` if no dispatcher runs there, or if it ends before
+/// it answers. Then it may have acted on the question: the caller must be able to ask again.
 pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>> {
     let Ok(opened) = File::open(dir) else {
         return Ok(None);
@@ -107,8 +115,9 @@ pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>
         stream.write_all(line.as_bytes()).await?;
         stream.read_to_string(&mut text).await
     };
-    exchange.await.wrap_err("the dispatcher did not answer")?;
-    Ok(Some(text))
+    let exchanged = exchange.await;
+    // No answer is empty.
+    Ok(Some(text).filter(|text| exchanged.is_ok() && !text.is_empty()))
 }
 
 #[cfg(test)]

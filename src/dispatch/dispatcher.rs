@@ -6,12 +6,12 @@ mod fields;
 mod lost_runs;
 mod merges;
 mod reporting;
+mod signals;
 mod starts;
 mod user_requests;
 
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -31,6 +31,7 @@ use crate::task::Status;
 pub use fields::Dispatcher;
 use fields::IDLE_PAUSE;
 use merges::{Merging, wait_for_merging};
+pub use signals::Signals;
 
 /// How often the engine is asked about runs that have not ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -50,30 +51,9 @@ pub struct Inbox {
     pub questions: mpsc::Receiver<PendingQuestion>,
 }
 
-/// The signals that the loop handles.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    /// Wakes the loop when a process that the dispatcher started has ended.
-    child: Signal,
-}
-
 impl Dispatcher<'_> {
-    /// Runs until no work is left, or until a signal ends the dispatcher.
-    ///
-    /// The loop decides again until a decision changes nothing, and only then draws and waits. Signals and results of
-    /// merges have priority over requests, which can arrive without pause.
-    ///
-    /// # Errors
-    /// If the journal cannot be written, or if finished work cannot be merged after several attempts.
-    pub async fn run(&mut self, mut inbox: Inbox) -> eyre::Result<LoopEnd> {
-        let mut signals = Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            child: signal(SignalKind::child())?,
-        };
+    /// Runs until no work is left, or a signal ends the dispatcher.
+    pub async fn run(&mut self, mut inbox: Inbox, signals: &mut Signals) -> eyre::Result<LoopEnd> {
         let (outcomes, mut outcomes_receiver) = mpsc::channel(16);
         let (checks, mut checks_receiver) = mpsc::channel(1);
         let channels = MergeChannels { outcomes, checks };
@@ -90,7 +70,7 @@ impl Dispatcher<'_> {
             }
             self.show
                 .draw(&self.journaled.state, &self.graph, &decision);
-            if decision.is_over && merging.is_none() {
+            if self.is_over(&decision) && merging.is_none() {
                 if self.check_at_end().await? {
                     continue;
                 }
@@ -129,6 +109,12 @@ impl Dispatcher<'_> {
                 () = sleep_until(wake) => {}
             }
         }
+    }
+
+    /// Whether nothing is left to do, except for merges that are left to the next dispatcher.
+    fn is_over(&self, decision: &Decision) -> bool {
+        let is_idle = self.leaves_merges && self.journaled.state.live_runs().next().is_none();
+        decision.is_over || is_idle
     }
 
     /// When the loop must run again if no event arrives before.
@@ -201,6 +187,7 @@ impl Dispatcher<'_> {
         let may_merge = self.next_merge.is_none_or(|next| next <= Instant::now());
         if !to_merge.is_empty()
             && may_merge
+            && !self.leaves_merges
             && merging.is_none()
             && let Some(integration) = self.integration.take()
         {

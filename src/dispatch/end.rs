@@ -2,10 +2,13 @@
 //! their work.
 
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::time::Duration;
 
+use tokio::time::{sleep, timeout};
+
 use super::decide::decide;
-use super::dispatcher::{Dispatcher, LoopEnd};
+use super::dispatcher::{Dispatcher, LoopEnd, Signals};
 use super::ended::Ended;
 use super::integration::{FastForward, Integration};
 use super::journal::Entry;
@@ -21,16 +24,18 @@ use crate::terminal::clock;
 
 /// How long engines may take to remove ended runs, in addition to the grace period of a worker.
 const CLEAN_UP: Duration = Duration::from_secs(60);
+/// How long they may take after a signal, if no run is left.
+const QUICK_CLEAN_UP: Duration = Duration::from_secs(5);
+/// After this time, the user is told what the dispatcher waits for.
+const SILENT_CLEAN_UP: Duration = Duration::from_secs(3);
 
-/// Publishes the merged work, prints the summary and writes the report.
-///
-/// The engines are closed first, while the signals of the user still work. The report comes last, because it contains
-/// the summary.
+/// Publishes the merged work, prints the summary and writes the report. A signal ends the steps that may take long.
 pub async fn end(
     dispatcher: &mut Dispatcher<'_>,
     loop_end: LoopEnd,
     branch: &str,
     report: Option<&ReportFile>,
+    signals: &mut Signals,
 ) -> eyre::Result<Ended> {
     let decision = decide(
         &dispatcher.journaled.state,
@@ -45,50 +50,57 @@ pub async fn end(
         )
     };
     let all_done = decision.standings.iter().all(is_done);
-    let stopped_by_user = dispatcher.policy.stopping > super::policy::Stopping::No;
-    let ended = match loop_end {
-        _ if all_done && dispatcher.end_check_failure().is_none() => Ended::AllDone,
+    let stopped_by_person = dispatcher.policy.stopping > super::policy::Stopping::No;
+    let failed_checks = dispatcher.end_check_failure(&dispatcher.tip.commit);
+    let mut ended = match loop_end {
+        // Even if all tasks are done, a merge or a check may not be complete.
         LoopEnd::RunsLeft => Ended::StoppedWithRuns,
-        LoopEnd::NothingLeft { .. } if stopped_by_user => Ended::Stopped,
+        _ if all_done && failed_checks.is_none() => Ended::AllDone,
+        LoopEnd::NothingLeft { .. } if stopped_by_person => Ended::Stopped,
         LoopEnd::NothingLeft { .. } => Ended::Blocked,
     };
+    let mut conclusion = Conclusion::default();
+    let is_cut_short = tokio::select! {
+        biased;
+        () = signals.any() => true,
+        () = conclude(dispatcher, &loop_end, &decision.standings, ended, branch, &mut conclusion) => false,
+    };
+    if is_cut_short {
+        ended = Ended::StoppedWithRuns;
+    }
     let mut text = counts(dispatcher, &decision.standings, branch);
-    if let LoopEnd::RunsLeft = loop_end {
-        let live = dispatcher.journaled.state.live_runs();
+    if is_cut_short {
+        text.push_str("the end was cut short by a signal; the same command completes it\n");
+    }
+    let live = dispatcher.journaled.state.live_runs().count();
+    if live > 0 {
         let _ = writeln!(
             text,
-            "{} runs go on without a dispatcher; the same command takes them over",
-            live.count()
+            "{live} runs go on without a dispatcher; the same command takes them over"
         );
     }
-    if let LoopEnd::NothingLeft { .. } = loop_end {
-        let limit = dispatcher.grace() + CLEAN_UP;
-        for sentence in dispatcher.engine.close(limit).await {
-            let _ = writeln!(text, "{sentence}");
-        }
+    let leftovers = conclusion.leftovers;
+    for sentence in leftovers.unwrap_or_else(|| dispatcher.engine.leftovers()) {
+        let _ = writeln!(text, "{sentence}");
     }
     if let LoopEnd::NothingLeft { halted: Some(why) } = &loop_end {
         let _ = writeln!(text, "nothing new was started: {why}");
     }
-    if let Some(why) = dispatcher.end_check_failure() {
-        let _ = writeln!(text, "the checks fail on the branch: {why}");
+    if let Some(why) = failed_checks
+        && (all_done || dispatcher.end_check.is_some())
+    {
+        let _ = writeln!(text, "{why}");
     }
-    let integration = dispatcher.integration.take();
-    for (task, standing) in decision.standings.iter().enumerate() {
-        let (Standing::Blocked(why), name) = (standing, dispatcher.graph.name(task)) else {
-            continue;
-        };
+    for (task, why) in blocked_tasks(&decision.standings) {
+        let name = dispatcher.graph.name(task);
         let title = visible(&dispatcher.graph.tasks[task].title);
         let why = visible(first_line(why));
         let _ = writeln!(text, "blocked   {name:<8} {title}: {why}");
-        let key = task_key(&dispatcher.graph, task);
-        for place in copy_unmerged_work(dispatcher, integration.as_ref(), &key).await {
+        for (_, place) in conclusion.places.iter().filter(|(of, _)| *of == task) {
             let _ = writeln!(text, "          its work is on {place}");
         }
     }
-    if let Some(mut integration) = integration {
-        publish(dispatcher, &mut integration, ended, branch, &mut text).await;
-    }
+    text.push_str(&conclusion.branches);
     dispatcher.show.flush();
     dispatcher.show.screen.clear_status();
     for line in text.lines() {
@@ -102,6 +114,69 @@ pub async fn end(
         write(file, &contents, dispatcher.show.screen);
     }
     Ok(ended)
+}
+
+/// The results of the steps of the end that may take long.
+#[derive(Default)]
+struct Conclusion {
+    /// Sentences about what the engines may still have; `None` if they had no time to remove everything.
+    leftovers: Option<Vec<String>>,
+    /// The branches with unmerged work, each with the position of its task.
+    places: Vec<(usize, String)>,
+    /// What was published.
+    branches: String,
+}
+
+/// Does the steps of the end that may take long. The caller may drop it at any time: the next dispatcher does the rest.
+async fn conclude(
+    dispatcher: &mut Dispatcher<'_>,
+    loop_end: &LoopEnd,
+    standings: &[Standing],
+    ended: Ended,
+    branch: &str,
+    conclusion: &mut Conclusion,
+) {
+    let has_runs = dispatcher.journaled.state.live_runs().next().is_some();
+    conclusion.leftovers = match loop_end {
+        LoopEnd::NothingLeft { .. } => Some(close_engines(dispatcher).await),
+        LoopEnd::RunsLeft if has_runs => Some(Vec::new()),
+        LoopEnd::RunsLeft => timeout(QUICK_CLEAN_UP, close_engines(dispatcher))
+            .await
+            .ok(),
+    };
+    let Some(mut integration) = dispatcher.integration.take() else {
+        return;
+    };
+    for (task, _) in blocked_tasks(standings) {
+        let key = task_key(&dispatcher.graph, task);
+        let places = copy_unmerged_work(dispatcher, &integration, &key).await;
+        let places = places.into_iter().map(|place| (task, place));
+        conclusion.places.extend(places);
+    }
+    let text = &mut conclusion.branches;
+    publish(dispatcher, &mut integration, ended, branch, text).await;
+}
+
+/// Waits until the engines have removed what they have of this dispatch; returns what a person must do.
+async fn close_engines(dispatcher: &mut Dispatcher<'_>) -> Vec<String> {
+    let limit = dispatcher.grace() + CLEAN_UP;
+    let mut closing = pin!(dispatcher.engine.close(limit));
+    tokio::select! {
+        leftovers = &mut closing => leftovers,
+        () = sleep(SILENT_CLEAN_UP) => {
+            dispatcher.show.say("waiting until the engines have removed what they have of this dispatch (press Ctrl-C to end without it)");
+            closing.await
+        }
+    }
+}
+
+/// The blocked tasks, by their position in the graph, and why they are blocked.
+fn blocked_tasks(standings: &[Standing]) -> impl Iterator<Item = (usize, &str)> {
+    let standings = standings.iter().enumerate();
+    standings.filter_map(|(task, standing)| match standing {
+        Standing::Blocked(why) => Some((task, why.as_str())),
+        _ => None,
+    })
 }
 
 fn first_line(text: &str) -> &str {
@@ -137,12 +212,9 @@ fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> 
 /// Copies the branches with unmerged work of a task to the project; returns their names.
 async fn copy_unmerged_work(
     dispatcher: &Dispatcher<'_>,
-    integration: Option<&Integration>,
+    integration: &Integration,
     key: &str,
 ) -> Vec<String> {
-    let Some(integration) = integration else {
-        return Vec::new();
-    };
     let has_branch = |run: &&Run| {
         run.report
             .as_ref()
@@ -191,6 +263,10 @@ async fn publish(
         }
         return;
     };
+    if let Some(why) = dispatcher.end_check_failure(&integration.tip().id) {
+        let _ = writeln!(text, "{into} was not moved: {}", first_line(&why));
+        return;
+    }
     let _ = match integration.fast_forward(into).await {
         Ok(FastForward::Done) => writeln!(text, "{into} was moved forward to {branch}"),
         Ok(FastForward::AlreadyThere) => writeln!(text, "{into} already contains {branch}"),

@@ -212,6 +212,15 @@ pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
     Ok(records)
 }
 
+/// Another process has the journal.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another dispatcher (process {process}) works on this project; `descartes-worker dispatch status` shows its state"
+)]
+pub struct InUse {
+    pub process: String,
+}
+
 /// The journal of an earlier dispatch that was renamed.
 pub struct PutAside {
     pub path: PathBuf,
@@ -286,9 +295,7 @@ fn lock(dir: &Path) -> eyre::Result<FileLock> {
     fs::create_dir_all(dir).wrap_err_with(cannot_lock)?;
     match FileLock::take(&path, "") {
         Ok(lock) => Ok(lock),
-        Err(LockError::Held(process)) => bail!(
-            "another dispatcher (process {process}) works on this project; `descartes-worker dispatch status` shows its state"
-        ),
+        Err(LockError::Held(process)) => Err(InUse { process }.into()),
         Err(LockError::File(error)) => Err(error).wrap_err_with(cannot_lock),
     }
 }

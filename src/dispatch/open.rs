@@ -199,6 +199,7 @@ pub async fn start_dispatcher<'a>(
         checks: HashMap::new(),
         merge_failures: 0,
         next_merge: None,
+        leaves_merges: false,
         verify: settings.verify,
         end_check: None,
         settings,

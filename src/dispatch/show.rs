@@ -337,6 +337,9 @@ pub fn status(state: &State, graph: &TaskGraph, standings: &[Standing]) -> Vec<S
 
 /// One line with the standing of each task.
 pub fn status_text(rows: &[StatusRow]) -> String {
+    if rows.is_empty() {
+        return "there are no tasks\n".to_owned();
+    }
     let mut text = String::new();
     for row in rows {
         let _ = write!(text, "{:<9} {:<8} {}", row.standing, row.id, row.title);

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::fields::{Dispatcher, EndCheck, PendingCheck};
+use super::fields::{Dispatcher, EndCheck, EndCheckProgress, PendingCheck};
 use crate::dispatch::engine::StartFailure;
 use crate::dispatch::journal::Entry;
 use crate::dispatch::merging::{CheckRequest, CheckResult};
@@ -17,39 +17,63 @@ impl Dispatcher<'_> {
     /// With `--verify end`, starts the checks of the finished branch. A later call reads their result. Returns whether
     /// this call has started them; if so, the loop must go on.
     pub(super) async fn check_at_end(&mut self) -> eyre::Result<bool> {
-        match self.end_check.take() {
-            None if self.verify == Mode::End && self.policy.stopping == Stopping::No => {
-                let (answer, answered) = oneshot::channel();
-                let commit = self.tip.commit.clone();
-                self.end_check = Some(EndCheck::Running(answered));
-                self.start_check(CheckRequest { commit, answer }, 1).await?;
-                Ok(true)
+        // A task that was retried during the checks may have moved the branch.
+        let known = self.end_check.take();
+        let known = known.filter(|check| check.commit == self.tip.commit);
+        let Some(EndCheck { commit, progress }) = known else {
+            if self.verify != Mode::End || self.policy.stopping != Stopping::No {
+                return Ok(false);
             }
-            Some(EndCheck::Running(mut answered)) => {
+            let (answer, answered) = oneshot::channel();
+            let commit = self.tip.commit.clone();
+            self.end_check = Some(EndCheck {
+                commit: commit.clone(),
+                progress: EndCheckProgress::Running(answered),
+            });
+            self.start_check(CheckRequest { commit, answer }, 1).await?;
+            return Ok(true);
+        };
+        let result = match progress {
+            EndCheckProgress::Running(mut answered) => {
                 let result = answered.try_recv();
-                let result = result.unwrap_or_else(|_| CheckResult::NotRun("no answer".to_owned()));
-                self.end_check = Some(EndCheck::Ended(result));
-                Ok(false)
+                result.unwrap_or_else(|_| CheckResult::NotRun("no answer".to_owned()))
             }
-            other => {
-                self.end_check = other;
-                Ok(false)
+            EndCheckProgress::Ended(result) => result,
+        };
+        self.end_check = Some(EndCheck {
+            commit,
+            progress: EndCheckProgress::Ended(result),
+        });
+        Ok(false)
+    }
+
+    /// The reason if this commit lacks the checks of a finished branch, or has failed them. Only `--verify end` needs them.
+    pub fn end_check_failure(&self, commit: &str) -> Option<String> {
+        if self.verify != Mode::End {
+            return None;
+        }
+        let check = self.end_check.as_ref();
+        let check = check.filter(|check| check.commit == commit);
+        match check.map(|check| &check.progress) {
+            Some(EndCheckProgress::Ended(CheckResult::Passed)) => None,
+            Some(EndCheckProgress::Ended(CheckResult::Failed(why))) => {
+                Some(format!("the checks fail on the branch: {why}"))
+            }
+            Some(EndCheckProgress::Ended(CheckResult::NotRun(why))) => {
+                Some(format!("the checks could not run on the branch: {why}"))
+            }
+            Some(EndCheckProgress::Running(_)) | None => {
+                Some("the checks have not run on the finished branch".to_owned())
             }
         }
     }
 
-    /// The error if the checks of the finished branch have not passed.
-    pub fn end_check_failure(&self) -> Option<&str> {
-        match &self.end_check {
-            Some(EndCheck::Ended(CheckResult::Failed(why) | CheckResult::NotRun(why))) => Some(why),
-            _ => None,
-        }
-    }
-
-    /// Starts a check again that could not run. After [`CHECK_ATTEMPTS`], answers the request with the error.
+    /// Starts a check again that could not run. After [`CHECK_ATTEMPTS`], or if everything is being cancelled, answers the
+    /// request with the error.
     pub(super) async fn repeat_check(&mut self, id: &str, why: &str) -> eyre::Result<()> {
         let attempt = self.checks.get(id).map(|check| check.attempt);
-        if attempt.is_some_and(|attempt| attempt < CHECK_ATTEMPTS)
+        if self.policy.stopping != Stopping::Cancelling
+            && attempt.is_some_and(|attempt| attempt < CHECK_ATTEMPTS)
             && let Some(check) = self.checks.remove(id)
         {
             return Box::pin(self.start_check(check.request, check.attempt + 1)).await;
@@ -117,6 +141,11 @@ impl Dispatcher<'_> {
         request: CheckRequest,
         attempt: u32,
     ) -> eyre::Result<()> {
+        if self.policy.stopping == Stopping::Cancelling {
+            let why = "everything is being cancelled, so no checks start".to_owned();
+            let _ = request.answer.send(CheckResult::NotRun(why));
+            return Ok(());
+        }
         let state = &self.journaled.state;
         let earlier = state.runs.iter().filter(|run| run.task.is_none()).count();
         let number = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);

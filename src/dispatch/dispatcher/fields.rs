@@ -49,6 +49,8 @@ pub struct Dispatcher<'a> {
     pub merge_failures: u32,
     /// The earliest time for the next merge, after a failed one.
     pub next_merge: Option<Instant>,
+    /// Finished work is left to the next dispatcher, because a merge has failed while everything is being cancelled.
+    pub leaves_merges: bool,
     /// When the checks run on merged work.
     pub verify: Mode,
     /// The checks of the finished branch, with `--verify end`.
@@ -56,7 +58,13 @@ pub struct Dispatcher<'a> {
 }
 
 /// The checks that run once on the finished branch.
-pub enum EndCheck {
+pub struct EndCheck {
+    /// The tip at which they were started. Their result says nothing about a later tip.
+    pub commit: String,
+    pub progress: EndCheckProgress,
+}
+
+pub enum EndCheckProgress {
     Running(oneshot::Receiver<CheckResult>),
     Ended(CheckResult),
 }

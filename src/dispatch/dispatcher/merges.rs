@@ -8,6 +8,7 @@ use super::fields::{Dispatcher, IDLE_PAUSE};
 use crate::dispatch::integration::{FinishedRun, Integration, WorkChecks};
 use crate::dispatch::journal::Entry;
 use crate::dispatch::merging::{MergeChannels, MergeOutcome, Tip, merge_all};
+use crate::dispatch::policy::Stopping;
 use crate::dispatch::project_files::ProjectRules;
 use crate::dispatch::standing::task_key;
 use crate::dispatch::state::Origin;
@@ -161,6 +162,13 @@ impl Dispatcher<'_> {
         self.integration = Some(integration);
         self.next_merge = None;
         if let Err(error) = merged {
+            if self.policy.stopping == Stopping::Cancelling {
+                self.leaves_merges = true;
+                self.show.say(&format!(
+                    "finished work is not merged now; the next dispatcher merges it: {error:#}"
+                ));
+                return Ok(());
+            }
             self.merge_failures += 1;
             if self.merge_failures >= MERGE_ATTEMPTS {
                 return Err(error.wrap_err("finished work cannot be merged"));

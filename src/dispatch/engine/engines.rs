@@ -324,20 +324,8 @@ impl Engines {
         self.tasks.abort_all();
         let mut left = Vec::new();
         for station in &self.stations {
-            let removed = remove_all(&station.remote).await;
-            let kind = station.remote.kind();
-            let why = match removed {
-                Err(why) => Some(why),
-                Ok(()) if busy.contains(&kind) => {
-                    Some("it has not answered to the start of a run in time".to_owned())
-                }
-                Ok(()) => None,
-            };
-            if let Some(why) = why {
-                let how = station.remote.how_to_remove();
-                left.push(format!(
-                    "the engine {kind} may still have something of this dispatch ({why}); {how}"
-                ));
+            if let Err(why) = remove_all(&station.remote).await {
+                left.push(station.remote.leftovers(&why));
             } else if is_late {
                 tracing::warn!(
                     "the workers on an engine had not ended after {limit:?}, so they were removed by force"
@@ -347,7 +335,14 @@ impl Engines {
         left
     }
 
-    /// The file with the standard output of a run.
+    /// What a person must do if the end of the dispatch does not wait for [`Engines::close`].
+    pub fn leftovers(&self) -> Vec<String> {
+        let why = "it was not waited for";
+        let of_station = |station: &Station| station.remote.leftovers(why);
+        self.stations.iter().map(of_station).collect()
+    }
+
+    /// The file with what a run has written to standard output.
     pub fn output(&self, run: &str) -> PathBuf {
         self.dir.join(run).join("stdout")
     }

@@ -118,8 +118,17 @@ impl Remote {
         }
     }
 
-    /// A sentence that says how the user can remove the things that are left.
-    pub fn how_to_remove(&self) -> String {
+    /// What a person must do about things of the dispatch that were not removed, for the reason `why`.
+    pub fn leftovers(&self, why: &str) -> String {
+        format!(
+            "the engine {} may still have something of this dispatch ({why}); {}",
+            self.kind(),
+            self.how_to_remove()
+        )
+    }
+
+    /// How a person removes what is left.
+    fn how_to_remove(&self) -> String {
         match self {
             Self::Docker(docker) => docker.how_to_remove(),
             Self::Command(command) => command.how_to_remove(),

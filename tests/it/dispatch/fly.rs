@@ -4,6 +4,7 @@ mod answers;
 mod chaos;
 mod ends;
 mod needs;
+mod signals;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -79,6 +79,34 @@ fn work_that_is_finished_without_a_dispatcher_is_merged_by_the_next_one() {
     assert_eq!(graph.entries("harvested").len(), 0);
 }
 
+#[test]
+fn cancel_without_a_dispatcher_starts_no_checks_and_leaves_work_that_needs_them_to_the_next_one() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n");
+    graph.checks(&["true"]);
+    let gate = Gate::new();
+    let dispatch = || {
+        let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
+        // The worker gives up before the next dispatcher begins.
+        let dispatch = dispatch.env("DESCARTES_FINISH_DEADLINE", "100ms");
+        dispatch.args(["--verify", "always"])
+    };
+    let running = dispatch().start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::KILL);
+    running.wait();
+    gate.open();
+    wait_until("the worker's result line", || {
+        has_result_line(&graph.state().join("runs"))
+    });
+    let cancel = dispatch().arg("cancel").run();
+    cancel.assert_code(0);
+    assert_eq!(graph.entries("intent").len(), 1, "{cancel:#?}");
+    assert_eq!(graph.entries("merged").len(), 0);
+    dispatch().run().assert_code(0);
+    assert_eq!(graph.merges_of("descartes/house", "1"), 1);
+    assert_eq!(gate.begun(), "house:1\n");
+}
+
 fn has_result_line(runs: &Path) -> bool {
     let runs = fs::read_dir(runs).into_iter().flatten().flatten();
     let outputs = runs.filter_map(|run| fs::read_to_string(run.path().join("stdout")).ok());

@@ -1,0 +1,150 @@
+//! The end of a dispatch: what a signal changes about it, and the checks of the finished branch.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::sample::{Gate, Graph};
+use crate::support::{Worker, wait_until};
+
+const ONE: &str = "1 | Only | P | 1 | H\n";
+const WORK: &str = "echo done > done-${TASK_ID##*:}";
+/// Checks that pass in the worker of a task, and fail on merged work.
+const RED: &str = r#"sh -c '[ "$TASK_ID" != checks ]'"#;
+/// Checks that pass in the worker of a task, and wait on merged work until the test opens them.
+const WAITING: &str = r#"sh -c '[ "$TASK_ID" != checks ] || while [ -e "$GATE" ] && [ ! -e "$GATE/checks" ]; do sleep 0.02; done'"#;
+
+/// A graph with these checks, a branch `release`, and a gate for agents and checks.
+fn graph_with(nodes: &str, checks: &str) -> (Graph, Gate) {
+    let graph = Graph::new(nodes);
+    graph.checks(&[checks]);
+    graph.git(&["branch", "release"]);
+    (graph, Gate::new())
+}
+
+/// `dispatch --verify end --into release`.
+fn dispatch(graph: &Graph, gate: &Gate, work: &str) -> Worker {
+    let dispatch = graph.dispatch_with_gate(gate, work);
+    dispatch.args(["--verify", "end", "--into", "release"])
+}
+
+fn open_checks(gate: &Gate) {
+    fs::write(gate.path("checks"), "").expect("a file");
+}
+
+/// The intents of runs that only check a commit.
+fn checks_of(graph: &Graph) -> Vec<Value> {
+    let mut intents = graph.entries("intent");
+    intents.retain(|intent| intent["task"].is_null());
+    intents
+}
+
+/// Waits until the worker of the first check has claimed it.
+fn wait_for_check(graph: &Graph) {
+    let is_check = |entry: &Value| {
+        entry["run"]
+            .as_str()
+            .is_some_and(|run| run.contains("-checks-"))
+    };
+    wait_until("a check", || graph.entries("granted").iter().any(is_check));
+}
+
+#[track_caller]
+fn assert_release_is_at(graph: &Graph, name: &str) {
+    let commit = |name: &str| graph.git(&["rev-parse", name]);
+    assert_eq!(commit("release"), commit(name));
+}
+
+#[test]
+fn after_ctrl_c_a_finished_branch_without_its_checks_is_not_done_and_into_is_not_moved() {
+    let (graph, gate) = graph_with(ONE, RED);
+    let running = dispatch(&graph, &gate, WORK).start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::INT);
+    running.wait_for_log("nothing new starts");
+    gate.open();
+    let ended = running.wait();
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("1 of 1 tasks are done"), "{ended:#?}");
+    assert!(
+        ended.stderr.contains("release was not moved: "),
+        "{ended:#?}"
+    );
+    assert_release_is_at(&graph, "main");
+}
+
+#[test]
+fn sigterm_during_the_checks_of_the_finished_branch_leaves_them_to_the_same_command() {
+    let (graph, gate) = graph_with(ONE, WAITING);
+    gate.open();
+    let running = dispatch(&graph, &gate, WORK)
+        .env("DESCARTES_FINISH_DEADLINE", "100ms")
+        .start();
+    wait_for_check(&graph);
+    running.signal(Signal::TERM);
+    let ended = running.wait();
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("1 runs go on"), "{ended:#?}");
+    assert_release_is_at(&graph, "main");
+    open_checks(&gate);
+    dispatch(&graph, &gate, WORK).run().assert_code(0);
+    assert_release_is_at(&graph, "descartes/house");
+}
+
+#[test]
+fn if_the_checks_of_the_finished_branch_fail_into_is_not_moved() {
+    let (graph, gate) = graph_with(ONE, RED);
+    gate.open();
+    let ended = dispatch(&graph, &gate, WORK).run();
+    ended.assert_code(1);
+    let words = "the checks fail on the branch: ";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+    assert_release_is_at(&graph, "main");
+}
+
+#[test]
+fn a_branch_that_moves_during_its_last_checks_is_checked_again() {
+    let (graph, gate) = graph_with("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n", WAITING);
+    gate.open();
+    let work = r#"[ "${TASK_ID##*:}" != 1 ] || [ -e "$GATE/retried" ] || exit 1
+        echo done > done-${TASK_ID##*:}"#;
+    let running = dispatch(&graph, &gate, work).start();
+    wait_for_check(&graph);
+    fs::write(gate.path("retried"), "").expect("a file");
+    graph.command(&["retry", "1"]).run().assert_code(0);
+    wait_until("the merge", || graph.entries("merged").len() == 2);
+    open_checks(&gate);
+    running.wait().assert_code(0);
+    let checks = checks_of(&graph);
+    assert_eq!(checks.len(), 2, "{checks:#?}");
+    let tip = graph.git(&["rev-parse", "descartes/house"]);
+    assert_eq!(checks[1]["base"], tip.trim());
+    assert_release_is_at(&graph, "descartes/house");
+}
+
+#[test]
+fn the_second_ctrl_c_cancels_a_check_and_starts_no_other_one() {
+    let (graph, gate) = graph_with(ONE, WAITING);
+    gate.open();
+    let dispatch = || {
+        let dispatch = graph.dispatch_with_gate(&gate, WORK);
+        let dispatch = dispatch.env("DESCARTES_HEARTBEAT", "50ms");
+        dispatch.args(["--verify", "always"])
+    };
+    let running = dispatch().start();
+    wait_for_check(&graph);
+    for words in ["nothing new starts", "cancelling 1 runs"] {
+        running.signal(Signal::INT);
+        running.wait_for_log(words);
+    }
+    let ended = running.wait();
+    ended.assert_code(3);
+    assert_eq!(checks_of(&graph).len(), 1, "{ended:#?}");
+    let words = "the next dispatcher merges it";
+    assert!(ended.stderr.contains(words), "{ended:#?}");
+    open_checks(&gate);
+    dispatch().run().assert_code(0);
+    assert_eq!(graph.merges_of("descartes/house", "1"), 1);
+    assert_eq!(gate.begun(), "house:1\n");
+}
