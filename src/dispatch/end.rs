@@ -50,13 +50,13 @@ pub async fn end(
         )
     };
     let all_done = decision.standings.iter().all(is_done);
-    let stopped_by_person = dispatcher.policy.stopping > super::policy::Stopping::No;
+    let stopped_by_user = dispatcher.policy.stopping > super::policy::Stopping::No;
     let failed_checks = dispatcher.end_check_failure(&dispatcher.tip.commit);
     let mut ended = match loop_end {
         // Even if all tasks are done, a merge or a check may not be complete.
         LoopEnd::RunsLeft => Ended::StoppedWithRuns,
         _ if all_done && failed_checks.is_none() => Ended::AllDone,
-        LoopEnd::NothingLeft { .. } if stopped_by_person => Ended::Stopped,
+        LoopEnd::NothingLeft { .. } if stopped_by_user => Ended::Stopped,
         LoopEnd::NothingLeft { .. } => Ended::Blocked,
     };
     let mut conclusion = Conclusion::default();

@@ -324,8 +324,12 @@ impl Engines {
         self.tasks.abort_all();
         let mut left = Vec::new();
         for station in &self.stations {
-            if let Err(why) = remove_all(&station.remote).await {
+            let removed = remove_all(&station.remote).await;
+            if let Err(why) = removed {
                 left.push(station.remote.leftovers(&why));
+            } else if busy.contains(&station.remote.kind()) {
+                let why = "it has not answered to the start of a run in time";
+                left.push(station.remote.leftovers(why));
             } else if is_late {
                 tracing::warn!(
                     "the workers on an engine had not ended after {limit:?}, so they were removed by force"
@@ -335,14 +339,14 @@ impl Engines {
         left
     }
 
-    /// What a person must do if the end of the dispatch does not wait for [`Engines::close`].
+    /// What the user must do if the end of the dispatch does not wait for [`Engines::close`].
     pub fn leftovers(&self) -> Vec<String> {
         let why = "it was not waited for";
         let of_station = |station: &Station| station.remote.leftovers(why);
         self.stations.iter().map(of_station).collect()
     }
 
-    /// The file with what a run has written to standard output.
+    /// The file with the standard output of a run.
     pub fn output(&self, run: &str) -> PathBuf {
         self.dir.join(run).join("stdout")
     }
