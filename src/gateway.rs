@@ -24,4 +24,4 @@ mod wire;
 mod worker_side;
 
 pub use server::{Settings as ServerSettings, serve};
-pub use worker_side::{COMMAND, Gateway, Mode, Settings, Trouble, services_behind_gateway};
+pub use worker_side::{COMMAND, Gateway, GatewayFailure, Mode, Settings, services_behind_gateway};

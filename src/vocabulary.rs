@@ -266,7 +266,7 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
         entry(
             "dispatch",
             Dispatch::Stopped.code(),
-            "stopped by a person; the same command goes on",
+            "stopped by a signal or by a person; the same command continues",
         ),
         entry("tasks", 0, "the tasks were listed"),
         entry(

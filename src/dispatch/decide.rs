@@ -138,7 +138,7 @@ fn action_for(
     }
     let others = run.task.iter().flat_map(|task| state.runs_of(task));
     let is_superseded = { others }.any(|other| other.id != run.id && other.is_completed());
-    // This dispatcher merges again, so a check of an earlier one is of no use.
+    // A run without a task only checks merged work. This dispatcher merges again, so a check that an earlier one has started is not needed.
     let is_old_check = run.task.is_none() && is_earlier;
     if run.handle.is_none() {
         let is_unwanted = is_superseded || is_old_check || run.is_cancelled;

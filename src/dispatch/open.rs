@@ -169,7 +169,7 @@ pub async fn start_dispatcher<'a>(
         .record(Entry::Begun {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: address.to_string(),
-            engines: engine.words(),
+            engines: engine.names(),
         })
         .await?;
     let url = settings.url.clone();

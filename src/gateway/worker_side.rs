@@ -68,7 +68,7 @@ struct State {
 
 /// Why the agent cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum GatewayFailure {
     /// The gateway refused a request; the text says why.
     LimitReached(String),
     /// The gateway's process has ended before the agent.
@@ -174,19 +174,19 @@ impl Gateway {
     }
 
     /// Why the agent cannot go on; `None` if it can.
-    pub fn trouble(&self) -> Option<Trouble> {
-        trouble(&self.state.borrow())
+    pub fn failure(&self) -> Option<GatewayFailure> {
+        failure(&self.state.borrow())
     }
 
     /// Waits until the agent cannot go on.
-    pub async fn wait_for_trouble(&self) -> Trouble {
+    pub async fn wait_for_failure(&self) -> GatewayFailure {
         let mut state = self.state.clone();
         loop {
-            if let Some(trouble) = trouble(&state.borrow_and_update()) {
-                return trouble;
+            if let Some(failure) = failure(&state.borrow_and_update()) {
+                return failure;
             }
             if state.changed().await.is_err() {
-                return Trouble::Ended;
+                return GatewayFailure::Ended;
             }
         }
     }
@@ -253,11 +253,11 @@ fn access_behind_gateway<'a>(
     access
 }
 
-/// The trouble in a state, if there is one. A refusal has priority over the end of the process.
-fn trouble(state: &State) -> Option<Trouble> {
+/// The failure in a state, if there is one. A refusal has priority over the end of the process.
+fn failure(state: &State) -> Option<GatewayFailure> {
     match &state.refusal {
-        Some(why) => Some(Trouble::LimitReached(why.clone())),
-        None => state.has_ended.then_some(Trouble::Ended),
+        Some(why) => Some(GatewayFailure::LimitReached(why.clone())),
+        None => state.has_ended.then_some(GatewayFailure::Ended),
     }
 }
 

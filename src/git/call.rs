@@ -74,7 +74,7 @@ pub(super) fn words_of(error: &io::Error) -> String {
 
 impl GitError {
     /// The failure of an operation that the worker does before or after a git command.
-    pub fn around(command: &str, how: &str, error: &io::Error) -> Self {
+    pub fn from_io(command: &str, how: &str, error: &io::Error) -> Self {
         Self {
             command: command.to_owned(),
             how: how.to_owned(),

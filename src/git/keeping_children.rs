@@ -49,7 +49,7 @@ impl Git<'_> {
         let transfer = call.transfer;
         let name = call.name();
         let start_error =
-            |error: io::Error| GitError::around(&name, "could not be started", &error);
+            |error: io::Error| GitError::from_io(&name, "could not be started", &error);
         let stderr = tempfile::tempfile().map_err(start_error)?;
         let errors = stderr.try_clone().map_err(start_error)?;
         let prepared = self.prepare(call, Stderr::WithStdout);

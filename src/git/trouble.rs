@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_directory_that_the_worker_cannot_write_is_no_refusal_by_the_remote() {
         let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
-        let error = crate::git::GitError::around("init", "could not make it", &denied);
+        let error = crate::git::GitError::from_io("init", "could not make it", &denied);
         assert_eq!(error.words, "Permission denied");
         assert_eq!(error.trouble(), Trouble::Transient);
         let refused = "git@host: Permission denied (publickey,password).";

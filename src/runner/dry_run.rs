@@ -110,7 +110,7 @@ pub async fn first_round(
         environment: settings.environment.clone(),
         user: None,
         launch: None,
-        environment_without_file: settings.environment.clone(),
+        environment_without_variables_file: settings.environment.clone(),
         variables_file: settings.variables_file.as_ref(),
         access: &settings.agent.access,
     })?;

@@ -1,11 +1,11 @@
-//! The model gateway in a run: decides whether it is started, and turns its troubles into failures of the run.
+//! The model gateway in a run: decides whether it is started, and turns its failures into those of the run.
 
 use std::time::Duration;
 
 use super::agent;
 use super::run::Run;
 use crate::environment::{Variables, value_of, variable};
-use crate::gateway::{Gateway, Mode, Trouble, services_behind_gateway};
+use crate::gateway::{Gateway, GatewayFailure, Mode, services_behind_gateway};
 use crate::model::ServiceAccess;
 use crate::task::{Failure, Reason};
 
@@ -73,21 +73,21 @@ pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
 }
 
 /// Waits until the agent has to be ended because of its gateway. Waits forever if there is no gateway.
-pub async fn agent_cannot_go_on(gateway: Option<&Gateway>) {
+pub async fn wait_until_agent_cannot_go_on(gateway: Option<&Gateway>) {
     let Some(gateway) = gateway else {
         return std::future::pending().await;
     };
-    match gateway.wait_for_trouble().await {
-        Trouble::LimitReached(_) => tokio::time::sleep(LIMIT_GRACE).await,
-        Trouble::Ended => {}
+    match gateway.wait_for_failure().await {
+        GatewayFailure::LimitReached(_) => tokio::time::sleep(LIMIT_GRACE).await,
+        GatewayFailure::Ended => {}
     }
 }
 
 /// The failure of a run whose agent could not go on.
-pub fn failure(trouble: Trouble) -> Failure {
-    match trouble {
-        Trouble::LimitReached(why) => Failure::new(Reason::LimitReached, why),
-        Trouble::Ended => Failure {
+pub fn failure(gateway_failure: GatewayFailure) -> Failure {
+    match gateway_failure {
+        GatewayFailure::LimitReached(why) => Failure::new(Reason::LimitReached, why),
+        GatewayFailure::Ended => Failure {
             retryable: true,
             ..Failure::new(
                 Reason::ApiError,

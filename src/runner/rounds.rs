@@ -13,7 +13,7 @@ use super::prompt::{self, Location};
 use super::run::Run;
 use super::workspace::Workspace;
 use crate::excerpt::{self, visible};
-use crate::gateway::{Gateway, Trouble};
+use crate::gateway::{Gateway, GatewayFailure};
 use crate::panics::failure_point;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stream};
 use crate::progress::Phase;
@@ -59,7 +59,7 @@ pub async fn work(
     let result = match refusal {
         // The gateway refused a request for a limit, and the agent ended before the gateway could report that.
         Some(why) if rounds.run.check_stop().is_ok() && may_follow_from_refusal(&result) => {
-            Err(model_gateway::failure(Trouble::LimitReached(why)))
+            Err(model_gateway::failure(GatewayFailure::LimitReached(why)))
         }
         _ => result,
     };
@@ -182,7 +182,7 @@ impl Rounds<'_, '_> {
         span
     }
 
-    /// Starts the agent's program and decides whether the round succeeded. A trouble of the gateway has priority over
+    /// Starts the agent's program and decides whether the round succeeded. A failure of the gateway has priority over
     /// the agent's own failure, because it explains that failure.
     async fn supervise_agent(&mut self, prompt: &str, trace: &TraceContext) -> Result<(), Failure> {
         let program = self.agent_program(prompt, trace);
@@ -212,7 +212,7 @@ impl Rounds<'_, '_> {
             }
         };
         let (stop, progress) = (run.stop, run.progress);
-        let event = model_gateway::agent_cannot_go_on(gateway.as_ref());
+        let event = model_gateway::wait_until_agent_cannot_go_on(gateway.as_ref());
         let ending =
             process::supervise_until(program, limits, stop, progress, event, &mut on_output).await;
         output.end_round();
@@ -230,9 +230,9 @@ impl Rounds<'_, '_> {
         if let Some(gateway) = gateway.as_ref()
             && run.check_stop().is_ok()
         {
-            let trouble = gateway.trouble().map(model_gateway::failure);
+            let gateway_failure = gateway.failure().map(model_gateway::failure);
             let result = result.map_err(|failure| model_gateway::explain(failure, gateway));
-            trouble.map_or(result, Err)
+            gateway_failure.map_or(result, Err)
         } else {
             result
         }
@@ -262,13 +262,13 @@ impl Rounds<'_, '_> {
     fn agent_program(&mut self, prompt: &str, trace: &TraceContext) -> Result<Program, Failure> {
         let workspace = self.workspace;
         let mut environment = self.run.environment();
-        let mut environment_without_file = self.run.environment_without_file();
+        let mut environment_without_variables_file = self.run.environment_without_variables_file();
         trace.add_to(&mut environment);
-        trace.add_to(&mut environment_without_file);
+        trace.add_to(&mut environment_without_variables_file);
         let access = match &self.gateway {
             Some(gateway) => {
                 model_gateway::exempt_from_proxies(&mut environment);
-                model_gateway::exempt_from_proxies(&mut environment_without_file);
+                model_gateway::exempt_from_proxies(&mut environment_without_variables_file);
                 gateway.access()
             }
             None => &self.run.settings.agent.access,
@@ -278,7 +278,7 @@ impl Rounds<'_, '_> {
             state_dir: workspace.state_dir.clone(),
             user: workspace.user.as_ref(),
             environment,
-            environment_without_file,
+            environment_without_variables_file,
             launch: self.run.settings.isolation.launch(),
             variables_file: self.run.settings.variables_file.as_ref(),
             access,

@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
     }
 
     fn with_file(&self, merge: impl Fn(&VariablesFile, &Variables) -> Variables) -> Variables {
-        let environment = self.environment_without_file();
+        let environment = self.environment_without_variables_file();
         match &self.settings.variables_file {
             Some(file) => merge(file, &environment),
             None => environment,
@@ -201,7 +201,7 @@ impl<'a> Run<'a> {
     }
 
     /// The worker's variables that the agent gets too, and those of the run.
-    pub fn environment_without_file(&self) -> Variables {
+    pub fn environment_without_variables_file(&self) -> Variables {
         let mut environment = merge(&self.settings.environment, self.user_variables.clone());
         environment.push(("TASK_ID".into(), self.settings.task.clone().into()));
         environment.push(("PROJECT_ID".into(), self.settings.project.clone().into()));

@@ -75,8 +75,8 @@ impl Engines {
     }
 
     /// The engines that the dispatch uses, for the journal.
-    pub fn words(&self) -> Vec<String> {
-        self.places.words()
+    pub fn names(&self) -> Vec<String> {
+        self.places.engine_names()
     }
 
     /// Makes sure that every engine answers and has what its runs need, before anything starts.
@@ -130,7 +130,7 @@ impl Engines {
 
     /// A run without a place waits until its engine has room.
     pub fn wait_for_room(&mut self, run: String, spec: Spec) {
-        self.places.wait(run, spec);
+        self.places.queue(run, spec);
     }
 
     /// The runs that have waited for room.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::settings::{EngineChoice, EngineKind};
 use super::spec::Spec;
 
-/// A run whose task needs an engine that has as many runs as it may have.
+/// A run that waits because the engine that it needs is at its limit.
 #[derive(Debug)]
 struct Waiting {
     run: String,
@@ -22,6 +22,7 @@ pub struct Waited {
     pub given_up: Vec<String>,
 }
 
+/// Assigns runs to engines, within the limits of the engines.
 #[derive(Debug)]
 pub struct Places {
     choices: Vec<EngineChoice>,
@@ -38,9 +39,10 @@ impl Places {
         }
     }
 
-    pub fn words(&self) -> Vec<String> {
-        let words = self.choices.iter().map(|choice| choice.engine.word());
-        words.map(str::to_owned).collect()
+    /// The names of the engines.
+    pub fn engine_names(&self) -> Vec<String> {
+        let names = self.choices.iter().map(|choice| choice.engine.word());
+        names.map(str::to_owned).collect()
     }
 
     pub fn engine_of(&self, run: &str) -> Option<EngineKind> {
@@ -75,7 +77,7 @@ impl Places {
             choice.limit.is_none_or(|limit| here.count() < limit)
         };
         let mut choices = self.choices.iter();
-        // A run would wait without end for an engine that this dispatch does not use.
+        // If the needed engine is not used, or starts no runs, any engine is taken: the run would wait for ever.
         let needed = choices.find(|choice| Some(choice.engine) == needed && choice.is_open());
         if let Some(needed) = needed {
             return has_room(&needed).then_some(needed.engine);
@@ -85,8 +87,8 @@ impl Places {
         Some(choice.map_or(EngineKind::Local, |choice| choice.engine))
     }
 
-    /// A run waits for room.
-    pub fn wait(&mut self, run: String, spec: Spec) {
+    /// Queues a run until its engine has room.
+    pub fn queue(&mut self, run: String, spec: Spec) {
         self.waiting.push(Waiting {
             run,
             spec,

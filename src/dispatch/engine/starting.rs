@@ -1,4 +1,4 @@
-//! Starts runs on engines that answer in the background.
+//! Starts runs in background tasks, because an engine may take long to answer.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -56,7 +56,7 @@ impl Starts {
         self.by_run.contains_key(run)
     }
 
-    /// A start has its result.
+    /// Forgets the start of a run whose result has arrived.
     pub fn remove(&mut self, run: &str) {
         self.by_run.remove(run);
         while self.tasks.try_join_next().is_some() {}
@@ -65,15 +65,15 @@ impl Starts {
     /// Ends all starts that wait for room.
     pub fn give_up_waiting(&self) {
         for starting in self.by_run.values() {
-            starting.give_up.waiting.notify_one();
+            starting.give_up.stop_waiting.notify_one();
         }
     }
 
-    /// Repeats the start of one run, or all starts, no further.
+    /// Stops repeating the start of this run, or all starts if `run` is `None`.
     pub fn give_up(&self, run: Option<&str>) {
         for (name, starting) in &self.by_run {
             if run.is_none_or(|run| run == name) {
-                starting.give_up.trying.notify_one();
+                starting.give_up.stop_trying.notify_one();
             }
         }
     }
@@ -99,9 +99,9 @@ impl Starts {
 #[derive(Debug, Default)]
 struct GiveUp {
     /// The run is not needed any more: it does not wait for room.
-    waiting: Notify,
+    stop_waiting: Notify,
     /// The run or the whole dispatch is over: nothing is tried again. What may have started is found and removed.
-    trying: Notify,
+    stop_trying: Notify,
 }
 
 /// Starts a run. A start without an answer is repeated until the limit is over: it has the same name, so it finds
@@ -137,11 +137,11 @@ async fn start_until(
         tokio::select! {
             () = sleep(pause) => {}
             // Only if the engine has no room: a start without an answer may have started a worker.
-            () = give_up.waiting.notified(), if is_full => {
+            () = give_up.stop_waiting.notified(), if is_full => {
                 let why = format!("it was given up while it waited for room: {}", failure.why());
                 return Err(StartFailure::Full(why));
             }
-            () = give_up.trying.notified() => return Err(failure),
+            () = give_up.stop_trying.notified() => return Err(failure),
         }
         pause = (pause * 2).min(MAX_PAUSE);
     }

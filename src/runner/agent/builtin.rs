@@ -90,7 +90,7 @@ impl CommandLine for Builtin {
         args.extend(["--log-format".into(), "pretty".into()]);
         // The built-in agent reads the file for its tools alone: the file's LD_LIBRARY_PATH must not break the agent.
         if let Some(file) = place.variables_file {
-            place.environment = std::mem::take(&mut place.environment_without_file);
+            place.environment = std::mem::take(&mut place.environment_without_variables_file);
             args.extend(["--agent-env-file".into(), file.path.clone().into()]);
             args.extend([
                 "--agent-env".into(),

@@ -108,7 +108,7 @@ pub struct Place<'a> {
     /// How the agent is isolated from the worker.
     pub launch: Option<Launch>,
     /// `environment` without the variables of `variables_file`, for an agent that is the worker's own program.
-    pub environment_without_file: Variables,
+    pub environment_without_variables_file: Variables,
     /// The file with variables for the agent's commands, if there is one.
     pub variables_file: Option<&'a VariablesFile>,
     /// How the agent reaches its model.

@@ -55,7 +55,7 @@ pub struct Listing {
 
 /// The error if a file for `git add` cannot be written or read.
 pub fn around(error: &io::Error) -> GitError {
-    GitError::around("add", "could not be prepared", error)
+    GitError::from_io("add", "could not be prepared", error)
 }
 
 /// The repository on the agent's side, with a copy of its index.
@@ -100,7 +100,7 @@ impl<'a> AgentSide<'a> {
         copied
             .await
             .map_err(|error| around(&io::Error::other(error)))?
-            .map_err(|error| GitError::around("add", "could not read the index", &error))?;
+            .map_err(|error| GitError::from_io("add", "could not read the index", &error))?;
         let new_objects = dir.join("objects");
         let made = fs::create_dir(&new_objects).and_then(|()| git.give_to_agent(dir));
         made.map_err(|error| around(&error))?;

@@ -101,8 +101,9 @@ async fn clone(
     fetch_base(git, dir, url, repository.reference.as_deref()).await?;
     // `git init` makes `.git/info` from a template, and no template is used here. Tools write ignore rules to the file
     // `exclude` in this directory.
-    fs::create_dir_all(dir.join(".git/info"))
-        .map_err(|error| GitError::around("init", "could not make the directory `info`", &error))?;
+    fs::create_dir_all(dir.join(".git/info")).map_err(|error| {
+        GitError::from_io("init", "could not make the directory `info`", &error)
+    })?;
     let branch = repository.branch.as_deref().unwrap_or("work");
     let checkout = ["checkout", "--quiet", "--progress", "-B", branch];
     let checkout = Call::new(dir, checkout).arg("FETCH_HEAD^{commit}");
@@ -121,7 +122,7 @@ async fn clone(
         ("user", "email", &repository.email),
     ];
     configuration::append(dir, &values).map_err(|error| {
-        GitError::around(
+        GitError::from_io(
             "clone",
             "could not write the configuration of the clone",
             &error,
@@ -146,7 +147,7 @@ async fn clone(
         give_clone(user, git, dir).await?;
     }
     let unreadable = |error: io::Error| {
-        GitError::around("checkout", "made a repository that cannot be read", &error)
+        GitError::from_io("checkout", "made a repository that cannot be read", &error)
     };
     let found = fs::symlink_metadata(dir).map_err(unreadable)?;
     let identity_of = |role: &str| {
@@ -179,7 +180,7 @@ async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitErr
     let result = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
     let result = result.map_err(io::Error::other).and_then(|result| result);
     let failed = |error: io::Error| {
-        GitError::around("checkout", "could not be given to the agent's user", &error)
+        GitError::from_io("checkout", "could not be given to the agent's user", &error)
     };
     result.map_err(failed)?;
     // The index has the owner of each file. Without the refresh git would read every file again.

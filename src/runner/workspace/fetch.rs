@@ -35,7 +35,7 @@ pub async fn fetch_base(
         // Only this error shows that the remote repository uses SHA-256.
         Err(error) if error.words.contains("mismatched algorithms") => {
             let failed = |error: io::Error| {
-                GitError::around("init", "could not be repeated for SHA-256", &error)
+                GitError::from_io("init", "could not be repeated for SHA-256", &error)
             };
             fs::remove_dir_all(dir.join(".git")).map_err(failed)?;
             init(dir, ObjectFormat::Sha256)?;
@@ -101,7 +101,7 @@ async fn reject_ambiguous(
         .any(|line| line.ends_with(&branch))
     {
         let both = format!("{name} is ambiguous: write refs/heads/{name} or refs/tags/{name}");
-        return Err(GitError::around(
+        return Err(GitError::from_io(
             "fetch",
             "found two references",
             &io::Error::other(both),
@@ -125,6 +125,6 @@ fn init(dir: &Path, format: ObjectFormat) -> Result<(), GitError> {
             "could not make the repository {}",
             dir.join(".git").display()
         );
-        GitError::around("init", &how, &error)
+        GitError::from_io("init", &how, &error)
     })
 }

@@ -20,7 +20,7 @@ pub async fn prepare(git: &Git<'_>, dir: &Path, with_files: bool) -> Result<(), 
         let missing = "DESCARTES_LFS is true, but there is no git-lfs on the PATH of the worker: install it, or set \
             DESCARTES_LFS to false";
         let missing = io::Error::other(missing);
-        return Err(GitError::around("lfs", "could not be started", &missing));
+        return Err(GitError::from_io("lfs", "could not be started", &missing));
     }
     let mut install = Call::new(dir, ["lfs", "install", "--local", "--skip-repo"]);
     if !with_files {

@@ -1,4 +1,4 @@
-//! The end of a dispatch: what a signal changes about it, and the checks of the finished branch.
+//! The end of a dispatch: the effect of signals, and the checks of the finished branch.
 
 use std::fs;
 

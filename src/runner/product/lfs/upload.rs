@@ -81,7 +81,7 @@ impl Upload {
         }
         let call = call
             .input(list.as_bytes())
-            .map_err(|error| GitError::around("lfs", "could not be prepared", &error))?;
+            .map_err(|error| GitError::from_io("lfs", "could not be prepared", &error))?;
         git.run(call).await.map(drop)
     }
 
