@@ -36,13 +36,18 @@ pub struct NextAttempt {
 impl NextAttempt {
     /// The attempt that follows the earlier runs of a task.
     fn after(earlier: &[&Run], policy: &Policy, key: &str) -> Self {
-        let last = earlier.last();
+        let last = earlier.iter().rev().find(|run| is_attempt(run));
         Self {
-            number: last.map_or(0, |run| run.attempt) + 1,
+            number: earlier.last().map_or(0, |run| run.attempt) + 1,
             note: last.and_then(|run| note_after(run)),
             memory: memory_after(earlier, policy, key),
         }
     }
+}
+
+/// Whether a run counts as an attempt: not if the user stopped the dispatch before the run claimed its task.
+fn is_attempt(run: &Run) -> bool {
+    run.report.is_some() || run.fence.as_ref().is_none_or(|fence| !fence.is_given_up)
 }
 
 /// The memory limit of the next attempt: twice the limit of a run that ran out of memory, up to the maximum, and the
@@ -63,7 +68,8 @@ pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
         .tasks
         .get(key)
         .map_or(0, |task| task.runs_before_retry);
-    let counted: Vec<&Run> = all.iter().skip(runs_before_retry).copied().collect();
+    let counted = all.iter().skip(runs_before_retry).copied();
+    let counted: Vec<&Run> = counted.filter(|run| is_attempt(run)).collect();
     let next = || NextAttempt::after(&all, policy, key);
     let Some(last) = counted.last() else {
         return NextStep::Start(next());

@@ -19,12 +19,12 @@ use super::claims::{record_event, reply};
 use super::control::PendingQuestion;
 use super::decide::{Action, Decision, decide};
 use super::ended::Ended;
-use super::engine::{Event, StartFailure};
+use super::engine::Event;
 use super::event_listener::{MAX_WAITING, Request};
 use super::journal::Entry;
 use super::merging::MergeChannels;
 use super::names::run_id;
-use super::state::{End, Run};
+use super::state::Run;
 use crate::clock::now;
 use crate::receiver::lease_of_claim;
 use crate::task::Status;
@@ -175,7 +175,7 @@ impl Dispatcher<'_> {
                 Action::ReadReport { run } => has_changed |= self.read_report(run).await?,
                 Action::Fence { run, why } | Action::GiveUp { run, why } => {
                     has_changed = true;
-                    self.fence(run, why, End::default()).await?;
+                    self.give_up(run, why).await?;
                 }
                 Action::Merge { run } => to_merge.extend(self.finished_run(run)),
             }
@@ -211,17 +211,20 @@ impl Dispatcher<'_> {
                     self.show.say(&text);
                 }
                 if let Err(failure) = &started
-                    && self.works_without_handle(&run, failure)
+                    && self.works_without_handle(&run)
                 {
                     self.show.say(&format!(
-                        "{run} works, but its engine has not answered to its start"
+                        "{run} works, but its engine has not confirmed its start: {}",
+                        failure.why()
                     ));
                     return self.start(vec![run]).await;
                 }
                 // A run that has reported was started, whatever its engine says now.
                 let is_live = self.journaled.state.run(&run).is_some_and(Run::is_live);
-                if started.is_err() && !is_live {
-                    self.engine.forget_place(&run);
+                if let Err(failure) = &started
+                    && !is_live
+                {
+                    self.engine.end_failed_start(&run, failure);
                     return Ok(());
                 }
                 self.record_starts(vec![(run.clone(), started)]).await?;
@@ -236,9 +239,9 @@ impl Dispatcher<'_> {
 
     /// Whether a run has claimed its task although the engine has not confirmed its start. A second start with the
     /// same name then finds the running worker.
-    fn works_without_handle(&self, run: &str, failure: &StartFailure) -> bool {
+    fn works_without_handle(&self, run: &str) -> bool {
         let run = self.journaled.state.run(run);
-        failure.is_unclear() && run.is_some_and(|run| run.is_live() && run.grant.is_some())
+        run.is_some_and(|run| run.is_live() && run.grant.is_some())
     }
 
     /// Tells the engine that it may remove a run that has ended or is fenced.
@@ -248,7 +251,7 @@ impl Dispatcher<'_> {
         if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
             self.engine.release(id, handle, grace);
         } else if !self.engine.is_starting(id) {
-            // The engine does not have it, so another run may have its room.
+            // The engine is not known to have it, so another run may have its room. What there is, the end of the dispatch removes.
             self.engine.forget_place(id);
         }
     }

@@ -59,7 +59,12 @@ pub async fn end(
         LoopEnd::NothingLeft { .. } if stopped_by_user => Ended::Stopped,
         LoopEnd::NothingLeft { .. } => Ended::Blocked,
     };
-    let mut conclusion = Conclusion::default();
+    let live = dispatcher.journaled.state.live_runs().count();
+    let mut conclusion = Conclusion {
+        // What the engines have then are the runs that go on.
+        leftovers: (live > 0).then(Vec::new),
+        ..Conclusion::default()
+    };
     let is_cut_short = tokio::select! {
         biased;
         () = signals.any() => true,
@@ -72,7 +77,6 @@ pub async fn end(
     if is_cut_short {
         text.push_str("the end was cut short by a signal; the same command completes it\n");
     }
-    let live = dispatcher.journaled.state.live_runs().count();
     if live > 0 {
         let _ = writeln!(
             text,

@@ -69,6 +69,9 @@ pub enum Entry {
         /// Whether the reason concerns all runs, so that no other run could start either.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_refused: bool,
+        /// Whether nobody wanted the run any more. Then it does not count as an attempt.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_given_up: bool,
     },
     /// A worker has claimed the task of its run.
     Granted {
@@ -96,6 +99,9 @@ pub enum Entry {
         /// Whether the worker was killed because it ran out of memory.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_out_of_memory: bool,
+        /// Whether the run was given up before it claimed its task. Then it does not count as an attempt.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_given_up: bool,
     },
     /// The work of a run is on the integration branch.
     Merged { run: String, commit: String },
@@ -269,7 +275,7 @@ fn parse(bytes: &[u8]) -> eyre::Result<(Vec<Record>, usize)> {
             Ok(record) if line.ends_with(b"\n") => records.push(record),
             // An incomplete last line.
             Ok(_) => break,
-            Err(_) if is_last => break,
+            Err(_) if is_last && !line.ends_with(b"\n") => break,
             Err(error) => bail!(
                 "line {}: {error}; was it written by a newer version? --fresh starts a new dispatch",
                 records.len() + 1
@@ -339,6 +345,17 @@ mod tests {
             let (_, again) = Journal::open(dir.path()).unwrap();
             assert_eq!(again.len(), found.len() + 1, "cut at {length}");
         }
+    }
+
+    #[test]
+    fn a_last_line_of_a_newer_version_is_an_error_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(JOURNAL_FILE);
+        let line = "{\"at\":1,\"entry\":\"from_the_future\"}\n";
+        fs::write(&path, line).unwrap();
+        let error = Journal::open(dir.path()).unwrap_err();
+        assert!(format!("{error:#}").contains("newer version"), "{error:#}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), line);
     }
 
     #[test]

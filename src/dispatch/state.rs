@@ -110,7 +110,7 @@ impl State {
     /// Notes that the dispatcher looks at the state now. It does so every few seconds, unless it was stopped or its clock was
     /// set.
     pub fn note_look(&mut self, now: Millis) {
-        if now - self.looked_at > MAX_GAP_MS {
+        if !(0..=MAX_GAP_MS).contains(&(now - self.looked_at)) {
             self.listening_since = now;
         }
         self.looked_at = now;

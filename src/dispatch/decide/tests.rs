@@ -62,6 +62,7 @@ fn fence(run: &str) -> Entry {
         why: "lost".to_owned(),
         exit_code: None,
         is_out_of_memory: false,
+        is_given_up: false,
     }
 }
 
@@ -233,6 +234,19 @@ fn silence_while_the_machine_was_suspended_says_nothing_about_a_run() {
         look(woken + 61_000).as_slice(),
         [Action::Stop { .. }]
     ));
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_keep_a_silent_run_alive() {
+    let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
+    let hour = 3_600_000;
+    state.note_look(hour);
+    state.note_look(0);
+    for second in 1..=61 {
+        state.note_look(second * 1000);
+    }
+    let actions = decide(&state, &graph, &policy(), 61_000).actions;
+    assert!(matches!(actions.as_slice(), [Action::Stop { .. }]));
 }
 
 #[test]

@@ -23,9 +23,10 @@ impl Dispatcher<'_> {
                     Seen::Ended(end) => end,
                     _ => End::default(),
                 };
+                let is_given_up = run.is_cancelled && run.grant.is_none();
                 let why = run.stop_reason.clone();
                 let why = why.unwrap_or_else(|| describe_loss(end.code, &self.engine.log(id)));
-                self.fence(id, &why, end).await?;
+                self.fence(id, &why, end, is_given_up).await?;
                 Ok(true)
             }
         }
@@ -82,8 +83,19 @@ impl Dispatcher<'_> {
         Ok(harvest)
     }
 
+    /// Fences a run that nobody wants any more, and that is not known to have a worker.
+    pub(super) async fn give_up(&mut self, id: &str, why: &str) -> eyre::Result<()> {
+        self.fence(id, why, End::default(), true).await
+    }
+
     /// Fences a run: from now on, another run may get its task.
-    pub(super) async fn fence(&mut self, id: &str, why: &str, end: End) -> eyre::Result<()> {
+    async fn fence(
+        &mut self,
+        id: &str,
+        why: &str,
+        end: End,
+        is_given_up: bool,
+    ) -> eyre::Result<()> {
         self.show.say(&format!("{id}: lost: {why}"));
         self.journaled
             .record(Entry::Fenced {
@@ -91,6 +103,7 @@ impl Dispatcher<'_> {
                 why: why.to_owned(),
                 exit_code: end.code,
                 is_out_of_memory: end.is_out_of_memory,
+                is_given_up,
             })
             .await?;
         self.release(id);

@@ -103,7 +103,7 @@ impl Dispatcher<'_> {
         let waited = self.engine.take_waiting();
         let given_up = waited.given_up.into_iter().map(|run| {
             let why = "it was given up while it waited for room".to_owned();
-            (run, Err(StartFailure::Full(why)))
+            (run, Err(StartFailure::GivenUp(why)))
         });
         self.record_starts(given_up.collect()).await?;
         self.place_and_start(Vec::new(), waited.ready).await
@@ -118,6 +118,7 @@ fn start_entry(run: String, started: Result<Handle, StartFailure>) -> Entry {
             run,
             why: format!("it could not be started: {}", failure.why()),
             is_refused: matches!(failure, StartFailure::Refused(_)),
+            is_given_up: matches!(failure, StartFailure::GivenUp(_)),
         },
     }
 }

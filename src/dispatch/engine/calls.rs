@@ -16,17 +16,24 @@ pub enum StartFailure {
     Full(String),
     /// The engine gave no answer, or an unreadable one. The run may have started.
     Unknown(String),
+    /// The start was given up, because the run is not needed any more or the user wants no further runs. The run may have started.
+    GivenUp(String),
 }
 
 impl StartFailure {
     /// Whether something may have started, although the engine did not say so.
     pub fn is_unclear(&self) -> bool {
-        matches!(self, Self::Unknown(_) | Self::Full(_))
+        matches!(self, Self::Unknown(_) | Self::Full(_) | Self::GivenUp(_))
     }
 
+    /// The reason, as a part of a sentence.
     pub fn why(&self) -> &str {
         match self {
-            Self::Refused(why) | Self::Failed(why) | Self::Full(why) | Self::Unknown(why) => why,
+            Self::Refused(why)
+            | Self::Failed(why)
+            | Self::Full(why)
+            | Self::Unknown(why)
+            | Self::GivenUp(why) => why,
         }
     }
 }

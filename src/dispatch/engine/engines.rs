@@ -294,7 +294,7 @@ impl Engines {
 
     /// Notes that a start has a result; returns what a person should know.
     pub fn note_start(&mut self, run: &str, is_started: bool) -> Option<String> {
-        self.starts.remove(run);
+        self.starts.remove(run, is_started);
         if !is_started {
             return None;
         }

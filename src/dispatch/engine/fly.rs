@@ -257,7 +257,8 @@ impl Fly {
     pub fn how_to_remove(&self) -> String {
         let (app, dispatch) = (&self.settings.app, &self.dispatch);
         format!(
-            "its machines have names that begin with {dispatch}-; `fly machine list --app {app}` shows them, and `fly machine destroy --force ID --app {app}` removes one"
+            "its machines have names that begin with {dispatch}-; `fly machine list --app {app}` shows them, and `fly machine destroy --force ID --app {app}` removes one; its secrets have names that begin with {}, `fly secrets list --app {app}` shows them, and `fly secrets unset NAME --app {app}` removes one",
+            prefix_of_secrets(dispatch)
         )
     }
 

@@ -1,12 +1,12 @@
 //! Starts runs in background tasks, because an engine may take long to answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::calls::{Event, StartFailure};
 use super::remote::Remote;
@@ -17,11 +17,15 @@ use crate::dispatch::journal::Handle;
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two calls.
 pub const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// The pause before a run is started again whose last start has failed although its worker works.
+const REPEATED_START_PAUSE: Duration = Duration::from_secs(2);
 
 /// All starts that have no result yet.
 #[derive(Debug, Default)]
 pub struct Starts {
     by_run: HashMap<String, Starting>,
+    /// The runs whose last start has failed.
+    failed: HashSet<String>,
     tasks: JoinSet<()>,
 }
 
@@ -43,9 +47,18 @@ impl Starts {
     ) {
         let give_up = Rc::new(GiveUp::default());
         let (own_give_up, own_run) = (Rc::clone(&give_up), run.to_owned());
+        let pause = self.failed.remove(run).then_some(REPEATED_START_PAUSE);
         let task = self.tasks.spawn_local(async move {
             let (run, give_up) = (own_run, own_give_up);
-            let started = start_until(&remote, &run, &spec, limit, &give_up, &events).await;
+            let is_given_up = match pause {
+                Some(pause) => timeout(pause, give_up.stop_trying.notified()).await.is_ok(),
+                None => false,
+            };
+            let started = if is_given_up {
+                Err(StartFailure::GivenUp("it was given up".to_owned()))
+            } else {
+                start_until(&remote, &run, &spec, limit, &give_up, &events).await
+            };
             let _ = events.send(Event::Started { run, started }).await;
         });
         let starting = Starting { give_up, task };
@@ -57,8 +70,11 @@ impl Starts {
     }
 
     /// Forgets the start of a run whose result has arrived.
-    pub fn remove(&mut self, run: &str) {
+    pub fn remove(&mut self, run: &str, is_started: bool) {
         self.by_run.remove(run);
+        if !is_started {
+            self.failed.insert(run.to_owned());
+        }
         while self.tasks.try_join_next().is_some() {}
     }
 
@@ -139,9 +155,12 @@ async fn start_until(
             // Only if the engine has no room: a start without an answer may have started a worker.
             () = give_up.stop_waiting.notified(), if is_full => {
                 let why = format!("it was given up while it waited for room: {}", failure.why());
-                return Err(StartFailure::Full(why));
+                return Err(StartFailure::GivenUp(why));
             }
-            () = give_up.stop_trying.notified() => return Err(failure),
+            () = give_up.stop_trying.notified() => {
+                let why = format!("it was given up: {}", failure.why());
+                return Err(StartFailure::GivenUp(why));
+            }
         }
         pause = (pause * 2).min(MAX_PAUSE);
     }

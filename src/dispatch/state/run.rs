@@ -81,6 +81,8 @@ pub struct Fence {
     pub at: Millis,
     pub why: String,
     pub end: End,
+    /// Whether the run was given up before it claimed its task.
+    pub is_given_up: bool,
 }
 
 /// The merge of the work of a completed run.
@@ -224,11 +226,14 @@ impl Run {
                 self.handle = Some(handle.clone());
                 self.started_at = Some(at);
             }
-            Entry::NotStarted { why, .. } => {
+            Entry::NotStarted {
+                why, is_given_up, ..
+            } => {
                 self.fence = Some(Fence {
                     at,
                     why: why.clone(),
                     end: End::default(),
+                    is_given_up: *is_given_up,
                 });
             }
             Entry::Granted {
@@ -254,6 +259,7 @@ impl Run {
                 why,
                 exit_code,
                 is_out_of_memory,
+                is_given_up,
                 ..
             } => {
                 self.fence = Some(Fence {
@@ -263,6 +269,7 @@ impl Run {
                         code: *exit_code,
                         is_out_of_memory: *is_out_of_memory,
                     },
+                    is_given_up: *is_given_up,
                 });
             }
             Entry::Merged { commit, .. } => self.settle(at, Merge::Merged(commit.clone())),

@@ -73,12 +73,43 @@ fn a_run_that_works_is_not_lost_because_its_engine_does_not_answer_to_its_start(
         .args(["--attempts", "1"])
         .env("DESCARTES_DISPATCH_START_DEADLINE", "1s")
         .start();
-    running.wait_for_log("has not answered to its start");
+    running.wait_for_log("has not confirmed its start");
     gate.open();
     running.wait().assert_code(0);
     assert_eq!(gate.begun(), "house:1\n");
     assert_eq!(graph.entries("intent").len(), 1);
     assert_eq!(graph.show("descartes/house", "done"), "done\n");
+}
+
+#[test]
+fn a_run_that_works_is_not_lost_because_a_repeated_start_fails_or_is_refused() {
+    for code in [1, 78] {
+        let graph = Graph::new("1 | Only | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
+        let gate = Gate::new();
+        // The first call starts the worker without a clear answer, the second one fails, and the third one finds the worker.
+        let start = format!(
+            r#"
+            if [ ! -e "$RUN_OUTPUT.pid" ]; then
+                "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+                echo $! > "$RUN_OUTPUT.pid"
+                while [ -e "$GATE" ] && [ ! -e "$GATE/begun" ]; do sleep 0.02; done
+                exit 75
+            fi
+            if [ ! -e "$RUN_OUTPUT.failed" ]; then touch "$RUN_OUTPUT.failed"; exit {code}; fi
+            cat "$RUN_OUTPUT.pid""#
+        );
+        let dispatch = graph.dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}");
+        let running = on_commands(dispatch, &start)
+            .args(["--attempts", "1"])
+            .start();
+        running.wait_for_log("has not confirmed its start");
+        wait_until("the handle", || graph.entries("handle").len() == 1);
+        gate.open();
+        running.wait().assert_code(0);
+        assert_eq!(gate.begun(), "house:1\nhouse:2\n", "{code}");
+        assert_eq!(graph.entries("intent").len(), 2, "{code}");
+        assert_eq!(graph.entries("fenced").len(), 0, "{code}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::thread::{self, JoinHandle};
 
@@ -30,8 +31,10 @@ fn listen(
     questions: usize,
     after: impl FnOnce() + Send + 'static,
 ) -> JoinHandle<()> {
-    let path = graph.state().join("socket");
-    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_file(graph.state().join("socket"));
+    // The path of a socket may not be long, and that of the state directory may be.
+    let dir = File::open(graph.state()).expect("the state directory");
+    let path = format!("/proc/self/fd/{}/socket", dir.as_raw_fd());
     let listener = UnixListener::bind(path).expect("a socket");
     thread::spawn(move || {
         for _ in 0..questions {

@@ -91,7 +91,7 @@ fn a_start_without_an_answer_is_repeated_on_the_same_engine_although_another_one
         engines.touch("open-1");
         wait_until("the merge", || engines.graph.entries("merged").len() == 1);
         engines.touch("room");
-        running.wait_for_log("has not answered to its start");
+        running.wait_for_log("has not confirmed its start");
         let starts = engines.starts();
         wait_until("another start", || {
             engines.starts() > starts || engines.begun_there() > 1
@@ -222,4 +222,47 @@ fn a_start_that_fails_after_its_run_has_reported_changes_nothing() {
     ended.assert_code(0);
     assert_eq!(graph.entries("not_started").len(), 0);
     assert!(!ended.stderr.contains("not started"), "{ended:#?}");
+}
+
+#[test]
+fn what_an_unclear_start_has_made_is_removed_when_its_run_has_reported() {
+    let graph = Graph::new("1 | Only | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
+    let gate = Gate::new();
+    // Only the start of the first task has no clear answer.
+    let start = r#"
+        touch "$RUN_OUTPUT.made"
+        if [ ! -e "$RUN_OUTPUT.started" ]; then
+            touch "$RUN_OUTPUT.started"
+            "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+            echo $!
+        fi
+        case $RUN_NAME in *-1-*-1) exit 75;; esac"#;
+    let agent = r#"
+        id=${TASK_ID##*:}
+        [ "$id" = 1 ] || while [ -e "$GATE" ] && [ ! -e "$GATE/open" ]; do sleep 0.02; done
+        echo done > "done-$id""#;
+    let running = with_commands(graph.dispatch(agent), start)
+        .args(["--engine", "command"])
+        .env("DESCARTES_AGENT_ENV", "GATE")
+        .env("GATE", gate.path(""))
+        .env("DESCARTES_DISPATCH_START_DEADLINE", "1s")
+        .env(
+            "DESCARTES_DISPATCH_COMMAND_STOP",
+            r#"rm -f "$RUN_OUTPUT.made"; kill $RUN_HANDLE 2> /dev/null; true"#,
+        )
+        .start();
+    let run_of_first = || {
+        graph.entries("merged").first()?["run"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    wait_until("the merge", || run_of_first().is_some());
+    let made = graph
+        .state()
+        .join("runs")
+        .join(run_of_first().expect("a run"));
+    // The second agent waits, so the dispatch is not over.
+    wait_until("the removal", || !made.join("stdout.made").exists());
+    fs::write(gate.path("open"), "").expect("a file");
+    running.wait().assert_code(0);
 }

@@ -51,6 +51,27 @@ fn after_a_failure_because_of_the_projects_files_a_task_is_blocked_until_the_nex
 }
 
 #[test]
+fn runs_that_were_given_up_before_their_claim_are_no_attempts() {
+    let given_up = |attempt| {
+        let run = format!("1#{attempt}");
+        let not_started = Entry::NotStarted {
+            run,
+            why: "it was given up".to_owned(),
+            is_refused: false,
+            is_given_up: true,
+        };
+        vec![intent("1", attempt), not_started]
+    };
+    let entries = (1..=5).flat_map(given_up).collect();
+    let expected = NextAttempt {
+        number: 6,
+        note: None,
+        memory: None,
+    };
+    assert_eq!(standing_of_first(entries), Standing::Ready(expected));
+}
+
+#[test]
 fn a_task_that_was_idle_twice_is_blocked() {
     let entries = [failed("1", 1, "idle", true), failed("1", 2, "idle", true)].concat();
     assert!(matches!(standing_of_first(entries), Standing::Blocked(_)));

@@ -217,11 +217,9 @@ async fn a_command_may_leave_a_process_behind_that_holds_its_output_open() {
 
 #[tokio::test]
 async fn a_run_whose_start_had_no_clear_result_is_found_and_removed_by_its_name() {
-    let stop = r#"echo "$RUN_NAME <$RUN_HANDLE>" >> "$STOPS""#;
-    let dir = tempfile::tempdir().unwrap();
+    let stop = r#"echo "$RUN_NAME <$RUN_HANDLE>" >> "${RUN_LOG%/*}/../stops""#;
+    let (engine, dir) = engine("exit 75", "echo gone", stop, LIMIT);
     let stops = dir.path().join("stops");
-    let stop = stop.replace("$STOPS", stops.to_str().unwrap());
-    let (engine, _dir) = engine("exit 75", "echo gone", &stop, LIMIT);
     engine.start("d1-8-1", &spec()).await.unwrap_err();
     engine.start("d1-9-1", &spec()).await.unwrap_err();
     let found = engine.sweep();
@@ -245,7 +243,12 @@ async fn a_run_whose_start_had_no_clear_result_is_found_and_removed_by_its_name(
 
 #[tokio::test]
 async fn a_start_that_clearly_fails_leaves_nothing_to_remove_unless_an_earlier_one_was_unclear() {
-    let (engine, dir) = engine("test -e $RUN_LOG || exit 3; exit 75", "true", "true", LIMIT);
+    let (engine, dir) = engine(
+        r#"test -e "$RUN_LOG" || exit 3; exit 75"#,
+        "true",
+        "true",
+        LIMIT,
+    );
     engine.start("d1-8-1", &spec()).await.unwrap_err();
     assert!(engine.sweep().is_empty());
     let log = dir.path().join("d1-8-1/log");

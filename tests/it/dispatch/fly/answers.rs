@@ -145,6 +145,12 @@ fn a_run_that_waits_for_room_does_not_keep_a_stopped_dispatcher_waiting() {
     running.signal(Signal::INT);
     running.wait().assert_code(3);
     cloud.api.assert_clean();
+    // A run that has not begun does not count as an attempt.
+    cloud.api.odd(|odd| odd.full_regions.clear());
+    let again = cloud.dispatch("cp \"$DESCARTES_PROMPT_FILE\" done");
+    again.args(["--attempts", "1"]).run().assert_code(0);
+    let prompt = cloud.show("done");
+    assert!(!prompt.contains("earlier attempt"), "{prompt}");
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn a_signal_ends_the_wait_for_an_engine_that_does_not_answer_at_the_end() {
         assert!(ended.stderr.contains("1 of 1 tasks are done"), "{ended:#?}");
         let words = "the engine fly may still have something of this dispatch";
         assert!(ended.stderr.contains(words), "{ended:#?}");
+        assert!(ended.stderr.contains("fly secrets unset"), "{ended:#?}");
         cloud.api.odd(|odd| odd.is_away = false);
         dispatch().run().assert_code(0);
         assert_eq!(gate.begun(), "house:1\n");
