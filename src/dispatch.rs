@@ -138,8 +138,9 @@ async fn work_through(
     run_dispatcher(dispatcher, listener, target, report.as_ref(), screen).await
 }
 
-/// Cancels all runs. If a dispatcher runs, asks it to do this. Otherwise becomes a dispatcher that starts nothing: it
-/// ends the runs of the last dispatcher, and merges their finished work.
+/// Cancels all runs. If a dispatcher runs, asks it to do this. Otherwise becomes a dispatcher that starts no tasks:
+/// it ends the runs of the last dispatcher, and merges their finished work. To find a run whose start was never confirmed, it starts
+/// that run again by its name.
 async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> eyre::Result<Ended> {
     let question = Question::Command {
         command: UserCommand::Cancel,

@@ -52,7 +52,13 @@ pub struct Inbox {
 }
 
 impl Dispatcher<'_> {
-    /// Runs until no work is left, or a signal ends the dispatcher.
+    /// Runs until no work is left, or until a signal ends the dispatcher.
+    ///
+    /// The loop decides again until a decision changes nothing, and only then draws and waits. Signals and results of
+    /// merges have priority over requests, which can arrive without pause.
+    ///
+    /// # Errors
+    /// If the journal cannot be written, or if finished work cannot be merged after several attempts.
     pub async fn run(&mut self, mut inbox: Inbox, signals: &mut Signals) -> eyre::Result<LoopEnd> {
         let (outcomes, mut outcomes_receiver) = mpsc::channel(16);
         let (checks, mut checks_receiver) = mpsc::channel(1);

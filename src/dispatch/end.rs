@@ -30,6 +30,9 @@ const QUICK_CLEAN_UP: Duration = Duration::from_secs(5);
 const SILENT_CLEAN_UP: Duration = Duration::from_secs(3);
 
 /// Publishes the merged work, prints the summary and writes the report. A signal ends the steps that may take long.
+///
+/// The engines are closed first, because what they still run costs money. The report comes last, because it contains the
+/// summary.
 pub async fn end(
     dispatcher: &mut Dispatcher<'_>,
     loop_end: LoopEnd,
@@ -161,7 +164,7 @@ async fn conclude(
     publish(dispatcher, &mut integration, ended, branch, text).await;
 }
 
-/// Waits until the engines have removed what they have of this dispatch; returns what a person must do.
+/// Waits until the engines have removed everything of this dispatch; returns sentences about what the user must remove.
 async fn close_engines(dispatcher: &mut Dispatcher<'_>) -> Vec<String> {
     let limit = dispatcher.grace() + CLEAN_UP;
     let mut closing = pin!(dispatcher.engine.close(limit));

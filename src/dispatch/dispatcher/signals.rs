@@ -8,6 +8,7 @@ pub struct Signals {
     pub(super) interrupt: Signal,
     pub(super) terminate: Signal,
     pub(super) hangup: Signal,
+    /// Wakes the loop when a process that the dispatcher started has ended.
     pub(super) child: Signal,
 }
 

@@ -30,9 +30,10 @@ const MAX_EVENTS: usize = 256;
 /// How long a worker that has reported may take to end by itself.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
 
+/// The engines of one dispatch.
 #[derive(Debug)]
 pub struct Engines {
-    /// How long a start may go on without an answer.
+    /// How long a start is repeated while the engine gives no answer.
     start_deadline: Duration,
     /// The directory with one directory for the output of each run.
     dir: PathBuf,
@@ -292,7 +293,7 @@ impl Engines {
         }
     }
 
-    /// Notes that a start has a result; returns what a person should know.
+    /// Notes that a start has a result; returns a sentence for the user, if there is news.
     pub fn note_start(&mut self, run: &str, is_started: bool) -> Option<String> {
         self.starts.remove(run, is_started);
         if !is_started {
@@ -308,7 +309,7 @@ impl Engines {
     pub async fn close(&mut self, limit: Duration) -> Vec<String> {
         self.places.take_waiting();
         self.starts.give_up(None);
-        // Nobody listens any more, so that no task waits until its event is heard.
+        // No event is received any more. With an open channel, tasks would wait for room for their events.
         self.events_receiver.close();
         let finished = async {
             self.starts.join().await;

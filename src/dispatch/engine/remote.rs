@@ -118,7 +118,7 @@ impl Remote {
         }
     }
 
-    /// What a person must do about things of the dispatch that were not removed, for the reason `why`.
+    /// What the user must do about things of the dispatch that were not removed, for the reason `why`.
     pub fn leftovers(&self, why: &str) -> String {
         format!(
             "the engine {} may still have something of this dispatch ({why}); {}",
@@ -127,7 +127,7 @@ impl Remote {
         )
     }
 
-    /// How a person removes what is left.
+    /// How the user removes what is left.
     fn how_to_remove(&self) -> String {
         match self {
             Self::Docker(docker) => docker.how_to_remove(),
