@@ -31,10 +31,12 @@ fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
     let worker = Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
         .env("ANTHROPIC_BASE_URL", model.url());
-    unprivileged("", worker, &bin).run().assert_code(0);
+    let ended = unprivileged("", worker, &bin).run();
+    ended.assert_code(0);
     let asked = model.request_bodies();
     let result = &asked[1]["messages"][2]["content"][0]["content"];
-    let result = result.as_str().expect("a text");
+    let result = result.as_str();
+    let result = result.unwrap_or_else(|| panic!("{asked:#?} {ended:#?}"));
     assert!(!result.contains("is open"), "{result}");
     assert!(
         result.starts_with("/proc/self/exe agent --session "),
