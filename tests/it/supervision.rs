@@ -50,7 +50,7 @@ fn assert_failed(receiver: &Receiver, reason: &str, message: &str) {
 /// The only terminal event must be a success; returns the tail of its output.
 #[track_caller]
 fn completed(receiver: &Receiver) -> String {
-    assert_eq!(receiver.routes(), ["started", "completed"]);
+    receiver.assert_routes(&["started", "completed"]);
     tail(&receiver.only_event("completed"))
 }
 

@@ -167,6 +167,17 @@ impl Receiver {
             .collect()
     }
 
+    /// Fails with all events if the requests have other routes than these.
+    #[track_caller]
+    pub fn assert_routes(&self, routes: &[&str]) {
+        let events: Vec<Value> = self
+            .requests()
+            .into_iter()
+            .map(|request| request.event)
+            .collect();
+        assert_eq!(self.routes(), routes, "{events:#?}");
+    }
+
     /// The routes of all requests in order, without heartbeats.
     #[track_caller]
     pub fn routes(&self) -> Vec<String> {

@@ -308,7 +308,7 @@ impl FinishedWorker {
     #[track_caller]
     pub fn assert_completed(&self, receiver: &Receiver) -> Value {
         self.assert_code(0);
-        assert_eq!(receiver.routes(), ["started", "completed"]);
+        receiver.assert_routes(&["started", "completed"]);
         receiver.only_event("completed")
     }
 
