@@ -134,7 +134,7 @@ async fn run_worker(
             let task = full_name(settings, dir).await;
             Some(TaskLock::take(&settings.lock_dirs, dir, &task)?)
         }
-        // A clone is in a directory of its own, so no other worker can disturb it.
+        // A clone is in a private directory, so no other worker can disturb it.
         None => None,
     };
     let orchestrator = Receiver::bind(LOOPBACK)

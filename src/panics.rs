@@ -37,7 +37,7 @@ pub fn failure_point(name: &str) {
 #[cfg(not(debug_assertions))]
 pub fn failure_point(_name: &str) {}
 
-/// A place where a test can make a thread of the worker wait for ever. Only debug builds have such places.
+/// A place where a test can make a thread of the worker wait forever. Only debug builds have such places.
 #[cfg(debug_assertions)]
 pub fn blocking_point(name: &str) {
     if failure_points::armed()

@@ -69,7 +69,7 @@ pub enum Entry {
         /// Whether the reason concerns all runs, so that no other run could start either.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_refused: bool,
-        /// Whether nobody wanted the run any more. Then it does not count as an attempt.
+        /// Whether the start was given up because the run was not needed any more. Then the run does not count as an attempt.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_given_up: bool,
     },

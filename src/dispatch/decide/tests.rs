@@ -171,18 +171,7 @@ fn the_start_of_a_run_that_is_not_needed_any_more_is_given_up() {
 
 #[test]
 fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
-    let entries = vec![
-        begun(),
-        intent("1", 1),
-        handle("1#1"),
-        Entry::Granted {
-            run: "1#1".to_owned(),
-            lease_ms: 60_000,
-            claimed_at: None,
-        },
-    ];
-    let graph = diamond(&HashSet::new());
-    let mut state = state_with(entries);
+    let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
     let mut actions = |seen, now| {
         state.runs[0].seen = seen;
         decide(&state, &graph, &policy(), now).actions

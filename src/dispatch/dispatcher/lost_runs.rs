@@ -83,7 +83,7 @@ impl Dispatcher<'_> {
         Ok(harvest)
     }
 
-    /// Fences a run that nobody wants any more, and that is not known to have a worker.
+    /// Fences a run that is not needed any more, and whose worker was never confirmed.
     pub(super) async fn give_up(&mut self, id: &str, why: &str) -> eyre::Result<()> {
         self.fence(id, why, End::default(), true).await
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::calls::Found;
 use super::remote::Remote;
 use super::starting::{FIRST_PAUSE, MAX_PAUSE};
 
@@ -48,10 +49,15 @@ pub async fn remove_all(remote: &Remote) -> Result<(), String> {
 pub async fn remove_run(remote: &Remote, run: &str) -> Result<(), String> {
     let found = remote.sweep().await?.into_iter();
     for found in found.filter(|found| found.run == run) {
-        let _ = remote.harvest(&found.run, &found.handle).await;
-        remote.remove(&found.run, &found.handle).await?;
+        remove(remote, &found).await?;
     }
     Ok(())
+}
+
+/// Removes a run, and saves its output if that is possible.
+async fn remove(remote: &Remote, found: &Found) -> Result<(), String> {
+    let _ = remote.harvest(&found.run, &found.handle).await;
+    remote.remove(&found.run, &found.handle).await
 }
 
 async fn try_to_remove_all(remote: &Remote, deadline: Instant) -> Result<(), String> {
@@ -65,8 +71,7 @@ async fn try_to_remove_all(remote: &Remote, deadline: Instant) -> Result<(), Str
         if result.is_err() && Instant::now() > deadline {
             break;
         }
-        let _ = remote.harvest(&found.run, &found.handle).await;
-        let removed = remote.remove(&found.run, &found.handle).await;
+        let removed = remove(remote, &found).await;
         result = result.and(removed);
     }
     let cleared = remote.clear().await;

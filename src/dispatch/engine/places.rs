@@ -77,7 +77,7 @@ impl Places {
             choice.limit.is_none_or(|limit| here.count() < limit)
         };
         let mut choices = self.choices.iter();
-        // If the needed engine is not used, or starts no runs, any engine is taken: the run would wait for ever.
+        // If the needed engine is not used, or starts no runs, any engine is taken. Otherwise the run would wait forever.
         let needed = choices.find(|choice| Some(choice.engine) == needed && choice.is_open());
         if let Some(needed) = needed {
             return has_room(&needed).then_some(needed.engine);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::sample::{Gate, Graph, number_from_environment};
+use super::sample::{Gate, Graph, kill_while_an_agent_works, number_from_environment};
 use crate::support::wait_until;
 
 /// The variable with the number of kills of the random test. Without it, the test is short.
@@ -35,10 +35,7 @@ fn the_next_dispatcher_waits_for_an_address_that_another_program_has_for_a_momen
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done");
-    let running = dispatch().start();
-    gate.wait_for_an_agent();
-    running.signal(Signal::KILL);
-    running.wait();
+    kill_while_an_agent_works(dispatch(), &gate);
     let journal = graph.journal();
     let address = journal.iter().find_map(|entry| entry["listen"].as_str());
     let other = TcpListener::bind(address.expect("an address")).expect("a free address");

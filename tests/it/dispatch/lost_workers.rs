@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::sample::{Gate, Graph};
+use super::sample::{Gate, Graph, kill_while_an_agent_works};
 use crate::support::{each, wait_until};
 
 /// The name of the branch with a run's result.
@@ -17,10 +17,7 @@ fn branch_of(run: &str) -> String {
 /// Runs a task until its worker has pushed the result while no dispatcher listens, and then kills the worker.
 /// Returns the journal entry with its handle.
 fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value {
-    let running = graph.dispatch_with_gate(gate, work).start();
-    gate.wait_for_an_agent();
-    running.signal(Signal::KILL);
-    running.wait();
+    kill_while_an_agent_works(graph.dispatch_with_gate(gate, work), gate);
     gate.open();
     let handle = graph.entries("handle").remove(0);
     let run = handle["run"].as_str().expect("a run");
@@ -65,10 +62,7 @@ fn work_that_is_finished_without_a_dispatcher_is_merged_by_the_next_one() {
         let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
         dispatch.env("DESCARTES_FINISH_DEADLINE", "100ms")
     };
-    let running = dispatch().start();
-    gate.wait_for_an_agent();
-    running.signal(Signal::KILL);
-    running.wait();
+    kill_while_an_agent_works(dispatch(), &gate);
     gate.open();
     wait_until("the worker's result line", || {
         has_result_line(&graph.state().join("runs"))
@@ -90,10 +84,7 @@ fn cancel_without_a_dispatcher_starts_no_checks_and_leaves_work_that_needs_them_
         let dispatch = dispatch.env("DESCARTES_FINISH_DEADLINE", "100ms");
         dispatch.args(["--verify", "always"])
     };
-    let running = dispatch().start();
-    gate.wait_for_an_agent();
-    running.signal(Signal::KILL);
-    running.wait();
+    kill_while_an_agent_works(dispatch(), &gate);
     gate.open();
     wait_until("the worker's result line", || {
         has_result_line(&graph.state().join("runs"))
@@ -151,10 +142,7 @@ fn finished_work_is_found_although_the_same_run_had_none_when_it_was_started_aga
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done");
-    let running = dispatch().start();
-    gate.wait_for_an_agent();
-    running.signal(Signal::KILL);
-    running.wait();
+    kill_while_an_agent_works(dispatch(), &gate);
     let handle = graph.entries("handle").remove(0);
     let run = handle["run"].as_str().expect("a run");
     kill_worker(&handle);

@@ -251,6 +251,14 @@ impl Gate {
     }
 }
 
+/// Starts a dispatcher, and kills it with SIGKILL when an agent works.
+pub fn kill_while_an_agent_works(dispatch: Worker, gate: &Gate) {
+    let running = dispatch.start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::KILL);
+    running.wait();
+}
+
 /// Kills a dispatcher with SIGKILL when its agents wait, lets the next one adopt the runs and the agents go on. Returns the end of
 /// the next one, and how long each part took, in words.
 pub fn kill_and_adopt(
