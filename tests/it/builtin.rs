@@ -8,13 +8,14 @@ mod tools;
 use serde_json::{Value, json};
 
 use crate::support::model::{Block, Run, Turn, bash, calls, says};
-use crate::support::{Model, Origin, Project, Receiver, Worker};
+use crate::support::{Model, Origin, Project, Receiver, Worker, path_without};
 
 pub const KEY: &str = "sk-ant-test-0123456789";
 
 /// A worker that uses the built-in agent.
 pub fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
     Worker::new(receiver, project)
+        .env("DESCARTES_AGENT", "builtin")
         .env("ANTHROPIC_API_KEY", KEY)
         .env("ANTHROPIC_BASE_URL", model.url())
 }
@@ -258,6 +259,7 @@ fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
     );
     let worker = origin.worker(&receiver).without("DESCARTES_AGENT_COMMAND");
     let event = worker
+        .env("DESCARTES_AGENT", "builtin")
         .env("ANTHROPIC_API_KEY", KEY)
         .env("ANTHROPIC_BASE_URL", model.url())
         .run()
@@ -288,26 +290,29 @@ fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
 }
 
 #[test]
-fn auto_selects_the_built_in_agent_if_there_is_a_key_and_no_command() {
+fn auto_selects_the_built_in_agent_if_there_is_a_key_but_no_command_and_no_claude_code() {
+    let bin = tempfile::tempdir().expect("a directory");
+    let path = path_without("claude", bin.path());
+    let auto = |worker: Worker| worker.env("DESCARTES_AGENT", "auto").env("PATH", &path);
     let (receiver, project, model) = (
         Receiver::start(),
         Project::new(),
         Model::start([says("Done.")]),
     );
-    worker(&receiver, &project, &model)
+    auto(worker(&receiver, &project, &model))
         .agent("true")
         .run()
         .assert_completed(&receiver);
     assert!(model.request_bodies().is_empty());
     assert_eq!(receiver.only_event("started")["worker"]["agent"], "command");
 
-    let run = run([says("Done.")]);
+    let run = run_with(Project::new(), [says("Done.")], auto);
     run.completed();
     assert_eq!(
         run.receiver.only_event("started")["worker"]["agent"],
         "builtin"
     );
-    let check = worker(&run.receiver, &run.project, &run.model)
+    let check = auto(worker(&run.receiver, &run.project, &run.model))
         .arg("check")
         .env("DESCARTES_FORCE", "1")
         .run();
@@ -339,6 +344,7 @@ fn bearer_token_base_url_and_model_can_be_set() {
         Model::start([says("Done.")]),
     );
     Worker::new(&receiver, &project)
+        .env("DESCARTES_AGENT", "builtin")
         .env("ANTHROPIC_AUTH_TOKEN", "token-of-a-gateway")
         .env(
             "ANTHROPIC_BASE_URL",

@@ -15,20 +15,6 @@ use crate::support::{Project, Receiver, Worker, nobody, origin, wait_until};
 /// The words for an isolation in which the agent cannot signal or trace the worker.
 const SAFE: [&str; 2] = ["landlock", "pid-namespace"];
 
-/// A search path like the tests' own, in which bubblewrap is missing: links in a directory.
-fn path_without_bubblewrap(dir: &tempfile::TempDir) -> std::ffi::OsString {
-    for place in std::env::split_paths(&crate::support::path()) {
-        for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
-            if entry.file_name() != "bwrap" {
-                let link = dir.path().join(entry.file_name());
-                // Fails for the second program of a name: the first one counts.
-                let _ = std::os::unix::fs::symlink(entry.path(), link);
-            }
-        }
-    }
-    dir.path().as_os_str().to_owned()
-}
-
 /// What a terminal event says about the isolation.
 fn isolation(event: &Value) -> String {
     let word = event["worker"]["isolation"].as_str();

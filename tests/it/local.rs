@@ -10,7 +10,7 @@ mod terminal;
 use rustix::process::Signal;
 
 use crate::support::model::{bash, says};
-use crate::support::{FinishedWorker, Model, Project, Worker, assert_in_order};
+use crate::support::{FinishedWorker, Model, Project, Worker, assert_in_order, path_without};
 
 /// Standard error without the worker's log, and that log. The two arrive through different pipes, so
 /// only the order within each of them is certain.
@@ -110,7 +110,9 @@ fn demo_uses_the_built_in_agent_if_there_is_a_key_but_no_claude_code() {
         bash("sed -i 's/-gt 1/-gt 0/' greet.sh && sh test.sh"),
         says("Fixed."),
     ]);
+    let bin = tempfile::tempdir().expect("a directory");
     let ended = program(&["demo"], &Project::empty())
+        .env("PATH", path_without("claude", bin.path()))
         .env("ANTHROPIC_API_KEY", "sk-ant-no-key")
         .env("ANTHROPIC_BASE_URL", model.url())
         .run();

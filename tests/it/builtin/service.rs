@@ -129,6 +129,7 @@ fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
+            .env("DESCARTES_AGENT", "builtin")
             .env("ANTHROPIC_API_KEY", KEY)
             // A port without a listener.
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")

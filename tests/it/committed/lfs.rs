@@ -1,32 +1,16 @@
 //! The worker pushes no file of Git LFS whose content it cannot upload, on a machine without git-lfs.
 
-use std::ffi::OsString;
-use std::fs;
-
 use super::{BRANCH, changed};
 use crate::support::lfs::{oid, pointer};
-use crate::support::{Origin, Receiver, Worker, path};
+use crate::support::{Origin, Receiver, Worker, path_without};
 
 const ATTRIBUTES: (&str, &str) = (
     ".gitattributes",
     "*.bin filter=lfs diff=lfs merge=lfs -text\n",
 );
 
-/// A `PATH` with all programs of this machine except git-lfs.
-fn path_without_git_lfs(origin: &Origin) -> OsString {
-    let dir = origin.path("without-lfs");
-    fs::create_dir(&dir).unwrap();
-    for entry in std::env::split_paths(&path()).filter_map(|dir| fs::read_dir(dir).ok()) {
-        for program in entry.flatten().filter(|file| file.file_name() != "git-lfs") {
-            // The first directory of the `PATH` wins.
-            let _ = std::os::unix::fs::symlink(program.path(), dir.join(program.file_name()));
-        }
-    }
-    dir.into()
-}
-
 fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
-    let path = path_without_git_lfs(origin);
+    let path = path_without("git-lfs", &origin.path("without-lfs"));
     origin.worker(receiver).env("PATH", path)
 }
 

@@ -3,9 +3,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::support::nobody::{self, NOBODY};
-use crate::support::{Origin, Project, Receiver, Worker};
+use crate::support::{Origin, Project, Receiver, Worker, path, path_without};
 
-use super::{isolation, path_without_bubblewrap};
+use super::isolation;
 
 /// The id of the agent's user, as a setting.
 const AGENT_UID: &str = "65534";
@@ -35,8 +35,8 @@ fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_with
         return assert_refused_without_root();
     }
     let bin = nobody::shared_dir();
-    let without_bubblewrap = path_without_bubblewrap(&bin);
-    for path in [crate::support::path(), without_bubblewrap.clone()] {
+    let without_bubblewrap = path_without("bwrap", bin.path());
+    for path in [path(), without_bubblewrap.clone()] {
         let (receiver, origin) = (Receiver::start(), Origin::in_dir(nobody::shared_dir()));
         let tmp = nobody::shared_dir();
         let worker = origin.worker(&receiver).env("PATH", &path);

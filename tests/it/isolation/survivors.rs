@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::nobody::{self, NOBODY};
-use crate::support::{Forge, Origin, Project, Receiver, Worker, quoted, wait_until};
-
-use super::path_without_bubblewrap;
+use crate::support::{
+    Forge, Origin, Project, Receiver, Worker, path, path_without, quoted, wait_until,
+};
 
 const TOKEN: &str = "the-secret-git-token";
 
@@ -86,7 +86,7 @@ fn a_control_group_also_ends_processes_of_the_agent_that_have_another_user() {
         "setsid setpriv --reuid {NOBODY} --clear-groups sleep 1000 > /dev/null 2>&1 & echo $! > pid
          until grep -q '^Uid:.{NOBODY}' /proc/$!/status; do :; done"
     );
-    let worker = Worker::new(&receiver, &project).env("PATH", path_without_bubblewrap(&bin));
+    let worker = Worker::new(&receiver, &project).env("PATH", path_without("bwrap", bin.path()));
     let worker = worker.agent(agent).through("setpriv", |program| {
         vec![
             "--bounding-set=-kill".into(),
@@ -107,7 +107,7 @@ fn a_git_that_the_workers_user_can_write_gets_no_token() {
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     let bin = nobody::shared_dir();
     let program = nobody::copy_worker(&bin);
-    let path = crate::support::path();
+    let path = path();
     let real = std::env::split_paths(&path).map(|dir| dir.join("git"));
     let real = quoted(real.into_iter().find(|git| git.exists()).expect("git"));
     let (git, stolen) = (bin.path().join("git"), bin.path().join("stolen"));
@@ -206,7 +206,7 @@ const DROPPED_CAPABILITIES: u64 = 1 << 38 | 1 << 21 | 1 << 19;
 #[test]
 fn an_agent_of_root_cannot_read_other_processes_or_unmount_proc_with_and_without_bubblewrap() {
     let bin = nobody::shared_dir();
-    for path in [crate::support::path(), path_without_bubblewrap(&bin)] {
+    for path in [path(), path_without("bwrap", bin.path())] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let agent = "[ $PPID != 1 ] || umount -l /proc 2>/dev/null; grep -h Cap /proc/self/status;
             cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c the-callback-token; true";

@@ -29,6 +29,7 @@ fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
         tr '\\0' ' ' < /proc/$PPID/cmdline; env";
     let model = Model::start([bash(look), says("Done.")]);
     let worker = Worker::new(&receiver, &project)
+        .env("DESCARTES_AGENT", "builtin")
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
         .env("ANTHROPIC_BASE_URL", model.url());
     let ended = unprivileged("", worker, &bin).run();

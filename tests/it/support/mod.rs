@@ -27,7 +27,7 @@ pub use project::Project;
 pub use receiver::{Hold, Receiver, Reply};
 pub use server::Server;
 pub use terminal::Terminal;
-pub use worker::{FinishedWorker, Running, Worker, path};
+pub use worker::{FinishedWorker, Running, Worker, path, path_without};
 
 /// A path or a text as one word for a shell: the path of a temporary directory may contain any character.
 pub fn quoted(text: impl AsRef<std::ffi::OsStr>) -> String {

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -56,6 +57,21 @@ pub fn path() -> OsString {
         reason = "machines keep sh and git in different places"
     )]
     std::env::var_os("PATH").expect("a PATH")
+}
+
+/// The `PATH` of the tests without a program that the machine may have: a directory of links.
+pub fn path_without(program: &str, links: &Path) -> OsString {
+    std::fs::create_dir_all(links).expect("a directory");
+    for place in std::env::split_paths(&path()) {
+        for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+            if entry.file_name() != program {
+                let link = links.join(entry.file_name());
+                // Fails for the second program of a name: the first one counts.
+                let _ = std::os::unix::fs::symlink(entry.path(), link);
+            }
+        }
+    }
+    links.into()
 }
 
 impl Worker {
@@ -117,13 +133,13 @@ impl Worker {
     }
 
     /// Sets the directory that the worker starts in.
-    pub fn dir(mut self, dir: impl AsRef<std::path::Path>) -> Self {
+    pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.command.current_dir(dir);
         self
     }
 
     /// Starts another copy of the program.
-    pub fn program(self, program: &std::path::Path) -> Self {
+    pub fn program(self, program: &Path) -> Self {
         self.through(program, |_| Vec::new())
     }
 
