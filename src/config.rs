@@ -2,7 +2,7 @@
 //! the environment.
 //!
 //! [`settings`] is the table of all settings; the flags, `--help`, the names of the variables and the
-//! defaults come from it. This file turns the values into types. It starts and sends nothing, and the only
+//! defaults come from it. This module turns the values into types. It starts and sends nothing, and the only
 //! file that it reads is the one with the agent's variables, so an invalid configuration has no effect.
 
 mod agent;
@@ -38,7 +38,7 @@ use crate::terminal::{Color, Format, Log};
 pub use command_line::cli;
 pub use reader::Problem;
 use reader::Reader;
-pub use worker::Run;
+pub use worker::RunSettings;
 
 /// The command to execute, and the settings that all commands have.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub struct Config {
     /// How errors are printed: with `--json` also as an object.
     pub format: Format,
     pub command: Command,
-    /// The name of the place at which the worker must panic; only tests set it.
+    /// The name of the failure point or blocking point to arm; only tests set it.
     #[cfg(debug_assertions)]
     pub failure_point: Option<OsString>,
 }
@@ -60,7 +60,7 @@ pub struct Config {
 #[derive(Debug)]
 pub enum Command {
     /// No subcommand: runs a task for an orchestrator.
-    Run(Box<Run>),
+    Run(Box<RunSettings>),
     /// `demo`: runs a worker on a sample project.
     Demo(local::Settings),
     /// `demo --graph`.
@@ -89,10 +89,10 @@ pub enum Command {
     },
 }
 
-/// Why there is no configuration.
+/// Why the arguments and the environment give no command to execute.
 #[derive(Debug)]
-pub enum Rejected {
-    /// The arguments are wrong, or ask for help.
+pub enum NoConfig {
+    /// The arguments are invalid, or ask for help.
     Usage(Usage),
     /// The user asked for the version, which is this line.
     Version(String),
@@ -109,7 +109,7 @@ pub struct Usage {
     /// What to do next, if clap does not say it.
     pub advice: Option<&'static str>,
     /// Whether the command is `merge-graph`: git expects certain exit statuses of a merge driver.
-    pub is_merge: bool,
+    pub is_merge_graph: bool,
 }
 
 impl Usage {
@@ -137,7 +137,7 @@ impl Usage {
         };
         Self {
             advice,
-            is_merge: args.iter().any(|arg| arg == "merge-graph"),
+            is_merge_graph: args.iter().any(|arg| arg == "merge-graph"),
             error,
         }
     }
@@ -145,7 +145,7 @@ impl Usage {
 
 impl Config {
     /// Reads the arguments and the environment of this process.
-    pub fn from_process() -> Result<Self, Rejected> {
+    pub fn from_process() -> Result<Self, NoConfig> {
         #[expect(
             clippy::disallowed_methods,
             reason = "no other module reads the environment"
@@ -158,20 +158,20 @@ impl Config {
     ///
     /// The command is read first, because it decides which settings exist. The redactor comes after all of them,
     /// because any setting can hold a secret.
-    fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, Rejected> {
+    fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, NoConfig> {
         let (name, flags) = parse(&without_own_path(args), &environment)?;
         let name = name.as_str();
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
             // These commands read no settings, so an invalid setting must not stop them.
             "merge-graph" | "completions" | "vocabulary" | gateway::COMMAND => default_log(),
-            _ => log(&mut reader, &flags),
+            _ => log_settings(&mut reader, &flags),
         };
         let mut command = match name {
-            "" => Command::Run(Box::new(worker::run(&mut reader))),
+            "" => Command::Run(Box::new(worker::run_settings(&mut reader))),
             "check" => Command::Check(Box::new(commands::check_settings(&mut reader, &flags))),
             "demo" if flags.get_flag("graph") => {
-                let shared = commands::shared_with_dispatch(&mut reader);
+                let shared = commands::shared_settings(&mut reader);
                 let mut settings = dispatch::demo_settings(&mut reader, &flags, shared);
                 settings.format = command_line::format(&flags);
                 Command::DemoGraph(Box::new(settings))
@@ -188,17 +188,19 @@ impl Config {
             }
             "local" => local(&mut reader, &flags),
             "dispatch" => {
-                let shared = commands::shared_with_dispatch(&mut reader);
+                let shared = commands::shared_settings(&mut reader);
                 let settings = dispatch::settings(&mut reader, &flags, shared);
                 Command::Dispatch(Box::new(settings))
             }
-            "tasks" => Command::Tasks(commands::tasks(&mut reader, &flags)),
-            "receive" => Command::Receive(commands::receive(&mut reader, &flags)),
+            "tasks" => Command::Tasks(commands::tasks_settings(&mut reader, &flags)),
+            "receive" => Command::Receive(commands::receive_settings(&mut reader, &flags)),
             "probe" => Command::Probe(Box::new(commands::probe_settings(&mut reader, &flags))),
             gateway::COMMAND => Command::Gateway(gateway::ServerSettings {
                 authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
             }),
-            builtin::COMMAND => Command::Agent(Box::new(agent::agent(&mut reader, &flags))),
+            builtin::COMMAND => {
+                Command::Agent(Box::new(agent::builtin_agent_settings(&mut reader, &flags)))
+            }
             "merge-graph" => {
                 let file = |name| flags.get_one::<PathBuf>(name).cloned().unwrap_or_default();
                 Command::MergeGraph(Versions {
@@ -248,8 +250,8 @@ impl Config {
         };
         let is_check = name == "check";
         reader.finish(config).map_err(|problems| match format {
-            Format::Json if is_check => Rejected::CheckAsJson(problems),
-            format => Rejected::Settings(problems, format),
+            Format::Json if is_check => NoConfig::CheckAsJson(problems),
+            format => NoConfig::Settings(problems, format),
         })
     }
 }
@@ -261,20 +263,20 @@ fn local(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
         && !reader.is_set(&settings::TASK_ID)
     {
         let dir = dir.clone();
-        // Other mistakes are still reported.
+        // Reads the other settings too, so that their mistakes are reported.
         commands::local_settings(reader, flags, project, String::new());
         return Command::ChooseTask(dir);
     }
     let task = reader.required(&settings::TASK_ID, values::line);
     if flags.get_flag("dry-run") {
-        let settings = commands::dry_run(reader, flags, project, task);
+        let settings = commands::dry_run_settings(reader, flags, project, task);
         return Command::LocalDryRun(Box::new(settings));
     }
     Command::Local(commands::local_settings(reader, flags, project, task))
 }
 
-/// Removes the path of this program from its first argument: a platform that replaces the CMD of an image,
-/// but not its entrypoint, passes it twice.
+/// Removes the first argument if it is the path of this program: a platform that replaces the CMD of an image, but not
+/// its entrypoint, passes the path twice.
 fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
     const NAMES: [&str; 2] = ["worker", "descartes-worker"];
     let is_own_path = |arg: &OsString| {
@@ -293,14 +295,14 @@ fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
 fn parse(
     args: &[OsString],
     environment: &[(OsString, OsString)],
-) -> Result<(String, clap::ArgMatches), Rejected> {
+) -> Result<(String, clap::ArgMatches), NoConfig> {
     let cli = match args {
         [] | [_] => command_line::without_settings(),
         _ => command_line::cli(),
     };
     let cli = cli.color(help_color(args));
     let matches = cli.try_get_matches_from(args);
-    let mut matches = matches.map_err(|error| rejected(error, args, environment))?;
+    let mut matches = matches.map_err(|error| no_config_from_clap(error, args, environment))?;
     match matches.remove_subcommand() {
         None => Ok((String::new(), matches)),
         Some((name, flags)) if name == "help" => Err(help_of(&flags)),
@@ -309,7 +311,7 @@ fn parse(
 }
 
 /// The help that `help COMMAND` asks for.
-fn help_of(flags: &clap::ArgMatches) -> Rejected {
+fn help_of(flags: &clap::ArgMatches) -> NoConfig {
     let program = env!("CARGO_PKG_NAME");
     let command = flags.get_one::<String>("command").map(String::as_str);
     let args: Vec<OsString> = [program]
@@ -322,11 +324,11 @@ fn help_of(flags: &clap::ArgMatches) -> Rejected {
         .color(help_color(&[]))
         .try_get_matches_from(&args);
     let error = help.expect_err("clap reports the help as an error");
-    Rejected::Usage(Usage::new(error, &args))
+    NoConfig::Usage(Usage::new(error, &args))
 }
 
-/// Whether the help and the errors about arguments have colors. Searches for `--color` by itself, because clap prints
-/// them before it returns the arguments.
+/// Whether the help and the errors about arguments have colors. Searches the arguments for `--color`, because clap makes
+/// these texts before it returns the parsed arguments.
 fn help_color(args: &[OsString]) -> clap::ColorChoice {
     let mut words = args
         .iter()
@@ -349,14 +351,14 @@ fn help_color(args: &[OsString]) -> clap::ColorChoice {
 }
 
 /// Why the arguments give no command: a mistake, or a request for help or the version.
-fn rejected(
+fn no_config_from_clap(
     error: clap::Error,
     args: &[OsString],
     environment: &[(OsString, OsString)],
-) -> Rejected {
+) -> NoConfig {
     match error.kind() {
-        ErrorKind::DisplayVersion => Rejected::Version(version(environment)),
-        _ => Rejected::Usage(Usage::new(error, args)),
+        ErrorKind::DisplayVersion => NoConfig::Version(version(environment)),
+        _ => NoConfig::Usage(Usage::new(error, args)),
     }
 }
 
@@ -372,7 +374,7 @@ fn version(environment: &[(OsString, OsString)]) -> String {
 }
 
 /// The settings of the log.
-fn log(reader: &mut Reader, flags: &clap::ArgMatches) -> Log {
+fn log_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> Log {
     let color = flags.get_one::<String>("color").map(String::as_str);
     Log {
         color: match color {

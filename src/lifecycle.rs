@@ -6,7 +6,7 @@ use std::time::Duration;
 use eyre::WrapErr;
 
 use crate::callback::{self, Callback, Claim, Delivery};
-use crate::config::Run;
+use crate::config::RunSettings;
 use crate::panics::catch_panic;
 use crate::progress::Progress;
 use crate::redact::Redactor;
@@ -30,7 +30,7 @@ const STDOUT_WAIT_BEFORE_EXIT: Duration = Duration::from_millis(500);
 /// # Errors
 /// If the worker cannot handle signals, watch standard input, begin a session or lock the task. Nothing was sent then.
 pub async fn run(
-    mut settings: Run,
+    mut settings: RunSettings,
     redactor: Redactor,
     screen: &Screen,
 ) -> eyre::Result<exit::Worker> {

@@ -51,7 +51,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use config::{Command, Config, Rejected};
+use config::{Command, Config, NoConfig};
 use redact::Redactor;
 use terminal::{Format, Screen};
 
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         }
         None => {}
     }
-    descriptors::reserve();
+    descriptors::reserve_number();
     let config = match Config::from_process() {
         Ok(config) => config,
         Err(rejected) => return rejection(&rejected),
@@ -97,9 +97,9 @@ fn main() -> ExitCode {
 }
 
 /// Prints everything that is wrong with the configuration.
-fn rejection(rejected: &Rejected) -> ExitCode {
+fn rejection(rejected: &NoConfig) -> ExitCode {
     match rejected {
-        Rejected::Usage(usage) => {
+        NoConfig::Usage(usage) => {
             // clap knows whether this is an error, or the help or the version for standard output.
             let _ = usage.error.print();
             if let Some(advice) = usage.advice {
@@ -107,16 +107,16 @@ fn rejection(rejected: &Rejected) -> ExitCode {
             }
             match usage.error.use_stderr() {
                 false => ExitCode::SUCCESS,
-                true if usage.is_merge => exit::MergeGraph::Failed.into(),
+                true if usage.is_merge_graph => exit::MergeGraph::Failed.into(),
                 true => exit::Worker::Misconfigured.into(),
             }
         }
-        Rejected::Version(line) => {
+        NoConfig::Version(line) => {
             // The result is ignored, because a closed standard output is not reported.
             let _ = writeln!(io::stdout(), "{line}");
             ExitCode::SUCCESS
         }
-        Rejected::Settings(problems, format) => {
+        NoConfig::Settings(problems, format) => {
             let count = match problems.len() {
                 1 => "1 setting is invalid".to_owned(),
                 count => format!("{count} settings are invalid"),
@@ -129,7 +129,7 @@ fn rejection(rejected: &Rejected) -> ExitCode {
             print_error_object(&messages, *format);
             exit::Worker::Misconfigured.into()
         }
-        Rejected::CheckAsJson(problems) => {
+        NoConfig::CheckAsJson(problems) => {
             check::print_invalid_settings(problems.iter().map(ToString::to_string));
             exit::Check::NotReady.into()
         }
@@ -237,8 +237,8 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::MergeGraph(versions) => {
                 let exit = match merge_graph::run(&versions).await? {
-                    merge_graph::Merged::Clean => exit::MergeGraph::Clean,
-                    merge_graph::Merged::WithConflicts => exit::MergeGraph::Conflicts,
+                    merge_graph::MergeResult::Clean => exit::MergeGraph::Clean,
+                    merge_graph::MergeResult::WithConflicts => exit::MergeGraph::Conflicts,
                 };
                 Ok(exit.into())
             }

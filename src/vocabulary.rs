@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::config::environment::{MIN_SECRET_LENGTH, PASSED_ON_VARIABLES};
 use crate::config::settings::{
-    DISPATCH, InProjectFile, LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER,
+    DISPATCH_SETTINGS, InProjectFile, LISTEN, MODEL_ACCESS, REQUIRED_SETTINGS, Setting,
+    WORKER_SETTINGS,
 };
 use crate::exit::{Check, Dispatch, MergeGraph, Probe, Worker};
 use crate::git::Trouble;
@@ -22,7 +23,7 @@ use crate::runner::agent::KINDS;
 use crate::shutdown;
 use crate::task::{Reason, Status};
 
-/// The worker's own row in the list of subcommands.
+/// The name of the worker itself in the list of subcommands.
 const WORKER_COMMAND: &str = env!("CARGO_PKG_NAME");
 
 #[derive(Serialize)]
@@ -106,7 +107,7 @@ struct Limits {
     heartbeat_output_bytes: usize,
     /// The time between SIGTERM and SIGKILL. After a stop signal it can be shorter.
     kill_grace_ms: u128,
-    /// The shares are fractions of the stop window, counted from the stop signal.
+    /// A fraction of the stop window, counted from the stop signal, as the next one.
     agent_share_of_stop_window: f64,
     hand_over_share_of_stop_window: f64,
     stop_window_margin_ms: u128,
@@ -129,7 +130,11 @@ impl Vocabulary {
             word: reason.word(),
             retryable: reason.retryable(),
         });
-        let settings = WORKER.iter().copied().chain([&LISTEN]).chain(DISPATCH);
+        let settings = WORKER_SETTINGS
+            .iter()
+            .copied()
+            .chain([&LISTEN])
+            .chain(DISPATCH_SETTINGS);
         Self {
             settings: settings.map(SettingEntry::of).collect(),
             subcommands: subcommands(cli),
@@ -158,7 +163,7 @@ impl Vocabulary {
 
 impl SettingEntry {
     fn of(setting: &'static Setting) -> Self {
-        let required = REQUIRED
+        let required = REQUIRED_SETTINGS
             .into_iter()
             .any(|required| required.variable == setting.variable);
         Self {
@@ -169,9 +174,9 @@ impl SettingEntry {
             when_unset: setting.when_unset,
             required,
             meaning: setting.help,
-            key: (setting.in_project_file != InProjectFile::Refused).then(|| setting.key()),
+            key: (setting.in_project_file != InProjectFile::Forbidden).then(|| setting.key()),
             kind_in_file: match setting.in_project_file {
-                InProjectFile::Refused => None,
+                InProjectFile::Forbidden => None,
                 InProjectFile::Text => Some("a string"),
                 InProjectFile::Number => Some("a number"),
                 InProjectFile::NumberUpToDefault => Some("a number, at most the default"),
@@ -182,7 +187,7 @@ impl SettingEntry {
     }
 }
 
-/// The worker first, then its subcommands.
+/// The entries of the worker itself and of its subcommands.
 fn subcommands(mut cli: Command) -> Vec<Subcommand> {
     // Subcommands get their flags only when they are built.
     cli.build();
@@ -256,7 +261,7 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
         entry(
             "dispatch",
             Dispatch::Blocked.code(),
-            "some tasks are blocked, or nothing new may start; the output says why",
+            "some tasks are not done, or the checks of the merged work failed; the output says why",
         ),
         entry(
             "dispatch",
@@ -277,7 +282,7 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
         entry(
             "probe",
             Probe::AllKept.code(),
-            "the orchestrator keeps every rule that was tried",
+            "the orchestrator follows every rule that was tested",
         ),
         entry(
             "probe",

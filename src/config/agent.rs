@@ -43,19 +43,19 @@ pub fn agent_settings(
     variables_file: Option<&VariablesFile>,
     idle_timeout: Option<Duration>,
 ) -> runner::agent::Settings {
-    let environment = variables_file.map_or_else(|| base.clone(), |file| file.over(base));
+    let environment = variables_file.map_or_else(|| base.clone(), |file| file.merged_over(base));
     runner::agent::Settings {
-        kind: reader.with_default(&settings::AGENT, values::agent),
+        kind: reader.with_default(&settings::AGENT, values::agent_kind),
         command: reader.optional(&settings::AGENT_COMMAND, values::text),
         model: reader.optional(&settings::MODEL, values::line),
         limits: model::Limits {
             tokens: reader.optional(&settings::MAX_TOKENS, values::tokens),
-            ..budget(reader)
+            ..turn_and_cost_limits(reader)
         },
         access: access(reader),
         gateway: gateway::Settings {
             mode: reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway),
-            proxies: reader.environment.proxies(&["HTTP_PROXY"]),
+            proxies: reader.environment.proxy_variables(&["HTTP_PROXY"]),
         },
         path: value_of(&environment, "PATH")
             .unwrap_or_default()
@@ -98,9 +98,9 @@ fn access(reader: &mut Reader) -> model::Access {
     }
 }
 
-/// The limits of turns and dollars, which agents enforce themselves. Only the model gateway enforces the limit of
-/// tokens, so that limit is missing here.
-fn budget(reader: &mut Reader) -> model::Limits {
+/// The limits of turns and dollars, which agents enforce themselves. The limit of tokens is left out, because only the
+/// model gateway enforces it.
+fn turn_and_cost_limits(reader: &mut Reader) -> model::Limits {
     model::Limits {
         turns: reader.optional(&settings::MAX_TURNS, values::positive_count),
         usd: reader.optional(&settings::MAX_BUDGET_USD, values::dollars),
@@ -120,13 +120,13 @@ fn sandbox(environment: &Variables) -> Sandbox {
 }
 
 /// The settings of the built-in agent. The worker that starts it passes them as variables of its environment.
-pub fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
+pub fn builtin_agent_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings {
     let key = reader.optional(&settings::ANTHROPIC_API_KEY, values::token);
     let token = reader.optional(&settings::ANTHROPIC_AUTH_TOKEN, values::token);
     // The variables of the file are for the agent's tools; the built-in agent itself does not use them.
     let mut tools = reader.environment.for_tools();
     if let (_, Some(file)) = agent_environment(reader) {
-        tools = file.over(&tools);
+        tools = file.merged_over(&tools);
     }
     builtin::Settings {
         service: builtin::ServiceSettings {
@@ -141,7 +141,7 @@ pub fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings
         model: reader
             .optional(&settings::MODEL, values::line)
             .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
-        limits: budget(reader),
+        limits: turn_and_cost_limits(reader),
         session: flags.get_one::<PathBuf>("session").cloned(),
         path: value_of(&tools, "PATH").unwrap_or_default().to_owned(),
         environment: tools,

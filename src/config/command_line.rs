@@ -5,11 +5,11 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use super::help::{SEE_LONG_HELP, describe, with_output_flags};
 use super::settings::{
     AGENT_ENV, AGENT_ENV_FILE, CALLBACK_OIDC_AUDIENCE, CALLBACK_OIDC_SOCKET, CALLBACK_TIMEOUT,
-    DISPATCH, IDLE_TIMEOUT, LISTEN, LOG_FORMAT, MAX_BUDGET_USD, MAX_TURNS, MODEL, PROJECT_ID,
-    RUST_LOG, Setting, TAG, WORKER,
+    DISPATCH_SETTINGS, IDLE_TIMEOUT, LISTEN, LOG_FORMAT, MAX_BUDGET_USD, MAX_TURNS, MODEL,
+    PROJECT_ID, RUST_LOG, Setting, TAG, WORKER_SETTINGS,
 };
-use crate::builtin::COMMAND as BUILTIN;
-use crate::gateway::COMMAND as GATEWAY;
+use crate::builtin::COMMAND as BUILTIN_COMMAND;
+use crate::gateway::COMMAND as GATEWAY_COMMAND;
 use crate::terminal::Format;
 
 /// The flags that `local` does not have, because it sets them itself or has a flag with another name instead.
@@ -69,7 +69,7 @@ pub fn cli() -> Command {
                 .defer(|demo| {
                     let graph = Arg::new("graph").long("graph").action(ArgAction::SetTrue);
                     let graph = graph.help("Works through the whole graph of another sample project, as dispatch does");
-                    demo.arg(graph).arg(json_lines()).arg(report(REPORT_PAGE_HELP)).args(flags_except(&NOT_FOR_DEMO)).after_help(SEE_LONG_HELP)
+                    demo.arg(graph).arg(json_lines_flag()).arg(report_flag(REPORT_PAGE_HELP)).args(flags_except(&NOT_FOR_DEMO)).after_help(SEE_LONG_HELP)
                 }),
         )
         .subcommand(
@@ -81,23 +81,23 @@ pub fn cli() -> Command {
                         .value_name("DIR")
                         .help("The project's directory; with --repo, the directory to clone to [DESCARTES_WORKSPACE; default: the current directory, with --repo a new temporary one]")
                         .value_parser(value_parser!(std::path::PathBuf));
-                    local.arg(project).args(local_only()).arg(report(REPORT_PAGE_HELP)).args(flags_except(&NOT_FOR_LOCAL)).after_help(SEE_LONG_HELP).after_long_help(unflagged())
+                    local.arg(project).args(local_args()).arg(report_flag(REPORT_PAGE_HELP)).args(flags_except(&NOT_FOR_LOCAL)).after_help(SEE_LONG_HELP).after_long_help(unflagged_help())
                 }),
         )
-        .subcommand(dispatch())
-        .subcommand(tasks())
+        .subcommand(dispatch_command())
+        .subcommand(tasks_command())
         .subcommand(
             Command::new("receive")
                 .about("Runs the built-in orchestrator alone: prints what workers report, and checks fields, order and signatures")
                 .defer(|receive| {
                     let settings = [&LISTEN, &RUST_LOG, &LOG_FORMAT];
-                    receive.args(settings.into_iter().filter_map(flag)).args(receive_only()).arg(json_lines())
+                    receive.args(settings.into_iter().filter_map(flag_of)).args(receive_args()).arg(json_lines_flag())
                 }),
         )
-        .subcommand(probe())
+        .subcommand(probe_command())
         .subcommand(
             Command::new("check")
-                .about("Checks whether everything that a run needs is there; asks the repository, but not the orchestrator")
+                .about("Checks whether everything that a run needs is there; connects to the repository, but not to the orchestrator")
                 .defer(|check| {
                     let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
                     with_worker(check.args([
@@ -123,7 +123,7 @@ pub fn cli() -> Command {
         )
         // The worker starts this command itself.
         .subcommand(
-            Command::new(BUILTIN)
+            Command::new(BUILTIN_COMMAND)
                 .hide(true)
                 .about("The built-in agent: reads the prompt from standard input, and writes its messages as stream-json to standard output")
                 .defer(|agent| {
@@ -136,11 +136,11 @@ pub fn cli() -> Command {
                         &AGENT_ENV, &AGENT_ENV_FILE, &MODEL, &MAX_TURNS, &MAX_BUDGET_USD, &IDLE_TIMEOUT, &RUST_LOG,
                         &LOG_FORMAT,
                     ];
-                    agent.arg(session).args(settings.into_iter().filter_map(flag))
+                    agent.arg(session).args(settings.into_iter().filter_map(flag_of))
                 }),
         )
         .subcommand(
-            Command::new(GATEWAY)
+            Command::new(GATEWAY_COMMAND)
                 .hide(true)
                 .about("The model gateway: gets the keys on standard input, and forwards the agent's requests to the model's service"),
         )
@@ -161,7 +161,7 @@ pub fn cli() -> Command {
 }
 
 /// The flag `--json` of a command that prints events.
-fn json_lines() -> Arg {
+fn json_lines_flag() -> Arg {
     Arg::new("json")
         .long("json")
         .action(ArgAction::SetTrue)
@@ -169,7 +169,7 @@ fn json_lines() -> Arg {
 }
 
 /// The flags that only `local` has.
-fn local_only() -> [Arg; 3] {
+fn local_args() -> [Arg; 3] {
     let switch = |name, help| {
         Arg::new(name)
             .long(name)
@@ -186,26 +186,26 @@ fn local_only() -> [Arg; 3] {
             "dry-run",
             "Print the agent's command line and the prompt, start nothing and change nothing; needs no key",
         ),
-        json_lines(),
+        json_lines_flag(),
     ]
 }
 
-fn dispatch() -> Command {
+fn dispatch_command() -> Command {
     Command::new("dispatch")
                 .about("Works through a project's whole graph: starts a worker for every ready task, merges the finished work, until no task is left")
                 .defer(|dispatch| {
-                    let variables = DISPATCH.map(|setting| {
+                    let variables = DISPATCH_SETTINGS.map(|setting| {
                         format!("\n  {}\n          {}", setting.name(), setting.help)
                     });
                     dispatch
-                        .args(dispatch_only())
+                        .args(dispatch_args())
                         .args(flags_except(&NOT_FOR_DISPATCH))
                         .after_help(SEE_LONG_HELP)
-                        .after_long_help(unflagged() + &variables.concat())
+                        .after_long_help(unflagged_help() + &variables.concat())
                 })
 }
 
-fn tasks() -> Command {
+fn tasks_command() -> Command {
     Command::new("tasks")
         .about(
             "Lists the tasks of a project: which are ready, which wait, and which are blocked and why",
@@ -227,7 +227,7 @@ fn tasks() -> Command {
             let settings = [&TAG, &RUST_LOG, &LOG_FORMAT];
             tasks
                 .arg(project)
-                .args(settings.into_iter().filter_map(flag))
+                .args(settings.into_iter().filter_map(flag_of))
                 .args([
                     switch(
                         "ready",
@@ -242,7 +242,7 @@ fn tasks() -> Command {
 }
 
 /// The flag `--report`, with this help text.
-fn report(help: &'static str) -> Arg {
+fn report_flag(help: &'static str) -> Arg {
     let report = Arg::new("report").long("report").value_name("FILE");
     report
         .help(help)
@@ -250,7 +250,7 @@ fn report(help: &'static str) -> Arg {
 }
 
 /// The arguments of `dispatch` that no variable sets.
-fn dispatch_only() -> Vec<Arg> {
+fn dispatch_args() -> Vec<Arg> {
     let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
     let switch = |name, help| {
         Arg::new(name)
@@ -282,12 +282,12 @@ fn dispatch_only() -> Vec<Arg> {
         switch("plan", "Print what would run in which order, and what is blocked and why; start nothing"),
         switch("fresh", "Start a new journal and put the last one aside; tasks whose work is on the branch stay done"),
         switch("json", "Print every journal entry as a line of JSON; with --plan or an ACTION, print the answer as one JSON object"),
-        report("Write a report at the end: a page if FILE ends in .html, else JSON. With status: write it now"),
+        report_flag("Write a report at the end: a page if FILE ends in .html, else JSON. With status: write it now"),
     ]
 }
 
 /// The flags that only `receive` has. A variable sets `--secret` too; the others are flags only.
-fn receive_only() -> [Arg; 5] {
+fn receive_args() -> [Arg; 5] {
     let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
     [
         arg(
@@ -320,19 +320,19 @@ fn receive_only() -> [Arg; 5] {
     ]
 }
 
-fn probe() -> Command {
+fn probe_command() -> Command {
     Command::new("probe")
         .about("Tests an orchestrator: sends the events of sample runs, and says which rules of the protocol it follows")
         .defer(|probe| {
             let settings = [&PROJECT_ID, &CALLBACK_TIMEOUT, &CALLBACK_OIDC_AUDIENCE, &CALLBACK_OIDC_SOCKET, &RUST_LOG, &LOG_FORMAT];
-            probe.args(probe_only()).args(settings.into_iter().filter_map(flag)).after_help(
+            probe.args(probe_args()).args(settings.into_iter().filter_map(flag_of)).after_help(
                 "From the environment only:\n  DESCARTES_CALLBACK_SECRET, DESCARTES_CALLBACK_TOKEN, SSL_CERT_FILE: as for a worker",
             )
         })
 }
 
 /// The arguments that only `probe` has. A variable sets the URL too; the others are arguments only.
-fn probe_only() -> [Arg; 6] {
+fn probe_args() -> [Arg; 6] {
     let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
     let switch = |name, help| {
         let arg = Arg::new(name).long(name).help(help);
@@ -369,20 +369,20 @@ fn probe_only() -> [Arg; 6] {
 /// Adds all of the worker's flags, and the settings without a flag at the end of the help.
 fn with_worker(command: Command) -> Command {
     command
-        .args(WORKER.iter().copied().filter_map(flag))
+        .args(WORKER_SETTINGS.iter().copied().filter_map(flag_of))
         .after_help(SEE_LONG_HELP)
-        .after_long_help(unflagged())
+        .after_long_help(unflagged_help())
 }
 
-/// The worker's flags except some.
+/// The worker's flags, without those in `excluded`.
 fn flags_except(excluded: &[&str]) -> impl Iterator<Item = Arg> {
-    let flags = WORKER.iter().copied().filter_map(flag);
+    let flags = WORKER_SETTINGS.iter().copied().filter_map(flag_of);
     flags.filter(|arg| !excluded.contains(&arg.get_id().as_str()))
 }
 
 /// A text about the worker's settings without a flag, for the end of the help.
-fn unflagged() -> String {
-    let unflagged = WORKER
+fn unflagged_help() -> String {
+    let unflagged = WORKER_SETTINGS
         .iter()
         .copied()
         .filter(|setting| setting.flag.is_none());
@@ -392,11 +392,11 @@ fn unflagged() -> String {
 }
 
 /// The flag of a setting. clap does not validate the value; `reader` reports all invalid values together.
-fn flag(setting: &Setting) -> Option<Arg> {
+fn flag_of(setting: &Setting) -> Option<Arg> {
     let flag = setting.flag?;
     let arg = Arg::new(flag)
         .long(flag)
-        .value_name(setting.value)
+        .value_name(setting.value_name)
         .action(ArgAction::Set)
         .value_parser(value_parser!(std::ffi::OsString));
     let arg = describe(arg, setting);
@@ -404,7 +404,7 @@ fn flag(setting: &Setting) -> Option<Arg> {
         "DESCARTES_RUST_LOG" => arg.conflicts_with_all(["verbose", "quiet"]),
         _ => arg,
     };
-    Some(match setting.value {
+    Some(match setting.value_name {
         "BOOL" => arg
             .num_args(0..=1)
             .require_equals(true)

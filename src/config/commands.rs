@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use super::agent::{agent_environment, agent_settings};
 use super::command_line::format;
 use super::reader::Reader;
-use super::worker::{callback, git_access, project_settings, random_run_id, run, runner};
+use super::worker::{
+    callback_settings, git_access, project_settings, random_run_id, run_settings, runner_settings,
+};
 use super::{dispatch, settings, telemetry, values};
 use crate::check;
 use crate::dispatch::AgentOfWorkers;
@@ -18,18 +20,18 @@ use crate::runner::workspace::Source;
 use crate::task_list;
 
 /// The project's id for a worker without an orchestrator.
-const LOCAL_PROJECT: &str = "local";
+const LOCAL_PROJECT_ID: &str = "local";
 
 /// The project's id for `probe`.
-const PROBE_PROJECT: &str = "probe";
+const PROBE_PROJECT_ID: &str = "probe";
 
 /// The settings of `check`. With `--local`, the settings that only an orchestrator knows are not needed.
 pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::Settings {
     let (runner, stop_window, telemetry) = if flags.get_flag("local") {
         let task_id = reader.required(&settings::TASK_ID, values::line);
         let project_id = reader.optional(&settings::PROJECT_ID, values::line);
-        let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
-        let mut runner = runner(reader, task_id, project_id, random_run_id());
+        let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT_ID.to_owned());
+        let mut runner = runner_settings(reader, task_id, project_id, random_run_id());
         if matches!(runner.source, Source::StartDirectory { .. }) {
             // `local` passes the directory to its worker. Only a worker without a directory looks for a sample project.
             runner.source = Source::Directory(".".into());
@@ -40,7 +42,7 @@ pub fn check_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> check::S
             telemetry::settings(reader),
         )
     } else {
-        let run = run(reader);
+        let run = run_settings(reader);
         (run.runner, run.stop_window, run.telemetry)
     };
     check::Settings {
@@ -58,15 +60,15 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
     let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
     let branch = reader.optional(&settings::BRANCH, values::branch);
     let reference = reader.optional(&settings::REF, values::git_reference);
-    let commits = flags.get_flag("commit");
+    let is_committing = flags.get_flag("commit");
     if let Some(url) = reader.optional(&settings::REPO, values::repository) {
-        if commits {
+        if is_committing {
             reader.reject_flag("commit", "cannot be combined with a repository (--repo or DESCARTES_REPO): with one, `local` always commits");
         }
         return local::Project::Cloned { url, into: dir };
     }
     let dir = dir.unwrap_or_else(|| ".".into());
-    if commits {
+    if is_committing {
         if branch == Some(None) {
             reader.reject(&settings::BRANCH, "is none, but --commit leaves the work on a branch; name a branch, or leave one of them out");
         }
@@ -90,15 +92,15 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
 }
 
 /// The settings of `local --dry-run`.
-pub fn dry_run(
+pub fn dry_run_settings(
     reader: &mut Reader,
     flags: &clap::ArgMatches,
     project: local::Project,
     task: String,
 ) -> local::DryRun {
     let project_id = reader.optional(&settings::PROJECT_ID, values::line);
-    let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned());
-    let runner = runner(reader, task, project_id, random_run_id());
+    let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT_ID.to_owned());
+    let runner = runner_settings(reader, task, project_id, random_run_id());
     if runner.steps == runner::Steps::OnlyChecks {
         reader.reject_flag("dry-run", "and --only-checks are both set, but without an agent there is no prompt to show; leave one of them out");
     }
@@ -109,8 +111,8 @@ pub fn dry_run(
     }
 }
 
-/// The settings of `dispatch` that are read in the same way for other commands.
-pub fn shared_with_dispatch(reader: &mut Reader) -> dispatch::SharedSettings {
+/// The settings that `dispatch` and other commands read in the same way.
+pub fn shared_settings(reader: &mut Reader) -> dispatch::SharedSettings {
     let (base, variables_file) = agent_environment(reader);
     let agent = agent_settings(reader, &base, variables_file.as_ref(), None);
     dispatch::SharedSettings {
@@ -121,16 +123,16 @@ pub fn shared_with_dispatch(reader: &mut Reader) -> dispatch::SharedSettings {
 }
 
 /// The settings of `tasks`.
-pub fn tasks(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settings {
+pub fn tasks_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> task_list::Settings {
     let flag = flags.get_one::<PathBuf>("project").cloned();
     let dir = flag.or_else(|| reader.optional(&settings::WORKSPACE, values::path));
     task_list::Settings {
         project: dir.unwrap_or_else(|| ".".into()),
         tag: reader.optional(&settings::TAG, values::line),
-        shown: match (flags.get_flag("ready"), flags.get_flag("blocked")) {
-            (true, _) => task_list::Shown::Ready,
-            (_, true) => task_list::Shown::Blocked,
-            _ => task_list::Shown::All,
+        filter: match (flags.get_flag("ready"), flags.get_flag("blocked")) {
+            (true, _) => task_list::Filter::Ready,
+            (_, true) => task_list::Filter::Blocked,
+            _ => task_list::Filter::All,
         },
         output: if flags.get_flag("ids") {
             task_list::Output::Ids
@@ -151,19 +153,19 @@ pub fn local_settings(
     local::Settings {
         project,
         task,
-        project_id: project_id.unwrap_or_else(|| LOCAL_PROJECT.to_owned()),
+        project_id: project_id.unwrap_or_else(|| LOCAL_PROJECT_ID.to_owned()),
         tag: reader.optional(&settings::TAG, values::line),
         agent: local_agent(reader),
         environment: reader.environment.for_agent(&[]),
         lock_dirs: lock_dirs(reader),
         variables: reader.flags_as_variables(),
         format: format(flags),
-        report: page(reader, flags),
+        report: report_page(reader, flags),
     }
 }
 
 /// The file for the HTML page about a run.
-fn page(reader: &mut Reader, flags: &clap::ArgMatches) -> Option<PathBuf> {
+fn report_page(reader: &mut Reader, flags: &clap::ArgMatches) -> Option<PathBuf> {
     let file = flags.get_one::<PathBuf>("report").cloned();
     if file.as_ref().is_some_and(|file| !report::is_html(file)) {
         reader.reject_flag(
@@ -175,7 +177,7 @@ fn page(reader: &mut Reader, flags: &clap::ArgMatches) -> Option<PathBuf> {
 }
 
 /// The settings of `receive`: the built-in orchestrator alone.
-pub fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSettings {
+pub fn receive_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveSettings {
     let flag = |name| flags.get_one::<String>(name).map(String::as_str);
     let repeated = |name| flags.get_many::<String>(name).unwrap_or_default();
     let mut answers = ScriptedAnswers::default();
@@ -216,7 +218,7 @@ pub fn receive(reader: &mut Reader, flags: &clap::ArgMatches) -> local::ReceiveS
 /// The settings of `probe`.
 pub fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::Settings {
     let project = reader.optional(&settings::PROJECT_ID, values::line);
-    let project = project.unwrap_or_else(|| PROBE_PROJECT.to_owned());
+    let project = project.unwrap_or_else(|| PROBE_PROJECT_ID.to_owned());
     let task_ids: Vec<String> = flags
         .get_many("task")
         .unwrap_or_default()
@@ -242,7 +244,7 @@ pub fn probe_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> probe::S
         duration.map_err(reject).ok()
     });
     probe::Settings {
-        callback: callback(
+        callback: callback_settings(
             reader,
             tasks.completed.clone(),
             project.clone(),

@@ -19,7 +19,7 @@ use crate::git::Access;
 use crate::redact::Redactor;
 use crate::runner::project_settings::ProjectSettingsReader;
 
-/// The settings of `demo --graph`: those of `dispatch` without arguments, except for the report.
+/// The settings of `demo --graph`: those of `dispatch` without arguments, with the report file of `demo`.
 pub fn demo_settings(reader: &mut Reader, demo: &ArgMatches, shared: SharedSettings) -> Settings {
     let program = env!("CARGO_PKG_NAME");
     let matches = command_line::cli().get_matches_from([program, "dispatch"]);
@@ -81,7 +81,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings)
     let jobs = number("jobs", MAX_JOBS);
     let attempts = number("attempts", 100);
     let engines = engines(reader, flags);
-    let memory = reader.optional(&settings::DISPATCH_MEMORY, amounts::memory);
+    let memory = reader.optional(&settings::DISPATCH_MEMORY, amounts::parse_memory);
     // Machines of Fly always have a memory limit. The dispatch must know it, because it doubles the limit for a retry.
     let needs_memory = engines.uses(EngineKind::Fly);
     let dollars = |text: String| values::dollars(&text);
@@ -114,7 +114,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings)
             _ => Mode::Changed,
         },
         format: format(flags),
-        report: report(reader, flags),
+        report: report_file(reader, flags),
         listen: reader.optional(&settings::DISPATCH_LISTEN, values::address),
         url: reader
             .optional(&settings::DISPATCH_URL, values::callback_url)
@@ -124,8 +124,8 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings)
         start_deadline: reader.with_default(&settings::DISPATCH_START_DEADLINE, values::duration),
         retry_delay: reader.with_default(&settings::DISPATCH_RETRY_DELAY, values::duration),
         memory: memory.or(needs_memory.then_some(engine::FLY_MEMORY)),
-        max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, amounts::memory),
-        worker: worker(reader),
+        max_memory: reader.with_default(&settings::DISPATCH_MAX_MEMORY, amounts::parse_memory),
+        worker: worker_settings(reader),
         agent: shared.agent,
         project_settings: shared.project_settings,
         checks: reader.optional(&settings::CHECKS, values::checks),
@@ -139,7 +139,7 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings)
 }
 
 /// The file for the report. `--plan` and the actions other than `status` have nothing to report.
-fn report(reader: &mut Reader, flags: &ArgMatches) -> Option<PathBuf> {
+fn report_file(reader: &mut Reader, flags: &ArgMatches) -> Option<PathBuf> {
     let file = flags.get_one::<PathBuf>("report").cloned();
     let action = flags.get_one::<String>("action").map(String::as_str);
     let command = match action {
@@ -207,7 +207,7 @@ fn engines(reader: &mut Reader, flags: &ArgMatches) -> engine::Settings {
             look: reader.required(&settings::DISPATCH_COMMAND_LOOK, values::text),
             stop: reader.required(&settings::DISPATCH_COMMAND_STOP, values::text),
             image: reader.optional(&settings::DISPATCH_IMAGE, values::image),
-            nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
+            nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::parse_nano_cpus),
         }),
         fly: uses(EngineKind::Fly).then(|| fly::settings(reader)),
         choices,
@@ -219,7 +219,7 @@ fn docker(reader: &mut Reader) -> engine::DockerSettings {
     engine::DockerSettings {
         address: reader.with_default(&settings::DOCKER_HOST, Address::parse),
         image: reader.required(&settings::DISPATCH_IMAGE, values::image),
-        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
+        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::parse_nano_cpus),
         network: reader.with_default(&settings::DISPATCH_NETWORK, values::network),
         has_configured_url: reader.is_set(&settings::DISPATCH_URL),
     }
@@ -250,12 +250,12 @@ fn state_root(reader: &Reader) -> PathBuf {
 }
 
 /// The settings that every worker of the dispatch gets.
-fn worker(reader: &mut Reader) -> WorkerSettings {
+fn worker_settings(reader: &mut Reader) -> WorkerSettings {
     let mut variables = reader.flags_as_variables();
     // Each worker gets its task's id together with the phase.
     variables.retain(|(name, _)| *name != settings::TAG.name());
     let passed_on = reader.optional(&settings::AGENT_ENV, values::names);
-    let names = settings::WORKER
+    let names = settings::WORKER_SETTINGS
         .iter()
         .flat_map(|setting| setting.short_name.into_iter().chain([setting.variable]))
         .map(str::to_owned)

@@ -10,8 +10,8 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
 use super::settings::{
-    CALLBACK_SECRET, DISPATCH, LISTEN, MODEL_ACCESS, NEW_SESSION, REPO, STOP_AT_END_OF_STDIN,
-    Setting, TASK_LOCK, WORKER,
+    CALLBACK_SECRET, DISPATCH_SETTINGS, LISTEN, MODEL_ACCESS, NEW_SESSION, REPO,
+    STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER_SETTINGS,
 };
 use crate::callback::Machine;
 use crate::environment::Variables;
@@ -45,7 +45,7 @@ pub const PASSED_ON_VARIABLES: [&str; 20] = [
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The variables by which git finds proxies. curl ignores `HTTP_PROXY` in capitals on purpose.
-const PROXIES: [&str; 7] = [
+const PROXY_VARIABLES: [&str; 7] = [
     "http_proxy",
     "https_proxy",
     "HTTPS_PROXY",
@@ -57,17 +57,17 @@ const PROXIES: [&str; 7] = [
 
 /// The variable in which the image stores the commit that it was built from. It is read at run time and not compiled
 /// in, so that commits with the same sources build the same binary.
-const REVISION: &str = "DESCARTES_REVISION";
+const REVISION_VARIABLE: &str = "DESCARTES_REVISION";
 
 /// The variables with headers for collectors of OpenTelemetry. Some of the headers are credentials.
-const COLLECTOR_HEADERS: [&str; 3] = [
+const COLLECTOR_HEADER_VARIABLES: [&str; 3] = [
     "OTEL_EXPORTER_OTLP_HEADERS",
     "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
     "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
 ];
 
 /// The variables that name collectors of OpenTelemetry: one for all signals, one for traces, one for metrics.
-pub const COLLECTORS: [&str; 3] = [
+pub const COLLECTOR_URL_VARIABLES: [&str; 3] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
@@ -164,8 +164,8 @@ impl Environment {
     }
 
     /// The proxy variables that are set, and the variables in `further` that are set.
-    pub fn proxies(&self, further: &[&str]) -> Variables {
-        let names = PROXIES.iter().chain(further);
+    pub fn proxy_variables(&self, further: &[&str]) -> Variables {
+        let names = PROXY_VARIABLES.iter().chain(further);
         names.filter_map(|name| self.pair(name)).collect()
     }
 
@@ -193,7 +193,8 @@ impl Environment {
         variables.cloned().collect()
     }
 
-    /// The values of all variables whose names say that they are secret.
+    /// All secrets in the environment: values of variables whose names say that they are secret, and secrets inside of
+    /// URLs and headers.
     pub fn secrets(&self) -> Vec<SecretString> {
         let values = secret_values(&self.0);
         // DESCARTES_CALLBACK_SECRET may contain several secrets, for rotation.
@@ -206,24 +207,24 @@ impl Environment {
             .split_whitespace()
             .filter_map(|word| word.strip_prefix("whsec_"));
         let values = values.chain(words.split_whitespace()).chain(without_prefix);
-        let mut secrets = maskable(values);
+        let mut secrets = long_enough_to_mask(values);
         // The queries of these URLs may contain secrets.
-        for name in COLLECTORS.into_iter().chain([REPO.variable]) {
+        for name in COLLECTOR_URL_VARIABLES.into_iter().chain([REPO.variable]) {
             let url = self.text(name).unwrap_or_default();
             for (written, value) in query_secrets(&url) {
-                secrets.extend(maskable([written, value.as_str()].into_iter()));
+                secrets.extend(long_enough_to_mask([written, value.as_str()].into_iter()));
             }
         }
-        for name in COLLECTOR_HEADERS {
+        for name in COLLECTOR_HEADER_VARIABLES {
             let headers = header_secrets(&self.text(name).unwrap_or_default());
-            secrets.extend(maskable(headers.iter().map(String::as_str)));
+            secrets.extend(long_enough_to_mask(headers.iter().map(String::as_str)));
         }
         secrets
     }
 
     /// The commit that this worker was built from, if its image names one.
     pub fn revision(&self) -> Option<String> {
-        self.text(REVISION)
+        self.text(REVISION_VARIABLE)
     }
 
     /// The facts about this machine in Fly's variables, if it runs on Fly.
@@ -244,17 +245,17 @@ impl Environment {
     /// version.
     pub fn unknown_settings(&self) -> Vec<String> {
         let known = || {
-            WORKER
+            WORKER_SETTINGS
                 .iter()
                 .copied()
-                .chain(DISPATCH)
+                .chain(DISPATCH_SETTINGS)
                 .chain([&LISTEN, &NEW_SESSION, &STOP_AT_END_OF_STDIN, &TASK_LOCK])
                 .map(|setting: &Setting| setting.variable)
         };
         let names = self.0.iter().filter_map(|(name, _)| name.to_str());
         let unknown = names.filter(|name| {
             name.starts_with("DESCARTES_")
-                && *name != REVISION
+                && *name != REVISION_VARIABLE
                 && !known().any(|known| known == *name)
         });
         unknown
@@ -273,7 +274,7 @@ impl Environment {
 
 /// The values of all variables in `variables` whose names say that they are secret.
 pub fn secrets(variables: &Variables) -> Vec<SecretString> {
-    maskable(secret_values(variables))
+    long_enough_to_mask(secret_values(variables))
 }
 
 fn secret_values(variables: &Variables) -> impl Iterator<Item = &str> {
@@ -283,7 +284,7 @@ fn secret_values(variables: &Variables) -> impl Iterator<Item = &str> {
 }
 
 /// Drops the values that are shorter than [`MIN_SECRET_LENGTH`].
-fn maskable<'a>(values: impl Iterator<Item = &'a str>) -> Vec<SecretString> {
+fn long_enough_to_mask<'a>(values: impl Iterator<Item = &'a str>) -> Vec<SecretString> {
     values
         .filter(|value| value.len() >= MIN_SECRET_LENGTH)
         .map(SecretString::from)

@@ -28,7 +28,7 @@ pub fn settings(reader: &mut Reader) -> FlySettings {
         regions: regions.unwrap_or_default(),
         image: reader.required(&settings::DISPATCH_IMAGE, values::image),
         cpu_kind: reader.with_default(&settings::DISPATCH_FLY_CPU_KIND, cpu_kind),
-        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::nano_cpus),
+        nano_cpus: reader.optional(&settings::DISPATCH_CPUS, amounts::parse_nano_cpus),
         rate: reader.with_default(&settings::DISPATCH_FLY_RATE, rate),
         has_configured_url: reader.is_set(&settings::DISPATCH_URL),
         private_ip,

@@ -72,13 +72,16 @@ const GROUPS: [(&str, &[&Setting]); 6] = [
             &settings::CALLBACK_OIDC_SOCKET,
         ],
     ),
-    (OUTPUT, &[&settings::RUST_LOG, &settings::LOG_FORMAT]),
+    (
+        OUTPUT_HEADING,
+        &[&settings::RUST_LOG, &settings::LOG_FORMAT],
+    ),
 ];
 /// The heading of the flags for the log.
-const OUTPUT: &str = "Output";
+const OUTPUT_HEADING: &str = "Output";
 
 /// The settings that `-h` shows.
-const COMMON: [&Setting; 15] = [
+const COMMON_SETTINGS: [&Setting; 15] = [
     &settings::TASK_ID,
     &settings::PROJECT_ID,
     &settings::CALLBACK_URL,
@@ -121,7 +124,7 @@ pub fn describe(arg: Arg, setting: &Setting) -> Arg {
     arg.help(short)
         .long_help(long)
         .help_heading(group.map(|(heading, _)| *heading))
-        .hide_short_help(!COMMON.iter().any(is_same))
+        .hide_short_help(!COMMON_SETTINGS.iter().any(is_same))
 }
 
 /// The flags that every command has.
@@ -133,7 +136,7 @@ pub fn with_output_flags(command: Command) -> Command {
             .action(ArgAction::Count);
         arg.help(help)
             .long_help(long)
-            .help_heading(OUTPUT)
+            .help_heading(OUTPUT_HEADING)
             .global(true)
     };
     let verbose = count(
@@ -156,7 +159,7 @@ pub fn with_output_flags(command: Command) -> Command {
         .long_help(
             "When to use colors; auto: on a terminal, unless the variable NO_COLOR is set, or always if CLICOLOR_FORCE is set",
         )
-        .help_heading(OUTPUT)
+        .help_heading(OUTPUT_HEADING)
         .hide_possible_values(true)
         .global(true);
     command.args([verbose.conflicts_with("quiet"), quiet, color])
@@ -165,11 +168,14 @@ pub fn with_output_flags(command: Command) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::WORKER;
+    use crate::config::settings::WORKER_SETTINGS;
 
     #[test]
     fn every_flag_of_a_worker_is_in_exactly_one_group_of_the_help() {
-        for setting in WORKER.iter().filter(|setting| setting.flag.is_some()) {
+        for setting in WORKER_SETTINGS
+            .iter()
+            .filter(|setting| setting.flag.is_some())
+        {
             let is_same = |other: &&&Setting| other.variable == setting.variable;
             let groups = GROUPS.iter().flat_map(|(_, settings)| settings.iter());
             assert_eq!(groups.filter(is_same).count(), 1, "{}", setting.variable);

@@ -7,23 +7,23 @@
 #[cfg(test)]
 mod tests;
 
-use super::settings::{self, InProjectFile, NEEDED_BEFORE_THE_PROJECT, Setting, WORKER};
+use super::settings::{self, InProjectFile, NEEDED_BEFORE_THE_PROJECT, Setting, WORKER_SETTINGS};
 use super::values;
-use crate::descartes_toml::{self, Entry, NEEDS, Value};
+use crate::descartes_toml::{self, Entry, NEEDS_KEY, Value};
 use crate::excerpt::{first_chars, visible};
 use crate::redact::names::is_secret;
 use crate::runner::project_settings::{FileSource, ProjectSettings};
 
 /// The key of the directory with a sample project, which is not a setting.
-pub const SAMPLE: &str = "sample";
-/// How many mistakes are listed.
+pub const SAMPLE_KEY: &str = "sample";
+/// The maximum number of mistakes in an error.
 const MAX_MISTAKES: usize = 20;
 /// The longest key that gets a suggestion, in bytes. Messages show at most this many characters of a key.
-const MAX_KEY: usize = 64;
+const MAX_KEY_LEN: usize = 64;
 /// The longest syntax error that is shown, in characters.
 const MAX_SYNTAX_ERROR: usize = 300;
-/// How much of a value a mistake shows, in characters.
-const MAX_SHOWN: usize = 100;
+/// How much of a value an error shows, in characters.
+const MAX_SHOWN_VALUE: usize = 100;
 /// The keys of the tables `[[needs]]`. A user may write one outside of such a table by mistake.
 const KEYS_OF_NEEDS: [&str; 4] = ["memory", "cpus", "image", "engine"];
 
@@ -43,7 +43,9 @@ pub fn read(text: &str, already_set: &[&'static str]) -> Result<ProjectSettings,
     };
     file.reject_unknown_keys();
     let settings = ProjectSettings {
-        agent: file.optional(&settings::AGENT, values::agent).flatten(),
+        agent: file
+            .optional(&settings::AGENT, values::agent_kind)
+            .flatten(),
         agent_command: file.optional(&settings::AGENT_COMMAND, values::text),
         model: file.optional(&settings::MODEL, values::line),
         max_turns: file.optional(&settings::MAX_TURNS, values::positive_count),
@@ -75,7 +77,7 @@ struct FileReader<'a> {
     sources: Vec<FileSource>,
     /// The mistakes, each with its line.
     mistakes: Vec<(usize, String)>,
-    /// How many mistakes were not even recorded, because there are too many.
+    /// How many mistakes are not in `mistakes`, because there are too many.
     unlisted: usize,
 }
 
@@ -83,16 +85,16 @@ impl FileReader<'_> {
     /// Rejects every key that this file may not have.
     fn reject_unknown_keys(&mut self) {
         for Entry { key, line, .. } in &self.entries {
-            let setting = WORKER
+            let setting = WORKER_SETTINGS
                 .iter()
-                .chain(&settings::DISPATCH)
+                .chain(&settings::DISPATCH_SETTINGS)
                 .find(|setting| setting.key() == *key);
             let what = match setting {
-                Some(setting) if setting.in_project_file == InProjectFile::Refused => {
+                Some(setting) if setting.in_project_file == InProjectFile::Forbidden => {
                     why_not_allowed(setting)
                 }
                 Some(_) => continue,
-                None if key == SAMPLE => continue,
+                None if key == SAMPLE_KEY => continue,
                 // The keys are in the order of their lines, so a mistake in a later key would not be listed.
                 None if self.mistakes.len() >= MAX_MISTAKES => {
                     self.unlisted += 1;
@@ -101,7 +103,7 @@ impl FileReader<'_> {
                 None => unknown_key(key),
             };
             self.mistakes
-                .push((*line, format!("{} {what}", shown(key))));
+                .push((*line, format!("{} {what}", shown_key(key))));
         }
     }
 
@@ -125,12 +127,12 @@ impl FileReader<'_> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         let line = entry.line;
         let is_set = self.already_set.contains(&setting.variable);
-        let parsed = text_of(setting, &entry.value).and_then(|text| {
+        let parsed = as_variable(setting, &entry.value).and_then(|text| {
             let with_value =
-                |why: String| format!("{key} = {:?} {why}", first_chars(&text, MAX_SHOWN));
+                |why: String| format!("{key} = {:?} {why}", first_chars(&text, MAX_SHOWN_VALUE));
             let value = parse(&text).map_err(with_value)?;
             if !is_set {
-                up_to_default(setting, &text).map_err(with_value)?;
+                check_limit(setting, &text).map_err(with_value)?;
             }
             Ok((text, value))
         });
@@ -153,7 +155,7 @@ impl FileReader<'_> {
 
     /// The directory with a sample project.
     fn sample(&mut self) -> Option<String> {
-        let entry = self.entries.iter().find(|entry| entry.key == SAMPLE)?;
+        let entry = self.entries.iter().find(|entry| entry.key == SAMPLE_KEY)?;
         let is_below = |dir: &str| {
             let mut parts = dir.trim_end_matches('/').split('/');
             parts
@@ -171,7 +173,7 @@ impl FileReader<'_> {
 }
 
 /// The value as a variable would have it.
-fn text_of(setting: &Setting, value: &Value) -> Result<String, String> {
+fn as_variable(setting: &Setting, value: &Value) -> Result<String, String> {
     let key = setting.key();
     match (setting.in_project_file, value) {
         (InProjectFile::Text | InProjectFile::DurationUpToDefault, Value::Text(text)) => {
@@ -189,7 +191,7 @@ fn text_of(setting: &Setting, value: &Value) -> Result<String, String> {
                 |text: &&String| !text.trim().is_empty() && !text.contains(['\n', '\r', '\0']);
             match texts.iter().find(|text| !is_one_line(text)) {
                 Some(text) => {
-                    let text = first_chars(text, MAX_SHOWN);
+                    let text = first_chars(text, MAX_SHOWN_VALUE);
                     Err(format!("{key} has {text:?}, which is not one line"))
                 }
                 None => Ok(texts.join("\n")),
@@ -204,14 +206,14 @@ fn text_of(setting: &Setting, value: &Value) -> Result<String, String> {
         (InProjectFile::DurationUpToDefault, _) => Err(format!(
             "{key} must be a string, for example {key} = \"10m\""
         )),
-        (InProjectFile::Text | InProjectFile::Refused, _) => {
+        (InProjectFile::Text | InProjectFile::Forbidden, _) => {
             Err(format!("{key} must be a string, for example {key} = \"…\""))
         }
     }
 }
 
-/// An error if a limit is above the default: the claim has reported the default to the orchestrator.
-fn up_to_default(setting: &Setting, text: &str) -> Result<(), String> {
+/// Fails if a limit is above the default, because the claim has reported the default to the orchestrator.
+fn check_limit(setting: &Setting, text: &str) -> Result<(), String> {
     let Some(default) = setting.default else {
         return Ok(());
     };
@@ -263,21 +265,28 @@ fn why_not_allowed(setting: &Setting) -> String {
 }
 
 /// A key as messages show it.
-fn shown(key: &str) -> String {
-    first_chars(key, MAX_KEY).escape_debug().to_string()
+fn shown_key(key: &str) -> String {
+    first_chars(key, MAX_KEY_LEN).escape_debug().to_string()
 }
 
 fn unknown_key(key: &str) -> String {
     if KEYS_OF_NEEDS.contains(&key) {
-        return format!("belongs in a table [[{NEEDS}]], whose other keys say which tasks need it");
+        return format!(
+            "belongs in a table [[{NEEDS_KEY}]], whose other keys say which tasks need it"
+        );
     }
-    let allowed = |setting: &&&Setting| setting.in_project_file != InProjectFile::Refused;
-    let keys = WORKER.iter().filter(allowed).map(|setting| setting.key());
-    let keys: Vec<String> = keys.chain([SAMPLE, NEEDS].map(str::to_owned)).collect();
+    let allowed = |setting: &&&Setting| setting.in_project_file != InProjectFile::Forbidden;
+    let keys = WORKER_SETTINGS
+        .iter()
+        .filter(allowed)
+        .map(|setting| setting.key());
+    let keys: Vec<String> = keys
+        .chain([SAMPLE_KEY, NEEDS_KEY].map(str::to_owned))
+        .collect();
     let snake = key.replace('-', "_").to_ascii_lowercase();
     let closest = keys
         .iter()
-        .filter(|_| key.len() <= MAX_KEY)
+        .filter(|_| key.len() <= MAX_KEY_LEN)
         .min_by_key(|known| strsim::osa_distance(&snake, known));
     let closest = closest.filter(|known| strsim::osa_distance(&snake, known) <= known.len() / 3);
     match closest {

@@ -1,6 +1,6 @@
 //! Finds the value of each setting and collects all mistakes.
 //!
-//! The flag wins, then the short name of the variable (`TASK_ID`), then the prefixed name
+//! The flag comes first, then the short name of the variable (`TASK_ID`), then the full name
 //! (`DESCARTES_TASK_ID`); an empty value counts as unset. `values` parses the values.
 
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use secrecy::SecretString;
 
 use super::environment::Environment;
-use super::settings::{RUST_LOG, Setting, WORKER};
+use super::settings::{RUST_LOG, Setting, WORKER_SETTINGS};
 use crate::check::{SettingOrigin, SettingSource};
 use crate::redact::Redactor;
 
@@ -39,7 +39,7 @@ pub struct Reader<'a> {
 }
 
 /// The value of a setting, as text, and its source.
-struct Found {
+struct FoundValue {
     /// The flag or the variable with this value.
     name: String,
     source: SettingSource,
@@ -66,13 +66,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A setting without a default.
+    /// The value of a setting without a default; `None` if it is unset or invalid.
     pub fn optional<T>(
         &mut self,
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let Found { name, value, .. } = self.find(setting)?;
+        let FoundValue { name, value, .. } = self.find(setting)?;
         let parsed = match value.to_str() {
             None => Err("is not UTF-8".to_owned()),
             Some(text) => parse(text).map_err(|error| {
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
-    /// A setting with a default. If the value is invalid, the problem is recorded and the default is
+    /// The value of a setting, or its default. If the value is invalid, the problem is recorded and the default is
     /// returned, so that the other settings are read too.
     pub fn with_default<T>(
         &mut self,
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         self.optional(setting, &parse).unwrap_or_else(default)
     }
 
-    /// A required setting. If it is missing or invalid, the problem is recorded and a placeholder is
+    /// The value of a required setting. If it is missing or invalid, the problem is recorded and a placeholder is
     /// returned, so that the other settings are read too.
     pub fn required<T: Placeholder>(
         &mut self,
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> T {
         if !self.is_set(setting) {
-            let message = format!("is missing; {}", decapitalized(setting.help));
+            let message = format!("is missing; {}", decapitalize(setting.help));
             self.problems.push(Problem {
                 name: setting.name().to_owned(),
                 message,
@@ -121,8 +121,8 @@ impl<'a> Reader<'a> {
         self.optional(setting, parse).unwrap_or_else(T::placeholder)
     }
 
-    /// A setting that other programs define too, so an invalid value only produces a warning.
-    pub fn or_warning<T>(
+    /// The value of a setting that other programs define too. An invalid value only produces a warning.
+    pub fn optional_or_warn<T>(
         &mut self,
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
 
     /// The variables that are equivalent to the flags of the command line.
     pub fn flags_as_variables(&self) -> Vec<(&'static str, OsString)> {
-        WORKER
+        WORKER_SETTINGS
             .iter()
             .filter_map(|setting| {
                 let value = self.flag(setting).or_else(|| self.verbosity(setting));
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         let origin = |setting: &&Setting| {
             let found = self.find(setting);
             let default = || setting.default.or(setting.when_unset).map(str::to_owned);
-            let value = |found: &Found| {
+            let value = |found: &FoundValue| {
                 let is_shown = setting.flag.is_some();
                 is_shown.then(|| found.value.to_string_lossy().into_owned())
             };
@@ -189,21 +189,21 @@ impl<'a> Reader<'a> {
                 from: found.map(|found| found.name),
             }
         };
-        WORKER.iter().map(origin).collect()
+        WORKER_SETTINGS.iter().map(origin).collect()
     }
 
-    /// The value that wins: the flag, then the short name of the variable, then its full name.
-    fn find(&self, setting: &Setting) -> Option<Found> {
+    /// The value of the flag, else of the variable with the short name, else of the variable with the full name.
+    fn find(&self, setting: &Setting) -> Option<FoundValue> {
         if let Some(value) = self.flag(setting) {
             let name = format!("--{}", setting.flag?);
-            return Some(Found {
+            return Some(FoundValue {
                 name,
                 source: SettingSource::Flag,
                 value: value.to_owned(),
             });
         }
         if let Some(filter) = self.verbosity(setting) {
-            return Some(Found {
+            return Some(FoundValue {
                 name: "-v or -q".to_owned(),
                 source: SettingSource::Flag,
                 value: filter.to_owned(),
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
         let names = setting.short_name.into_iter().chain([setting.variable]);
         let mut found = names.filter_map(|name| {
             let value = self.environment.get(name)?;
-            Some(Found {
+            Some(FoundValue {
                 name: name.to_owned(),
                 source: SettingSource::Variable,
                 value: value.to_owned(),
@@ -245,8 +245,8 @@ impl<'a> Reader<'a> {
     fn flag(&self, setting: &Setting) -> Option<&OsStr> {
         let flag = setting.flag?;
         let value = self.flags.try_get_one::<OsString>(flag).ok()??;
-        let is_typed = self.flags.value_source(flag) == Some(ValueSource::CommandLine);
-        (is_typed && !value.is_empty()).then_some(value.as_os_str())
+        let is_from_command_line = self.flags.value_source(flag) == Some(ValueSource::CommandLine);
+        (is_from_command_line && !value.is_empty()).then_some(value.as_os_str())
     }
 }
 
@@ -267,7 +267,7 @@ impl Placeholder for reqwest::Url {
     }
 }
 
-fn decapitalized(text: &str) -> String {
+fn decapitalize(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_ascii_lowercase());
     first.into_iter().chain(chars).collect()

@@ -5,13 +5,13 @@
 pub struct Setting {
     /// The variable's full name.
     pub variable: &'static str,
-    /// A shorter name of the variable, which wins over the full one.
+    /// A shorter name of the variable. If both are set, the one with the shorter name counts.
     pub short_name: Option<&'static str>,
     /// The flag without its dashes. Secrets have no flag, because every process can read the arguments of every other
     /// process.
     pub flag: Option<&'static str>,
-    /// The word that stands for the value in the help, such as `DURATION`.
-    pub value: &'static str,
+    /// The placeholder for the value in the help, such as `DURATION`.
+    pub value_name: &'static str,
     /// The default value, as a user would write it.
     pub default: Option<&'static str>,
     /// What an unset setting means, in words, for settings without a default value.
@@ -26,7 +26,7 @@ pub struct Setting {
 /// Only the operator decides what tasks may cost, where they run, and who gets reports about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InProjectFile {
-    Refused,
+    Forbidden,
     Text,
     Number,
     /// A list of texts; in a variable, one per line.
@@ -41,18 +41,18 @@ impl Setting {
     pub(super) const fn new(
         variable: &'static str,
         flag: &'static str,
-        value: &'static str,
+        value_name: &'static str,
         help: &'static str,
     ) -> Self {
         Self {
             variable,
             short_name: None,
             flag: Some(flag),
-            value,
+            value_name,
             default: None,
             when_unset: None,
             help,
-            in_project_file: InProjectFile::Refused,
+            in_project_file: InProjectFile::Forbidden,
         }
     }
 
@@ -90,11 +90,11 @@ impl Setting {
             variable,
             short_name: None,
             flag: None,
-            value: "",
+            value_name: "",
             default: None,
             when_unset: None,
             help,
-            in_project_file: InProjectFile::Refused,
+            in_project_file: InProjectFile::Forbidden,
         }
     }
 

@@ -8,13 +8,13 @@ mod dispatch;
 pub use super::setting::{InProjectFile, Setting};
 pub use dispatch::*;
 
-/// Defines the settings of a worker, and `WORKER`, the list of them in the order of the help.
+/// Defines the settings of a worker, and `WORKER_SETTINGS`, the list of them in the order of the help.
 macro_rules! settings {
     ($($(#[$attribute:meta])* pub const $name:ident: Setting = $setting:expr;)*) => {
         $($(#[$attribute])* pub const $name: Setting = $setting;)*
 
         /// All settings of a worker, in the order of the help.
-        pub const WORKER: &[&Setting] = &[$(&$name),*];
+        pub const WORKER_SETTINGS: &[&Setting] = &[$(&$name),*];
     };
 }
 
@@ -114,7 +114,7 @@ pub const LFS: Setting = Setting::new(
     "DESCARTES_LFS",
     "lfs",
     "BOOL",
-    "Whether the files that Git LFS keeps elsewhere are fetched; otherwise their pointers stay in the clone",
+    "Whether the clone gets the content of files in Git LFS; otherwise it has only pointers to the content",
 )
 .default("false");
 pub const KEEP_WORKSPACE: Setting = Setting::new(
@@ -177,9 +177,9 @@ pub const MODEL: Setting = Setting::new(
     "DESCARTES_MODEL",
     "model",
     "MODEL",
-    "The model, for agents that let you choose one; it wins over the one in the agent definition",
+    "The model, for agents that let you choose one; replaces the model in the agent definition",
 )
-.when_unset("the agent definition's, or the agent's own")
+.when_unset("the model in the agent definition, else the default of the agent")
 .in_project_file(InProjectFile::Text);
 pub const MAX_TURNS: Setting = Setting::new("DESCARTES_MAX_TURNS", "max-turns", "COUNT", "How many answers of its model the agent may use, repairs included; an agent command has no such limit").when_unset("no limit")
 .in_project_file(InProjectFile::Number);
@@ -397,7 +397,7 @@ pub const LISTEN: Setting = Setting::new(
     "DESCARTES_LISTEN",
     "listen",
     "ADDRESS",
-    "The address that the receiver listens on",
+    "The address that the built-in orchestrator listens on",
 )
 .default("127.0.0.1:8080");
 
@@ -422,4 +422,4 @@ pub const NEEDED_BEFORE_THE_PROJECT: [&Setting; 16] = [
 ];
 
 /// The settings without which no worker starts.
-pub const REQUIRED: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];
+pub const REQUIRED_SETTINGS: [&Setting; 3] = [&TASK_ID, &PROJECT_ID, &CALLBACK_URL];

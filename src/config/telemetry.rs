@@ -1,10 +1,10 @@
 //! The standard variables of OpenTelemetry. They are not in the table of settings: they have no flags, and other
-//! programs define their names and meanings. A wrong value produces a warning; the run goes on.
+//! programs define their names and meanings. An invalid value only produces a warning.
 
 #[cfg(feature = "otel")]
 mod variables;
 
-use super::environment::COLLECTORS;
+use super::environment::COLLECTOR_URL_VARIABLES;
 use super::reader::Reader;
 use crate::telemetry::Settings;
 
@@ -17,10 +17,10 @@ fn is_disabled(reader: &Reader) -> bool {
 /// This build exports nothing. If a variable names a collector, a warning says so, because the operator expects traces.
 #[cfg(not(feature = "otel"))]
 pub fn settings(reader: &mut Reader) -> Settings {
-    let named = COLLECTORS
+    let collector_variable = COLLECTOR_URL_VARIABLES
         .into_iter()
         .find(|name| reader.environment.get(name).is_some());
-    if let Some(name) = named.filter(|_| !is_disabled(reader)) {
+    if let Some(name) = collector_variable.filter(|_| !is_disabled(reader)) {
         reader.warnings.push(format!(
             "{name} is set, but this build has no OpenTelemetry, so nothing is exported; build it with `--features otel`, or set OTEL_SDK_DISABLED=true"
         ));
@@ -32,7 +32,7 @@ pub fn settings(reader: &mut Reader) -> Settings {
 #[cfg(feature = "otel")]
 pub fn settings(reader: &mut Reader) -> Settings {
     let is_named = |name: &&str| reader.environment.get(name).is_some();
-    if is_disabled(reader) || !COLLECTORS.iter().any(is_named) {
+    if is_disabled(reader) || !COLLECTOR_URL_VARIABLES.iter().any(is_named) {
         return Settings::default();
     }
     variables::read(reader)

@@ -27,7 +27,7 @@ use crate::runner::agent::{KINDS, Kind};
 use crate::terminal::LogFormat;
 use crate::webhook::SigningKey;
 
-use text::Parsed;
+use text::ParseResult;
 
 pub use git::{branch, branch_part, git_reference, repository};
 pub use text::{line, text};
@@ -35,11 +35,11 @@ pub use text::{line, text};
 /// The longest duration. It is longer than any task, and adding it to a point in time cannot overflow.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-pub fn path(text: &str) -> Parsed<PathBuf> {
+pub fn path(text: &str) -> ParseResult<PathBuf> {
     self::text(text).map(PathBuf::from)
 }
 
-pub fn boolean(text: &str) -> Parsed<bool> {
+pub fn boolean(text: &str) -> ParseResult<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "1" | "on" => Ok(true),
         "false" | "no" | "0" | "off" => Ok(false),
@@ -48,13 +48,13 @@ pub fn boolean(text: &str) -> Parsed<bool> {
 }
 
 /// A number from 0 to 100.
-pub fn count(text: &str) -> Parsed<u32> {
+pub fn count(text: &str) -> ParseResult<u32> {
     let count = text.parse().ok().filter(|count| *count <= 100);
     count.ok_or_else(|| "is not a number from 0 to 100".to_owned())
 }
 
 /// A duration longer than zero: `250ms`, `90s`, `15m`, `1h30m`.
-pub fn duration(text: &str) -> Parsed<Duration> {
+pub fn duration(text: &str) -> ParseResult<Duration> {
     match duration_or_off(text)? {
         Some(duration) => Ok(duration),
         None => Err("must be longer than zero; write it like 90s, 15m or 1h30m".to_owned()),
@@ -62,7 +62,7 @@ pub fn duration(text: &str) -> Parsed<Duration> {
 }
 
 /// A duration, or a bare `0` for off.
-pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
+pub fn duration_or_off(text: &str) -> ParseResult<Option<Duration>> {
     let wrong = || "is not a duration; write it like 250ms, 90s, 15m or 1h30m".to_owned();
     if text == "0" {
         return Ok(None);
@@ -83,7 +83,7 @@ pub fn duration_or_off(text: &str) -> Parsed<Option<Duration>> {
 }
 
 /// An http or https URL. A message shows `example`.
-pub fn http_url(text: &str, example: &str) -> Parsed<Url> {
+pub fn http_url(text: &str, example: &str) -> ParseResult<Url> {
     let url: Url = text
         .parse()
         .map_err(|error| format!("is not a URL ({error}); write it like {example}"))?;
@@ -101,7 +101,7 @@ pub fn has_credentials(url: &Url) -> bool {
 }
 
 /// The base URL of the callbacks.
-pub fn callback_url(text: &str) -> Parsed<Url> {
+pub fn callback_url(text: &str) -> ParseResult<Url> {
     let url = http_url(text, "https://orchestrator.example/api/agents/callback")?;
     if has_credentials(&url) {
         return Err("contains credentials, which would appear in logs; remove them".to_owned());
@@ -113,12 +113,12 @@ pub fn callback_url(text: &str) -> Parsed<Url> {
 }
 
 /// Secrets of Standard Webhooks, separated by white space.
-pub fn signing_keys(text: &str) -> Parsed<Vec<SigningKey>> {
+pub fn signing_keys(text: &str) -> ParseResult<Vec<SigningKey>> {
     text.split_whitespace().map(SigningKey::parse).collect()
 }
 
 /// A bearer token.
-pub fn token(text: &str) -> Parsed<SecretString> {
+pub fn token(text: &str) -> ParseResult<SecretString> {
     let text = text.trim();
     if text.is_empty() || !is_token(text) {
         return Err(
@@ -129,18 +129,18 @@ pub fn token(text: &str) -> Parsed<SecretString> {
 }
 
 /// A `traceparent` header as W3C Trace Context specifies it.
-pub fn traceparent(text: &str) -> Parsed<HeaderValue> {
+pub fn traceparent(text: &str) -> ParseResult<HeaderValue> {
     let wrong = "is not a traceparent as W3C Trace Context specifies it, so it is ignored";
     callback::traceparent::parse(text).ok_or_else(|| wrong.to_owned())
 }
 
-pub fn address(text: &str) -> Parsed<SocketAddr> {
+pub fn address(text: &str) -> ParseResult<SocketAddr> {
     text.parse()
         .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
-/// An engine, and the limit of its runs at a time if there is one: `docker`, or `docker=20`.
-pub fn engine(text: &str) -> Parsed<EngineChoice> {
+/// An engine, and if there is one, the maximum number of its runs at a time: `docker`, or `docker=20`.
+pub fn engine(text: &str) -> ParseResult<EngineChoice> {
     let (word, limit) = match text.split_once('=') {
         Some((word, limit)) => (word, Some(limit)),
         None => (text, None),
@@ -159,12 +159,12 @@ pub fn engine(text: &str) -> Parsed<EngineChoice> {
 }
 
 /// The name of a container image.
-pub fn image(text: &str) -> Parsed<String> {
+pub fn image(text: &str) -> ParseResult<String> {
     image_name(&line(text)?)
 }
 
 /// The name of a container network.
-pub fn network(text: &str) -> Parsed<String> {
+pub fn network(text: &str) -> ParseResult<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if text.chars().all(allowed) && !text.starts_with('.') {
         Ok(text.to_owned())
@@ -174,7 +174,7 @@ pub fn network(text: &str) -> Parsed<String> {
 }
 
 /// A kind of agent; `None` for `auto`.
-pub fn agent(text: &str) -> Parsed<Option<&'static Kind>> {
+pub fn agent_kind(text: &str) -> ParseResult<Option<&'static Kind>> {
     if text == "auto" {
         return Ok(None);
     }
@@ -188,7 +188,7 @@ pub fn agent(text: &str) -> Parsed<Option<&'static Kind>> {
     })
 }
 
-pub fn isolation(text: &str) -> Parsed<Mode> {
+pub fn isolation(text: &str) -> ParseResult<Mode> {
     match text {
         "auto" => Ok(Mode::Auto),
         "strict" => Ok(Mode::Strict),
@@ -198,25 +198,25 @@ pub fn isolation(text: &str) -> Parsed<Mode> {
 }
 
 /// The agent's user.
-pub fn agent_user(text: &str) -> Parsed<User> {
+pub fn agent_user(text: &str) -> ParseResult<User> {
     User::find(text)
 }
 
 /// US dollars.
-pub fn dollars(text: &str) -> Parsed<f64> {
+pub fn dollars(text: &str) -> ParseResult<f64> {
     let amount: Option<f64> = text.strip_prefix('$').unwrap_or(text).parse().ok();
     let amount = amount.filter(|amount| amount.is_finite() && *amount > 0.0);
     amount.ok_or_else(|| "is not an amount of US dollars; write it like 2.50".to_owned())
 }
 
 /// A number of tokens.
-pub fn tokens(text: &str) -> Parsed<u64> {
+pub fn tokens(text: &str) -> ParseResult<u64> {
     let count = text.parse().ok().filter(|count| *count > 0);
     count.ok_or_else(|| "is not a number of tokens above zero; write it like 2000000".to_owned())
 }
 
 /// Whether the model gateway is used: `auto` if there is a key or a token, or `off`.
-pub fn model_gateway(text: &str) -> Parsed<gateway::Mode> {
+pub fn model_gateway(text: &str) -> ParseResult<gateway::Mode> {
     match text {
         "auto" => Ok(gateway::Mode::Auto),
         "off" => Ok(gateway::Mode::Off),
@@ -225,12 +225,12 @@ pub fn model_gateway(text: &str) -> Parsed<gateway::Mode> {
 }
 
 /// The URL of the model's service.
-pub fn service_url(text: &str) -> Parsed<Url> {
+pub fn service_url(text: &str) -> ParseResult<Url> {
     http_url(text, "https://api.anthropic.com")
 }
 
 /// A number from 1 to 10000.
-pub fn positive_count(text: &str) -> Parsed<u32> {
+pub fn positive_count(text: &str) -> ParseResult<u32> {
     let count = text
         .parse()
         .ok()
@@ -239,7 +239,7 @@ pub fn positive_count(text: &str) -> Parsed<u32> {
 }
 
 /// Names of environment variables, separated by commas or white space.
-pub fn names(text: &str) -> Parsed<Vec<String>> {
+pub fn names(text: &str) -> ParseResult<Vec<String>> {
     let names = text
         .split(|c: char| c == ',' || c.is_whitespace())
         .filter(|name| !name.is_empty());
@@ -258,9 +258,13 @@ pub fn names(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
-/// A JSON object of variables, in the file at `path`. A variable that the settings pass on (`names`) and that is in
-/// `base` wins over the file's.
-pub fn variables_file(path: &str, names: &[String], base: &Variables) -> Parsed<VariablesFile> {
+/// A JSON object of variables, in the file at `path`. The file's value of a variable is ignored if the settings pass the
+/// variable on (`names`) and it is in `base`.
+pub fn variables_file(
+    path: &str,
+    names: &[String],
+    base: &Variables,
+) -> ParseResult<VariablesFile> {
     let text = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let variables: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|error| {
         format!("is not a JSON object whose values are strings, such as {{\"NAME\": \"value\"}}: {error}")
@@ -280,8 +284,8 @@ pub fn variables_file(path: &str, names: &[String], base: &Variables) -> Parsed<
             ));
         }
     }
-    let wins = |name: &String| names.contains(name) && value_of(base, name).is_some();
-    let variables = variables.into_iter().filter(|(name, _)| !wins(name));
+    let is_ignored = |name: &String| names.contains(name) && value_of(base, name).is_some();
+    let variables = variables.into_iter().filter(|(name, _)| !is_ignored(name));
     let path = std::path::absolute(path).map_err(|error| format!("cannot be read: {error}"))?;
     Ok(VariablesFile {
         path,
@@ -293,7 +297,7 @@ pub fn variables_file(path: &str, names: &[String], base: &Variables) -> Parsed<
 }
 
 /// Commands, one per line; `none` for no commands.
-pub fn checks(text: &str) -> Parsed<Vec<String>> {
+pub fn checks(text: &str) -> ParseResult<Vec<String>> {
     if text.trim() == "none" {
         return Ok(Vec::new());
     }
@@ -307,11 +311,11 @@ pub fn checks(text: &str) -> Parsed<Vec<String>> {
 
 /// A log filter. A bare word must be a level: `tracing` would read `inof` as the name of a target, and
 /// then log nothing else. A filter without a bare level still logs errors.
-pub fn log_filter(text: &str) -> Parsed<Targets> {
+pub fn log_filter(text: &str) -> ParseResult<Targets> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let bare = |part: &&str| !part.is_empty() && !part.contains(['=', '[', ']', '{', '}']);
+    let has_no_target = |part: &&str| !part.is_empty() && !part.contains(['=', '[', ']', '{', '}']);
     let mut has_level = false;
-    for word in text.split(',').map(str::trim).filter(bare) {
+    for word in text.split(',').map(str::trim).filter(has_no_target) {
         if word.parse::<LevelFilter>().is_err() {
             let closest = LEVELS
                 .into_iter()
@@ -342,7 +346,7 @@ pub fn log_filter(text: &str) -> Parsed<Targets> {
     })
 }
 
-pub fn log_format(text: &str) -> Parsed<LogFormat> {
+pub fn log_format(text: &str) -> ParseResult<LogFormat> {
     match text {
         "auto" => Ok(LogFormat::Auto),
         "pretty" => Ok(LogFormat::Pretty),

@@ -20,7 +20,7 @@ use crate::telemetry::Settings as TelemetrySettings;
 
 /// The settings of a worker for one task.
 #[derive(Debug)]
-pub struct Run {
+pub struct RunSettings {
     pub callback: callback::Settings,
     pub runner: runner::Settings,
     pub telemetry: TelemetrySettings,
@@ -34,16 +34,17 @@ pub struct Run {
     pub new_session: bool,
 }
 
-/// Reads the settings of a worker. The runner's settings come after the callback's, and add the limits that the claim
-/// reports.
-pub fn run(reader: &mut Reader) -> Run {
+/// Reads the settings of a worker. The claim reports some settings of the runner, so they are copied to those of the
+/// callbacks.
+pub fn run_settings(reader: &mut Reader) -> RunSettings {
     let task_id = reader.required(&settings::TASK_ID, values::line);
     let project_id = reader.required(&settings::PROJECT_ID, values::line);
     let run_id = reader
         .optional(&settings::RUN_ID, values::line)
         .unwrap_or_else(random_run_id);
-    let mut callback = callback(reader, task_id.clone(), project_id.clone(), run_id.clone());
-    let runner = runner(reader, task_id, project_id, run_id);
+    let mut callback =
+        callback_settings(reader, task_id.clone(), project_id.clone(), run_id.clone());
+    let runner = runner_settings(reader, task_id, project_id, run_id);
     callback.identity.isolation = Some(runner.isolation.clone());
     if runner.steps == runner::Steps::All {
         callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
@@ -57,7 +58,7 @@ pub fn run(reader: &mut Reader) -> Run {
         max_budget_usd: runner.agent.limits.usd,
         max_tokens: runner.agent.limits.tokens,
     };
-    Run {
+    RunSettings {
         callback,
         runner,
         telemetry: telemetry::settings(reader),
@@ -69,7 +70,7 @@ pub fn run(reader: &mut Reader) -> Run {
 }
 
 /// The settings of the callbacks.
-pub fn callback(
+pub fn callback_settings(
     reader: &mut Reader,
     task_id: String,
     project_id: String,
@@ -82,7 +83,7 @@ pub fn callback(
         finish_deadline: reader.with_default(&settings::FINISH_DEADLINE, values::duration),
         heartbeat: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
         credentials: credentials(reader),
-        traceparent: reader.or_warning(&settings::TRACEPARENT, values::traceparent),
+        traceparent: reader.optional_or_warn(&settings::TRACEPARENT, values::traceparent),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         identity: callback::Identity {
             task_id,
@@ -127,13 +128,13 @@ pub fn random_run_id() -> String {
 }
 
 /// The settings of the runner, which works on the task.
-pub fn runner(
+pub fn runner_settings(
     reader: &mut Reader,
     task_id: String,
     project_id: String,
     run_id: String,
 ) -> runner::Settings {
-    let forced = reader.with_default(&settings::FORCE, values::boolean);
+    let is_forced = reader.with_default(&settings::FORCE, values::boolean);
     let (base, variables_file) = agent_environment(reader);
     let source = source(reader, &task_id, &project_id, &run_id);
     let idle_timeout = reader.with_default(&settings::IDLE_TIMEOUT, values::duration_or_off);
@@ -149,7 +150,7 @@ pub fn runner(
         task: task_id,
         project: project_id,
         tag,
-        finished_tasks: if forced {
+        finished_tasks: if is_forced {
             FinishedTasks::Allow
         } else {
             FinishedTasks::Reject
@@ -177,8 +178,8 @@ pub fn runner(
 /// file must not choose another kind.
 pub fn project_settings(reader: &Reader) -> ProjectSettingsReader {
     let is_set = |setting: &&&Setting| reader.is_set(setting);
-    let set = settings::WORKER.iter().filter(is_set);
-    let mut already_set: Vec<_> = set.map(|setting| setting.variable).collect();
+    let configured = settings::WORKER_SETTINGS.iter().filter(is_set);
+    let mut already_set: Vec<_> = configured.map(|setting| setting.variable).collect();
     if already_set.contains(&settings::AGENT_COMMAND.variable) {
         already_set.push(settings::AGENT.variable);
     }
@@ -193,11 +194,11 @@ fn isolation(reader: &mut Reader, base: &Variables) -> Isolation {
     let mode = reader.with_default(&settings::ISOLATION, values::isolation);
     let user = reader.optional(&settings::AGENT_USER, |text| {
         let user = values::agent_user(text)?;
-        let own_user = rustix::process::geteuid();
-        if own_user.as_raw() == user.uid {
+        let worker_user = rustix::process::geteuid();
+        if worker_user.as_raw() == user.uid {
             // The agent runs as this user anyway.
             Ok(None)
-        } else if !own_user.is_root() {
+        } else if !worker_user.is_root() {
             Err("needs a worker that runs as root".to_owned())
         } else if mode == Mode::Off {
             Err("needs isolation; set DESCARTES_ISOLATION=auto".to_owned())
@@ -213,7 +214,7 @@ fn isolation(reader: &mut Reader, base: &Variables) -> Isolation {
 pub fn git_access(reader: &mut Reader) -> Access {
     Access {
         token: reader.optional(&settings::GIT_TOKEN, values::token),
-        proxies: reader.environment.proxies(&[]),
+        proxies: reader.environment.proxy_variables(&[]),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
         silence_limit: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),

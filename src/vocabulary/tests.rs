@@ -1,6 +1,6 @@
 //! The man page: `docs/descartes-worker.1` has all commands, flags, variables and exit codes.
 //!
-//! The page is a file of the repository, so that the program need not be able to make it, and packages only copy it.
+//! The page is a file of the repository, so that the program does not need `clap_mangen`, and packages only copy the page.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::descartes_toml;
 const PAGE: &str = "docs/descartes-worker.1";
 
 #[test]
-fn the_man_page_is_that_of_the_command_line() {
+fn the_man_page_is_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let found = fs::read_to_string(root.join(PAGE)).unwrap_or_default();
     let expected = page();
@@ -37,17 +37,17 @@ fn page() -> String {
         .filter(|command| !command.is_hide_set())
         .cloned()
         .collect();
-    let of_worker: BTreeSet<String> = cli
+    let worker_args: BTreeSet<String> = cli
         .get_arguments()
         .map(|arg| arg.get_id().to_string())
         .collect();
     let man = Man::new(without_subcommands(&cli))
         .source(WORKER_COMMAND)
         .manual("User Commands");
-    let mut page = rendered(|to| man.render_title(to));
-    page += &rendered(|to| man.render_name_section(to));
+    let mut page = render_to_string(|to| man.render_title(to));
+    page += &render_to_string(|to| man.render_name_section(to));
     page += ".SH SYNOPSIS\n\\fBdescartes\\-worker\\fR [\\fIOPTIONS\\fR]\n.br\n\\fBdescartes\\-worker\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR]\n";
-    page += &rendered(|to| man.render_description_section(to));
+    page += &render_to_string(|to| man.render_description_section(to));
     page += ".SH COMMANDS\n";
     for command in &commands {
         let about = command
@@ -57,30 +57,33 @@ fn page() -> String {
         let _ = writeln!(
             page,
             ".TP\n\\fB{}\\fR\n{}",
-            escaped(command.get_name()),
-            escaped(&about)
+            escape_roff(command.get_name()),
+            escape_roff(&about)
         );
     }
-    page += &rendered(|to| man.render_options_section(to));
+    page += &render_to_string(|to| man.render_options_section(to));
     for command in commands {
-        let is_known = |id: &str| id == "help" || of_worker.contains(id);
-        let has_own = command
+        let is_worker_arg = |id: &str| id == "help" || worker_args.contains(id);
+        let has_further_args = command
             .get_arguments()
-            .any(|arg| !is_known(arg.get_id().as_str()));
-        if !has_own {
+            .any(|arg| !is_worker_arg(arg.get_id().as_str()));
+        if !has_further_args {
             continue;
         }
         let heading = format!(".SH \"OPTIONS OF {}\"", command.get_name().to_uppercase());
         let options = command.mut_args(|arg| {
-            let is_known = is_known(arg.get_id().as_str());
-            arg.hide(is_known)
+            let is_hidden = is_worker_arg(arg.get_id().as_str());
+            arg.hide(is_hidden)
         });
-        let section = rendered(|to| Man::new(options).render_options_section(to));
+        let section = render_to_string(|to| Man::new(options).render_options_section(to));
         page += &section.replacen(".SH OPTIONS", &heading, 1);
     }
-    page +=
-        &rendered(|to| man.render_extra_section(to)).replacen(".SH EXTRA", ".SH ENVIRONMENT", 1);
-    let file = escaped(descartes_toml::FILE);
+    page += &render_to_string(|to| man.render_extra_section(to)).replacen(
+        ".SH EXTRA",
+        ".SH ENVIRONMENT",
+        1,
+    );
+    let file = escape_roff(descartes_toml::FILE_NAME);
     let _ = writeln!(
         page,
         ".SH FILES\n.TP\n\\fI{file}\\fR\nSettings that the project in the workspace brings along."
@@ -96,8 +99,8 @@ fn page() -> String {
             page,
             ".TP\n\\fB{}\\fR ({})\n{}",
             entry.code,
-            escaped(command),
-            escaped(entry.meaning)
+            escape_roff(command),
+            escape_roff(entry.meaning)
         );
     }
     page
@@ -113,11 +116,11 @@ fn without_subcommands(cli: &Command) -> Command {
         .disable_version_flag(true)
 }
 
-fn rendered(render: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
+fn render_to_string(render: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
     let mut text = Vec::new();
     render(&mut text).expect("a vector takes all text");
     let text = String::from_utf8(text).expect("UTF-8");
-    // The first lines of each section define the apostrophe; once is enough.
+    // clap_mangen defines the apostrophe at the start of every section; the definition at the title is enough.
     let definition = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
     if text.contains(".TH ") {
         text
@@ -126,8 +129,8 @@ fn rendered(render: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>)
     }
 }
 
-/// A text as roff reads it.
-fn escaped(text: &str) -> String {
+/// Escapes a text for roff.
+fn escape_roff(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) {
         format!("\\&{text}")

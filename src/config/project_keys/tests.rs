@@ -1,4 +1,4 @@
-//! Which keys a project's file may have, and what their mistakes say.
+//! Tests which keys a project's file may have, and what the errors say.
 
 use super::*;
 
@@ -8,10 +8,10 @@ fn mistakes(text: &str) -> String {
 
 #[test]
 fn every_setting_of_the_table_that_may_be_in_the_file_is_read_from_it() {
-    for setting in WORKER {
+    for setting in WORKER_SETTINGS {
         let key = setting.key();
         let text = match setting.in_project_file {
-            InProjectFile::Refused => continue,
+            InProjectFile::Forbidden => continue,
             InProjectFile::Text => format!("{key} = \"builtin\""),
             InProjectFile::Number | InProjectFile::NumberUpToDefault => format!("{key} = 1"),
             InProjectFile::Texts => format!("{key} = [\"true\"]"),
@@ -26,9 +26,9 @@ fn every_setting_of_the_table_that_may_be_in_the_file_is_read_from_it() {
 }
 
 #[test]
-fn every_other_setting_is_refused_with_its_key_and_the_place_where_it_can_be_set() {
-    for setting in WORKER.iter().chain(&settings::DISPATCH) {
-        if setting.in_project_file == InProjectFile::Refused {
+fn every_other_setting_is_rejected_with_its_key_and_the_place_where_it_can_be_set() {
+    for setting in WORKER_SETTINGS.iter().chain(&settings::DISPATCH_SETTINGS) {
+        if setting.in_project_file == InProjectFile::Forbidden {
             let (key, name) = (setting.key(), setting.name());
             let why = mistakes(&format!("\n{key} = \"a-private-value\""));
             assert!(

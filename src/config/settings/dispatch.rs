@@ -4,7 +4,7 @@ use super::Setting;
 
 pub const DISPATCH_STATE: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_STATE",
-    "The directory with the journal, the runs' logs and the integration repository of a dispatch",
+    "The directory in which a dispatch stores its journal, the logs of its runs, and the repository in which it merges their work",
 )
 .when_unset("one for each project and branch in $XDG_STATE_HOME/descartes");
 pub const DISPATCH_LISTEN: Setting = Setting::unflagged(
@@ -35,7 +35,7 @@ pub const DISPATCH_IMAGE: Setting = Setting::unflagged(
 .when_unset("no image; the engines docker and fly need one");
 pub const DISPATCH_CPUS: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_CPUS",
-    "How many processors a worker's container may use, for example 1.5; a machine of Fly has the next larger number that exists",
+    "How many processors a worker's container may use, for example 1.5; Fly offers only certain numbers, and the engine fly takes the next larger one",
 )
 .when_unset("no limit; with the engine fly the smallest number that Fly allows for the memory");
 pub const DISPATCH_NETWORK: Setting = Setting::unflagged(
@@ -103,12 +103,12 @@ pub const DISPATCH_MEMORY: Setting = Setting::unflagged(
 .when_unset("no limit; with the engine fly 1GiB");
 pub const DISPATCH_MAX_MEMORY: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_MAX_MEMORY",
-    "The most memory that a worker may use after attempts that ran out of memory: each one doubles DESCARTES_DISPATCH_MEMORY",
+    "The highest memory limit of a worker: an attempt after one that ran out of memory gets twice its memory limit, but at most this",
 )
 .default("16GiB");
 
 /// All settings of `dispatch`, in the order of the help.
-pub const DISPATCH: [&Setting; 20] = [
+pub const DISPATCH_SETTINGS: [&Setting; 20] = [
     &DISPATCH_STATE,
     &DISPATCH_LISTEN,
     &DISPATCH_URL,

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::environment::COLLECTORS;
+use crate::config::environment::COLLECTOR_URL_VARIABLES;
 use crate::config::reader::Reader;
 use crate::config::settings;
 use crate::config::values;
@@ -65,7 +65,7 @@ impl Variables<'_, '_> {
     }
 
     /// The name and the value of the variable for one signal; else those of the variable for all signals.
-    fn of_signal(&self, signal: &str, word: &str) -> Option<(String, String)> {
+    fn signal_variable(&self, signal: &str, word: &str) -> Option<(String, String)> {
         let names = [
             format!("OTEL_EXPORTER_OTLP_{signal}_{word}"),
             format!("OTEL_EXPORTER_OTLP_{word}"),
@@ -75,7 +75,7 @@ impl Variables<'_, '_> {
             .find_map(|name| Some((name.clone(), self.text(&name)?)))
     }
 
-    /// Where a signal is sent; `None` if it is not exported.
+    /// The collector for a signal; `None` if it is not exported.
     fn destination(&mut self, signal: &str) -> Option<Destination> {
         let name = format!("OTEL_{signal}_EXPORTER");
         let exporters = self.text(&name).unwrap_or_else(|| "otlp".to_owned());
@@ -87,9 +87,10 @@ impl Variables<'_, '_> {
             }
             return None;
         }
-        let (name, text) = self.of_signal(signal, "ENDPOINT")?;
-        let url = match endpoint(&text) {
-            Ok(url) if name == COLLECTORS[0] => {
+        let (name, text) = self.signal_variable(signal, "ENDPOINT")?;
+        let url = match parse_endpoint(&text) {
+            // Only the URL for all signals gets the path of the signal.
+            Ok(url) if name == COLLECTOR_URL_VARIABLES[0] => {
                 route_url(&url, &format!("v1/{}", signal.to_ascii_lowercase()))
             }
             Ok(url) => url,
@@ -99,7 +100,7 @@ impl Variables<'_, '_> {
                 return None;
             }
         };
-        if let Some((name, protocol)) = self.of_signal(signal, "PROTOCOL")
+        if let Some((name, protocol)) = self.signal_variable(signal, "PROTOCOL")
             && protocol != "http/protobuf"
         {
             self.warnings.push(format!(
@@ -115,7 +116,7 @@ impl Variables<'_, '_> {
     }
 
     fn timeout(&mut self, signal: &str) -> Duration {
-        let Some((name, text)) = self.of_signal(signal, "TIMEOUT") else {
+        let Some((name, text)) = self.signal_variable(signal, "TIMEOUT") else {
             return DEFAULT_TIMEOUT;
         };
         if let Ok(milliseconds @ 1..) = text.parse() {
@@ -129,12 +130,12 @@ impl Variables<'_, '_> {
 
     /// The headers for the collector. Warnings do not show the values, which are secrets.
     fn headers(&mut self, signal: &str) -> HeaderMap {
-        let Some((name, text)) = self.of_signal(signal, "HEADERS") else {
+        let Some((name, text)) = self.signal_variable(signal, "HEADERS") else {
             return HeaderMap::new();
         };
         let mut headers = HeaderMap::new();
         for pair in entries(&text) {
-            match header(pair) {
+            match parse_header(pair) {
                 Some((key, value)) => drop(headers.insert(key, value)),
                 None => self.warnings.push(format!(
                     "{name}: an entry is not a header, so it is ignored; write the headers like name=value,other=value"
@@ -149,7 +150,7 @@ impl Variables<'_, '_> {
         let text = self.text(name).unwrap_or_default();
         let mut attributes = Vec::new();
         for pair in entries(&text) {
-            match decoded_pair(pair) {
+            match decode_pair(pair) {
                 Some(pair) => attributes.push(pair),
                 None => self.warnings.push(format!(
                     "{name}: {pair:?} is not an attribute, so it is ignored; write the attributes like name=value,other=value"
@@ -176,7 +177,7 @@ impl Variables<'_, '_> {
     }
 }
 
-fn endpoint(text: &str) -> Result<Url, String> {
+fn parse_endpoint(text: &str) -> Result<Url, String> {
     let url = values::http_url(text, "http://collector.example:4318")?;
     if values::has_credentials(&url) {
         return Err(
@@ -193,16 +194,16 @@ fn entries(text: &str) -> impl Iterator<Item = &str> {
     entries.filter(|entry| !entry.is_empty())
 }
 
-/// `name=value`, with the value percent-encoded.
-fn decoded_pair(pair: &str) -> Option<(String, String)> {
+/// Splits `name=value`, and decodes the percent-encoded value.
+fn decode_pair(pair: &str) -> Option<(String, String)> {
     let (name, value) = pair.split_once('=')?;
     let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
     let name = name.trim();
     (!name.is_empty()).then(|| (name.to_owned(), value.into_owned()))
 }
 
-fn header(pair: &str) -> Option<(HeaderName, HeaderValue)> {
-    let (name, value) = decoded_pair(pair)?;
+fn parse_header(pair: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = decode_pair(pair)?;
     let mut value = HeaderValue::from_str(&value).ok()?;
     value.set_sensitive(true);
     Some((name.parse().ok()?, value))

@@ -1,10 +1,10 @@
 //! Texts of one line.
 
 /// The value, or the end of a sentence that says why the text is invalid.
-pub type Parsed<T> = Result<T, String>;
+pub type ParseResult<T> = Result<T, String>;
 
 /// Any text.
-pub fn text(text: &str) -> Parsed<String> {
+pub fn text(text: &str) -> ParseResult<String> {
     if text.contains('\0') {
         return Err("contains a NUL character".to_owned());
     }
@@ -12,15 +12,15 @@ pub fn text(text: &str) -> Parsed<String> {
 }
 
 /// A name: one line without control characters, short enough for a log or a file name.
-pub fn line(text: &str) -> Parsed<String> {
-    line_of(text, MAX_LINE)
+pub fn line(text: &str) -> ParseResult<String> {
+    line_up_to(text, MAX_LINE_LEN)
 }
 
 /// The longest name, in bytes.
-const MAX_LINE: usize = 200;
+const MAX_LINE_LEN: usize = 200;
 
 /// One line of at most `max` bytes.
-pub fn line_of(text: &str, max: usize) -> Parsed<String> {
+pub fn line_up_to(text: &str, max: usize) -> ParseResult<String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("is blank".to_owned());
