@@ -7,14 +7,14 @@ use super::failures::unusable_settings;
 use super::project_settings::{FileSource, ProjectSettings};
 use super::settings::Settings;
 use super::workspace::Source;
-use crate::descartes_toml::{FILE, MAX_SIZE};
+use crate::descartes_toml::{FILE_NAME, MAX_FILE_SIZE};
 use crate::scud::Project;
 use crate::task::{Failure, Reason};
 
 /// The settings in the file of the project at `dir`; `None` if there is no file.
 pub fn read(settings: &Settings, dir: &Path) -> Result<Option<ProjectSettings>, Failure> {
     let text = Project::at(dir.to_owned())
-        .text_of(&[FILE], MAX_SIZE)
+        .read_optional_text(&[FILE_NAME], MAX_FILE_SIZE)
         .map_err(|error| unusable_settings(&error))?;
     let Some(text) = text else { return Ok(None) };
     let read = settings.project_settings.read(&text);
@@ -22,7 +22,10 @@ pub fn read(settings: &Settings, dir: &Path) -> Result<Option<ProjectSettings>, 
         retryable: false,
         ..Failure::new(
             Reason::WorkspaceFailed,
-            format!("{} cannot be used: {mistakes}", dir.join(FILE).display()),
+            format!(
+                "{} cannot be used: {mistakes}",
+                dir.join(FILE_NAME).display()
+            ),
         )
     })
 }
@@ -70,7 +73,7 @@ pub fn sample(settings: &Settings, dir: &Path) -> Result<Option<PathBuf>, Failur
         ..Failure::new(
             Reason::WorkspaceFailed,
             format!(
-                "the sample project {}, which {FILE} names, cannot be used",
+                "the sample project {}, which {FILE_NAME} names, cannot be used",
                 sample.escape_debug()
             ),
         )
@@ -92,6 +95,6 @@ pub fn log(project: &ProjectSettings) {
         line,
     } in &project.sources
     {
-        tracing::info!("{FILE}, line {line}, sets {variable} to {value:?}");
+        tracing::info!("{FILE_NAME}, line {line}, sets {variable} to {value:?}");
     }
 }

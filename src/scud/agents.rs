@@ -1,7 +1,6 @@
 //! The agents in `.scud/agents/`: their definitions, and the tasks that the graph assigns to them.
 //!
-//! The structs that mirror a definition's file are private; they require the keys that SCUD requires and ignore all
-//! other keys. This module does not know SCUD's built-in agents.
+//! The private structs of a definition's file require the keys that SCUD requires and ignore all other keys. This module does not know SCUD's built-in agents.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -98,7 +97,7 @@ impl Project {
     pub fn agent(&self, name: &str) -> Result<Option<AgentDefinition>, SettingsError> {
         let path = AgentFile::path(name)?;
         let components: Vec<&str> = path.split('/').collect();
-        let Some(text) = self.text_of(&components, MAX_FILE_SIZE)? else {
+        let Some(text) = self.read_optional_text(&components, MAX_FILE_SIZE)? else {
             return Ok(None);
         };
         let AgentFile {
@@ -107,7 +106,7 @@ impl Project {
         } = AgentFile::parse(&text, &self.path(&components))?;
         if let Some(file) = template_file {
             let components: Vec<&str> = file.split('/').collect();
-            definition.template = Some(self.text(&components, MAX_FILE_SIZE)?);
+            definition.template = Some(self.read_text(&components, MAX_FILE_SIZE)?);
         }
         Ok(Some(definition))
     }
@@ -161,7 +160,7 @@ struct Prompt {
     template_file: Option<String>,
 }
 
-/// The largest prompt, in bytes: no model reads more, and a template can repeat a large description
+/// The maximum size of a prompt, in bytes: no model reads more, and a template can repeat a large description
 /// thousands of times.
 pub const MAX_PROMPT_SIZE: usize = 8 * 1024 * 1024;
 
@@ -193,10 +192,10 @@ impl AgentDefinition {
     }
 }
 
-type Value = fn(&Task) -> String;
+type PlaceholderValue = fn(&Task) -> String;
 
 /// The placeholders of SCUD's templates. A missing field becomes an empty text, as in SCUD.
-const PLACEHOLDERS: &[(&str, Value)] = &[
+const PLACEHOLDERS: &[(&str, PlaceholderValue)] = &[
     ("{task.id}", |task| task.id.clone()),
     ("{task.title}", |task| task.title.clone()),
     ("{task.description}", |task| {

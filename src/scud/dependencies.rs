@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::lexer::Node;
-use super::row::{Row, shown_title};
+use super::row::{Row, title_for_display};
 use super::search::{Search, id_in_phase};
 use crate::task::Dependency;
 
@@ -26,6 +26,7 @@ struct Target<'a> {
 enum OtherPhase<'a> {
     #[default]
     None,
+    /// The node, after the index of its phase.
     One(usize, Node<'a>),
     Several,
 }
@@ -57,7 +58,7 @@ pub(super) fn resolve<'a>(search: &Search<'a>, phase: usize, edges: &[&'a str]) 
     }
     let mut targets: BTreeMap<&str, Target<'a>> = BTreeMap::new();
     targets.extend(edges.iter().map(|edge| (*edge, Target::default())));
-    let some_have_a_phase = edges.iter().any(|edge| edge.contains(':'));
+    let some_edges_name_a_phase = edges.iter().any(|edge| edge.contains(':'));
     let mut with_phase = String::new();
     for (node_phase, node) in search.nodes() {
         let tag = search.phases[node_phase].tag;
@@ -77,7 +78,7 @@ pub(super) fn resolve<'a>(search: &Search<'a>, phase: usize, edges: &[&'a str]) 
         {
             target.same_phase.get_or_insert(node);
         }
-        if some_have_a_phase {
+        if some_edges_name_a_phase {
             with_phase.clear();
             with_phase.extend([tag, ":", id]);
             if let Some(target) = targets.get_mut(with_phase.as_str()) {
@@ -89,7 +90,7 @@ pub(super) fn resolve<'a>(search: &Search<'a>, phase: usize, edges: &[&'a str]) 
         let row = targets[*edge].node().and_then(|node| Row::of(node).ok());
         Dependency {
             id: (*edge).to_owned(),
-            title: row.map(|row| shown_title(row.title)),
+            title: row.map(|row| title_for_display(row.title)),
             status: row.map(|row| row.status),
         }
     };

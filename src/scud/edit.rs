@@ -105,7 +105,7 @@ fn letter_offset(
     };
     let candidate = search.only_candidate(candidate.phase).map_err(malformed)?;
     let row = Row::of(candidate.node).map_err(malformed)?;
-    Ok((row.status != status).then_some(row.status_at))
+    Ok((row.status != status).then_some(row.status_offset))
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ fn descend(root: &Path, components: &[&str], access: Access) -> Result<OwnedFd, 
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
         };
-    let mut at = open_at_root(root, directory, Mode::empty())?;
+    let mut opened = open_at_root(root, directory, Mode::empty())?;
     for (index, component) in components.iter().enumerate() {
         let is_last = index + 1 == components.len();
         let flags = if is_last {
@@ -95,9 +95,9 @@ fn descend(root: &Path, components: &[&str], access: Access) -> Result<OwnedFd, 
         } else {
             directory | OFlags::NOFOLLOW
         };
-        at = openat(&at, *component, flags, Mode::empty())?;
+        opened = openat(&opened, *component, flags, Mode::empty())?;
     }
-    Ok(at)
+    Ok(opened)
 }
 
 /// Opens a file and takes the lock that SCUD takes: shared to read, exclusive to write. Closing the

@@ -1,4 +1,4 @@
-//! Finds the task that a reference means. The phase is, in this order: the phase in the reference, the tag in the
+//! Finds the task that a reference such as `8` or `phase:8` means. The phase is, in this order: the phase in the reference, the tag in the
 //! query, the only phase with the id, or the active phase. Every error names similar tasks or phases of the graph, or
 //! the setting to change. Dependencies are not checked: the caller decides whether a task may run before them.
 
@@ -102,7 +102,7 @@ fn suggestion(similar: &[String], phases: &PhaseNames) -> String {
     format!("; did you mean {}?", quoted.join(", "))
 }
 
-/// The end of the error about a finished task: its state, and what to do.
+/// The end of the error about a finished task: its status, and what to do.
 fn describe_finished(status: Status) -> String {
     match status {
         Status::Expanded => {
@@ -258,9 +258,9 @@ struct SimilarId<'a> {
 
 /// The ids that are similar to the reference, which may have a typing error.
 fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
-    /// The most ids in a message: few enough to read at once.
+    /// The maximum number of ids in a message: few enough to read at once.
     const MAX_SHOWN: usize = 4;
-    /// The most ids that are collected: enough to see which of the shown ids occur in several phases. A broken
+    /// The maximum number of ids that are collected: enough to see which of the shown ids occur in several phases. A broken
     /// graph may have millions of equally similar ids.
     const MAX_COLLECTED: usize = 256;
     let mut similar: Vec<SimilarId<'_>> = Vec::new();

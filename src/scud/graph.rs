@@ -1,8 +1,8 @@
 //! Reads a whole task: its line of `@nodes`, and its lines in the other sections.
 
 use super::dependencies;
-use super::lexer::{Item, Items, Position, SyntaxError, edge, first_two_fields};
-use super::row::{Row, shown_title};
+use super::lexer::{Item, Items, Position, SyntaxError, first_two_fields, parse_edge};
+use super::row::{Row, title_for_display};
 use super::search::{Candidate, Search, id_in_phase};
 use super::texts::TaskTexts;
 use crate::task::Task;
@@ -19,7 +19,7 @@ pub(super) fn read_task(
     Ok(Task {
         id: id_in_phase(tag, node.id()).to_owned(),
         phase: tag.to_owned(),
-        title: shown_title(row.title),
+        title: title_for_display(row.title),
         status: row.status,
         complexity: row.complexity,
         priority: row.priority,
@@ -31,7 +31,7 @@ pub(super) fn read_task(
     })
 }
 
-/// The most dependencies of a task. Further dependencies are ignored.
+/// The maximum number of dependencies of a task. Further dependencies are ignored.
 const MAX_DEPENDENCIES: usize = 1_000;
 
 /// The data of one task in the sections after `@nodes`.
@@ -48,15 +48,16 @@ impl<'a> Sections<'a> {
     fn of_task(id: &str, text: &'a str, body: Position) -> Self {
         let mut sections = Self::default();
         let mut is_pipeline = false;
-        let mut open_block: Option<(&str, String)> = None;
-        // The search has read the whole text without a syntax error.
+        // The field and the lines of the text that is being read.
+        let mut open_text: Option<(&str, String)> = None;
+        // `flatten` ignores no error: the search has already read the whole text without a syntax error.
         for item in Items::of_body(text, body).flatten() {
             match item {
                 Item::Phase { .. } => break,
                 Item::Pipeline => is_pipeline = true,
                 // The cheap test of the prefix comes first, because it rules out most lines.
                 Item::Edge(line) if line.starts_with(id) && !is_pipeline => {
-                    let edge = edge(line).filter(|(dependent, _)| *dependent == id);
+                    let edge = parse_edge(line).filter(|(dependent, _)| *dependent == id);
                     let dependency = edge.map(|(_, dependency)| dependency);
                     sections.add_dependency(dependency);
                 }
@@ -66,12 +67,12 @@ impl<'a> Sections<'a> {
                     }
                     _ => {}
                 },
-                Item::Block { id: task, field } => {
-                    sections.close(open_block.take());
-                    open_block = (task == id).then(|| (field, String::new()));
+                Item::Heading { id: task, field } => {
+                    sections.store_text(open_text.take());
+                    open_text = (task == id).then(|| (field, String::new()));
                 }
                 Item::Text(line) => {
-                    if let Some((_, content)) = &mut open_block {
+                    if let Some((_, content)) = &mut open_text {
                         content.push_str(line);
                         content.push('\n');
                     }
@@ -79,11 +80,11 @@ impl<'a> Sections<'a> {
                 _ => {}
             }
         }
-        sections.close(open_block);
+        sections.store_text(open_text);
         sections
     }
 
-    /// Adds a dependency, unless it is there already.
+    /// Adds a dependency that is not in the list yet.
     fn add_dependency(&mut self, dependency: Option<&'a str>) {
         if let Some(dependency) = dependency
             && self.dependencies.len() < MAX_DEPENDENCIES
@@ -93,9 +94,9 @@ impl<'a> Sections<'a> {
         }
     }
 
-    /// Stores the text of a block that has ended.
-    fn close(&mut self, block: Option<(&str, String)>) {
-        if let Some((field, content)) = block {
+    /// Stores a text whose last line was read.
+    fn store_text(&mut self, finished: Option<(&str, String)>) {
+        if let Some((field, content)) = finished {
             self.texts.set(field, &content);
         }
     }

@@ -4,10 +4,11 @@
 //! Between lines it remembers only the current section, and it reads a field only to find the field's end.
 //! `search` and `graph` decide what the lines mean together.
 
-/// An invalid line; the caller adds the path.
+/// The error for an invalid line; the caller adds the path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct SyntaxError {
+    /// Counted from 1.
     pub line: usize,
     pub message: String,
 }
@@ -25,14 +26,14 @@ pub(super) enum Item<'a> {
     /// `@meta` declares a pipeline: the edges of this phase are its flow, not dependencies.
     Pipeline,
     Node(Node<'a>),
-    /// A line of `@edges`, to be split by [`edge`].
+    /// A line of `@edges`, which [`parse_edge`] splits.
     Edge(&'a str),
-    /// A line of `@parents`, to be split by [`parent`].
+    /// A line of `@parents`, which [`parse_parent`] splits.
     Parent(&'a str),
-    /// A line of `@agents`, to be split by [`first_two_fields`].
+    /// A line of `@agents`, which [`first_two_fields`] splits.
     Agent(&'a str),
     /// The heading of a text; the [`Item::Text`] lines that follow are its content.
-    Block {
+    Heading {
         id: &'a str,
         field: &'a str,
     },
@@ -44,7 +45,7 @@ pub(super) enum Item<'a> {
 pub(super) struct Node<'a> {
     pub text: &'a str,
     /// The offset of `text` in the file, in bytes.
-    pub at: usize,
+    pub offset: usize,
     pub line: usize,
 }
 
@@ -58,7 +59,8 @@ impl<'a> Node<'a> {
 /// The position of a line's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
-    at: usize,
+    /// In bytes, from the start of the file.
+    offset: usize,
     line: usize,
 }
 
@@ -70,7 +72,7 @@ enum Expected {
     Body,
 }
 
-/// The section of a phase to which the next line belongs.
+/// The section to which the next line of a phase belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     /// Before the first section, or in a section that is not read.
@@ -82,7 +84,7 @@ enum Section {
     Agents,
     Details,
     /// In `@details`, below the heading of a text.
-    Block,
+    Text,
 }
 
 /// An iterator over the items of a graph; it ends after the first syntax error.
@@ -93,18 +95,18 @@ pub(super) struct Items<'a> {
     next: Position,
     expected: Expected,
     section: Section,
-    /// Whether the current phase has had a node.
-    nodes_seen: bool,
+    /// Whether a node of the current phase has been read.
+    has_node: bool,
 }
 
 impl<'a> Items<'a> {
     pub fn of(text: &'a str) -> Self {
         Self {
             text,
-            next: Position { at: 0, line: 1 },
+            next: Position { offset: 0, line: 1 },
             expected: Expected::Header,
             section: Section::Skipped,
-            nodes_seen: false,
+            has_node: false,
         }
     }
 
@@ -120,23 +122,23 @@ impl<'a> Items<'a> {
     /// The nodes of one phase, from its first to its last; the rest of the text is skipped.
     pub fn of_nodes(text: &'a str, first: Node<'a>, last: Node<'a>) -> Self {
         // Starts at the beginning of the line: a `---` without its indentation would be a separator.
-        let begin = text[..first.at].rfind('\n').map_or(0, |end| end + 1);
+        let begin = text[..first.offset].rfind('\n').map_or(0, |end| end + 1);
         Self {
             next: Position {
-                at: begin,
+                offset: begin,
                 line: first.line,
             },
             expected: Expected::Body,
             section: Section::Nodes,
-            nodes_seen: true,
-            ..Self::of(&text[..last.at + last.text.len()])
+            has_node: true,
+            ..Self::of(&text[..last.offset + last.text.len()])
         }
     }
 
     /// The next line and its position; CRLF counts as one end of line, as in SCUD.
-    fn line(&mut self) -> Option<(&'a str, Position)> {
+    fn next_line(&mut self) -> Option<(&'a str, Position)> {
         let begin = self.next;
-        let rest = &self.text[begin.at..];
+        let rest = &self.text[begin.offset..];
         if rest.is_empty() {
             return None;
         }
@@ -145,14 +147,14 @@ impl<'a> Items<'a> {
             None => (rest, rest.len()),
         };
         self.next = Position {
-            at: begin.at + length,
+            offset: begin.offset + length,
             line: begin.line + 1,
         };
         Some((line.strip_suffix('\r').unwrap_or(line), begin))
     }
 
     /// Reads the line `# SCUD Graph v1`.
-    fn header(&mut self, line: &str, number: usize) -> Result<(), SyntaxError> {
+    fn read_header(&mut self, line: &str, number: usize) -> Result<(), SyntaxError> {
         // SCUD skips white space between phases; a second separator there is harmless.
         if line.trim().is_empty() || line == "---" {
             return Ok(());
@@ -164,7 +166,7 @@ impl<'a> Items<'a> {
         let message = if line.starts_with('\u{feff}') {
             "the file begins with a byte order mark, which scud does not accept".to_owned()
         } else {
-            format!("expected `# SCUD Graph v1`, found {}", excerpt(line))
+            format!("expected `# SCUD Graph v1`, found {}", quote(line))
         };
         Err(SyntaxError {
             line: number,
@@ -173,12 +175,12 @@ impl<'a> Items<'a> {
     }
 
     /// Reads the line with the tag of a phase.
-    fn tag(&mut self, line: &'a str, number: usize) -> Result<Item<'a>, SyntaxError> {
+    fn read_tag(&mut self, line: &'a str, number: usize) -> Result<Item<'a>, SyntaxError> {
         let tag = line
             .strip_prefix("# Phase:")
             .or_else(|| line.strip_prefix("# Epic:"));
         let Some(tag) = tag else {
-            let message = format!("expected `# Phase: <tag>`, found {}", excerpt(line));
+            let message = format!("expected `# Phase: <tag>`, found {}", quote(line));
             return Err(SyntaxError {
                 line: number,
                 message,
@@ -186,7 +188,7 @@ impl<'a> Items<'a> {
         };
         self.expected = Expected::Body;
         self.section = Section::Skipped;
-        self.nodes_seen = false;
+        self.has_node = false;
         Ok(Item::Phase {
             tag: tag.trim(),
             line: number,
@@ -195,7 +197,11 @@ impl<'a> Items<'a> {
     }
 
     /// Reads a line of a phase.
-    fn body(&mut self, line: &'a str, begin: Position) -> Result<Option<Item<'a>>, SyntaxError> {
+    fn read_body(
+        &mut self,
+        line: &'a str,
+        begin: Position,
+    ) -> Result<Option<Item<'a>>, SyntaxError> {
         if line == "---" {
             self.expected = Expected::Header;
             return Ok(None);
@@ -203,7 +209,7 @@ impl<'a> Items<'a> {
         // This test comes first: an indented line below a heading is always text, even if it looks like another kind of
         // line, so that the text of a task can never become a task. SCUD tests for `@` first, and loses the text after
         // such a line.
-        if self.section == Section::Block
+        if self.section == Section::Text
             && let Some(text) = line.strip_prefix("  ")
         {
             return Ok(Some(Item::Text(text)));
@@ -211,24 +217,24 @@ impl<'a> Items<'a> {
         let trimmed = trim(line);
         match trimmed.as_bytes().first() {
             // A blank line ends a paragraph of the text; SCUD drops it.
-            None if self.section == Section::Block => return Ok(Some(Item::Text(""))),
+            None if self.section == Section::Text => return Ok(Some(Item::Text(""))),
             None | Some(b'#') => return Ok(None),
             Some(b'}') if trimmed.len() == 1 => return Ok(None),
             Some(b'@') => {
-                self.section = section(trimmed);
+                self.section = section_of(trimmed);
                 return Ok(None);
             }
             Some(_) => {}
         }
         match self.section {
             Section::Skipped => Ok(None),
-            Section::Meta => self.meta(trimmed, begin.line),
+            Section::Meta => self.read_meta(trimmed, begin.line),
             Section::Nodes => {
-                self.nodes_seen = true;
+                self.has_node = true;
                 let indent = line.len() - line.trim_start().len();
                 Ok(Some(Item::Node(Node {
                     text: trimmed,
-                    at: begin.at + indent,
+                    offset: begin.offset + indent,
                     line: begin.line,
                 })))
             }
@@ -237,23 +243,21 @@ impl<'a> Items<'a> {
             Section::Agents => Ok(Some(Item::Agent(trimmed))),
             // A stray line between the lines of a text is skipped and the text continues; SCUD would
             // lose the text before it.
-            Section::Details | Section::Block => {
-                Ok(first_two_fields(trimmed).map(|(id, field)| {
-                    self.section = Section::Block;
-                    Item::Block { id, field }
-                }))
-            }
+            Section::Details | Section::Text => Ok(first_two_fields(trimmed).map(|(id, field)| {
+                self.section = Section::Text;
+                Item::Heading { id, field }
+            })),
         }
     }
 
     /// Reads a line of `@meta`.
-    fn meta(&self, trimmed: &'a str, line: usize) -> Result<Option<Item<'a>>, SyntaxError> {
+    fn read_meta(&self, trimmed: &'a str, line: usize) -> Result<Option<Item<'a>>, SyntaxError> {
         let Some((key, value)) = trimmed.split_once(char::is_whitespace) else {
             return Ok(None);
         };
         match (key, value.trim()) {
             // SCUD never writes this, and reading it as SCUD does would rename tasks that were already read.
-            ("name", _) if self.nodes_seen => Err(SyntaxError {
+            ("name", _) if self.has_node => Err(SyntaxError {
                 line,
                 message: "the name of a phase must come before its nodes".to_owned(),
             }),
@@ -268,17 +272,17 @@ impl<'a> Iterator for Items<'a> {
     type Item = Result<Item<'a>, SyntaxError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some((line, begin)) = self.line() {
-            let read = match self.expected {
-                Expected::Header => self.header(line, begin.line).map(|()| None),
-                Expected::Tag => self.tag(line, begin.line).map(Some),
-                Expected::Body => self.body(line, begin),
+        while let Some((line, begin)) = self.next_line() {
+            let item = match self.expected {
+                Expected::Header => self.read_header(line, begin.line).map(|()| None),
+                Expected::Tag => self.read_tag(line, begin.line).map(Some),
+                Expected::Body => self.read_body(line, begin),
             };
-            if read.is_err() {
-                self.next.at = self.text.len();
+            if item.is_err() {
+                self.next.offset = self.text.len();
                 self.expected = Expected::Header;
             }
-            if let Some(item) = read.transpose() {
+            if let Some(item) = item.transpose() {
                 return Some(item);
             }
         }
@@ -292,7 +296,7 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-fn section(header: &str) -> Section {
+fn section_of(header: &str) -> Section {
     match header {
         "@meta" | "@meta {" => Section::Meta,
         "@nodes" => Section::Nodes,
@@ -314,14 +318,14 @@ fn trim(text: &str) -> &str {
     }
 }
 
-/// The dependent and the dependency in a line of `@edges`; `None` for any other relation.
-pub(super) fn edge(line: &str) -> Option<(&str, &str)> {
+/// The dependent and the dependency in a line of `@edges`; `None` if the line has no `->`.
+pub(super) fn parse_edge(line: &str) -> Option<(&str, &str)> {
     let (dependent, dependency) = line.split_once("->")?;
     Some((dependent.trim(), dependency.trim()))
 }
 
 /// The parent and its subtasks in a line of `@parents`.
-pub(super) fn parent(line: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
+pub(super) fn parse_parent(line: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
     // In a graph that SCUD wrote, ids have no colon. In a migrated graph every id has the prefix of its phase (`a:8`),
     // but only the colon after the parent is followed by a space.
     let (parent, subtasks) = line.split_once(": ").or_else(|| line.split_once(':'))?;
@@ -335,40 +339,41 @@ pub(super) fn first_two_fields(line: &str) -> Option<(&str, &str)> {
     Some((fields.next()?.text, fields.next()?.text))
 }
 
-/// A quotation for a message: short, and without control characters.
-pub(super) fn excerpt(text: &str) -> String {
+/// Quotes a text in a message: short, and without control characters.
+pub(super) fn quote(text: &str) -> String {
     /// A line of a graph can be megabytes.
     const MAX_CHARS: usize = 40;
-    let mut shown: String = text
+    let mut quoted: String = text
         .chars()
         .take(MAX_CHARS)
         .flat_map(char::escape_debug)
         .collect();
     if text.chars().nth(MAX_CHARS).is_some() {
-        shown.push('…');
+        quoted.push('…');
     }
-    format!("`{shown}`")
+    format!("`{quoted}`")
 }
 
 /// A field of a line with `|`: trimmed and still escaped, with its offset in the line in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field<'a> {
     pub text: &'a str,
-    pub at: usize,
+    pub offset: usize,
 }
 
 /// The fields of a line: `|` ends a field unless a backslash precedes it.
 #[derive(Debug, Clone)]
 pub(super) struct Fields<'a> {
     rest: Option<&'a str>,
-    at: usize,
+    /// The offset of `rest` in the line, in bytes.
+    offset: usize,
 }
 
 impl<'a> Fields<'a> {
     pub fn of(line: &'a str) -> Self {
         Self {
             rest: Some(line),
-            at: 0,
+            offset: 0,
         }
     }
 }
@@ -385,14 +390,14 @@ impl<'a> Iterator for Fields<'a> {
             end += if escaped { 2 } else { 1 };
         }
         let field = &rest[..end];
-        let begin = self.at + field.len() - field.trim_start().len();
+        let begin = self.offset + field.len() - field.trim_start().len();
         if end < bytes.len() {
             self.rest = Some(&rest[end + 1..]);
-            self.at += end + 1;
+            self.offset += end + 1;
         }
         Some(Field {
             text: trim(field),
-            at: begin,
+            offset: begin,
         })
     }
 }

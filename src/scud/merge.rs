@@ -1,5 +1,5 @@
 //! Prepares three versions of one graph for git's merge: if only one side changed a status letter, the
-//! letter becomes the same in all three, so that changes in neighbouring lines do not conflict.
+//! letter becomes the same in all three, so that changes in adjacent lines do not conflict.
 //!
 //! Only status letters are changed. git merges all other changes, and reports a conflict for a letter that both sides
 //! changed in different ways. No I/O.
@@ -25,9 +25,9 @@ pub fn unify_status_letters(base: &mut [u8], ours: &mut [u8], theirs: &mut [u8])
     for (task, base_letter) in base_letters {
         let find = |letters: &StatusLetters| letters.get(&task).copied().flatten();
         let (
-            Some((base_at, base_letter)),
-            Some((ours_at, our_letter)),
-            Some((theirs_at, their_letter)),
+            Some((base_offset, base_letter)),
+            Some((our_offset, our_letter)),
+            Some((their_offset, their_letter)),
         ) = (base_letter, find(&our_letters), find(&their_letters))
         else {
             continue;
@@ -38,9 +38,9 @@ pub fn unify_status_letters(base: &mut [u8], ours: &mut [u8], theirs: &mut [u8])
             (false, false) if our_letter == their_letter => our_letter,
             (false, false) => continue,
         };
-        base[base_at] = unified;
-        ours[ours_at] = unified;
-        theirs[theirs_at] = unified;
+        base[base_offset] = unified;
+        ours[our_offset] = unified;
+        theirs[their_offset] = unified;
     }
 }
 
@@ -53,10 +53,10 @@ fn status_letters(graph: &[u8]) -> Option<StatusLetters> {
             Item::Phase { tag, .. } | Item::Name(tag) => tag.clone_into(&mut phase),
             Item::Node(node) => {
                 let Ok(row) = Row::of(node) else { continue };
-                let letter = Some((row.status_at, row.status.letter()));
+                let letter = Some((row.status_offset, row.status.letter()));
                 letters
                     .entry((phase.clone(), node.id().to_owned()))
-                    .and_modify(|known| *known = None)
+                    .and_modify(|entry| *entry = None)
                     .or_insert(letter);
             }
             _ => {}
@@ -69,31 +69,31 @@ fn status_letters(graph: &[u8]) -> Option<StatusLetters> {
 mod tests {
     use super::*;
 
-    /// One phase with these rows.
+    /// A graph with one phase. Each row ends after the status.
     fn graph(rows: &[&str]) -> Vec<u8> {
         let rows = rows.join(" | 1 | M\n");
         format!("# SCUD Graph v1\n# Phase: p\n\n@nodes\n{rows} | 1 | M\n").into_bytes()
     }
 
-    fn unified(versions: [&[&str]; 3]) -> [String; 3] {
+    fn unify(versions: [&[&str]; 3]) -> [String; 3] {
         let [mut base, mut ours, mut theirs] = versions.map(graph);
         unify_status_letters(&mut base, &mut ours, &mut theirs);
         [base, ours, theirs].map(|version| String::from_utf8(version).unwrap())
     }
 
-    fn unchanged(versions: [&[&str]; 3]) -> [String; 3] {
+    fn graphs(versions: [&[&str]; 3]) -> [String; 3] {
         versions.map(|rows| String::from_utf8(graph(rows)).unwrap())
     }
 
     #[test]
     fn a_letter_that_one_side_changed_becomes_the_same_in_all_versions() {
-        let all = unified([
+        let all = unify([
             &["1 | a | P", "2 | b | P", "3 | c | P", "4 | d | P"],
             &["1 | a | D", "2 | b | P", "3 | c | D", "4 | d | P"],
             &["1 | a | P", "2 | b | D", "3 | c | D", "4 | d | P"],
         ]);
         let one: &[&str] = &["1 | a | D", "2 | b | D", "3 | c | D", "4 | d | P"];
-        assert_eq!(all, unchanged([one, one, one]));
+        assert_eq!(all, graphs([one, one, one]));
     }
 
     #[test]
@@ -103,15 +103,15 @@ mod tests {
             &["1 | a | D", "2 | new title | P"],
             &["1 | a | F", "2 | b | P", "3 | new | P"],
         ];
-        assert_eq!(unified(versions), unchanged(versions));
+        assert_eq!(unify(versions), graphs(versions));
     }
 
     #[test]
     fn a_letter_is_unified_although_the_title_in_its_line_changed() {
-        let all = unified([&["1 | a | P"], &["1 | longer title | P"], &["1 | a | D"]]);
+        let all = unify([&["1 | a | P"], &["1 | longer title | P"], &["1 | a | D"]]);
         assert_eq!(
             all,
-            unchanged([&["1 | a | D"], &["1 | longer title | D"], &["1 | a | D"]])
+            graphs([&["1 | a | D"], &["1 | longer title | D"], &["1 | a | D"]])
         );
     }
 
@@ -122,7 +122,7 @@ mod tests {
             &["1 | a | D", "1 | b | P"],
             &["1 | a | P", "1 | b | D"],
         ];
-        assert_eq!(unified(versions), unchanged(versions));
+        assert_eq!(unify(versions), graphs(versions));
         let (mut base, mut ours) = (graph(&["1 | a | P"]), graph(&["1 | a | D"]));
         let mut theirs = b"\xff".to_vec();
         unify_status_letters(&mut base, &mut ours, &mut theirs);

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::FindError;
-use super::samples::{LETTERS, Sample, block_on, graphs, status};
+use super::samples::{LETTERS, Sample, block_on, graphs, status_of_letter};
 use super::search::id_in_phase;
 use crate::task::{Priority, Status, Task};
 
@@ -43,14 +43,14 @@ fn status_in_scud(sample: &Sample, tag: &str, id: &str) -> String {
     task.unwrap()["status"].as_str().unwrap().to_owned()
 }
 
-/// The text as scud reads it: without blank lines, and without white space at the end of a phase.
-fn as_scud_reads_it(text: Option<&str>) -> String {
+/// Removes what scud does not read: blank lines, and white space at the end of a phase.
+fn without_blank_lines(text: Option<&str>) -> String {
     let lines = text.unwrap_or("").lines();
-    let kept: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();
-    kept.join("\n").trim_end().to_owned()
+    let lines: Vec<_> = lines.filter(|line| !line.trim().is_empty()).collect();
+    lines.join("\n").trim_end().to_owned()
 }
 
-fn assert_agreed(ours: &Task, scud_task: &Value) {
+fn assert_same_fields(ours: &Task, scud_task: &Value) {
     assert_eq!(ours.title, scud_task["title"].as_str().unwrap());
     assert_eq!(
         ours.status.to_string(),
@@ -73,15 +73,15 @@ fn assert_agreed(ours: &Task, scud_task: &Value) {
     assert_eq!(ours.agent.as_deref(), scud_task["agent_type"].as_str());
 }
 
-fn assert_texts_agreed(ours: &Task, scud_task: &Value) {
+fn assert_same_texts(ours: &Task, scud_task: &Value) {
     for (ours, field) in [
         (&ours.description, "description"),
         (&ours.details, "details"),
         (&ours.test_strategy, "test_strategy"),
     ] {
         assert_eq!(
-            as_scud_reads_it(ours.as_deref()),
-            as_scud_reads_it(scud_task[field].as_str()),
+            without_blank_lines(ours.as_deref()),
+            without_blank_lines(scud_task[field].as_str()),
             "{field}"
         );
     }
@@ -140,8 +140,8 @@ fn a_graph_that_scud_wrote_is_read_in_the_same_way() {
         for scud_task in tasks {
             let id = scud_task["id"].as_str().unwrap();
             let ours = sample.find(&format!("{tag}:{id}")).unwrap();
-            assert_agreed(&ours, &scud_task);
-            assert_texts_agreed(&ours, &scud_task);
+            assert_same_fields(&ours, &scud_task);
+            assert_same_texts(&ours, &scud_task);
         }
     }
     let irregular = sample.find("alpha:1").unwrap();
@@ -156,7 +156,7 @@ fn scud_reads_every_status_that_the_worker_writes() {
     let sample = project_written_by_scud();
     let task = sample.find("alpha:1").unwrap();
     for letter in LETTERS {
-        let status = status(*letter);
+        let status = status_of_letter(*letter);
         block_on(sample.project.set_status(&task, status)).unwrap();
         assert_eq!(status_in_scud(&sample, "alpha", "1"), status.to_string());
         let shown = scud(&sample, &["show", "1", "--tag", "alpha"]);
@@ -180,7 +180,7 @@ fn scud_reads_every_status_that_the_worker_writes() {
 fn every_status_that_scud_writes_is_read() {
     let sample = project_written_by_scud();
     for letter in LETTERS {
-        let status = status(*letter);
+        let status = status_of_letter(*letter);
         scud(
             &sample,
             &["set-status", "1", &status.to_string(), "--tag", "beta"],
@@ -201,7 +201,7 @@ fn the_tag_that_scud_made_active_decides_between_phases() {
 fn set_statuses_stay_while_scud_changes_another_phase_at_the_same_time() {
     let sample = project_written_by_scud();
     thread::scope(|scope| {
-        let scud_at_work = scope.spawn(|| {
+        let scud_thread = scope.spawn(|| {
             for round in 0..20 {
                 let status = ["review", "blocked"][round % 2];
                 scud(&sample, &["set-status", "1", status, "--tag", "beta"]);
@@ -213,7 +213,7 @@ fn set_statuses_stay_while_scud_changes_another_phase_at_the_same_time() {
             block_on(sample.project.set_status(&task, Status::Review)).unwrap();
             block_on(sample.project.set_status(&task, Status::Done)).unwrap();
         }
-        scud_at_work.join().unwrap();
+        scud_thread.join().unwrap();
     });
     let all = list_with_scud(&sample, "with space");
     assert!(all.iter().all(|task| task["status"] == "done"), "{all:?}");
@@ -231,7 +231,7 @@ fn a_graph_that_scud_rejects_is_rejected() {
         format!("{good}\n---\n# SCUD Graph v1\n").into_bytes(),
         good.replacen('\n', "\n\n", 1).into_bytes(),
     ] {
-        let sample = Sample::with(&graph);
+        let sample = Sample::with_graph(&graph);
         let output = try_scud(&sample, &["list", "--tag", "a", "--json"]);
         assert!(
             !output.status.success(),
@@ -262,12 +262,12 @@ fn an_irregular_graph_that_scud_accepts_is_read_in_the_same_way() {
         good.trim_end().to_owned(),
         good.replace("| M", "| ? | role=x | more"),
     ] {
-        let sample = Sample::with(&graph);
+        let sample = Sample::with_graph(&graph);
         let tasks = list_with_scud(&sample, "a");
         let scud_task = tasks.iter().find(|task| task["id"] == "1").unwrap();
         let ours = sample.find("1").unwrap();
-        assert_agreed(&ours, scud_task);
-        assert_texts_agreed(&ours, scud_task);
+        assert_same_fields(&ours, scud_task);
+        assert_same_texts(&ours, scud_task);
     }
 }
 
@@ -323,27 +323,27 @@ proptest! {
     #[test]
     fn scud_sees_the_set_status_and_no_other_change_in_any_graph(
         graph in graphs(),
-        which in any::<prop::sample::Index>(),
+        chosen in any::<prop::sample::Index>(),
         letter in prop::sample::select(LETTERS),
     ) {
         // Removes what SCUD misreads: unknown sections, `@` in texts, phases with CRLF.
         let text = graph.text.replace("\r\n", "\n").replace("@future\n0 | not | D | a | task\n", "");
         let text = without_indented_sections(&text);
-        let sample = Sample::with(text);
-        let (phase, id, ..) = which.get(&graph.tasks);
+        let sample = Sample::with_graph(text);
+        let (phase, id, ..) = chosen.get(&graph.tasks);
         let task = sample.find(&format!("{phase}:{id}")).unwrap();
-        block_on(sample.project.set_status(&task, status(letter))).unwrap();
+        block_on(sample.project.set_status(&task, status_of_letter(letter))).unwrap();
         let mut tags: Vec<_> = graph.tasks.iter().map(|(tag, ..)| tag).collect();
         tags.dedup();
         for tag in tags {
             for scud_task in list_with_scud(&sample, tag) {
                 let scud_id = id_in_phase(tag, scud_task["id"].as_str().unwrap());
                 let ours = sample.find(&format!("{tag}:{scud_id}")).unwrap();
-                assert_agreed(&ours, &scud_task);
-                assert_texts_agreed(&ours, &scud_task);
+                assert_same_fields(&ours, &scud_task);
+                assert_same_texts(&ours, &scud_task);
             }
         }
-        let expected = status(letter).to_string();
+        let expected = status_of_letter(letter).to_string();
         prop_assert_eq!(status_in_scud(&sample, phase, id), expected);
     }
 }
@@ -351,7 +351,8 @@ proptest! {
 /// A program's arguments cannot contain a NUL character, so the worker could not start an agent for such a task.
 #[test]
 fn a_graph_with_a_nul_character_is_rejected_although_scud_reads_it() {
-    let sample = Sample::with("# SCUD Graph v1\n# Phase: a\n\n@nodes\n1 | t | P | 1 | M\n\0\n");
+    let sample =
+        Sample::with_graph("# SCUD Graph v1\n# Phase: a\n\n@nodes\n1 | t | P | 1 | M\n\0\n");
     assert_eq!(list_with_scud(&sample, "a").len(), 1);
     let error = sample.find("1").unwrap_err().to_string();
     assert!(error.contains("NUL character"), "{error}");

@@ -38,7 +38,7 @@ impl TaskGraph {
             phases,
             order,
         };
-        graph.set_standings();
+        graph.compute_derived_fields();
         Ok(graph)
     }
 
@@ -65,7 +65,7 @@ impl TaskGraph {
             Priority::Medium => 2,
             Priority::Low => 3,
         };
-        (priority, std::cmp::Reverse(node.chain), task)
+        (priority, std::cmp::Reverse(node.chain_length), task)
     }
 
     /// The longest chain of unfinished tasks, from its beginning.
@@ -76,7 +76,9 @@ impl TaskGraph {
         let longest = |tasks: &[usize]| {
             let chains = tasks.iter().copied().filter(open);
             // If chains have the same length, the first one is chosen.
-            chains.rev().max_by_key(|task| self.tasks[*task].chain)
+            chains
+                .rev()
+                .max_by_key(|task| self.tasks[*task].chain_length)
         };
         let (mut path, mut seen) = (Vec::new(), HashSet::new());
         let mut next = longest(&all);
@@ -129,11 +131,11 @@ impl TaskGraph {
         dependents
     }
 
-    /// The positions of the tasks whose standing is wanted.
-    fn tasks_with_standing(&self, is_wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
+    /// The positions of the tasks whose standing `is_selected` selects.
+    fn tasks_with_standing(&self, is_selected: impl Fn(&Standing) -> bool) -> Vec<usize> {
         let tasks = self.tasks.iter().enumerate();
-        let wanted = tasks.filter(|(_, task)| is_wanted(&task.standing));
-        wanted.map(|(task, _)| task).collect()
+        let selected = tasks.filter(|(_, task)| is_selected(&task.standing));
+        selected.map(|(task, _)| task).collect()
     }
 
     /// Whether a task still has to be done, by a run or by its subtasks.
@@ -143,7 +145,7 @@ impl TaskGraph {
     }
 
     /// Computes from the statuses of all tasks: whether each task is done, its standing, its chain, and the order.
-    fn set_standings(&mut self) {
+    fn compute_derived_fields(&mut self) {
         let components = cycles::components(&self.tasks);
         for component in &components {
             self.mark_done(component);
@@ -161,12 +163,14 @@ impl TaskGraph {
         let dependents = self.dependents();
         for component in components.iter().rev() {
             for task in component {
-                let after = dependents[*task].iter().map(|next| self.tasks[*next].chain);
-                let longest_after = after.max().unwrap_or_default();
-                let own_length = usize::from(
+                let chains = dependents[*task]
+                    .iter()
+                    .map(|next| self.tasks[*next].chain_length);
+                let longest_after = chains.max().unwrap_or_default();
+                let task_length = usize::from(
                     self.is_open(*task) && self.tasks[*task].status != Status::Expanded,
                 );
-                self.tasks[*task].chain = longest_after + own_length;
+                self.tasks[*task].chain_length = longest_after + task_length;
             }
         }
     }

@@ -1,16 +1,16 @@
 //! One line of `@nodes` with its fields.
 
-use super::lexer::{Fields, Node, SyntaxError, excerpt, unescape};
+use super::lexer::{Fields, Node, SyntaxError, quote, unescape};
 use crate::excerpt::{first_chars, visible};
 use crate::task::{Priority, Status};
 
-/// The maximum length of a title, in characters; the rest is cut off.
-const MAX_TITLE: usize = 1_000;
+/// Longer titles are shortened.
+const MAX_TITLE_CHARS: usize = 1_000;
 
 /// A title for messages and prompts: short, and without control characters.
-pub(super) fn shown_title(written: &str) -> String {
-    let start = first_chars(written, 2 * MAX_TITLE);
-    first_chars(&visible(&unescape(&start)), MAX_TITLE)
+pub(super) fn title_for_display(written: &str) -> String {
+    let start = first_chars(written, 2 * MAX_TITLE_CHARS);
+    first_chars(&visible(&unescape(&start)), MAX_TITLE_CHARS)
 }
 
 /// The fields of a node line.
@@ -20,7 +20,7 @@ pub(super) struct Row<'a> {
     pub title: &'a str,
     pub status: Status,
     /// The offset of the status letter in the file, in bytes.
-    pub status_at: usize,
+    pub status_offset: usize,
     pub complexity: u32,
     pub priority: Priority,
 }
@@ -41,25 +41,25 @@ impl<'a> Row<'a> {
             (next(), next(), next(), next(), next())
         else {
             let count = Fields::of(node.text).count();
-            let id = excerpt(node.id());
+            let id = quote(node.id());
             return Err(error(format!(
                 "task {id} has {count} of 5 fields; a line is: id | title | status | complexity | priority"
             )));
         };
-        let letter = match status.text.as_bytes() {
+        let known_status = match status.text.as_bytes() {
             [letter] => Status::from_letter(*letter),
             _ => None,
         };
-        let Some(letter) = letter else {
-            let (id, status) = (excerpt(id.text), excerpt(status.text));
+        let Some(known_status) = known_status else {
+            let (id, status) = (quote(id.text), quote(status.text));
             return Err(error(format!(
                 "task {id} has the unknown status {status}; the statuses are P, I, D, R, B, F, C, X and !"
             )));
         };
         Ok(Self {
             title: title.text,
-            status: letter,
-            status_at: node.at + status.at,
+            status: known_status,
+            status_offset: node.offset + status.offset,
             complexity: complexity.text.parse().unwrap_or(0),
             priority: match priority.text.as_bytes().first() {
                 Some(b'C') => Priority::Critical,

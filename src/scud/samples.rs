@@ -16,7 +16,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub fn with(graph: impl AsRef<[u8]>) -> Self {
+    pub fn with_graph(graph: impl AsRef<[u8]>) -> Self {
         let sample = Self::without_graph();
         sample.write(".scud/tasks/tasks.scg", graph);
         sample
@@ -97,16 +97,16 @@ pub const LETTERS: &[u8] = b"PIDRBFCX!";
 
 /// A graph with random layout that SCUD accepts, and its tasks.
 #[derive(Debug, Clone)]
-pub struct Generated {
+pub struct GeneratedGraph {
     pub text: String,
     /// Phase, id, title, status letter of every task.
     pub tasks: Vec<(String, String, String, u8)>,
 }
 
 /// One generated task: the layout of its line, its title, its status letter, its details.
-type Row = (u8, String, u8, Vec<String>);
+type GeneratedRow = (u8, String, u8, Vec<String>);
 
-fn row() -> impl Strategy<Value = Row> {
+fn generated_row() -> impl Strategy<Value = GeneratedRow> {
     let line = prop_oneof![
         "[ -~äß|\\\\]{0,30}",
         Just("---".to_owned()),
@@ -123,8 +123,8 @@ fn row() -> impl Strategy<Value = Row> {
     )
 }
 
-pub fn graphs() -> impl Strategy<Value = Generated> {
-    let phases = proptest::collection::vec(proptest::collection::vec(row(), 1..6), 1..4);
+pub fn graphs() -> impl Strategy<Value = GeneratedGraph> {
+    let phases = proptest::collection::vec(proptest::collection::vec(generated_row(), 1..6), 1..4);
     (phases, any::<bool>(), any::<bool>()).prop_map(|(phases, crlf, has_last_newline)| {
         let mut text = String::new();
         let mut tasks = Vec::new();
@@ -132,7 +132,7 @@ pub fn graphs() -> impl Strategy<Value = Generated> {
             if index > 0 {
                 text.push_str("\n---\n\n");
             }
-            phase(&mut text, &format!("phase{index}"), rows, &mut tasks);
+            append_phase(&mut text, &format!("phase{index}"), rows, &mut tasks);
         }
         if !has_last_newline {
             text.truncate(text.trim_end().len());
@@ -140,15 +140,15 @@ pub fn graphs() -> impl Strategy<Value = Generated> {
         if crlf {
             text = text.replace('\n', "\r\n");
         }
-        Generated { text, tasks }
+        GeneratedGraph { text, tasks }
     })
 }
 
 /// Appends a phase to `text`, and its tasks to `tasks`.
-fn phase(
+fn append_phase(
     text: &mut String,
     tag: &str,
-    rows: &[Row],
+    rows: &[GeneratedRow],
     tasks: &mut Vec<(String, String, String, u8)>,
 ) {
     let _ = write!(
@@ -167,10 +167,10 @@ fn phase(
             ["", " ", "  "][usize::from(layout / 3 % 3)],
         );
         let more = ["", " | role=x", " | a | b |"][usize::from(layout / 9 % 3)];
-        let letter_shown = char::from(*letter);
+        let letter_char = char::from(*letter);
         let _ = writeln!(
             text,
-            "{indent}{id}{gap}|{gap}{title} |{gap}{letter_shown}{gap}|3|H{more}"
+            "{indent}{id}{gap}|{gap}{title} |{gap}{letter_char}{gap}|3|H{more}"
         );
         let id_in_phase = id.rsplit(':').next().unwrap().to_owned();
         tasks.push((tag.to_owned(), id_in_phase, title, *letter));
@@ -184,6 +184,6 @@ fn phase(
     }
 }
 
-pub fn status(letter: u8) -> Status {
+pub fn status_of_letter(letter: u8) -> Status {
     Status::from_letter(letter).unwrap()
 }

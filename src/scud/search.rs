@@ -7,7 +7,7 @@
 //! not use `scud` on the file either, and an id without a phase could belong to any of its phases. A
 //! broken node is an error only when that node is requested, as in SCUD.
 
-use super::lexer::{Item, Items, Node, Position, SyntaxError, excerpt};
+use super::lexer::{Item, Items, Node, Position, SyntaxError, quote};
 
 /// The name of the task to search for.
 #[derive(Debug, Clone, Copy)]
@@ -104,20 +104,21 @@ impl<'a> Search<'a> {
     }
 
     /// The only candidate in `phase`; an error if an id or a phase is defined twice. In this case, SCUD uses the last
-    /// definition and drops the other one, so it is unknown to which of them the status belongs.
+    /// definition and drops the other one, so it is unknown which of them the status belongs to.
     pub fn only_candidate(&self, phase: usize) -> Result<Candidate<'a>, SyntaxError> {
         let tag = self.phases[phase].tag;
         let mut same_tag = self.phases.iter().filter(|other| other.tag == tag);
         if let (Some(first), Some(second)) = (same_tag.next(), same_tag.next()) {
-            return Err(defined_twice("phase", tag, first.line, second.line));
+            return Err(defined_twice_error("phase", tag, first.line, second.line));
         }
         let mut nodes = self.candidates.iter().filter(|one| one.phase == phase);
         let first = nodes
             .next()
             .expect("the caller passes the phase of a candidate");
         if let Some(second) = nodes.next() {
-            let (one, two) = (first.node.line, second.node.line);
-            return Err(defined_twice("task", second.node.id(), one, two));
+            let (first_line, second_line) = (first.node.line, second.node.line);
+            let id = second.node.id();
+            return Err(defined_twice_error("task", id, first_line, second_line));
         }
         Ok(*first)
     }
@@ -127,7 +128,7 @@ impl<'a> Search<'a> {
         let phases = self.phases.iter().enumerate();
         phases.flat_map(|(index, phase)| {
             let nodes = phase.nodes.into_iter();
-            // The search has read the whole text without a syntax error.
+            // `flatten` ignores no error: `run` has already read the whole text without a syntax error.
             let items =
                 nodes.flat_map(|(first, last)| Items::of_nodes(self.text, first, last).flatten());
             items.filter_map(move |item| match item {
@@ -138,12 +139,17 @@ impl<'a> Search<'a> {
     }
 }
 
-fn defined_twice(kind: &str, name: &str, first_line: usize, second_line: usize) -> SyntaxError {
+fn defined_twice_error(
+    kind: &str,
+    name: &str,
+    first_line: usize,
+    second_line: usize,
+) -> SyntaxError {
     SyntaxError {
         line: second_line,
         message: format!(
             "{kind} {} is defined twice (lines {first_line} and {second_line})",
-            excerpt(name)
+            quote(name)
         ),
     }
 }

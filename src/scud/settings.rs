@@ -1,6 +1,6 @@
 //! The project's own settings: reads their files, and finds the checks in `.scud/config.toml`.
 //!
-//! The structs that mirror the file are private; they require the keys that SCUD requires and ignore all other keys.
+//! The private structs of the file require the keys that SCUD requires and ignore all other keys.
 //! This module runs nothing, and adds no checks.
 
 use std::io;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::files::{self, FileError};
 use super::graph_file::Malformed;
-use super::lexer::{SyntaxError, excerpt};
+use super::lexer::{SyntaxError, quote};
 use super::project::Project;
 use crate::excerpt::visible;
 
@@ -50,10 +50,10 @@ impl Checks {
     pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
         let config: Config = parse(text, path)?;
         let default = Self::default();
-        let Some(set) = config.swarm.and_then(|swarm| swarm.backpressure) else {
+        let Some(backpressure) = config.swarm.and_then(|swarm| swarm.backpressure) else {
             return Ok(default);
         };
-        let commands = set.commands.unwrap_or_default();
+        let commands = backpressure.commands.unwrap_or_default();
         if let Some(command) = commands.iter().find(|command| command.contains('\0')) {
             return Err(SettingsError::NulInCheck {
                 path: path.to_owned(),
@@ -62,8 +62,10 @@ impl Checks {
         }
         Ok(Self {
             commands,
-            stop_on_failure: set.stop_on_failure.unwrap_or(default.stop_on_failure),
-            timeout: set
+            stop_on_failure: backpressure
+                .stop_on_failure
+                .unwrap_or(default.stop_on_failure),
+            timeout: backpressure
                 .timeout_secs
                 .map_or(default.timeout, Duration::from_secs),
         })
@@ -79,9 +81,9 @@ pub enum SettingsError {
     Malformed(Malformed),
     #[error("the check `{}` in {} contains a NUL character; remove it", visible(command), path.display())]
     NulInCheck { path: PathBuf, command: String },
-    #[error("{} is not a valid name for an agent definition", excerpt(name))]
+    #[error("{} is not a valid name for an agent definition", quote(name))]
     AgentName { name: String },
-    #[error("{}: the template file {} is not below .scud/agents", path.display(), excerpt(template))]
+    #[error("{}: the template file {} is not below .scud/agents", path.display(), quote(template))]
     TemplatePath { path: PathBuf, template: String },
 }
 
@@ -106,7 +108,7 @@ struct Backpressure {
     timeout_secs: Option<u64>,
 }
 
-/// A value of the right type, or of any other type.
+/// A value of the expected type, or of any other type.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Typed<T> {
@@ -115,7 +117,7 @@ enum Typed<T> {
 }
 
 /// Reads a value; a value of another type is an error with this message.
-fn typed<'de, T, D>(from: D, message: &str) -> Result<Option<T>, D::Error>
+fn read_typed<'de, T, D>(from: D, message: &str) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
@@ -127,18 +129,18 @@ where
 }
 
 fn commands<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
-    typed(
+    read_typed(
         from,
         "`commands` must be a list of strings, for example commands = [\"cargo test\"]",
     )
 }
 
 fn stop_on_failure<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
-    typed(from, "`stop_on_failure` must be true or false")
+    read_typed(from, "`stop_on_failure` must be true or false")
 }
 
 fn timeout_secs<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    typed(
+    read_typed(
         from,
         "`timeout_secs` must be a whole number of seconds, for example timeout_secs = 300",
     )
@@ -147,19 +149,19 @@ fn timeout_secs<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Er
 impl Project {
     /// The project's own checks; no commands if the project sets none.
     pub fn checks(&self) -> Result<Checks, SettingsError> {
-        match self.text_of(CONFIG, MAX_FILE_SIZE)? {
+        match self.read_optional_text(CONFIG, MAX_FILE_SIZE)? {
             Some(text) => Checks::parse(&text, &self.path(CONFIG)),
             None => Ok(Checks::default()),
         }
     }
 
     /// The text of a file with settings; `None` if there is no such file.
-    pub fn text_of(
+    pub fn read_optional_text(
         &self,
         components: &[&str],
         limit: u64,
     ) -> Result<Option<String>, SettingsError> {
-        match self.text(components, limit) {
+        match self.read_text(components, limit) {
             Ok(text) => Ok(Some(text)),
             Err(SettingsError::File(FileError::Missing { .. })) => Ok(None),
             Err(error) => Err(error),
@@ -167,7 +169,11 @@ impl Project {
     }
 
     /// The text of a file.
-    pub(super) fn text(&self, components: &[&str], limit: u64) -> Result<String, SettingsError> {
+    pub(super) fn read_text(
+        &self,
+        components: &[&str],
+        limit: u64,
+    ) -> Result<String, SettingsError> {
         let path = self.path(components);
         let bytes = files::open(&self.root, components, files::Access::Read)
             .and_then(|file| files::read(&file, &path, limit))

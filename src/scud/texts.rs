@@ -16,7 +16,7 @@ pub struct TaskTexts {
 impl TaskTexts {
     /// Sets a field. If a graph has two texts for one field, the last one counts, as in SCUD.
     pub(super) fn set(&mut self, field: &str, content: &str) {
-        // Blank lines around a text are layout of the file; those inside it belong to the text.
+        // Blank lines before and after a text only separate it from other lines; those inside belong to it.
         let content = content.trim_end().trim_start_matches('\n');
         let content = (!content.is_empty()).then(|| content.to_owned());
         match field {
@@ -28,13 +28,14 @@ impl TaskTexts {
     }
 }
 
-/// The texts of all tasks that have texts, by phase and id. Reads the graph once; ends at the first syntax error.
+/// The texts of all tasks that have texts, by phase and id. Stops reading at the first syntax error.
 pub fn task_texts(text: &str) -> HashMap<(String, String), TaskTexts> {
     let mut all: HashMap<(String, String), TaskTexts> = HashMap::new();
     let mut tag = "";
-    let mut open: Option<(&str, &str, String)> = None;
-    let mut close = |tag: &str, block: Option<(&str, &str, String)>| {
-        if let Some((id, field, content)) = block {
+    // The id, the field and the lines of the text that is being read.
+    let mut open_text: Option<(&str, &str, String)> = None;
+    let mut store = |tag: &str, finished: Option<(&str, &str, String)>| {
+        if let Some((id, field, content)) = finished {
             let key = (tag.to_owned(), id_in_phase(tag, id).to_owned());
             all.entry(key).or_default().set(field, &content);
         }
@@ -42,16 +43,16 @@ pub fn task_texts(text: &str) -> HashMap<(String, String), TaskTexts> {
     for item in Items::of(text).map_while(Result::ok) {
         match item {
             Item::Phase { tag: next, .. } => {
-                close(tag, open.take());
+                store(tag, open_text.take());
                 tag = next;
             }
             Item::Name(name) => tag = name,
-            Item::Block { id, field } => {
-                close(tag, open.take());
-                open = Some((id, field, String::new()));
+            Item::Heading { id, field } => {
+                store(tag, open_text.take());
+                open_text = Some((id, field, String::new()));
             }
             Item::Text(line) => {
-                if let Some((_, _, content)) = &mut open {
+                if let Some((_, _, content)) = &mut open_text {
                     content.push_str(line);
                     content.push('\n');
                 }
@@ -59,7 +60,7 @@ pub fn task_texts(text: &str) -> HashMap<(String, String), TaskTexts> {
             _ => {}
         }
     }
-    close(tag, open.take());
+    store(tag, open_text.take());
     all
 }
 

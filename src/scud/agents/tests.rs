@@ -1,4 +1,4 @@
-//! Definitions as SCUD's users write them, and prompts that contain what the template says.
+//! Tests definitions as SCUD's users write them, and the prompts from their templates.
 
 use proptest::prelude::*;
 
@@ -74,11 +74,8 @@ fn the_error_for_a_missing_template_file_names_its_path() {
 
 #[test]
 fn a_definition_without_a_section_that_scud_requires_is_an_error() {
-    let refusal = agent("r", &[("r.toml", "[agent]\nname = \"r\"\n")]).unwrap_err();
-    assert_eq!(
-        refusal,
-        ".scud/agents/r.toml, line 1: missing field `model`"
-    );
+    let error = agent("r", &[("r.toml", "[agent]\nname = \"r\"\n")]).unwrap_err();
+    assert_eq!(error, ".scud/agents/r.toml, line 1: missing field `model`");
 }
 
 #[test]

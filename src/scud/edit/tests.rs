@@ -1,4 +1,4 @@
-//! Setting a status changes exactly one byte, for every layout of the file and with concurrent writers.
+//! Tests that setting a status changes exactly one byte, for every layout of the file and with concurrent writers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::scud::samples::{LETTERS, Sample, block_on, graphs, status};
+use crate::scud::samples::{LETTERS, Sample, block_on, graphs, status_of_letter};
 
 fn set_status(sample: &Sample, task: &Task, status: Status) -> Result<(), EditError> {
     block_on(sample.project.set_status(task, status))
 }
 
 /// Mixed line ends, odd blanks, escaped pipes, fields and sections of a newer SCUD, no end of line.
-const ODD: &str = concat!(
+const IRREGULAR_GRAPH: &str = concat!(
     "# SCUD Graph v1\r\n# Phase: a\r\n\r\n@meta {\n  updated never\n}\n@nodes\n",
     "\t8|a \\| P \\\\|P|1|M| x=1 | more |\r\n9 | t | P | 1 | M\n",
     "@later\n8 | ? | P | 1 | M\n\n\n@details\n8 | details |\n  8 | a | P | 1 | M\n\n\n  end",
@@ -22,32 +22,32 @@ const ODD: &str = concat!(
 
 #[test]
 fn setting_a_status_changes_only_its_letter() {
-    let sample = Sample::with(ODD);
+    let sample = Sample::with_graph(IRREGULAR_GRAPH);
     let task = sample.find("8").unwrap();
     assert_eq!(task.title, "a | P \\");
     set_status(&sample, &task, Status::Failed).unwrap();
-    let expected = ODD.replace("|P|1|M| x=1", "|!|1|M| x=1");
+    let expected = IRREGULAR_GRAPH.replace("|P|1|M| x=1", "|!|1|M| x=1");
     assert_eq!(String::from_utf8(sample.graph()).unwrap(), expected);
 }
 
 #[test]
 fn a_status_that_the_task_already_has_is_not_written() {
-    let sample = Sample::with(ODD);
+    let sample = Sample::with_graph(IRREGULAR_GRAPH);
     let task = sample.find("8").unwrap();
-    let changed = || {
+    let modified_at = || {
         let path = sample.root().join(".scud/tasks/tasks.scg");
         std::fs::metadata(path).unwrap().modified().unwrap()
     };
-    let before = changed();
+    let before = modified_at();
     set_status(&sample, &task, Status::Pending).unwrap();
-    assert_eq!(changed(), before);
+    assert_eq!(modified_at(), before);
 }
 
 #[test]
 fn a_task_that_moved_to_another_line_is_found_again() {
-    let sample = Sample::with(ODD);
+    let sample = Sample::with_graph(IRREGULAR_GRAPH);
     let task = sample.find("8").unwrap();
-    let moved = ODD.replace("@nodes\n", "@nodes\n1 | first | D | 1 | M\n");
+    let moved = IRREGULAR_GRAPH.replace("@nodes\n", "@nodes\n1 | first | D | 1 | M\n");
     sample.write(".scud/tasks/tasks.scg", &moved);
     set_status(&sample, &task, Status::Done).unwrap();
     let expected = moved.replace("|P|1|M| x=1", "|D|1|M| x=1");
@@ -56,7 +56,7 @@ fn a_task_that_moved_to_another_line_is_found_again() {
 
 #[test]
 fn the_error_for_a_removed_task_names_it() {
-    let sample = Sample::with(ODD);
+    let sample = Sample::with_graph(IRREGULAR_GRAPH);
     let task = sample.find("8").unwrap();
     sample.write(".scud/tasks/tasks.scg", "");
     let error = set_status(&sample, &task, Status::Done).unwrap_err();
@@ -67,12 +67,12 @@ fn the_error_for_a_removed_task_names_it() {
 
 #[test]
 fn a_graph_that_the_agent_broke_stays_unchanged() {
-    let sample = Sample::with(ODD);
+    let sample = Sample::with_graph(IRREGULAR_GRAPH);
     let task = sample.find("8").unwrap();
     for broken in [
         "nonsense".to_owned(),
-        ODD.replace("|P|1|M| x=1", "|Pending|1|M"),
-        ODD.replace("9 | t", "8 | t"),
+        IRREGULAR_GRAPH.replace("|P|1|M| x=1", "|Pending|1|M"),
+        IRREGULAR_GRAPH.replace("9 | t", "8 | t"),
     ] {
         sample.write(".scud/tasks/tasks.scg", &broken);
         let error = set_status(&sample, &task, Status::Done).unwrap_err();
@@ -83,9 +83,9 @@ fn a_graph_that_the_agent_broke_stays_unchanged() {
 
 #[test]
 fn a_file_behind_a_symbolic_link_is_not_written() {
-    let sample = Sample::with(ODD);
+    let sample = Sample::with_graph(IRREGULAR_GRAPH);
     let task = sample.find("8").unwrap();
-    let outside = Sample::with(ODD);
+    let outside = Sample::with_graph(IRREGULAR_GRAPH);
     let path = sample.root().join(".scud/tasks/tasks.scg");
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(outside.root().join(".scud/tasks/tasks.scg"), &path).unwrap();
@@ -94,7 +94,7 @@ fn a_file_behind_a_symbolic_link_is_not_written() {
         error,
         EditError::File(FileError::NotRegular { .. })
     ));
-    assert_eq!(outside.graph(), ODD.as_bytes());
+    assert_eq!(outside.graph(), IRREGULAR_GRAPH.as_bytes());
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn the_statuses_of_many_concurrent_workers_are_all_written() {
         .collect::<Vec<_>>()
         .concat();
     let text = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n{nodes}");
-    let sample = Sample::with(&text);
+    let sample = Sample::with_graph(&text);
     let running = AtomicBool::new(true);
     thread::scope(|scope| {
-        // Readers in between never see anything but a whole graph.
+        // A concurrent reader must always find a complete graph.
         let reader = scope.spawn(|| {
             while running.load(Ordering::Relaxed) {
                 sample.find("0").unwrap();
@@ -142,26 +142,26 @@ proptest! {
     #[test]
     fn setting_a_status_changes_exactly_the_status_byte_of_that_task(
         graph in graphs(),
-        which in any::<prop::sample::Index>(),
+        chosen in any::<prop::sample::Index>(),
         letter in prop::sample::select(LETTERS),
     ) {
-        let sample = Sample::with(&graph.text);
-        let (phase, id, _, was) = which.get(&graph.tasks);
+        let sample = Sample::with_graph(&graph.text);
+        let (phase, id, _, old_letter) = chosen.get(&graph.tasks);
         let task = sample.find(&format!("{phase}:{id}")).unwrap();
-        set_status(&sample, &task, status(letter)).unwrap();
+        set_status(&sample, &task, status_of_letter(letter)).unwrap();
 
         let (before, after) = (graph.text.as_bytes(), sample.graph());
         prop_assert_eq!(before.len(), after.len());
         let changed: Vec<_> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
-        prop_assert_eq!(changed.len(), usize::from(*was != letter));
+        prop_assert_eq!(changed.len(), usize::from(*old_letter != letter));
         for at in changed {
-            prop_assert_eq!((before[at], after[at]), (*was, letter));
+            prop_assert_eq!((before[at], after[at]), (*old_letter, letter));
         }
-        // The right one: this task shows it, all others are what they were.
-        for (of, other, title, letter_was) in &graph.tasks {
-            let found = sample.find(&format!("{of}:{other}")).unwrap();
-            let expected = if (of, other) == (phase, id) { letter } else { *letter_was };
-            prop_assert_eq!((found.status, &found.id), (status(expected), other), "{}", title);
+        // Only this task has the new status.
+        for (other_phase, other_id, title, other_letter) in &graph.tasks {
+            let found = sample.find(&format!("{other_phase}:{other_id}")).unwrap();
+            let expected = if (other_phase, other_id) == (phase, id) { letter } else { *other_letter };
+            prop_assert_eq!((found.status, &found.id), (status_of_letter(expected), other_id), "{}", title);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which files are opened and which are rejected, and that no wait lasts forever.
+//! Tests which files are opened and which are rejected, and that every wait ends.
 
 use std::os::unix::fs::symlink;
 use std::sync::mpsc;
@@ -19,8 +19,8 @@ fn not_regular() -> String {
 #[test]
 fn no_symbolic_link_below_the_root_is_followed() {
     for link in [".scud", ".scud/tasks", GRAPH] {
-        let elsewhere = Sample::with(TASK);
-        let sample = Sample::with(TASK);
+        let elsewhere = Sample::with_graph(TASK);
+        let sample = Sample::with_graph(TASK);
         let path = sample.root().join(link);
         std::fs::rename(&path, sample.root().join("aside")).unwrap();
         symlink(elsewhere.root().join(link), &path).unwrap();
@@ -30,7 +30,7 @@ fn no_symbolic_link_below_the_root_is_followed() {
 
 #[test]
 fn the_root_itself_may_be_a_link() {
-    let sample = Sample::with(TASK);
+    let sample = Sample::with_graph(TASK);
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("link");
     symlink(sample.root(), &root).unwrap();
@@ -61,7 +61,7 @@ fn a_file_in_place_of_a_directory_is_rejected() {
 
 #[test]
 fn a_graph_above_the_size_limit_is_rejected_without_reading_it() {
-    let sample = Sample::with(TASK);
+    let sample = Sample::with_graph(TASK);
     let file = File::options()
         .write(true)
         .open(sample.root().join(GRAPH))
@@ -75,7 +75,7 @@ fn a_graph_above_the_size_limit_is_rejected_without_reading_it() {
 
 #[test]
 fn a_file_may_have_the_size_of_the_limit_but_not_more() {
-    let sample = Sample::with("12345");
+    let sample = Sample::with_graph("12345");
     let file = open(
         sample.root(),
         &[".scud", "tasks", "tasks.scg"],
@@ -89,9 +89,9 @@ fn a_file_may_have_the_size_of_the_limit_but_not_more() {
 
 #[test]
 fn the_wait_for_a_lock_that_is_never_released_ends() {
-    let sample = Sample::with(TASK);
-    let held = File::open(sample.root().join(GRAPH)).unwrap();
-    flock(&held, FlockOperation::LockExclusive).unwrap();
+    let sample = Sample::with_graph(TASK);
+    let holder = File::open(sample.root().join(GRAPH)).unwrap();
+    flock(&holder, FlockOperation::LockExclusive).unwrap();
     let began = std::time::Instant::now();
     let components = &[".scud", "tasks", "tasks.scg"];
     let error = block_on(open_locked(sample.root(), components, Access::Read)).unwrap_err();
@@ -103,27 +103,27 @@ fn the_wait_for_a_lock_that_is_never_released_ends() {
 
 #[test]
 fn a_file_that_is_replaced_during_the_wait_for_its_lock_is_opened_again() {
-    let sample = Sample::with(TASK);
+    let sample = Sample::with_graph(TASK);
     let path = sample.root().join(GRAPH);
-    let held = File::open(&path).unwrap();
-    flock(&held, FlockOperation::LockExclusive).unwrap();
-    let (waiting, is_waiting) = mpsc::channel();
+    let holder = File::open(&path).unwrap();
+    flock(&holder, FlockOperation::LockExclusive).unwrap();
+    let (pending_sender, pending_receiver) = mpsc::channel();
     let root = sample.root().to_owned();
     let reader = thread::spawn(move || {
         block_on(async {
             let components = &[".scud", "tasks", "tasks.scg"];
             let mut opened = std::pin::pin!(open_locked(&root, components, Access::Read));
-            // One poll opens the old file and meets its lock.
+            // One poll opens the old file and finds it locked.
             let first = std::future::poll_fn(|context| {
                 std::task::Poll::Ready(opened.as_mut().poll(context).is_pending())
             });
-            waiting.send(first.await).unwrap();
+            pending_sender.send(first.await).unwrap();
             read(&opened.await.unwrap(), Path::new("x"), 100).unwrap()
         })
     });
-    assert!(is_waiting.recv().unwrap(), "the lock is held");
+    assert!(pending_receiver.recv().unwrap(), "the lock is held");
     sample.write("new", "replaced");
     std::fs::rename(sample.root().join("new"), &path).unwrap();
     assert_eq!(reader.join().unwrap(), b"replaced");
-    drop(held);
+    drop(holder);
 }

@@ -20,7 +20,7 @@ fn graph(phases: &[(&str, &[&str])]) -> String {
 }
 
 fn two_phases() -> Sample {
-    Sample::with(graph(&[
+    Sample::with_graph(graph(&[
         ("auth", &["1", "8", "8.2"]),
         ("api", &["1", "2", "30"]),
     ]))
@@ -101,7 +101,7 @@ fn an_id_of_another_phase_is_suggested_with_that_phase() {
 #[test]
 fn the_first_digits_of_a_uuid_suggest_it() {
     let id = "0123456789abcdef0123456789abcdef";
-    let error = Sample::with(graph(&[("a", &[id])])).find_error("01234567");
+    let error = Sample::with_graph(graph(&[("a", &[id])])).find_error("01234567");
     assert!(
         error.ends_with(&format!("; did you mean `{id}`?")),
         "{error}"
@@ -122,7 +122,7 @@ fn the_error_for_an_unknown_tag_names_the_phases() {
 fn an_error_about_many_phases_names_twelve_and_counts_the_rest() {
     let tags: Vec<String> = (0..40).map(|tag| format!("p{tag}")).collect();
     let phases: Vec<(&str, &[&str])> = tags.iter().map(|tag| (tag.as_str(), &["1"][..])).collect();
-    let error = Sample::with(graph(&phases)).find_error("1");
+    let error = Sample::with_graph(graph(&phases)).find_error("1");
     assert!(
         error.ends_with("`p10`, `p11` and 28 more): use `p0:1`, or --tag"),
         "{error}"
@@ -132,7 +132,7 @@ fn an_error_about_many_phases_names_twelve_and_counts_the_rest() {
 #[test]
 fn the_error_for_an_empty_graph_says_that_it_has_no_phases() {
     let expected = "there is no task `1` in .scud/tasks/tasks.scg, which has no phases";
-    assert_eq!(Sample::with("\n").find_error("1"), expected);
+    assert_eq!(Sample::with_graph("\n").find_error("1"), expected);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn done_cancelled_and_expanded_tasks_are_rejected_unless_they_are_allowed() {
         ),
     ] {
         let text = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n8 | t | {letter} | 1 | M\n");
-        let sample = Sample::with(text);
+        let sample = Sample::with_graph(text);
         let error = sample.query("8", None, FinishedTasks::Reject).unwrap_err();
         assert_eq!(error.to_string(), format!("task `8` of phase `a` {advice}"));
         assert!(matches!(error, FindError::NotActionable { .. }));
@@ -161,7 +161,7 @@ fn done_cancelled_and_expanded_tasks_are_rejected_unless_they_are_allowed() {
 fn a_task_with_any_other_status_is_found() {
     for letter in ["P", "I", "R", "B", "F", "!"] {
         let text = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n8 | t | {letter} | 1 | M\n");
-        Sample::with(text)
+        Sample::with_graph(text)
             .query("8", None, FinishedTasks::Reject)
             .unwrap();
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::scud::samples::{Sample, graphs, status};
+use crate::scud::samples::{Sample, graphs, status_of_letter};
 use crate::scud::{FindError, FinishedTasks};
 use crate::task::{Dependency, Priority, Status};
 
@@ -56,7 +56,7 @@ const TWO_PHASES: &str = r"# SCUD Graph v1
 
 #[test]
 fn find_returns_everything_the_graph_says_about_a_task() {
-    let task = Sample::with(TWO_PHASES).find("8").unwrap();
+    let task = Sample::with_graph(TWO_PHASES).find("8").unwrap();
     let dependency = |id: &str, title: Option<&str>, status| Dependency {
         id: id.to_owned(),
         title: title.map(str::to_owned),
@@ -86,14 +86,14 @@ fn find_returns_everything_the_graph_says_about_a_task() {
 
 #[test]
 fn invalid_complexities_and_priorities_have_the_same_fallbacks_as_in_scud() {
-    let task = Sample::with(TWO_PHASES).find("8.1").unwrap();
+    let task = Sample::with_graph(TWO_PHASES).find("8.1").unwrap();
     assert_eq!((task.complexity, task.priority), (0, Priority::Medium));
 }
 
 #[test]
 fn a_graph_with_crlf_line_ends_is_read_like_one_with_lf() {
-    let unix = Sample::with(TWO_PHASES);
-    let dos = Sample::with(TWO_PHASES.replace('\n', "\r\n"));
+    let unix = Sample::with_graph(TWO_PHASES);
+    let dos = Sample::with_graph(TWO_PHASES.replace('\n', "\r\n"));
     for id in ["8", "9", "api:1"] {
         assert_eq!(unix.find(id).unwrap(), dos.find(id).unwrap());
     }
@@ -102,20 +102,23 @@ fn a_graph_with_crlf_line_ends_is_read_like_one_with_lf() {
 #[test]
 fn the_name_in_meta_replaces_the_tag_of_the_phase() {
     let sample =
-        Sample::with("# SCUD Graph v1\n# Phase: a\n@meta {\n name b c\n}\n@nodes\n1|t|P|1|M");
+        Sample::with_graph("# SCUD Graph v1\n# Phase: a\n@meta {\n name b c\n}\n@nodes\n1|t|P|1|M");
     assert_eq!(sample.find("b c:1").unwrap().phase, "b c");
 }
 
 #[test]
 fn the_edges_of_a_pipeline_are_not_dependencies() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@meta\nmode pipeline\n@nodes\n1|t|P|1|M\n2|t|P|1|M\n@edges\n1 -> 2 | ok\n";
-    assert_eq!(Sample::with(graph).find("1").unwrap().dependencies, []);
+    assert_eq!(
+        Sample::with_graph(graph).find("1").unwrap().dependencies,
+        []
+    );
 }
 
 #[test]
 fn a_stray_line_inside_a_text_is_skipped_and_the_text_continues() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\n1|t|P|1|M\n@details\n1|details|\n  one\nstray\n  two\n";
-    let task = Sample::with(graph).find("1").unwrap();
+    let task = Sample::with_graph(graph).find("1").unwrap();
     assert_eq!(task.details.as_deref(), Some("one\ntwo"));
 }
 
@@ -123,7 +126,7 @@ fn a_stray_line_inside_a_text_is_skipped_and_the_text_continues() {
 fn a_migrated_id_is_found_with_and_without_its_phase() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\na:1|one|P|1|M\na:2|two|D|1|M\n@edges\na:1 -> a:2\na:1 -> 2\n@agents\na:1 | x\n";
     for reference in ["1", "a:1"] {
-        let task = Sample::with(graph).find(reference).unwrap();
+        let task = Sample::with_graph(graph).find(reference).unwrap();
         assert_eq!((task.id.as_str(), task.agent.as_deref()), ("1", Some("x")));
         assert!(
             task.dependencies
@@ -140,7 +143,7 @@ fn a_dependency_is_searched_in_its_own_phase_first() {
         format!("\n---\n# SCUD Graph v1\n# Phase: {tag}\n@nodes\n2|away|D|1|M\n3|away|D|1|M\n")
     };
     let graph = format!("{home}{}4|only here|D|1|M\n{}", away("b"), away("c"));
-    let task = Sample::with(graph).find("1").unwrap();
+    let task = Sample::with_graph(graph).find("1").unwrap();
     let titles: Vec<_> = task
         .dependencies
         .iter()
@@ -152,7 +155,7 @@ fn a_dependency_is_searched_in_its_own_phase_first() {
 
 fn error_for_task_8(nodes: &str) -> String {
     let graph = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n{nodes}\n");
-    Sample::with(graph).find_error("8")
+    Sample::with_graph(graph).find_error("8")
 }
 
 #[test]
@@ -197,28 +200,28 @@ fn a_broken_node_is_an_error_with_its_line() {
 #[test]
 fn broken_nodes_next_to_the_task_do_not_matter() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\n1|t\n2|t|Z|1|M\n3|t|P|1|M\n3|t|P|1|M\n8|t|P|1|M\n@edges\n8->1\n8->2\n";
-    let task = Sample::with(graph).find("8").unwrap();
+    let task = Sample::with_graph(graph).find("8").unwrap();
     assert_eq!(task.unmet_dependencies().count(), 2);
 }
 
 #[test]
 fn an_indented_separator_between_nodes_is_read_as_a_broken_node() {
     let graph = "# SCUD Graph v1\n# Phase: a\n@nodes\n ---\n1|t|P|1|M\n2|u|D|1|M\n@edges\n1->2\n";
-    let task = Sample::with(graph).find("1").unwrap();
+    let task = Sample::with_graph(graph).find("1").unwrap();
     assert_eq!(task.dependencies[0].status, Some(Status::Done));
 }
 
 #[test]
 fn a_phase_that_is_defined_twice_is_an_error() {
     let phase = "# SCUD Graph v1\n# Phase: a\n@nodes\n8|t|P|1|M\n";
-    let sample = Sample::with(format!("{phase}\n---\n\n{phase}"));
+    let sample = Sample::with_graph(format!("{phase}\n---\n\n{phase}"));
     let expected = ".scud/tasks/tasks.scg, line 9: phase `a` is defined twice (lines 2 and 9)";
     assert_eq!(sample.find_error("8"), expected);
 }
 
 #[test]
 fn a_broken_header_of_any_phase_is_an_error_for_every_task_as_in_scud() {
-    let sample = Sample::with(format!("{TWO_PHASES}\n---\n\n# Phase: x\n"));
+    let sample = Sample::with_graph(format!("{TWO_PHASES}\n---\n\n# Phase: x\n"));
     let error = sample.find_error("8");
     assert!(
         error.ends_with("expected `# SCUD Graph v1`, found `# Phase: x`"),
@@ -228,7 +231,7 @@ fn a_broken_header_of_any_phase_is_an_error_for_every_task_as_in_scud() {
 
 #[test]
 fn text_that_is_not_utf_8_is_an_error_with_its_line() {
-    let sample = Sample::with(b"# SCUD Graph v1\n# Phase: a\n\xff\n");
+    let sample = Sample::with_graph(b"# SCUD Graph v1\n# Phase: a\n\xff\n");
     assert_eq!(
         sample.find_error("8"),
         ".scud/tasks/tasks.scg, line 3: the text is not UTF-8"
@@ -236,7 +239,7 @@ fn text_that_is_not_utf_8_is_an_error_with_its_line() {
 }
 
 #[test]
-fn hostile_sizes_take_linear_time() {
+fn huge_graphs_are_read_in_linear_time() {
     let node = |id: usize| format!("{id} | t | P | 1 | M\n");
     let edges = (0..50_000)
         .map(|id| format!("8 -> other:{id}\n8 -> {id}\n"))
@@ -245,7 +248,11 @@ fn hostile_sizes_take_linear_time() {
     let nodes = (0..50_000).map(node).collect::<Vec<_>>().concat();
     let graph = format!("# SCUD Graph v1\n# Phase: a\n@nodes\n{nodes}@edges\n{edges}\n");
     assert_eq!(
-        Sample::with(graph).find("8").unwrap().dependencies.len(),
+        Sample::with_graph(graph)
+            .find("8")
+            .unwrap()
+            .dependencies
+            .len(),
         1_000
     );
 
@@ -254,13 +261,13 @@ fn hostile_sizes_take_linear_time() {
         "# SCUD Graph v1\n# Phase: a\n@nodes\n{line}\n{}",
         "---\n".repeat(1 << 20)
     );
-    let title = Sample::with(graph).find("8").unwrap().title;
-    // With the mark of what was cut off.
+    let title = Sample::with_graph(graph).find("8").unwrap().title;
+    // The maximum length and an ellipsis.
     assert_eq!(title.chars().count(), 1_001);
 }
 
 fn find_does_not_panic(graph: &[u8]) {
-    let sample = Sample::with(graph);
+    let sample = Sample::with_graph(graph);
     for reference in ["1", "phase0:1", "", "a"] {
         for tag in [None, Some("phase1")] {
             let _ = sample.query(reference, tag, FinishedTasks::Reject);
@@ -291,12 +298,12 @@ proptest! {
 
     #[test]
     fn every_generated_task_is_found_as_it_was_written(graph in graphs()) {
-        let sample = Sample::with(&graph.text);
+        let sample = Sample::with_graph(&graph.text);
         for (phase, id, title, letter) in &graph.tasks {
             let task = sample.find(&format!("{phase}:{id}")).unwrap();
             prop_assert_eq!((&task.phase, &task.id), (phase, id));
-            prop_assert_eq!(task.title, shown_title(title.trim()));
-            prop_assert_eq!(task.status, status(*letter));
+            prop_assert_eq!(task.title, title_for_display(title.trim()));
+            prop_assert_eq!(task.status, status_of_letter(*letter));
         }
         let not_found = matches!(sample.find("phase0:decoy"), Err(FindError::NotFound { .. }));
         prop_assert!(not_found);

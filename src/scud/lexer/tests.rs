@@ -134,7 +134,7 @@ fn only_an_arrow_is_read_as_a_dependency() {
     let edges: Vec<_> = items(text)
         .into_iter()
         .filter_map(|item| match item {
-            Item::Edge(line) => edge(line),
+            Item::Edge(line) => parse_edge(line),
             _ => None,
         })
         .collect();
@@ -143,7 +143,11 @@ fn only_an_arrow_is_read_as_a_dependency() {
 
 #[test]
 fn a_field_ends_only_at_a_pipe_without_backslash() {
-    let fields = |line| Fields::of(line).map(|f| (f.text, f.at)).collect::<Vec<_>>();
+    let fields = |line| {
+        Fields::of(line)
+            .map(|f| (f.text, f.offset))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(fields(r"a | b\|c |d"), [("a", 0), (r"b\|c", 4), ("d", 10)]);
     assert_eq!(fields(r"a\\| b\"), [(r"a\\", 0), (r"b\", 5)]);
     assert_eq!(fields(r"\n|\"), [(r"\n", 0), (r"\", 3)]);
@@ -163,7 +167,7 @@ proptest! {
         let fields: Vec<_> = Fields::of(&line).collect();
         prop_assert_eq!(fields.len(), 3);
         for field in fields {
-            prop_assert!(line[field.at..].starts_with(field.text));
+            prop_assert!(line[field.offset..].starts_with(field.text));
         }
     }
 }

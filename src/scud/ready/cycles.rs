@@ -3,10 +3,11 @@
 
 use super::node::TaskNode;
 
-/// A task on the current path, and which of its needs is visited next.
+/// A task on the current path.
 struct Step {
     task: usize,
-    next: usize,
+    /// The index of the need to visit next.
+    next_need: usize,
 }
 
 /// All tasks, grouped in components. A component with several members is a cycle. Every component comes after the
@@ -14,34 +15,36 @@ struct Step {
 pub fn components(tasks: &[TaskNode]) -> Vec<Vec<usize>> {
     let mut finder = Finder {
         tasks,
-        order: vec![None; tasks.len()],
+        visited_at: vec![None; tasks.len()],
         lowest: vec![0; tasks.len()],
         is_open: vec![false; tasks.len()],
         open: Vec::new(),
         count: 0,
-        found: Vec::new(),
+        components: Vec::new(),
     };
     for task in 0..tasks.len() {
-        if finder.order[task].is_none() {
+        if finder.visited_at[task].is_none() {
             finder.visit(task);
         }
     }
-    finder.found
+    finder.components
 }
 
 /// The state of Tarjan's algorithm.
 struct Finder<'a> {
     tasks: &'a [TaskNode],
-    /// When each task was first seen.
-    order: Vec<Option<usize>>,
-    /// The earliest task that can be reached from each one.
+    /// When each task was first visited, as a number that counts visits.
+    visited_at: Vec<Option<usize>>,
+    /// The lowest `visited_at` of the open tasks that can be reached from each task.
     lowest: Vec<usize>,
     /// Whether the task is in `open`.
     is_open: Vec<bool>,
     /// Tasks whose component is not complete.
     open: Vec<usize>,
+    /// The number of visited tasks.
     count: usize,
-    found: Vec<Vec<usize>>,
+    /// The complete components.
+    components: Vec<Vec<usize>>,
 }
 
 impl Finder<'_> {
@@ -50,13 +53,13 @@ impl Finder<'_> {
         let mut path = vec![self.enter(first)];
         while let Some(step) = path.last_mut() {
             let task = step.task;
-            let needed = self.tasks[task].needs.get(step.next).copied();
-            step.next += 1;
+            let needed = self.tasks[task].needs.get(step.next_need).copied();
+            step.next_need += 1;
             if let Some(needed) = needed {
-                match self.order[needed] {
+                match self.visited_at[needed] {
                     None => path.push(self.enter(needed)),
-                    Some(order) if self.is_open[needed] => {
-                        self.lowest[task] = self.lowest[task].min(order);
+                    Some(visited_at) if self.is_open[needed] => {
+                        self.lowest[task] = self.lowest[task].min(visited_at);
                     }
                     Some(_) => {}
                 }
@@ -71,18 +74,19 @@ impl Finder<'_> {
         }
     }
 
+    /// Registers the first visit of a task.
     fn enter(&mut self, task: usize) -> Step {
-        self.order[task] = Some(self.count);
+        self.visited_at[task] = Some(self.count);
         self.lowest[task] = self.count;
         self.count += 1;
         self.open.push(task);
         self.is_open[task] = true;
-        Step { task, next: 0 }
+        Step { task, next_need: 0 }
     }
 
     /// Closes the component of a task if the task is its first one.
     fn close_component(&mut self, task: usize) {
-        if self.order[task] != Some(self.lowest[task]) {
+        if self.visited_at[task] != Some(self.lowest[task]) {
             return;
         }
         let begin = self.open.iter().rposition(|open| *open == task);
@@ -90,22 +94,25 @@ impl Finder<'_> {
         for member in &component {
             self.is_open[*member] = false;
         }
-        self.found.push(component);
+        self.components.push(component);
     }
 }
 
-/// Members of a cycle, each of which needs the next one. Some members of the component may be missing.
+/// The members of one cycle of a component, each of which needs the next one. The component may have more members.
 pub fn cycle_members(tasks: &[TaskNode], component: &[usize]) -> Vec<usize> {
-    let mut at = component.iter().copied().min().unwrap_or_default();
+    let mut task = component.iter().copied().min().unwrap_or_default();
     let mut seen = Vec::new();
-    while !seen.contains(&at) {
-        seen.push(at);
-        let mut needs = tasks[at].needs.iter().copied();
+    while !seen.contains(&task) {
+        seen.push(task);
+        let mut needs = tasks[task].needs.iter().copied();
         let Some(next) = needs.find(|needed| component.contains(needed)) else {
             break;
         };
-        at = next;
+        task = next;
     }
-    let begin = seen.iter().position(|task| *task == at).unwrap_or_default();
+    let begin = seen
+        .iter()
+        .position(|member| *member == task)
+        .unwrap_or_default();
     seen.split_off(begin)
 }

@@ -2,7 +2,7 @@
 
 use crate::task::{Priority, Status};
 
-/// One task. Other tasks are named by their positions in the graph.
+/// One task of a graph. A number stands for the task at that position of [`super::TaskGraph::tasks`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskNode {
     pub phase: String,
@@ -21,8 +21,8 @@ pub struct TaskNode {
     pub absent: Vec<String>,
     /// Whether the task is marked as done, or split into subtasks that are all done.
     pub is_done: bool,
-    /// The number of unfinished tasks in the longest chain that begins with this task.
-    pub chain: usize,
+    /// The number of unfinished tasks in the longest chain of dependents that begins with this task.
+    pub chain_length: usize,
     pub standing: Standing,
 }
 

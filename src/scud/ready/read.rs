@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::node::{Standing, TaskNode};
-use crate::scud::lexer::{Item, Items, Node, SyntaxError, edge, excerpt, parent, unescape};
+use crate::scud::lexer::{
+    Item, Items, Node, SyntaxError, parse_edge, parse_parent, quote, unescape,
+};
 use crate::scud::row::Row;
 use crate::scud::search::id_in_phase;
 use crate::task::Status;
@@ -15,11 +17,13 @@ struct Phase<'a> {
     line: usize,
     /// Whether the edges of this phase are the flow of a pipeline and not dependencies.
     is_pipeline: bool,
+    /// Each dependent with one dependency.
     edges: Vec<(&'a str, &'a str)>,
+    /// Each parent with its subtasks.
     parents: Vec<(&'a str, Vec<&'a str>)>,
 }
 
-/// Finds tasks by the names that edges use for them.
+/// Finds tasks by their names in edges.
 struct Index<'a> {
     /// The tasks by the index of their phase and their id in the phase.
     in_phase: HashMap<(usize, &'a str), usize>,
@@ -32,23 +36,25 @@ struct Index<'a> {
 impl Index<'_> {
     /// The task that an edge of a phase means. SCUD searches all phases; here the phase of the edge comes first.
     fn find(&self, phase: usize, tag: &str, name: &str) -> Option<usize> {
-        let own = self.in_phase.get(&(phase, id_in_phase(tag, name)));
+        let same_phase = self.in_phase.get(&(phase, id_in_phase(tag, name)));
         let with_phase = || {
             let (tag, id) = name.rsplit_once(':')?;
             self.in_phase.get(&(*self.phases.get(tag)?, id))
         };
-        own.or_else(with_phase)
+        same_phase
+            .or_else(with_phase)
             .copied()
             .or_else(|| self.anywhere.get(name).copied().flatten())
     }
 }
 
-/// The tasks with their needs, and the tags of the phases.
+/// Returns the tasks with their needs, and the tags of the phases.
 ///
 /// Nodes come before edges in the file only within a phase, so edges are resolved after the whole file was read.
 /// Parents come before dependencies, because a task also needs the dependencies of its parents.
 pub fn read(text: &str) -> Result<(Vec<TaskNode>, Vec<String>), SyntaxError> {
     let mut phases: Vec<Phase<'_>> = Vec::new();
+    // Each node with the index of its phase.
     let mut nodes: Vec<(usize, Node<'_>)> = Vec::new();
     for item in Items::of(text) {
         let item = item?;
@@ -60,25 +66,25 @@ pub fn read(text: &str) -> Result<(Vec<TaskNode>, Vec<String>), SyntaxError> {
             });
             continue;
         }
-        let number = phases.len().saturating_sub(1);
+        let phase_index = phases.len().saturating_sub(1);
         let Some(phase) = phases.last_mut() else {
             continue;
         };
         match item {
             Item::Name(name) => phase.tag = name,
             Item::Pipeline => phase.is_pipeline = true,
-            Item::Node(node) => nodes.push((number, node)),
-            Item::Edge(line) => phase.edges.extend(edge(line)),
+            Item::Node(node) => nodes.push((phase_index, node)),
+            Item::Edge(line) => phase.edges.extend(parse_edge(line)),
             Item::Parent(line) => {
-                let parent = parent(line);
+                let parent = parse_parent(line);
                 let parent = parent.map(|(parent, subtasks)| (parent, subtasks.collect()));
                 phase.parents.extend(parent);
             }
             _ => {}
         }
     }
-    reject_equal_phases(&phases)?;
-    let (mut tasks, index) = tasks(&phases, &nodes)?;
+    reject_duplicate_phases(&phases)?;
+    let (mut tasks, index) = read_tasks(&phases, &nodes)?;
     let parents = connect_parents(&phases, &index, &mut tasks);
     connect_dependencies(&phases, &index, &mut tasks, &parents);
     let phases = phases.iter().map(|phase| phase.tag.to_owned());
@@ -86,7 +92,7 @@ pub fn read(text: &str) -> Result<(Vec<TaskNode>, Vec<String>), SyntaxError> {
 }
 
 /// An error if two phases have the same tag.
-fn reject_equal_phases(phases: &[Phase<'_>]) -> Result<(), SyntaxError> {
+fn reject_duplicate_phases(phases: &[Phase<'_>]) -> Result<(), SyntaxError> {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for phase in phases {
         if let Some(first) = lines.insert(phase.tag, phase.line) {
@@ -97,15 +103,15 @@ fn reject_equal_phases(phases: &[Phase<'_>]) -> Result<(), SyntaxError> {
 }
 
 fn defined_twice_error(kind: &str, name: &str, first: usize, second: usize) -> SyntaxError {
-    let name = excerpt(name);
+    let name = quote(name);
     SyntaxError {
         line: second,
         message: format!("the {kind} {name} is defined twice (lines {first} and {second})"),
     }
 }
 
-/// The tasks without their needs, and the index to find them.
-fn tasks<'a>(
+/// Returns the tasks without their needs, and the index to find them.
+fn read_tasks<'a>(
     phases: &[Phase<'a>],
     nodes: &[(usize, Node<'a>)],
 ) -> Result<(Vec<TaskNode>, Index<'a>), SyntaxError> {
@@ -147,22 +153,23 @@ fn tasks<'a>(
             subtasks: Vec::new(),
             absent: Vec::new(),
             is_done: false,
-            chain: 0,
+            chain_length: 0,
             standing: Standing::Closed,
         });
     }
     Ok((tasks, index))
 }
 
-/// The parent of each task, according to `@parents` or else to its id (`8.2` is a subtask of `8`).
+/// Fills in the subtasks of every task, and returns the parent of each task. `@parents` or else the id names the parent:
+/// `8.2` is a subtask of `8`.
 fn connect_parents(
     phases: &[Phase<'_>],
     index: &Index<'_>,
     tasks: &mut [TaskNode],
 ) -> Vec<Option<usize>> {
     let mut parents = vec![None; tasks.len()];
-    for (number, phase) in phases.iter().enumerate() {
-        let find = |name| index.find(number, phase.tag, name);
+    for (phase_index, phase) in phases.iter().enumerate() {
+        let find = |name| index.find(phase_index, phase.tag, name);
         for (parent, subtasks) in &phase.parents {
             let Some(parent) = find(parent) else { continue };
             for subtask in subtasks.iter().filter_map(|name| find(name)) {
@@ -195,20 +202,20 @@ fn connect_dependencies(
     tasks: &mut [TaskNode],
     parents: &[Option<usize>],
 ) {
-    let mut own: Vec<Vec<usize>> = vec![Vec::new(); tasks.len()];
-    let mut absent: Vec<Vec<String>> = vec![Vec::new(); tasks.len()];
-    for (number, phase) in phases
+    let mut own_needs: Vec<Vec<usize>> = vec![Vec::new(); tasks.len()];
+    let mut own_absent: Vec<Vec<String>> = vec![Vec::new(); tasks.len()];
+    for (phase_index, phase) in phases
         .iter()
         .enumerate()
         .filter(|(_, phase)| !phase.is_pipeline)
     {
         for (dependent, dependency) in &phase.edges {
-            let Some(task) = index.find(number, phase.tag, dependent) else {
+            let Some(task) = index.find(phase_index, phase.tag, dependent) else {
                 continue;
             };
-            match index.find(number, phase.tag, dependency) {
-                Some(needed) => own[task].push(needed),
-                None => absent[task].push((*dependency).to_owned()),
+            match index.find(phase_index, phase.tag, dependency) {
+                Some(needed) => own_needs[task].push(needed),
+                None => own_absent[task].push((*dependency).to_owned()),
             }
         }
     }
@@ -217,18 +224,18 @@ fn connect_dependencies(
             node.needs = node.subtasks.clone();
             continue;
         }
-        let (mut needs, mut missing) = (Vec::new(), Vec::new());
+        let (mut needs, mut absent) = (Vec::new(), Vec::new());
         let (mut next, mut seen) = (Some(task), Vec::new());
-        while let Some(at) = next.filter(|at| !seen.contains(at)) {
-            seen.push(at);
-            needs.extend_from_slice(&own[at]);
-            missing.extend_from_slice(&absent[at]);
-            next = parents[at];
+        while let Some(ancestor) = next.filter(|task| !seen.contains(task)) {
+            seen.push(ancestor);
+            needs.extend_from_slice(&own_needs[ancestor]);
+            absent.extend_from_slice(&own_absent[ancestor]);
+            next = parents[ancestor];
         }
         needs.sort_unstable();
         needs.dedup();
-        missing.dedup();
+        absent.dedup();
         node.needs = needs;
-        node.absent = missing;
+        node.absent = absent;
     }
 }

@@ -1,4 +1,4 @@
-//! Which tasks are ready, and what blocks the others.
+//! Tests which tasks are ready, and which obstacles block the others.
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn an_expanded_task_is_done_when_all_its_subtasks_are() {
 }
 
 #[test]
-fn an_expanded_task_without_subtasks_blocks_what_needs_it() {
+fn an_expanded_task_without_subtasks_is_blocked_and_blocks_its_dependents() {
     let graph = graph("2 | b | X | 1 | M\n3 | e | P | 1 | M", "@edges\n3 -> 2");
     assert_eq!(why_blocked(&graph, "3"), ["needs 2, which is blocked"]);
     assert_eq!(
@@ -94,7 +94,7 @@ fn absent_failed_and_cancelled_dependencies_block() {
 }
 
 #[test]
-fn dependencies_in_other_phases_count_and_the_own_phase_comes_first() {
+fn edges_may_name_tasks_of_other_phases_and_prefer_their_own_phase() {
     let text = "# SCUD Graph v1\n# Phase: one\n@nodes\n1 | a | P | 1 | M\n2 | b | D | 1 | M\n---\n\
                 # SCUD Graph v1\n# Phase: two\n@nodes\n1 | c | D | 1 | M\n3 | d | P | 1 | M\n4 | e | P | 1 | M\n5 | f | P | 1 | M\n\
                 @edges\n3 -> 1\n4 -> one:1\n5 -> 2\n";
@@ -105,13 +105,13 @@ fn dependencies_in_other_phases_count_and_the_own_phase_comes_first() {
 }
 
 #[test]
-fn the_edges_of_a_pipeline_are_no_dependencies() {
+fn the_edges_of_a_pipeline_are_not_dependencies() {
     let text = "# SCUD Graph v1\n# Phase: p\n@meta {\n  mode pipeline\n}\n@nodes\n1 | a | P | 1 | M\n2 | b | P | 1 | M\n@edges\n2 -> 1\n";
     assert_eq!(ready(&TaskGraph::parse(text).unwrap()), ["1", "2"]);
 }
 
 #[test]
-fn ready_tasks_are_ordered_by_priority_then_by_the_chain_behind_them() {
+fn ready_tasks_are_ordered_by_priority_then_by_the_length_of_their_chain() {
     let nodes = "1 | a | P | 1 | L\n2 | b | P | 1 | M\n3 | c | P | 1 | M\n4 | d | P | 1 | C\n5 | e | P | 1 | M\n6 | f | P | 1 | M";
     let graph = graph(nodes, "@edges\n5 -> 3\n6 -> 5");
     assert_eq!(ready(&graph), ["4", "3", "2", "1"]);
@@ -127,7 +127,7 @@ fn an_id_that_is_defined_twice_is_rejected_with_both_lines() {
     );
 }
 
-/// Not a benchmark: something that grows with the square of the tasks would take minutes.
+/// With an algorithm that needs quadratic time, this test would take minutes.
 #[test]
 fn a_chain_of_twenty_thousand_tasks_is_planned_without_deep_recursion() {
     use std::fmt::Write as _;
@@ -137,6 +137,6 @@ fn a_chain_of_twenty_thousand_tasks_is_planned_without_deep_recursion() {
         let _ = writeln!(edges, "{task} -> {}", task - 1);
     }
     let graph = graph(&nodes, edges.trim_end_matches(" -> 0"));
-    assert_eq!(graph.tasks[1].chain, 19_999);
+    assert_eq!(graph.tasks[1].chain_length, 19_999);
     assert!(matches!(graph.tasks[0].standing, Standing::Blocked(_)));
 }

@@ -46,8 +46,8 @@ fn checks_have_the_defaults_of_scud() {
 
 #[test]
 fn checks_have_the_values_that_the_file_sets() {
-    let set = "[swarm.backpressure]\ncommands = []\nstop_on_failure = false\ntimeout_secs = 7\nmore = 1\n";
-    let found = checks(set).unwrap();
+    let config = "[swarm.backpressure]\ncommands = []\nstop_on_failure = false\ntimeout_secs = 7\nmore = 1\n";
+    let found = checks(config).unwrap();
     assert!(!found.stop_on_failure);
     assert_eq!(found.timeout, Duration::from_secs(7));
 }
