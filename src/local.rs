@@ -146,13 +146,13 @@ async fn run_worker(
     let worker = spawn(settings, repository.as_deref(), &url, lock.as_ref())?;
     recorder.started();
     let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Phase);
-    timeline.listens(&url, Signatures::NotChecked);
-    timeline.say(
+    timeline.show_url(&url, Signatures::NotChecked);
+    timeline.show_message(
         "orchestrator",
         &format!("starts a worker for task {}", settings.task),
     );
     if let Some(url) = &repository {
-        timeline.say("orchestrator", &format!("the worker clones {url}"));
+        timeline.show_message("orchestrator", &format!("the worker clones {url}"));
     }
     let directory = settings.project.directory().map(absolute).transpose()?;
     json.write_now(
@@ -163,7 +163,7 @@ async fn run_worker(
         ended = show(worker, &mut timeline, recorder, &mut events) => ended?,
         () = orchestrator.serve(notices) => return Err(eyre!("the orchestrator ended before the worker")),
     };
-    timeline.end(status.code());
+    timeline.show_end(status.code());
     recorder.end(status.code());
     Ok(Ended::new(status, event, directory, repository, settings))
 }
@@ -256,7 +256,7 @@ async fn show(
     let forward = |signal| pid.map(|pid| kill_process(pid, signal));
     let mut event = None;
     let mut output = |timeline: &Timeline<'_>, line: &str| {
-        timeline.output(line);
+        timeline.show_output_line(line);
         event = result_line::event_of(line).or(event.take());
     };
     let status = loop {
@@ -264,10 +264,10 @@ async fn show(
             biased;
             Some(event) = events.recv() => {
                 recorder.notice(&event);
-                timeline.notice(&event);
+                timeline.show_notice(&event);
             }
             Some(line) = stderr.recv() => {
-                timeline.log(&line);
+                timeline.show_log_line(&line);
                 recorder.log(&line);
             }
             Some(line) = stdout.recv() => output(timeline, &line),
@@ -283,7 +283,7 @@ async fn show(
     // waited for the answer.
     let rest = async {
         while let Some(line) = stderr.recv().await {
-            timeline.log(&line);
+            timeline.show_log_line(&line);
             recorder.log(&line);
         }
         while let Some(line) = stdout.recv().await {
@@ -293,7 +293,7 @@ async fn show(
     let _ = timeout(LAST_LINES_TIMEOUT, rest).await;
     while let Ok(event) = events.try_recv() {
         recorder.notice(&event);
-        timeline.notice(&event);
+        timeline.show_notice(&event);
     }
     Ok((status, event))
 }

@@ -12,7 +12,7 @@ mod output_queue;
 mod screen;
 mod timeline;
 
-pub use clock::clock;
+pub use clock::clock_text;
 pub use format::Format;
 pub use json_lines::{JsonLines, print_object};
 pub use output_queue::OutputQueue;

@@ -6,7 +6,7 @@ use eyre::eyre;
 use serde_json::json;
 
 use super::settings::{Project, repository_of};
-use crate::descartes_toml::FILE;
+use crate::descartes_toml::FILE_NAME;
 use crate::redact::Redactor;
 use crate::runner;
 use crate::runner::dry_run::{FirstRound, Key, Workplace, first_round};
@@ -82,7 +82,7 @@ fn text(round: &FirstRound) -> String {
         let head = if number == 0 { "settings" } else { "" };
         let _ = writeln!(
             text,
-            "{head:10}{variable} = {value:?}, by {FILE}, line {line}"
+            "{head:10}{variable} = {value:?}, by {FILE_NAME}, line {line}"
         );
     }
     if round.workplace == Workplace::Clone {

@@ -42,8 +42,8 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     let (sender, mut notices) = mpsc::unbounded_channel();
     let json = JsonLines::new(settings.format, screen.redactor());
     let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Message);
-    timeline.listens(&orchestrator.url(), signatures);
-    timeline.say("orchestrator", words);
+    timeline.show_url(&orchestrator.url(), signatures);
+    timeline.show_message("orchestrator", words);
     timeline.wait_for_workers();
     let (mut terminated, mut interrupted) = (
         signal(SignalKind::terminate())?,
@@ -52,7 +52,7 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     let show = async {
         loop {
             tokio::select! {
-                Some(notice) = notices.recv() => timeline.notice(&notice),
+                Some(notice) = notices.recv() => timeline.show_notice(&notice),
                 _ = terminated.recv() => break,
                 _ = interrupted.recv() => break,
                 () = timeline.tick() => {}
@@ -65,7 +65,7 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     }
     // Shows the rest: each request's notice was sent before its answer, so no answered request is missing.
     while let Ok(notice) = notices.try_recv() {
-        timeline.notice(&notice);
+        timeline.show_notice(&notice);
     }
     json.close().await;
     Ok(())

@@ -212,7 +212,7 @@ impl Recorder {
     fn attempt(&self) -> Attempt {
         let caps = Caps::of(1, 1);
         let times = RunTimes {
-            intended: self.intended,
+            requested: self.intended,
             started: self.started,
             granted: self.granted,
             ended: self.ended,
@@ -221,7 +221,7 @@ impl Recorder {
             now: now(),
         };
         let lines: Vec<&str> = self.log.iter().map(String::as_str).collect();
-        let log = self.cleaner.block(&lines.join("\n"), caps.log());
+        let log = self.cleaner.block(&lines.join("\n"), caps.max_log());
         let mut attempt = Attempt {
             run: self.cleaner.line(&self.run),
             number: 1,

@@ -8,7 +8,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::ended::Ended;
-use crate::amounts::{dollars, grouped, possible_cost};
+use crate::amounts::{dollars, possible_cost, with_commas};
 use crate::durations::in_words;
 use crate::excerpt::visible;
 use crate::terminal::{JsonLines, Screen};
@@ -157,7 +157,7 @@ fn agent(rows: &mut Rows, ended: &Ended) {
         .into_iter()
         .filter_map(|(field, what)| {
             let count = number(&format!("usage/{field}")).filter(|count| *count > 0)?;
-            Some(format!("{} {what}", grouped(count)))
+            Some(format!("{} {what}", with_commas(count)))
         })
         .collect();
     if !tokens.is_empty() {
@@ -171,7 +171,11 @@ fn agent(rows: &mut Rows, ended: &Ended) {
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(count), if count == 1 { one } else { many })
+    format!(
+        "{} {}",
+        with_commas(count),
+        if count == 1 { one } else { many }
+    )
 }
 
 /// Adds the checks of the last round.

@@ -13,9 +13,9 @@ use crate::clock::now;
 use crate::redact::Redactor;
 
 /// The version of the objects. Within a version, fields are only ever added.
-const VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 /// How long [`JsonLines::close`] waits for a slow reader.
-const END_TIMEOUT: Duration = Duration::from_secs(60);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
 struct Object<'a, T> {
@@ -32,14 +32,14 @@ struct Object<'a, T> {
 impl<'a, T: Serialize> Object<'a, T> {
     fn new(kind: &'a str, fields: T) -> Self {
         Self {
-            schema: VERSION,
+            schema: SCHEMA_VERSION,
             kind,
             at: None,
             fields,
         }
     }
 
-    /// The object as a line. Only strings are masked, because a masked number would not be JSON any more.
+    /// The object as a line. Only strings are masked, because masking a number would make the JSON invalid.
     fn line(&self, redactor: &Redactor) -> String {
         let text = serde_json::to_string(self).expect("the fields have names that are strings");
         if redactor.text(&text) == text {
@@ -59,10 +59,10 @@ impl<'a, T: Serialize> Object<'a, T> {
 pub fn print_object(kind: &str, fields: impl Serialize, redactor: &Redactor) -> io::Result<()> {
     let line = Object::new(kind, fields).line(redactor);
     let mut stdout = io::stdout().lock();
-    let written = stdout
+    let result = stdout
         .write_all(line.as_bytes())
         .and_then(|()| stdout.flush());
-    match written {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
@@ -81,7 +81,7 @@ impl JsonLines {
     pub fn new(format: Format, redactor: &Redactor) -> Self {
         let output = match format {
             Format::Lines => None,
-            Format::Json => Some(OutputQueue::with_note(io::stdout(), gap)),
+            Format::Json => Some(OutputQueue::with_note(io::stdout(), gap_line)),
         };
         Self {
             output,
@@ -108,7 +108,7 @@ impl JsonLines {
         }
     }
 
-    /// Waits until all objects are written. Stops waiting if the reader has closed the pipe, after [`END_TIMEOUT`],
+    /// Waits until all objects are written. Stops waiting if the reader has closed the pipe, after [`CLOSE_TIMEOUT`],
     /// and on SIGINT or SIGTERM.
     pub async fn close(&self) {
         let Some(output) = &self.output else { return };
@@ -116,7 +116,7 @@ impl JsonLines {
             return;
         };
         tokio::select! {
-            _ = output.wait_until_written(END_TIMEOUT) => {}
+            _ = output.wait_until_written(CLOSE_TIMEOUT) => {}
             _ = tokio::signal::ctrl_c() => {}
             _ = terminated.recv() => {}
         }
@@ -124,7 +124,7 @@ impl JsonLines {
 }
 
 /// The line that replaces dropped ones.
-fn gap(lines: usize) -> String {
+fn gap_line(lines: usize) -> String {
     Object::new("gap", json!({ "lines": lines })).line(&Redactor::new(&[]))
 }
 
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn an_object_begins_with_its_schema_and_type_and_ends_with_a_newline() {
         let line = Object::new("gap", json!({ "lines": 3 })).line(&Redactor::new(&[]));
-        assert_eq!(line, gap(3));
+        assert_eq!(line, gap_line(3));
         assert_eq!(line, "{\"schema\":1,\"type\":\"gap\",\"lines\":3}\n");
     }
 }

@@ -22,12 +22,14 @@ impl Level {
 
     /// The label in a log line.
     pub fn label(self) -> &'static str {
-        self.row().1
+        let (_, label, _) = self.row();
+        label
     }
 
     /// The word in JSON.
     pub fn word(self) -> &'static str {
-        self.row().2
+        let (_, _, word) = self.row();
+        word
     }
 
     fn row(self) -> &'static (Self, &'static str, &'static str) {

@@ -31,10 +31,10 @@ impl Markdown {
                 format!(
                     "{indent}{} {}",
                     paint(Style::new().dim(), "•"),
-                    inline(item)
+                    style_inline(item)
                 )
             }
-            None => inline(line),
+            None => style_inline(line),
         }
     }
 }
@@ -51,7 +51,7 @@ fn is_heading(line: &str) -> bool {
 }
 
 /// Replaces `**bold**` and `` `code` `` by styled text. A mark without a closing mark stays.
-fn inline(text: &str) -> String {
+fn style_inline(text: &str) -> String {
     let mut styled = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(['*', '`']) {

@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// If more bytes than this wait to be written, further lines are dropped. They fill many screens, and need only a
-/// small part of the memory budget.
-const MAX_WAITING: usize = 256 * 1024;
-/// If more bytes than this wait, the reader has probably stopped reading.
-const STUCK_SIZE: usize = 4 * 1024;
+/// If more bytes than this wait to be written, further lines are dropped. So many bytes fill many screens, and need only
+/// a small part of the memory budget.
+const MAX_WAITING_BYTES: usize = 256 * 1024;
+/// If more bytes than this wait to be written, the reader has probably stopped reading.
+const STUCK_BYTES: usize = 4 * 1024;
 /// The pause between two attempts to write if the stream is in non-blocking mode. Another process with the same stream
 /// may have set that mode.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A stream that a queue writes to.
 pub trait Sink: Write + Send {
-    /// The stream's own descriptor; `None` if no write without waiting may be tried.
+    /// The descriptor of the stream, for writes without waiting; `None` if only the thread may write to the stream.
     #[cfg_attr(
         not(target_os = "linux"),
         allow(dead_code, reason = "only Linux can write to a pipe without waiting")
@@ -52,6 +52,7 @@ impl std::fmt::Debug for OutputQueue {
 
 struct Shared {
     state: Mutex<State>,
+    /// Is notified when `state` has changed.
     changed: Condvar,
     /// Is notified when the thread has written something.
     written: Notify,
@@ -63,19 +64,20 @@ struct Shared {
 struct State {
     /// The stream; `None` after the thread has taken it.
     stream: Option<Box<dyn Sink>>,
+    /// The bytes that the thread has not taken yet.
     waiting: Vec<u8>,
     /// Whether the thread is writing bytes that it has taken from `waiting`.
     is_writing: bool,
     /// How many lines were dropped because `waiting` was full. The thread takes this count together with all of
     /// `waiting`. So each gap has one note, exactly where the lines are missing.
-    dropped: usize,
-    /// Whether the reader is gone, so that nothing can be written any more.
+    dropped_lines: usize,
+    /// Whether the reader has closed the stream, or no thread could be started, so that nothing can be written any more.
     is_closed: bool,
 }
 
 impl State {
-    /// True if everything is written, false if the reader is gone, `None` if bytes are still being written.
-    fn drain_result(&self) -> Option<bool> {
+    /// True if everything is written, false if the rest cannot be written, `None` if bytes still wait to be written.
+    fn is_everything_written(&self) -> Option<bool> {
         if self.is_closed {
             return Some(false);
         }
@@ -106,11 +108,11 @@ impl OutputQueue {
     }
 
     /// Starts the thread that writes.
-    fn start(&self, state: &mut State, stream: Box<dyn Sink>) {
-        let writing = self.clone();
+    fn start_thread(&self, state: &mut State, stream: Box<dyn Sink>) {
+        let queue = self.clone();
         let name = "output".to_owned();
         let thread = thread::Builder::new().name(name);
-        if thread.spawn(move || writing.write_queued(stream)).is_err() {
+        if thread.spawn(move || queue.write_queued(stream)).is_err() {
             // The system limits the number of threads. Without the thread, a write could block the run forever, so
             // nothing is written.
             state.is_closed = true;
@@ -138,38 +140,38 @@ impl OutputQueue {
                 // The reader is slow, or the kernel cannot do this with this kind of stream.
                 Err(_) => {}
             }
-            self.start(&mut state, stream);
+            self.start_thread(&mut state, stream);
         }
-        if state.waiting.len() < MAX_WAITING {
+        if state.waiting.len() < MAX_WAITING_BYTES {
             state.waiting.extend_from_slice(rest);
         } else {
-            state.dropped += bytes.split(|byte| *byte == b'\n').count() - 1;
+            state.dropped_lines += bytes.split(|byte| *byte == b'\n').count() - 1;
         }
         self.0.changed.notify_all();
     }
 
     /// Waits until everything is written, at most for `time_limit`; returns false if something is not written.
     pub async fn wait_until_written(&self, time_limit: Duration) -> bool {
-        let drained = async {
+        let is_written = async {
             loop {
                 let written = self.0.written.notified();
-                let drained = self.state().drain_result();
-                match drained {
-                    Some(drained) => return drained,
+                let result = self.state().is_everything_written();
+                match result {
+                    Some(is_written) => return is_written,
                     None => written.await,
                 }
             }
         };
-        timeout(time_limit, drained).await.unwrap_or(false)
+        timeout(time_limit, is_written).await.unwrap_or(false)
     }
 
     /// Like [`Self::wait_until_written`], but blocks the thread.
-    pub fn drain(&self, time_limit: Duration) -> bool {
+    pub fn block_until_written(&self, time_limit: Duration) -> bool {
         let deadline = Instant::now() + time_limit;
         let mut state = self.state();
         loop {
-            if let Some(drained) = state.drain_result() {
-                return drained;
+            if let Some(is_written) = state.is_everything_written() {
+                return is_written;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -182,18 +184,18 @@ impl OutputQueue {
 
     /// Whether the reader seems to have stopped reading.
     pub fn is_stuck(&self) -> bool {
-        self.state().waiting.len() > STUCK_SIZE
+        self.state().waiting.len() > STUCK_BYTES
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The loop of the thread: writes the queued bytes until the reader is gone.
+    /// The loop of the thread: writes the queued bytes until the reader closes the stream.
     fn write_queued(&self, mut stream: Box<dyn Sink>) {
         while let Some(bytes) = self.wait_for_bytes() {
             let mut left = bytes.as_slice();
-            let written = loop {
+            let is_written = loop {
                 let step = match left {
                     [] => stream.flush().map(|()| None),
                     left => stream.write(left).map(Some),
@@ -211,13 +213,13 @@ impl OutputQueue {
             };
             let mut state = self.state();
             state.is_writing = false;
-            state.is_closed = !written;
+            state.is_closed = !is_written;
             self.0.changed.notify_all();
             self.0.written.notify_waiters();
         }
     }
 
-    /// Waits for something to write; `None` if the reader is gone.
+    /// Waits for bytes to write; `None` if the reader has closed the stream.
     fn wait_for_bytes(&self) -> Option<Vec<u8>> {
         let mut state = self.state();
         loop {
@@ -227,9 +229,9 @@ impl OutputQueue {
             if !state.waiting.is_empty() {
                 state.is_writing = true;
                 let mut bytes = std::mem::take(&mut state.waiting);
-                let dropped = std::mem::take(&mut state.dropped);
-                if dropped > 0 {
-                    bytes.extend_from_slice((self.0.gap_note)(dropped).as_bytes());
+                let dropped_lines = std::mem::take(&mut state.dropped_lines);
+                if dropped_lines > 0 {
+                    bytes.extend_from_slice((self.0.gap_note)(dropped_lines).as_bytes());
                 }
                 return Some(bytes);
             }
@@ -244,7 +246,7 @@ impl OutputQueue {
 #[cfg(target_os = "linux")]
 fn write_without_waiting(stream: &dyn Sink, bytes: &[u8]) -> rustix::io::Result<usize> {
     use rustix::io::{Errno, ReadWriteFlags, pwritev2};
-    /// Says that the write begins at the current position of a file. Pipes have no position.
+    /// The argument of pwritev2(2) for a write at the current position of a file. Pipes have no position.
     const CURRENT_POSITION: u64 = u64::MAX;
     let descriptor = stream.descriptor().ok_or(Errno::OPNOTSUPP)?;
     let slices = [io::IoSlice::new(bytes)];
@@ -262,11 +264,11 @@ fn write_without_waiting(_: &dyn Sink, _: &[u8]) -> rustix::io::Result<usize> {
 }
 
 /// The note that replaces dropped lines.
-fn dropped_note(dropped: usize) -> String {
-    let lines = if dropped == 1 {
+fn dropped_note(dropped_lines: usize) -> String {
+    let lines = if dropped_lines == 1 {
         "1 line was"
     } else {
-        &format!("{dropped} lines were")
+        &format!("{dropped_lines} lines were")
     };
     format!("[{lines} left out here: the reader was too slow]\n")
 }

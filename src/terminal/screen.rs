@@ -1,7 +1,7 @@
 //! Standard error: log lines, and a status line or table if it is a terminal.
 //!
 //! No other module writes to standard error, so that lines never mix. All text is redacted before it
-//! is written. No method of [`Screen`] waits for a slow reader, except `close` for a limited time.
+//! is written. No method of [`Screen`] waits for a slow reader, except [`Screen::close`], which has a time limit.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
 
-use super::clock::clock;
+use super::clock::clock_text;
 use super::live_area::{LiveArea, Size};
 use super::output_queue::OutputQueue;
 use crate::amounts::bytes_in_words;
@@ -44,7 +44,7 @@ pub struct Log {
 /// When to use colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
-    /// Colours on a terminal unless `NO_COLOR` is set, and everywhere if `CLICOLOR_FORCE` is set.
+    /// Colors on a terminal unless `NO_COLOR` is set, and everywhere if `CLICOLOR_FORCE` is set.
     Auto,
     Always,
     Never,
@@ -53,13 +53,13 @@ pub enum Color {
 impl Color {
     /// Applies this choice to everything that is printed with styles.
     fn apply(self) {
-        let always = match self {
+        let is_enabled = match self {
             Self::Auto => return,
             Self::Always => true,
             Self::Never => false,
         };
-        console::set_colors_enabled(always);
-        console::set_colors_enabled_stderr(always);
+        console::set_colors_enabled(is_enabled);
+        console::set_colors_enabled_stderr(is_enabled);
     }
 }
 
@@ -87,9 +87,9 @@ impl Screen {
     /// Starts logging to standard error.
     pub fn open(log: &Log, redactor: Redactor) -> Self {
         log.color.apply();
-        let terminal = io::stderr().is_terminal();
+        let is_terminal = io::stderr().is_terminal();
         let output = OutputQueue::new(io::stderr());
-        let live_area = terminal.then(|| LiveArea::new(output.clone()));
+        let live_area = is_terminal.then(|| LiveArea::new(output.clone()));
         let screen = Self {
             redactor,
             output,
@@ -100,12 +100,12 @@ impl Screen {
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(screen.clone())
             .with_span_events(FmtSpan::NONE);
-        let json = match log.format {
-            LogFormat::Auto => !terminal,
+        let is_json = match log.format {
+            LogFormat::Auto => !is_terminal,
             LogFormat::Pretty => false,
             LogFormat::Json => true,
         };
-        if json {
+        if is_json {
             registry
                 .with(layer.json().flatten_event(true).with_ansi(false))
                 .init();
@@ -135,13 +135,13 @@ impl Screen {
         }
     }
 
-    /// Masks the secrets of this process.
+    /// The redactor for the secrets of this process.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
     }
 
-    /// The text as a link to the URL, if the terminal supports links; otherwise only the text. Neither of them may
-    /// come from an agent.
+    /// The text as a link to the URL, if the terminal supports links; otherwise only the text. Neither the text nor the
+    /// URL may come from an agent, because they are not cleaned.
     #[expect(clippy::unused_self, reason = "only a screen shows links")]
     pub fn link(&self, text: &str, url: &str) -> String {
         let is_printable = url.chars().all(|c| c.is_ascii_graphic());
@@ -210,7 +210,7 @@ impl Screen {
     pub fn close(&self) {
         self.clear_status();
         // Ignore a failed write: there is no other place to report it.
-        self.output.drain(LAST_LINES_TIMEOUT);
+        self.output.block_until_written(LAST_LINES_TIMEOUT);
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -269,20 +269,20 @@ pub fn print_error(line: &str) {
 fn status_text(progress: &Progress) -> String {
     let now = progress.snapshot();
     let mut parts = vec![
-        clock(now.elapsed),
+        clock_text(now.elapsed),
         now.phase.to_string(),
         format!("{} out", bytes_in_words(now.output_bytes)),
     ];
-    let counted = [(now.spent.turns, "turns"), (now.spent.tool_calls, "tools")];
-    let counted = counted
+    let counts = [(now.spent.turns, "turns"), (now.spent.tool_calls, "tools")];
+    let counts = counts
         .into_iter()
         .filter_map(|(count, unit)| Some((count?, unit)));
-    parts.extend(counted.map(|(count, unit)| format!("{count} {unit}")));
+    parts.extend(counts.map(|(count, unit)| format!("{count} {unit}")));
     let usage = now.spent.usage.map(Usage::short_text);
     parts.extend(usage.map(|tokens| format!("{tokens} tokens")));
     parts.extend(now.transfer.map(transfer_text));
     if now.idle > MIN_SHOWN_SILENCE {
-        parts.push(format!("silent for {}", clock(now.idle)));
+        parts.push(format!("silent for {}", clock_text(now.idle)));
     }
     parts.extend(now.activity);
     parts.join(" · ")
@@ -290,10 +290,10 @@ fn status_text(progress: &Progress) -> String {
 
 /// The progress of a clone or a push.
 fn transfer_text(transfer: Transfer) -> String {
-    let Transfer { phase, percent, .. } = transfer;
+    let Transfer { step, percent, .. } = transfer;
     match transfer.bytes {
-        Some(bytes) => format!("{phase}: {percent} %, {}", bytes_in_words(bytes)),
-        None => format!("{phase}: {percent} %"),
+        Some(bytes) => format!("{step}: {percent} %, {}", bytes_in_words(bytes)),
+        None => format!("{step}: {percent} %"),
     }
 }
 

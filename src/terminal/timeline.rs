@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use console::{Style, style};
 use serde_json::json;
 
-use super::clock::clock;
+use super::clock::clock_text;
 use super::json_lines::JsonLines;
 use super::log_line::{self, Level};
 use super::markdown::Markdown;
@@ -63,7 +63,7 @@ pub enum HeartbeatContent {
 struct Runs {
     /// Shown while no run has a task.
     idle_status: &'static str,
-    /// The status line for each run id, from the run's last heartbeat. Finished and dead runs are removed.
+    /// The status line for each run id, from the run's last heartbeat. Finished runs and runs without a lease are removed.
     active_runs: BTreeMap<String, String>,
     /// The id of the run that sent the last event.
     last_run_id: String,
@@ -122,6 +122,7 @@ impl Heartbeats {
 }
 
 impl<'a> Timeline<'a> {
+    /// A timeline that begins now.
     pub fn begin(screen: &'a Screen, json: JsonLines, content: HeartbeatContent) -> Self {
         Self {
             screen,
@@ -147,7 +148,7 @@ impl<'a> Timeline<'a> {
     }
 
     /// Shows the URL at which the orchestrator listens.
-    pub fn listens(&self, url: &str, signatures: Signatures) {
+    pub fn show_url(&self, url: &str, signatures: Signatures) {
         let word = match signatures {
             Signatures::Required => "required",
             Signatures::NotChecked => "not_checked",
@@ -156,19 +157,19 @@ impl<'a> Timeline<'a> {
         self.json.write_now("listening", fields);
         let label = Style::new().bold().for_stderr();
         let label = label.apply_to(format!("{:<16}", "orchestrator"));
-        self.timed(&format!(
+        self.print_with_time(&format!(
             "{label} listens at {}",
             self.screen.link(url, url)
         ));
     }
 
-    /// Shows a message of the process `who`.
-    pub fn say(&self, who: &str, what: &str) {
-        self.row(&Style::new().bold(), who, what);
+    /// Shows a message of a process, such as `worker`.
+    pub fn show_message(&self, process: &str, message: &str) {
+        self.row(&Style::new().bold(), process, message);
     }
 
     /// Shows a notice of the orchestrator.
-    pub fn notice(&mut self, notice: &Notice) {
+    pub fn show_notice(&mut self, notice: &Notice) {
         match notice {
             Notice::Received(received) => {
                 self.json.write_now("event", event_fields(received));
@@ -201,7 +202,7 @@ impl<'a> Timeline<'a> {
                 self.draw();
                 let what = format!(
                     "{task_id}: run {run_id} has been silent for {}, its lease is over",
-                    clock(*silence)
+                    clock_text(*silence)
                 );
                 self.row(&Style::new().yellow().bold(), "lease", &what);
             }
@@ -270,7 +271,7 @@ impl<'a> Timeline<'a> {
     }
 
     /// Shows a line of the worker's log.
-    pub fn log(&mut self, line: &str) {
+    pub fn show_log_line(&mut self, line: &str) {
         let (level, text) = log_line::parse(line);
         let word = level.map(Level::word);
         self.json
@@ -284,15 +285,15 @@ impl<'a> Timeline<'a> {
             _ => text,
         };
         let Some(level) = level else {
-            return self.timed(&format!("{bar} {text}"));
+            return self.print_with_time(&format!("{bar} {text}"));
         };
         let label = format!("{:<5}", level.label());
         let label = level_style(level).for_stderr().apply_to(label);
-        self.timed(&format!("{bar} {label} {text}"));
+        self.print_with_time(&format!("{bar} {label} {text}"));
     }
 
     /// Shows a line of the worker's standard output.
-    pub fn output(&self, line: &str) {
+    pub fn show_output_line(&self, line: &str) {
         let label_style = Style::new().bold();
         if let Some(json) = result_line::json_of(line) {
             let size = json.len();
@@ -304,12 +305,12 @@ impl<'a> Timeline<'a> {
     }
 
     /// Shows the end of the worker.
-    pub fn end(&self, code: Option<i32>) {
+    pub fn show_end(&self, code: Option<i32>) {
         self.screen.clear_status();
         let code = code.map_or("no exit code, killed by a signal".to_owned(), |code| {
             format!("exit code {code}")
         });
-        self.say("worker", &format!("ended with {code}"));
+        self.show_message("worker", &format!("ended with {code}"));
     }
 
     /// Waits for the next time to draw the status line, and draws it.
@@ -319,7 +320,7 @@ impl<'a> Timeline<'a> {
     }
 
     fn draw(&self) {
-        let (elapsed, status) = (clock(self.began.elapsed()), self.runs.status());
+        let (elapsed, status) = (clock_text(self.began.elapsed()), self.runs.status());
         self.screen
             .set_status(&format!("{elapsed} · {}", visible(&status)));
     }
@@ -332,11 +333,11 @@ impl<'a> Timeline<'a> {
             .apply_to(format!("{source:<16}"));
         // The text may come from an agent, or from anyone who sends a request.
         let text = visible(text).replace('\n', "␊");
-        self.timed(&format!("{source} {text}"));
+        self.print_with_time(&format!("{source} {text}"));
     }
 
     /// Prints a line that begins with the time since the timeline began.
-    fn timed(&self, text: &str) {
+    fn print_with_time(&self, text: &str) {
         let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
         let elapsed = style(elapsed).for_stderr().dim();
         self.screen.line(&format!("{elapsed} {text}"));
