@@ -1,6 +1,6 @@
 //! `--report`: one page of HTML about a dispatch or a run. Needs no network, no scripts and no other files.
 //!
-//! The model is filled by `dispatch` and `local`; [`page::render`] makes the page of it. Only [`ReportFile`] does I/O.
+//! `dispatch` and `local` fill the model; [`page::render`] makes the page from it. Only [`ReportFile`] does I/O.
 //! Every text of the model is a [`Text`], which only a [`Cleaner`] can make.
 
 mod attempt;
@@ -27,7 +27,7 @@ pub use caps::Caps;
 pub use event::add_event;
 pub use file::{ReportFile, is_html};
 pub use model::{
-    Attempt, End, File, Follower, Interval, MergeEnd, Outcome, Report, Request, State, Task,
+    Attempt, End, File, Interval, MergeEnd, NextStep, Outcome, Report, Request, State, Task,
 };
 pub use page::render;
 pub use patch::changed_files;

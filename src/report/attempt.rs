@@ -3,16 +3,16 @@
 use maud::{Markup, html};
 
 use super::caps::Detail;
-use super::charts::{attempt_bar, sign};
-use super::model::{Agent, Attempt, Check, End, File, Follower, MergeEnd, Work};
-use super::patch::coloured;
-use super::spending::of_attempt;
+use super::charts::{attempt_bar, end_mark};
+use super::model::{Attempt, Check, End, File, MergeEnd, NextStep, Work};
+use super::patch::render_colored;
+use super::spending::curve_of_attempt;
 use super::text::Text;
 use super::time::duration;
-use crate::amounts::{bytes_in_words, dollars, grouped};
+use crate::amounts::{bytes_in_words, dollars, with_commas};
 
 /// How many characters of a commit's id are shown.
-const SHORT_COMMIT: usize = 10;
+const SHORT_COMMIT_LEN: usize = 10;
 
 /// An attempt as a part of its task.
 pub fn attempt(attempt: &Attempt, detail: Detail, is_only: bool) -> Markup {
@@ -38,8 +38,8 @@ pub fn check_run(attempt: &Attempt, detail: Detail) -> Markup {
 }
 
 fn heading(attempt: &Attempt, name: &Markup) -> Markup {
-    let (sign, word) = sign(attempt);
-    html! { b { (name) } " " span.badge.(sign.1) { (word) } " " span.quiet { (duration(attempt.duration())) } }
+    let mark = end_mark(attempt);
+    html! { b { (name) } " " span.badge.(mark.class) { (mark.word) } " " span.quiet { (duration(attempt.duration())) } }
 }
 
 fn content(attempt: &Attempt, detail: Detail) -> Markup {
@@ -47,7 +47,7 @@ fn content(attempt: &Attempt, detail: Detail) -> Markup {
             @if detail == Detail::Full { (attempt_bar(attempt)) }
             (end(&attempt.end))
             (merge(&attempt.merge))
-            @if let Some(follower) = &attempt.follower { (after(follower)) }
+            @if let Some(next_step) = &attempt.next_step { (next_step_text(next_step)) }
             (facts(attempt, detail))
             (prompts(&attempt.prompts, detail))
             @if let Some(note) = attempt.note.as_ref().filter(|_| !attempt.has_first_prompt()) {
@@ -87,19 +87,19 @@ fn merge(merge: &MergeEnd) -> Markup {
             MergeEnd::Waiting => p { "Its work was not merged yet when this report was written." },
             MergeEnd::Merged(commit) => p.good { "Merged as " (short(commit)) "." },
             MergeEnd::Conflict(note) => { p.bad { "Its work conflicts with work that was merged meanwhile." } pre { (note) } },
-            MergeEnd::Red(note) => { p.bad { "Its work was rejected after the merge:" } pre { (note) } },
+            MergeEnd::Rejected(note) => { p.bad { "Its work was rejected after the merge:" } pre { (note) } },
         }
     }
 }
 
-fn after(follower: &Follower) -> Markup {
+fn next_step_text(next_step: &NextStep) -> Markup {
     html! {
         p {
             "Then: "
-            @match follower {
-                Follower::Attempt { number, after } => { "attempt " (number) ", " (duration(*after)) " later." },
-                Follower::Pause => "another attempt follows after a pause.",
-                Follower::None => "no further attempt.",
+            @match next_step {
+                NextStep::Attempt { number, pause } => { "attempt " (number) ", " (duration(*pause)) " later." },
+                NextStep::LaterAttempt => "another attempt follows after a pause.",
+                NextStep::None => "no further attempt.",
             }
         }
     }
@@ -107,7 +107,7 @@ fn after(follower: &Follower) -> Markup {
 
 fn facts(attempt: &Attempt, detail: Detail) -> Markup {
     let agent = attempt.agent.as_ref();
-    let number = |value: Option<u64>| value.map(grouped);
+    let number = |value: Option<u64>| value.map(with_commas);
     let usage = agent.and_then(|agent| agent.usage);
     let rows: [(&str, Option<Markup>); 13] = [
         ("run", Some(html! { code { (attempt.run) } })),
@@ -130,7 +130,9 @@ fn facts(attempt: &Attempt, detail: Detail) -> Markup {
         ),
         (
             "exit code",
-            agent.and_then(agent_code).map(|code| html! { (code) }),
+            agent
+                .and_then(|agent| agent.exit_code)
+                .map(|code| html! { (code) }),
         ),
         (
             "turns",
@@ -142,15 +144,15 @@ fn facts(attempt: &Attempt, detail: Detail) -> Markup {
         ),
         (
             "tokens in",
-            usage.map(|usage| html! { (grouped(usage.input)) }),
+            usage.map(|usage| html! { (with_commas(usage.input)) }),
         ),
         (
             "tokens out",
-            usage.map(|usage| html! { (grouped(usage.output)) }),
+            usage.map(|usage| html! { (with_commas(usage.output)) }),
         ),
         (
             "tokens cached",
-            usage.map(|usage| html! { (grouped(usage.cached)) }),
+            usage.map(|usage| html! { (with_commas(usage.cached)) }),
         ),
         (
             "cost",
@@ -191,11 +193,6 @@ fn prompts(prompts: &[(usize, Text)], detail: Detail) -> Markup {
     }
 }
 
-/// The exit code of the agent.
-fn agent_code(agent: &Agent) -> Option<i64> {
-    agent.exit_code
-}
-
 /// The activity of the agent: the worker's log, or else the heartbeats and the agent's output.
 fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     let activities = attempt
@@ -206,7 +203,7 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
     let begin = attempt.from().unwrap_or_default();
     html! {
         // On a page with many attempts, only the chart shows the cost.
-        @if detail == Detail::Full { @if let Some(curve) = of_attempt(attempt) { (curve) } }
+        @if detail == Detail::Full { @if let Some(curve) = curve_of_attempt(attempt) { (curve) } }
         @if let Some(log) = &attempt.log {
             (part(&html! { "What the worker and the agent did (the worker's log)" }, &html! { pre { (log) } }, false, detail))
         } @else if !activities.is_empty() {
@@ -216,7 +213,7 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
             (part(&html! { "What the agent did (from its heartbeats)" }, &list, false, detail))
         }
         @if let Some(output) = attempt.output.as_ref().filter(|_| detail == Detail::Full || attempt.log.is_none()) {
-            @let head = html! { "What the agent printed " span.quiet { "(" (grouped(output.total_bytes)) " bytes)" } };
+            @let head = html! { "What the agent printed " span.quiet { "(" (with_commas(output.total_bytes)) " bytes)" } };
             (part(&head, &html! { pre { (output.text) } }, false, detail))
         }
     }
@@ -253,11 +250,11 @@ fn changes(work: &Work, detail: Detail) -> Markup {
             @let content = html! {
                 (files(&work.files, detail))
                 @match &work.patch {
-                    Some(patch) if detail == Detail::Full => (coloured(patch)),
+                    Some(patch) if detail == Detail::Full => (render_colored(patch)),
                     Some(patch) => pre.patch { (patch) },
                     None => p.quiet { "The worker's report has no patch; the commit is " (short(&work.head)) "." },
                 }
-                @if work.is_cut { p.quiet { "The patch is not complete." } }
+                @if work.is_truncated { p.quiet { "The patch is not complete." } }
             };
             (part(&head, &content, false, detail))
         }
@@ -298,5 +295,5 @@ fn files(files: &[File], detail: Detail) -> Markup {
 
 fn short(commit: &Text) -> Markup {
     let text = commit.as_str();
-    html! { code title=(text) { (text.get(..SHORT_COMMIT).unwrap_or(text)) } }
+    html! { code title=(text) { (text.get(..SHORT_COMMIT_LEN).unwrap_or(text)) } }
 }

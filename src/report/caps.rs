@@ -1,17 +1,18 @@
 //! The limits for the texts of one attempt, so that the page of a large dispatch stays small.
 
-/// The size that the texts of all attempts together may have, in bytes.
-const TOTAL: usize = 3 * 1024 * 1024;
-/// Like [`TOTAL`], for a report with so many attempts that they are not shown in full. Readers open few of them.
-const TOTAL_OF_MANY: usize = 3 * 512 * 1024;
-/// The least size that the texts of one attempt may have, in bytes.
-const MIN_ATTEMPT: usize = 2 * 1024;
-/// The largest size that the texts of one attempt may have, in bytes.
-const MAX_ATTEMPT: usize = 256 * 1024;
-/// An attempt is shown in full if it may have this size, in bytes. That is the case for up to about a hundred attempts.
-const MIN_FULL: usize = 32 * 1024;
+/// The maximum size of the texts of all attempts together, in bytes.
+const MAX_TOTAL_SIZE: usize = 3 * 1024 * 1024;
+/// Like [`MAX_TOTAL_SIZE`], for a report with so many attempts that they are not shown in full. Readers open few of them.
+const MAX_TOTAL_SIZE_OF_MANY: usize = 3 * 512 * 1024;
+/// The minimum size that the texts of one attempt may have, in bytes.
+const MIN_ATTEMPT_SIZE: usize = 2 * 1024;
+/// The maximum size that the texts of one attempt may have, in bytes.
+const MAX_ATTEMPT_SIZE: usize = 256 * 1024;
+/// An attempt is shown in full if its texts may have at least this size, in bytes. That is so for up to about a hundred
+/// attempts.
+const MIN_FULL_SIZE: usize = 32 * 1024;
 /// The maximum size of a task's description, in bytes.
-const MAX_REQUEST: usize = 8 * 1024;
+const MAX_REQUEST_SIZE: usize = 8 * 1024;
 
 /// How much detail the page has about each attempt. Many elements make a large page slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,25 +26,26 @@ pub enum Detail {
 /// The maximum sizes of the texts of one attempt, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    attempt: usize,
+    /// For all texts of the attempt together.
+    attempt_size: usize,
 }
 
 impl Caps {
     /// The caps for a report with these numbers of attempts and tasks. A task has texts without an attempt, too.
     pub fn of(attempts: usize, tasks: usize) -> Self {
         let count = attempts.max(tasks).max(1);
-        let share = match TOTAL / count {
-            full if full >= MIN_FULL => full,
-            _ => TOTAL_OF_MANY / count,
+        let share = match MAX_TOTAL_SIZE / count {
+            full if full >= MIN_FULL_SIZE => full,
+            _ => MAX_TOTAL_SIZE_OF_MANY / count,
         };
         Self {
-            attempt: share.clamp(MIN_ATTEMPT, MAX_ATTEMPT),
+            attempt_size: share.clamp(MIN_ATTEMPT_SIZE, MAX_ATTEMPT_SIZE),
         }
     }
 
     /// How much the page says about each attempt.
     pub fn detail(self) -> Detail {
-        if self.attempt < MIN_FULL {
+        if self.attempt_size < MIN_FULL_SIZE {
             Detail::Short
         } else {
             Detail::Full
@@ -51,28 +53,28 @@ impl Caps {
     }
 
     /// The limit for a patch.
-    pub fn patch(self) -> usize {
-        self.attempt * 2 / 5
+    pub fn max_patch(self) -> usize {
+        self.attempt_size * 2 / 5
     }
 
     /// The limit for the worker's log.
-    pub fn log(self) -> usize {
-        self.attempt / 4
+    pub fn max_log(self) -> usize {
+        self.attempt_size / 4
     }
 
     /// The limit for the output of each of `count` checks.
-    pub fn check(self, count: usize) -> usize {
-        (self.attempt / 5 / count.max(1)).max(200)
+    pub fn max_check_output(self, count: usize) -> usize {
+        (self.attempt_size / 5 / count.max(1)).max(200)
     }
 
     /// The limit for each of `count` prompts.
-    pub fn prompt(self, count: usize) -> usize {
-        (self.attempt / 4 / count.max(1)).max(200)
+    pub fn max_prompt(self, count: usize) -> usize {
+        (self.attempt_size / 4 / count.max(1)).max(200)
     }
 
     /// The limit for a message, a note, a summary, or a part of a task's description.
-    pub fn message(self) -> usize {
-        (self.attempt / 8).min(MAX_REQUEST)
+    pub fn max_message(self) -> usize {
+        (self.attempt_size / 8).min(MAX_REQUEST_SIZE)
     }
 }
 
@@ -83,11 +85,11 @@ mod tests {
     #[test]
     fn many_attempts_share_the_size_and_one_attempt_does_not_get_all_of_it() {
         assert_eq!(Caps::of(1, 1), Caps::of(0, 0));
-        assert_eq!(Caps::of(1, 1).attempt, MAX_ATTEMPT);
-        assert_eq!(Caps::of(512, 1).attempt, TOTAL_OF_MANY / 512);
+        assert_eq!(Caps::of(1, 1).attempt_size, MAX_ATTEMPT_SIZE);
+        assert_eq!(Caps::of(512, 1).attempt_size, MAX_TOTAL_SIZE_OF_MANY / 512);
         assert_eq!(Caps::of(1, 512), Caps::of(512, 1));
         assert_eq!(Caps::of(90, 1).detail(), Detail::Full);
         assert_eq!(Caps::of(500, 1).detail(), Detail::Short);
-        assert_eq!(Caps::of(1_000_000, 1).attempt, MIN_ATTEMPT);
+        assert_eq!(Caps::of(1_000_000, 1).attempt_size, MIN_ATTEMPT_SIZE);
     }
 }

@@ -2,28 +2,34 @@
 
 use maud::{Markup, html};
 
-use super::axis::{Axis, Part, position};
+use super::axis::{Axis, Part, format_position};
 use super::caps::Detail;
 use super::model::{Attempt, End, Interval, MergeEnd, Report};
-use super::spending::row_of_all;
+use super::spending::cost_row;
 use super::stage::{Span, Stage};
 use super::text::Text;
 use super::time::duration;
 
 /// The shortest bar, in percent of the chart.
-const MIN_BAR: f64 = 0.35;
+const MIN_BAR_WIDTH: f64 = 0.35;
 /// On a page with many attempts, shorter bars are left out. In percent of the chart.
-const MIN_BAR_OF_MANY: f64 = 0.02;
-/// The coordinates of drawings of stages.
-const PERCENT: &str = "0 0 100 100";
+const MIN_BAR_WIDTH_OF_MANY: f64 = 0.02;
+/// The `viewBox` of a drawing of stages: coordinates are in percent.
+const VIEW_BOX: &str = "0 0 100 100";
 
 /// The bars of the stages. All bars of a stage are one element, because a large page has many.
 fn bars(spans: &[Span], axis: &Axis, detail: Detail) -> Markup {
     let bar = |span: &Span| {
-        let left = axis.at(span.from);
-        let width = axis.at(span.to) - left;
-        (width >= MIN_BAR_OF_MANY || detail == Detail::Full)
-            .then(|| rectangle(left.min(100.0 - MIN_BAR), width.max(MIN_BAR), 20, 60))
+        let left = axis.position(span.from);
+        let width = axis.position(span.to) - left;
+        (width >= MIN_BAR_WIDTH_OF_MANY || detail == Detail::Full).then(|| {
+            rectangle(
+                left.min(100.0 - MIN_BAR_WIDTH),
+                width.max(MIN_BAR_WIDTH),
+                20,
+                60,
+            )
+        })
     };
     let of_stage = |stage: Stage| spans.iter().filter(move |span| span.stage == stage);
     let bars = Stage::ALL.into_iter().filter_map(|stage| {
@@ -43,7 +49,7 @@ fn bars(spans: &[Span], axis: &Axis, detail: Detail) -> Markup {
 
 /// A rectangle as a part of the outline of a path. Positions are in percent of the drawing.
 fn rectangle(left: f64, width: f64, top: u32, height: u32) -> String {
-    let (left, width) = (position(left), position(width));
+    let (left, width) = (format_position(left), format_position(width));
     format!("M{left} {top}h{width}v{height}h-{width}z")
 }
 
@@ -54,7 +60,7 @@ pub fn attempt_bar(attempt: &Attempt) -> Markup {
         to: span.to,
     }));
     html! {
-        svg.bar viewBox=(PERCENT) preserveAspectRatio="none" role="img" aria-label="stages of this attempt" { (bars(&attempt.spans, &axis, Detail::Full)) }
+        svg.bar viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label="stages of this attempt" { (bars(&attempt.spans, &axis, Detail::Full)) }
         ul.stages {
             @for span in &attempt.spans {
                 li { (swatch(span.stage.word())) (span.stage.word()) " " span.quiet { (duration(span.to - span.from)) } }
@@ -107,7 +113,7 @@ pub fn chart(report: &Report, detail: Detail) -> Markup {
                 span.time {}
             }
             @if rows.len() > 1 {
-                @if let Some(row) = row_of_all(report, &axis) { (row) }
+                @if let Some(row) = cost_row(report, &axis) { (row) }
             }
             @for (task, attempt) in &rows {
                 (row(task.map(|(at, task)| (at, &task.name, &task.title)), attempt, &axis, detail))
@@ -119,14 +125,14 @@ pub fn chart(report: &Report, detail: Detail) -> Markup {
     }
 }
 
-/// The row of one attempt.
+/// The row of one attempt. `task` has the position, the name and the title of its task.
 fn row(
     task: Option<(usize, &Text, &Text)>,
     attempt: &Attempt,
     axis: &Axis,
     detail: Detail,
 ) -> Markup {
-    let (sign, word) = sign(attempt);
+    let mark = end_mark(attempt);
     let pause =
         |part: &Part| rectangle(part.left * 100.0, (part.right - part.left) * 100.0, 0, 100);
     let pauses: String = axis.pauses().map(pause).collect();
@@ -138,11 +144,11 @@ fn row(
                 b { "checks" } " of merged work"
             }
         }
-        svg.lane viewBox=(PERCENT) preserveAspectRatio="none" role="img" aria-label=(word) {
+        svg.lane viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label=(mark.word) {
             @if !pauses.is_empty() { path.pause d=(pauses) {} }
             (bars(&attempt.spans, axis, detail))
         }
-        span.time { (duration(attempt.duration())) " " span.(sign.1) title=(word) { (sign.0) } }
+        span.time { (duration(attempt.duration())) " " span.(mark.class) title=(mark.word) { (mark.sign) } }
     };
     html! {
         @if let Some((at, ..)) = task {
@@ -153,18 +159,27 @@ fn row(
     }
 }
 
-/// A sign for the end of an attempt with its class, and the end in words.
-pub fn sign(attempt: &Attempt) -> ((&'static str, &'static str), &'static str) {
-    match (&attempt.end, &attempt.merge) {
-        (_, MergeEnd::Conflict(_)) => (("⨯", "bad"), "conflict"),
-        (_, MergeEnd::Red(_)) => (("⨯", "bad"), "its work was rejected after the merge"),
-        (End::Running, _) => (("…", "active"), "running"),
-        (End::Completed { .. }, MergeEnd::Merged(_)) => (("✓", "good"), "merged"),
-        (End::Completed { .. }, MergeEnd::Waiting) => (("…", "active"), "waiting for its merge"),
-        (End::Completed { .. }, MergeEnd::None) => (("✓", "good"), "completed"),
-        (End::Failed { .. }, _) => (("⨯", "bad"), "failed"),
-        (End::Lost { .. }, _) => (("⨯", "bad"), "lost"),
-    }
+/// How the page marks the end of an attempt.
+pub struct EndMark {
+    pub sign: &'static str,
+    /// The CSS class of the color.
+    pub class: &'static str,
+    /// The end in words.
+    pub word: &'static str,
+}
+
+pub fn end_mark(attempt: &Attempt) -> EndMark {
+    let (sign, class, word) = match (&attempt.end, &attempt.merge) {
+        (_, MergeEnd::Conflict(_)) => ("⨯", "bad", "conflict"),
+        (_, MergeEnd::Rejected(_)) => ("⨯", "bad", "its work was rejected after the merge"),
+        (End::Running, _) => ("…", "active", "running"),
+        (End::Completed { .. }, MergeEnd::Merged(_)) => ("✓", "good", "merged"),
+        (End::Completed { .. }, MergeEnd::Waiting) => ("…", "active", "waiting for its merge"),
+        (End::Completed { .. }, MergeEnd::None) => ("✓", "good", "completed"),
+        (End::Failed { .. }, _) => ("⨯", "bad", "failed"),
+        (End::Lost { .. }, _) => ("⨯", "bad", "lost"),
+    };
+    EndMark { sign, class, word }
 }
 
 fn percent(value: f64) -> String {

@@ -6,21 +6,21 @@ use super::model::{Attempt, Task};
 use crate::clock::Millis;
 
 /// The positions of the tasks on the critical path, in the order of their work. The critical path is the chain of
-/// tasks needing each other whose attempts took longest together. `order` has every task after those that it needs;
+/// dependent tasks whose attempts together took longest. `order` has every task after those that it needs;
 /// `needs` are the edges without cycles.
 pub fn critical_path(tasks: &[Task], needs: &[Vec<usize>], order: &[usize]) -> Vec<usize> {
     let mut lengths: Vec<Millis> = vec![0; tasks.len()];
-    let mut before: Vec<Option<usize>> = vec![None; tasks.len()];
+    let mut predecessors: Vec<Option<usize>> = vec![None; tasks.len()];
     for task in order.iter().copied() {
         let longest = needs[task].iter().copied().max_by_key(|needed| {
             // If chains have the same length, the first one is chosen.
             (lengths[*needed], std::cmp::Reverse(*needed))
         });
-        before[task] = longest;
+        predecessors[task] = longest;
         lengths[task] = longest.map_or(0, |needed| lengths[needed]) + time_of(&tasks[task]);
     }
     let last = (0..tasks.len()).max_by_key(|task| (lengths[*task], std::cmp::Reverse(*task)));
-    let mut path: Vec<usize> = std::iter::successors(last, |task| before[*task]).collect();
+    let mut path: Vec<usize> = std::iter::successors(last, |task| predecessors[*task]).collect();
     path.reverse();
     path
 }

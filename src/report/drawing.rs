@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::caps::Detail;
 use super::critical_path::{critical_path, members};
-use super::layers::{Acyclic, Edge, Layout, NODE_HEIGHT, NODE_WIDTH, layout};
+use super::layers::{AcyclicGraph, Edge, Layout, NODE_HEIGHT, NODE_WIDTH, layout};
 use super::model::{Attempt, Report, State, Task};
 use super::time::duration;
 
@@ -14,7 +14,7 @@ use super::time::duration;
 const MAX_TASKS: usize = 1_500;
 /// The margin around the drawing, in pixels.
 const MARGIN: f64 = 12.0;
-/// How many columns of text fit in a task.
+/// How many columns of text fit in the frame of a task.
 const MAX_COLUMNS: usize = 25;
 /// The distance between the frame of a task and its text, in pixels.
 const PADDING: f64 = 10.0;
@@ -26,7 +26,7 @@ pub fn draw(report: &Report, detail: Detail) -> Markup {
         return html! { p { "The graph has " (tasks.len()) " tasks, too many to draw." } };
     }
     let needs: Vec<Vec<usize>> = tasks.iter().map(|task| task.needs.clone()).collect();
-    let graph = Acyclic::of(&needs).without_redundant_edges();
+    let graph = AcyclicGraph::of(&needs).without_redundant_edges();
     let path = critical_path(tasks, &graph.needs, &graph.order);
     let path = if path.len() > 1 { path } else { Vec::new() };
     let on_path = members(&path);
@@ -34,30 +34,30 @@ pub fn draw(report: &Report, detail: Detail) -> Markup {
         let position = path.iter().position(|task| *task == edge.from);
         position.is_some_and(|at| path.get(at + 1) == Some(&edge.to))
     };
-    let found = layout(&graph);
+    let drawn = layout(&graph);
     // The critical path is drawn last, so that nothing hides it.
-    let (critical, others): (Vec<&Edge>, Vec<&Edge>) = found.edges.iter().partition(is_critical);
-    let (width, height) = (found.width + 2.0 * MARGIN, found.height + 2.0 * MARGIN);
+    let (critical, others): (Vec<&Edge>, Vec<&Edge>) = drawn.edges.iter().partition(is_critical);
+    let (width, height) = (drawn.width + 2.0 * MARGIN, drawn.height + 2.0 * MARGIN);
     html! {
         ul.legend {
-            @for (state, word) in [(State::Done, "done"), (State::Active, "running"), (State::Failed, "blocked"), (State::Open, "not begun"), (State::Aside, "split or skipped")] {
+            @for (state, word) in [(State::Done, "done"), (State::Active, "running"), (State::Failed, "blocked"), (State::Open, "not begun"), (State::Excluded, "split or skipped")] {
                 @if tasks.iter().any(|task| task.state == state) {
-                    li { svg.swatch aria-hidden="true" { rect.node.(class(state)) x="1" y="1" width="10" height="10" rx="2" {} } (word) }
+                    li { svg.swatch aria-hidden="true" { rect.node.(class_of_state(state)) x="1" y="1" width="10" height="10" rx="2" {} } (word) }
                 }
             }
             @if !path.is_empty() { li { svg.swatch aria-hidden="true" { line.critical x1="0" x2="100%" y1="50%" y2="50%" {} } "critical path" } }
         }
         div.drawing tabindex="0" role="group" aria-label="the graph of the tasks" {
-            svg width=(number(width)) height=(number(height)) viewBox={ (number(-MARGIN)) " " (number(-MARGIN)) " " (number(width)) " " (number(height)) } {
+            svg width=(format_number(width)) height=(format_number(height)) viewBox={ (format_number(-MARGIN)) " " (format_number(-MARGIN)) " " (format_number(width)) " " (format_number(height)) } {
                 // One element for all edges of a kind, because a large graph has many.
-                path.edge d=(lines(&others, &found)) {}
-                @if !critical.is_empty() { path.edge.critical d=(lines(&critical, &found)) {} }
+                path.edge d=(edge_paths(&others, &drawn)) {}
+                @if !critical.is_empty() { path.edge.critical d=(edge_paths(&critical, &drawn)) {} }
                 @for (at, task) in tasks.iter().enumerate() {
                     a href={ "#task-" (at) } {
                         title { (task.name) ": " (task.title) " (" (task.word) ")" }
                         @match detail {
-                            Detail::Full => (node(task, found.nodes[at], on_path.contains(&at))),
-                            Detail::Short => (short_node(task, found.nodes[at], on_path.contains(&at))),
+                            Detail::Full => (node(task, drawn.nodes[at], on_path.contains(&at))),
+                            Detail::Short => (short_node(task, drawn.nodes[at], on_path.contains(&at))),
                         }
                     }
                 }
@@ -70,14 +70,14 @@ pub fn draw(report: &Report, detail: Detail) -> Markup {
                     @if at > 0 { " → " }
                     a href={ "#task-" (task) } { (tasks[*task].name) }
                 }
-                @if let Some(time) = length(&path, tasks) { " (" (duration(time)) ")" }
+                @if let Some(time) = duration_of_path(&path, tasks) { " (" (duration(time)) ")" }
             }
         }
     }
 }
 
-/// From the first start to the last end of the tasks of a path.
-fn length(path: &[usize], tasks: &[Task]) -> Option<i64> {
+/// The time from the first start to the last end of the tasks of a path, in milliseconds.
+fn duration_of_path(path: &[usize], tasks: &[Task]) -> Option<i64> {
     let attempts = || path.iter().flat_map(|task| &tasks[*task].attempts);
     let from = attempts().filter_map(Attempt::from).min()?;
     let to = attempts().filter_map(Attempt::to).max()?;
@@ -87,11 +87,11 @@ fn length(path: &[usize], tasks: &[Task]) -> Option<i64> {
 fn node(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
     html! {
         // An inner svg cuts off what does not fit.
-        svg x=(number(x)) y=(number(y)) width=(number(NODE_WIDTH)) height=(number(NODE_HEIGHT)) {
+        svg x=(format_number(x)) y=(format_number(y)) width=(format_number(NODE_WIDTH)) height=(format_number(NODE_HEIGHT)) {
             (frame(task, (1.0, 1.0), is_critical))
-            text.name x=(number(PADDING)) y="18" { (fitting(task.name.as_str(), MAX_COLUMNS - 10)) }
-            text.word x=(number(NODE_WIDTH - PADDING)) y="18" { (task.word) }
-            text x=(number(PADDING)) y="34" { (fitting(task.title.as_str(), MAX_COLUMNS)) }
+            text.name x=(format_number(PADDING)) y="18" { (truncate_to_columns(task.name.as_str(), MAX_COLUMNS - 10)) }
+            text.word x=(format_number(NODE_WIDTH - PADDING)) y="18" { (task.word) }
+            text x=(format_number(PADDING)) y="34" { (truncate_to_columns(task.title.as_str(), MAX_COLUMNS)) }
         }
     }
 }
@@ -106,44 +106,45 @@ fn short_node(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
     };
     html! {
         (frame(task, (x + 1.0, y + 1.0), is_critical))
-        text x=(number(x + PADDING)) y=(number(y + NODE_HEIGHT / 2.0 + 4.0)) { (fitting(&text, MAX_COLUMNS)) }
+        text x=(format_number(x + PADDING)) y=(format_number(y + NODE_HEIGHT / 2.0 + 4.0)) { (truncate_to_columns(&text, MAX_COLUMNS)) }
     }
 }
 
 fn frame(task: &Task, (x, y): (f64, f64), is_critical: bool) -> Markup {
     html! {
-        rect.node.(class(task.state)).critical[is_critical] x=(number(x)) y=(number(y)) width=(number(NODE_WIDTH - 2.0)) height=(number(NODE_HEIGHT - 2.0)) rx="7" {}
+        rect.node.(class_of_state(task.state)).critical[is_critical] x=(format_number(x)) y=(format_number(y)) width=(format_number(NODE_WIDTH - 2.0)) height=(format_number(NODE_HEIGHT - 2.0)) rx="7" {}
     }
 }
 
-pub fn class(state: State) -> &'static str {
+/// The CSS class for a state.
+pub fn class_of_state(state: State) -> &'static str {
     match state {
         State::Done => "done",
         State::Failed => "failed",
         State::Active => "active",
         State::Open => "open",
-        State::Aside => "aside",
+        State::Excluded => "aside",
     }
 }
 
-fn lines(edges: &[&Edge], layout: &Layout) -> String {
-    edges.iter().map(|edge| line(edge, layout)).collect()
+fn edge_paths(edges: &[&Edge], layout: &Layout) -> String {
+    edges.iter().map(|edge| edge_path(edge, layout)).collect()
 }
 
 /// The line of an edge: curves between layers, straight through the layers that it passes.
-fn line(edge: &Edge, layout: &Layout) -> String {
+fn edge_path(edge: &Edge, layout: &Layout) -> String {
     let (from, to) = (layout.nodes[edge.from], layout.nodes[edge.to]);
     let mut at = (from.0 + NODE_WIDTH, from.1 + NODE_HEIGHT / 2.0);
-    let mut path = format!("M{} {}", number(at.0), number(at.1));
+    let mut path = format!("M{} {}", format_number(at.0), format_number(at.1));
     let mut curve_to = |path: &mut String, x: f64, y: f64| {
         let middle = f64::midpoint(at.0, x);
         let _ = write!(
             path,
             "C{0} {1} {0} {2} {3} {2}",
-            number(middle),
-            number(at.1),
-            number(y),
-            number(x)
+            format_number(middle),
+            format_number(at.1),
+            format_number(y),
+            format_number(x)
         );
         at = (x, y);
     };
@@ -156,11 +157,11 @@ fn line(edge: &Edge, layout: &Layout) -> String {
 }
 
 /// The beginning of a text that fits in some columns of a terminal; wide characters need two.
-fn fitting(text: &str, columns: usize) -> String {
+fn truncate_to_columns(text: &str, columns: usize) -> String {
     console::truncate_str(text, columns, "…").into_owned()
 }
 
-fn number(value: f64) -> String {
+fn format_number(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }

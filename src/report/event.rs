@@ -17,12 +17,12 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
         Some(failure) if failure.is_object() => End::Failed {
             reason: cleaner.line(text("/failure/reason").unwrap_or_default()),
             message,
-            detail: block(cleaner, text("/failure/detail"), caps.message()),
+            detail: block(cleaner, text("/failure/detail"), caps.max_message()),
             is_retryable: event.pointer("/failure/retryable") == Some(&Value::Bool(true)),
         },
         _ => End::Completed { message },
     };
-    attempt.summary = block(cleaner, text("/result/summary"), caps.message());
+    attempt.summary = block(cleaner, text("/result/summary"), caps.max_message());
     let prompts = event.pointer("/result/prompts").and_then(Value::as_array);
     attempt.prompts = read_prompts(prompts.map_or(&[], Vec::as_slice), cleaner, caps);
     let result = event.get("result").unwrap_or(&Value::Null);
@@ -32,7 +32,7 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
         .map(|agent| read_agent(agent, cleaner));
     let checks = result.get("checks").and_then(Value::as_array);
     let checks = checks.map_or(&[][..], Vec::as_slice);
-    let max_output = caps.check(checks.len());
+    let max_output = caps.max_check_output(checks.len());
     attempt.checks = checks
         .iter()
         .map(|check| Check {
@@ -54,12 +54,12 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
 /// The prompts with the numbers of their rounds. A large page has only the last prompt after failed
 /// checks. Instead of the first prompt, it shows the texts of the task and the note.
 fn read_prompts(prompts: &[Value], cleaner: &Cleaner, caps: Caps) -> Vec<(usize, Text)> {
-    let first_shown = match caps.detail() {
+    let first_position = match caps.detail() {
         Detail::Full => 0,
         Detail::Short => prompts.len().saturating_sub(1).max(1),
     };
-    let shown = prompts.iter().enumerate().skip(first_shown);
-    let max_prompt = caps.prompt(shown.len());
+    let shown = prompts.iter().enumerate().skip(first_position);
+    let max_prompt = caps.max_prompt(shown.len());
     shown
         .filter_map(|(at, prompt)| Some((at + 1, block(cleaner, prompt.as_str(), max_prompt)?)))
         .collect()
@@ -93,8 +93,8 @@ fn read_work(work: &Value, cleaner: &Cleaner, caps: Caps) -> Work {
         insertions: count(work, "insertions"),
         deletions: count(work, "deletions"),
         files: changed_files(patch.unwrap_or_default(), cleaner),
-        patch: patch.map(|patch| cleaner.block(patch, caps.patch())),
-        is_cut: work.get("patch_truncated") == Some(&Value::Bool(true)),
+        patch: patch.map(|patch| cleaner.block(patch, caps.max_patch())),
+        is_truncated: work.get("patch_truncated") == Some(&Value::Bool(true)),
     }
 }
 
@@ -107,9 +107,9 @@ fn read_output(output: &Value, cleaner: &Cleaner, caps: Caps) -> Option<Output> 
     let dropped = count(output, "dropped_bytes");
     let text = match dropped {
         0 => format!("{head}{tail}"),
-        _ => format!("{head}{}{tail}", crate::excerpt::left_out(dropped)),
+        _ => format!("{head}{}{tail}", crate::excerpt::left_out_note(dropped)),
     };
-    let text = cleaner.block(&text, caps.log());
+    let text = cleaner.block(&text, caps.max_log());
     (!text.is_empty()).then_some(Output { text, total_bytes })
 }
 

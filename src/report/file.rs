@@ -92,7 +92,7 @@ impl ReportFile {
         let dir = self.path.parent().unwrap_or(Path::new("/"));
         tempfile::Builder::new()
             .prefix(".report-")
-            // The umask still applies.
+            // The umask reduces these permissions.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(dir)
     }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_refused_because_it_may_have_no_reader() {
+    fn a_pipe_is_rejected_because_it_may_have_no_reader() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe.html");
         rustix::fs::mknodat(

@@ -1,7 +1,7 @@
 //! The layout of a graph in layers, from left to right: every task is to the right of those that it needs.
 //!
 //! The method of Sugiyama: edges over several layers get a waypoint in each one; the order in a layer follows the
-//! neighbours; positions minimize the bends of the edges without overlaps.
+//! neighbors; positions minimize the bends of the edges without overlaps.
 
 /// The width of a task, in pixels.
 pub const NODE_WIDTH: f64 = 184.0;
@@ -13,17 +13,17 @@ const NODE_GAP: f64 = 14.0;
 const WAYPOINT_GAP: f64 = 8.0;
 /// The gap between two layers, in pixels.
 const LAYER_GAP: f64 = 56.0;
-/// How many times the order in the layers is improved.
+/// How many times the order in all layers is improved.
 const ORDER_SWEEPS: usize = 8;
-/// How many times the positions are improved.
+/// How many times the positions in all layers are improved.
 const POSITION_SWEEPS: usize = 12;
-/// If there were more waypoints than this, long edges go straight to their end instead.
+/// If there would be more waypoints than this, long edges go straight to their end instead.
 const MAX_WAYPOINTS: usize = 20_000;
 
-/// A finished layout.
+/// The positions of all tasks and edges, in pixels.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
-    /// The left upper corner of each task.
+    /// The upper left corner of each task.
     pub nodes: Vec<(f64, f64)>,
     pub edges: Vec<Edge>,
     pub width: f64,
@@ -41,18 +41,18 @@ pub struct Edge {
 
 /// A graph without cycles.
 #[derive(Debug, Clone, Default)]
-pub struct Acyclic {
+pub struct AcyclicGraph {
     pub needs: Vec<Vec<usize>>,
-    /// Every task after those that it needs.
+    /// All tasks, each one after those that it needs.
     pub order: Vec<usize>,
 }
 
-impl Acyclic {
+impl AcyclicGraph {
     /// Leaves out the edges that close cycles, and those that name no task.
     pub fn of(needs: &[Vec<usize>]) -> Self {
         let count = needs.len();
         let mut dependents = vec![Vec::new(); count];
-        let mut missing = vec![0_usize; count];
+        let mut open_needs = vec![0_usize; count];
         let mut clean = vec![Vec::new(); count];
         for (task, needed) in needs.iter().enumerate() {
             let mut needed: Vec<usize> = needed
@@ -62,14 +62,14 @@ impl Acyclic {
                 .collect();
             needed.sort_unstable();
             needed.dedup();
-            missing[task] = needed.len();
+            open_needs[task] = needed.len();
             for at in &needed {
                 dependents[*at].push(task);
             }
             clean[task] = needed;
         }
         let mut ready: std::collections::BTreeSet<usize> =
-            (0..count).filter(|task| missing[*task] == 0).collect();
+            (0..count).filter(|task| open_needs[*task] == 0).collect();
         let mut is_placed = vec![false; count];
         let mut order = Vec::with_capacity(count);
         let mut first_open = 0;
@@ -87,8 +87,8 @@ impl Acyclic {
             }
             order.push(task);
             for next in &dependents[task] {
-                missing[*next] = missing[*next].saturating_sub(1);
-                if missing[*next] == 0 && !is_placed[*next] {
+                open_needs[*next] = open_needs[*next].saturating_sub(1);
+                if open_needs[*next] == 0 && !is_placed[*next] {
                     ready.insert(*next);
                 }
             }
@@ -104,6 +104,7 @@ impl Acyclic {
     pub fn without_redundant_edges(&self) -> Self {
         let count = self.needs.len();
         let words = count.div_ceil(64);
+        // For each task, a bit for each task that it needs directly or indirectly.
         let mut reached = vec![vec![0_u64; words]; count];
         let mut needs = vec![Vec::new(); count];
         let mut position = vec![0; count];
@@ -111,20 +112,20 @@ impl Acyclic {
             position[*task] = at;
         }
         for task in self.order.iter().copied() {
-            let mut all = vec![0_u64; words];
+            let mut reachable = vec![0_u64; words];
             let mut nearest_first = self.needs[task].clone();
             nearest_first.sort_by_key(|needed| std::cmp::Reverse(position[*needed]));
             for needed in nearest_first {
-                if all[needed / 64] >> (needed % 64) & 1 == 0 {
+                if reachable[needed / 64] >> (needed % 64) & 1 == 0 {
                     needs[task].push(needed);
-                    all[needed / 64] |= 1 << (needed % 64);
-                    for (all, more) in all.iter_mut().zip(&reached[needed]) {
-                        *all |= more;
+                    reachable[needed / 64] |= 1 << (needed % 64);
+                    for (word, more) in reachable.iter_mut().zip(&reached[needed]) {
+                        *word |= more;
                     }
                 }
             }
             needs[task].sort_unstable();
-            reached[task] = all;
+            reached[task] = reachable;
         }
         Self {
             needs,
@@ -136,9 +137,11 @@ impl Acyclic {
 /// A task or a waypoint in a layer.
 #[derive(Debug, Clone, Copy)]
 struct Item {
+    /// In pixels.
     height: f64,
     /// The weight of the item's position: waypoints have a larger weight, so that long edges are straight.
     weight: f64,
+    /// The minimum gap to the neighbors in the layer, in pixels.
     gap: f64,
 }
 
@@ -153,13 +156,13 @@ struct Grid {
     right: Vec<Vec<usize>>,
 }
 
-/// Computes the layout. Equal graphs have equal layouts. The order in the layers comes before the positions, because
-/// the positions must keep that order.
-pub fn layout(graph: &Acyclic) -> Layout {
+/// Computes the layout. Equal graphs have equal layouts. The order in the layers is computed before the positions,
+/// because the positions must have that order.
+pub fn layout(graph: &AcyclicGraph) -> Layout {
     let count = graph.needs.len();
-    let is_alone = alone(graph);
-    let layer_of = layers(graph);
-    let (mut grid, edges) = build(graph, &layer_of, &is_alone);
+    let is_isolated = find_isolated(graph);
+    let layer_of = layer_of_each(graph);
+    let (mut grid, edges) = build_grid(graph, &layer_of, &is_isolated);
     grid.order();
     let centers = grid.positions();
     let mut layout = Layout {
@@ -167,7 +170,7 @@ pub fn layout(graph: &Acyclic) -> Layout {
         ..Layout::default()
     };
     let x = |layer: usize| to_float(layer) * (NODE_WIDTH + LAYER_GAP);
-    for task in (0..count).filter(|task| !is_alone[*task]) {
+    for task in (0..count).filter(|task| !is_isolated[*task]) {
         let top = centers[task] - NODE_HEIGHT / 2.0;
         layout.nodes[task] = (x(layer_of[task]), top);
         layout.width = layout.width.max(x(layer_of[task]) + NODE_WIDTH);
@@ -186,21 +189,21 @@ pub fn layout(graph: &Acyclic) -> Layout {
             waypoints,
         });
     }
-    place_alone(&mut layout, &is_alone);
+    place_isolated(&mut layout, &is_isolated);
     layout
 }
 
 /// The tasks that need no other task and that no other task needs.
-fn alone(graph: &Acyclic) -> Vec<bool> {
-    let mut is_alone: Vec<bool> = graph.needs.iter().map(Vec::is_empty).collect();
+fn find_isolated(graph: &AcyclicGraph) -> Vec<bool> {
+    let mut is_isolated: Vec<bool> = graph.needs.iter().map(Vec::is_empty).collect();
     for needed in graph.needs.iter().flatten() {
-        is_alone[*needed] = false;
+        is_isolated[*needed] = false;
     }
-    is_alone
+    is_isolated
 }
 
 /// The layer of each task: the length of the longest chain before it.
-fn layers(graph: &Acyclic) -> Vec<usize> {
+fn layer_of_each(graph: &AcyclicGraph) -> Vec<usize> {
     let mut layers = vec![0; graph.needs.len()];
     for task in &graph.order {
         let before = graph.needs[*task].iter().map(|needed| layers[*needed] + 1);
@@ -209,10 +212,11 @@ fn layers(graph: &Acyclic) -> Vec<usize> {
     layers
 }
 
+/// Each edge: the task that is needed, the task that needs it, and the waypoints between them.
 type Edges = Vec<(usize, usize, Vec<usize>)>;
 
 /// The grid of tasks and waypoints, and the edges with the items that they go through.
-fn build(graph: &Acyclic, layer_of: &[usize], is_alone: &[bool]) -> (Grid, Edges) {
+fn build_grid(graph: &AcyclicGraph, layer_of: &[usize], is_isolated: &[bool]) -> (Grid, Edges) {
     let count = graph.needs.len();
     let node = Item {
         height: NODE_HEIGHT,
@@ -231,14 +235,14 @@ fn build(graph: &Acyclic, layer_of: &[usize], is_alone: &[bool]) -> (Grid, Edges
         left: vec![Vec::new(); count],
         right: vec![Vec::new(); count],
     };
-    for task in graph.order.iter().filter(|task| !is_alone[**task]) {
+    for task in graph.order.iter().filter(|task| !is_isolated[**task]) {
         grid.layers[layer_of[*task]].push(*task);
     }
     let edges = graph.needs.iter().enumerate();
     let edges = edges.flat_map(|(to, needed)| needed.iter().map(move |from| (*from, to)));
     let length = |(from, to): (usize, usize)| layer_of[to] - layer_of[from] - 1;
     let has_waypoints = edges.clone().map(length).sum::<usize>() <= MAX_WAYPOINTS;
-    let mut found = Edges::new();
+    let mut grid_edges = Edges::new();
     for (from, to) in edges {
         let (mut through, mut last) = (Vec::new(), from);
         let between = if has_waypoints {
@@ -260,41 +264,46 @@ fn build(graph: &Acyclic, layer_of: &[usize], is_alone: &[bool]) -> (Grid, Edges
             grid.right[last].push(to);
             grid.left[to].push(last);
         }
-        found.push((from, to, through));
+        grid_edges.push((from, to, through));
     }
-    (grid, found)
+    (grid, grid_edges)
 }
 
 impl Grid {
-    /// Orders the items of each layer by the mean position of their neighbours, from left to right and back.
+    /// Orders the items of each layer by the mean position of their neighbors, from left to right and back.
     fn order(&mut self) {
         let mut place = vec![0.0; self.items.len()];
-        let remember = |place: &mut Vec<f64>, layer: &[usize]| {
+        let store_places = |place: &mut Vec<f64>, layer: &[usize]| {
             for (at, item) in layer.iter().enumerate() {
                 place[*item] = to_float(at);
             }
         };
         for layer in &self.layers {
-            remember(&mut place, layer);
+            store_places(&mut place, layer);
         }
         for sweep in 0..ORDER_SWEEPS {
-            let to_the_right = sweep % 2 == 0;
-            let neighbours = if to_the_right {
+            let is_to_the_right = sweep % 2 == 0;
+            let neighbors = if is_to_the_right {
                 &self.left
             } else {
                 &self.right
             };
             let count = self.layers.len();
             for step in 0..count {
-                let at = if to_the_right { step } else { count - 1 - step };
+                let at = if is_to_the_right {
+                    step
+                } else {
+                    count - 1 - step
+                };
                 let layer = &mut self.layers[at];
                 // The sort is stable, so the result depends on the graph alone.
                 layer.sort_by(|a, b| {
-                    let wish = |item: usize| mean(&neighbours[item], &place).unwrap_or(place[item]);
-                    wish(*a).total_cmp(&wish(*b))
+                    let desired =
+                        |item: usize| mean(&neighbors[item], &place).unwrap_or(place[item]);
+                    desired(*a).total_cmp(&desired(*b))
                 });
                 let layer = layer.clone();
-                remember(&mut place, &layer);
+                store_places(&mut place, &layer);
             }
         }
     }
@@ -332,8 +341,10 @@ impl Grid {
                     .zip(&offsets)
                     .map(|((wish, weight), offset)| (wish - offset, weight));
                 let shifted: Vec<(f64, f64)> = shifted.collect();
-                for ((item, shift), offset) in
-                    layer.iter().zip(closest_rising(&shifted)).zip(offsets)
+                for ((item, shift), offset) in layer
+                    .iter()
+                    .zip(closest_nondecreasing(&shifted))
+                    .zip(offsets)
                 {
                     centers[*item] = shift + offset;
                 }
@@ -368,10 +379,10 @@ impl Grid {
     }
 }
 
-/// Rising numbers that are closest to `wishes` (numbers with weights), by the sum of the weighted squares of the
-/// differences. The algorithm is "pool adjacent violators".
-fn closest_rising(wishes: &[(f64, f64)]) -> Vec<f64> {
-    // Blocks of equal numbers: their mean, weight and length.
+/// The numbers that never decrease and are closest to `wishes` (numbers with weights), by the sum of the weighted squares
+/// of the differences. The algorithm is "pool adjacent violators".
+fn closest_nondecreasing(wishes: &[(f64, f64)]) -> Vec<f64> {
+    // Blocks of equal numbers, each with its number, weight and length.
     let mut blocks: Vec<(f64, f64, usize)> = Vec::new();
     for (wish, weight) in wishes {
         let mut block = (*wish, *weight, 1);
@@ -393,9 +404,12 @@ fn mean(items: &[usize], values: &[f64]) -> Option<f64> {
     (!items.is_empty()).then(|| sum / to_float(items.len()))
 }
 
-/// Puts the tasks without edges in rows below the others, as wide as the rest but at least four.
-fn place_alone(layout: &mut Layout, is_alone: &[bool]) {
-    let tasks: Vec<usize> = (0..is_alone.len()).filter(|task| is_alone[*task]).collect();
+/// Puts the tasks without edges in rows below the others. The rows are as wide as the rest, but have at least four
+/// columns.
+fn place_isolated(layout: &mut Layout, is_isolated: &[bool]) {
+    let tasks: Vec<usize> = (0..is_isolated.len())
+        .filter(|task| is_isolated[*task])
+        .collect();
     if tasks.is_empty() {
         return;
     }

@@ -23,10 +23,11 @@ pub struct Report {
     pub checks: Vec<Attempt>,
     /// Further sentences about the end.
     pub notes: Vec<Text>,
-    /// Commands of the user during the dispatch.
+    /// Commands of the user during the dispatch, with their times.
     pub commands: Vec<(Millis, Text)>,
 }
 
+/// How a dispatch or a run has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Outcome {
     Done,
@@ -48,11 +49,11 @@ pub struct Task {
     pub name: Text,
     pub title: Text,
     pub state: State,
-    /// The word for the state.
+    /// The state in words, such as `running`.
     pub word: &'static str,
-    /// Whether the task was split, so that its subtasks are counted instead.
+    /// Whether the task was split. The totals count its subtasks instead.
     pub is_split: bool,
-    /// Why it is blocked.
+    /// Why the task is blocked.
     pub why: Option<Text>,
     pub priority: Text,
     pub request: Request,
@@ -72,7 +73,8 @@ pub struct Request {
 impl Request {
     /// The request from a task's description, details and test strategy, in this order.
     pub fn of(texts: [&Option<String>; 3], cleaner: &Cleaner, caps: Caps) -> Self {
-        let block = |text: &Option<String>| Some(cleaner.block(text.as_deref()?, caps.message()));
+        let block =
+            |text: &Option<String>| Some(cleaner.block(text.as_deref()?, caps.max_message()));
         let [description, details, test_strategy] = texts.map(block);
         Self {
             description,
@@ -82,6 +84,7 @@ impl Request {
     }
 }
 
+/// The state of a task, which decides its color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum State {
     Done,
@@ -90,7 +93,7 @@ pub enum State {
     #[default]
     Open,
     /// Skipped, cancelled, or split into subtasks.
-    Aside,
+    Excluded,
 }
 
 /// One run.
@@ -120,7 +123,7 @@ pub struct Attempt {
     pub log: Option<Text>,
     pub samples: Samples,
     pub merge: MergeEnd,
-    pub follower: Option<Follower>,
+    pub next_step: Option<NextStep>,
 }
 
 /// How an attempt has ended.
@@ -155,16 +158,16 @@ pub enum MergeEnd {
     Merged(Text),
     Conflict(Text),
     /// The merged work was rejected: the checks failed on it, or workers could not use the files in it.
-    Red(Text),
+    Rejected(Text),
 }
 
 /// The next step after an attempt that failed, was lost or was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Follower {
+pub enum NextStep {
     /// The number of the next attempt, and the pause before it.
-    Attempt { number: u32, after: Millis },
-    /// Another attempt will follow.
-    Pause,
+    Attempt { number: u32, pause: Millis },
+    /// Another attempt will follow later.
+    LaterAttempt,
     /// No further attempt will be made.
     None,
 }
@@ -214,8 +217,8 @@ pub struct Work {
     pub deletions: u64,
     pub files: Vec<File>,
     pub patch: Option<Text>,
-    /// Whether the worker did not send the whole patch.
-    pub is_cut: bool,
+    /// Whether the end of the patch is missing.
+    pub is_truncated: bool,
 }
 
 /// A changed file.
@@ -266,6 +269,6 @@ impl Attempt {
     /// Whether the attempt failed, was lost, or its work was rejected.
     pub fn is_failed(&self) -> bool {
         matches!(self.end, End::Failed { .. } | End::Lost { .. })
-            || matches!(self.merge, MergeEnd::Conflict(_) | MergeEnd::Red(_))
+            || matches!(self.merge, MergeEnd::Conflict(_) | MergeEnd::Rejected(_))
     }
 }

@@ -8,9 +8,9 @@ use super::charts::chart;
 use super::drawing::draw;
 use super::model::{Outcome, Report};
 use super::tasks::tasks;
-use super::time::{date, duration, machine_date};
+use super::time::{date, duration, html_datetime};
 use super::totals::{Totals, detail};
-use crate::amounts::{dollars, grouped};
+use crate::amounts::{dollars, with_commas};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -57,7 +57,7 @@ pub fn render(report: &Report) -> String {
                 }
                 footer.quiet {
                     "Written by " (env!("CARGO_PKG_NAME")) " " (env!("CARGO_PKG_VERSION")) " at "
-                    time datetime=(machine_date(report.written_at)) { (date(report.written_at)) }
+                    time datetime=(html_datetime(report.written_at)) { (date(report.written_at)) }
                     ". Long texts are shortened in the middle, and known secrets are masked."
                 }
             }
@@ -66,6 +66,7 @@ pub fn render(report: &Report) -> String {
     page.into_string()
 }
 
+/// The words for an outcome, and the CSS class of their color.
 fn outcome(outcome: Outcome) -> (&'static str, &'static str) {
     match outcome {
         Outcome::Done => ("done", "good"),
@@ -77,18 +78,18 @@ fn outcome(outcome: Outcome) -> (&'static str, &'static str) {
 
 /// The important numbers at the top of the page, such as the cost.
 fn numbers(report: &Report, totals: &Totals) -> Markup {
-    let wall = totals.span.map(|span| duration(span.to - span.from));
+    let wall_time = totals.span.map(|span| duration(span.to - span.from));
     let is_resumed = report.sessions.len() > 1;
     html! {
         dl.numbers {
             div { dt { "tasks done" } dd.good[totals.done == totals.tasks()] { (totals.done) small { " of " (totals.tasks()) } } }
             @if totals.failed > 0 { div { dt { "blocked" } dd.bad { (totals.failed) } } }
             div { dt { "attempts" } dd { (totals.attempts) @if totals.failed_attempts > 0 { small.bad { " " (totals.failed_attempts) " failed" } } } }
-            @if let Some(wall) = wall { div { dt { "wall time" } dd { (wall) @if is_resumed { small { " " (duration(totals.active)) " of it working" } } } } }
+            @if let Some(wall_time) = wall_time { div { dt { "wall time" } dd { (wall_time) @if is_resumed { small { " " (duration(totals.active)) " of it working" } } } } }
             div { dt { "time of all runs" } dd { (duration(totals.run_time)) } }
-            @if totals.has_tokens { div { dt { "tokens" } dd { (grouped(totals.tokens)) } } }
+            @if totals.has_tokens { div { dt { "tokens" } dd { (with_commas(totals.tokens)) } } }
             @if totals.cost_usd > 0.0 { div { dt { "cost" } dd { (dollars(totals.cost_usd)) } } }
-            @if totals.insertions > 0 || totals.deletions > 0 { div { dt { "lines" } dd { span.good { "+" (grouped(totals.insertions)) } " " span.bad { "−" (grouped(totals.deletions)) } } } }
+            @if totals.insertions > 0 || totals.deletions > 0 { div { dt { "lines" } dd { span.good { "+" (with_commas(totals.insertions)) } " " span.bad { "−" (with_commas(totals.deletions)) } } } }
         }
     }
 }
@@ -98,7 +99,7 @@ fn facts(report: &Report) -> Markup {
         dl.facts {
             @for (name, value) in &report.facts { div { dt { (name) } dd { bdi { (value) } } } }
             @for (at, session) in report.sessions.iter().enumerate() {
-                div { dt { @if at == 0 { "began" } @else { "continued" } } dd { time datetime=(machine_date(session.from)) { (date(session.from)) } } }
+                div { dt { @if at == 0 { "began" } @else { "continued" } } dd { time datetime=(html_datetime(session.from)) { (date(session.from)) } } }
             }
         }
     }

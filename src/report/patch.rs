@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::model::File;
 use super::text::{Cleaner, Text};
 
-/// How many files are listed at most.
+/// The maximum number of files in the list.
 const MAX_FILES: usize = 200;
 
 /// The files that a patch changes, at most [`MAX_FILES`].
@@ -52,14 +52,15 @@ fn path_of(paths: &str) -> &str {
     twice.or(renamed).unwrap_or(paths)
 }
 
-/// How a line of a patch is shown.
+/// The kind of a line of a patch, which decides its color.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LineKind {
     Header,
     Hunk,
     Added,
     Removed,
-    Same,
+    /// A line that the patch does not change.
+    Context,
 }
 
 impl LineKind {
@@ -69,13 +70,13 @@ impl LineKind {
             Self::Hunk => Some("hunk"),
             Self::Added => Some("add"),
             Self::Removed => Some("del"),
-            Self::Same => None,
+            Self::Context => None,
         }
     }
 }
 
-/// The patch with its lines coloured. Neighbouring lines of one kind share an element.
-pub fn coloured(patch: &Text) -> Markup {
+/// Renders a patch with colored lines. Adjacent lines of one kind share an element.
+pub fn render_colored(patch: &Text) -> Markup {
     let mut pieces: Vec<(LineKind, String)> = Vec::new();
     let mut is_in_hunk = false;
     for line in patch.as_str().lines() {
@@ -91,7 +92,7 @@ pub fn coloured(patch: &Text) -> Markup {
             _ if !is_in_hunk => LineKind::Header,
             Some(b'+') => LineKind::Added,
             Some(b'-') => LineKind::Removed,
-            _ => LineKind::Same,
+            _ => LineKind::Context,
         };
         match pieces.last_mut() {
             Some((last, text)) if *last == kind => {
@@ -150,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_lines_of_one_kind_share_an_element() {
+    fn adjacent_lines_of_one_kind_share_an_element() {
         let cleaner = Cleaner::new(&Redactor::new(&[]));
-        let html = coloured(&cleaner.block(PATCH, 10_000)).into_string();
+        let html = render_colored(&cleaner.block(PATCH, 10_000)).into_string();
         assert!(
             html.contains("<span class=\"del\">-old\n--- still old</span>"),
             "{html}"

@@ -8,14 +8,14 @@ use crate::amounts::possible_cost;
 use crate::clock::Millis;
 use crate::excerpt::first_chars;
 
-/// How many heartbeats are kept at most.
+/// The maximum number of heartbeats that are stored.
 const MAX_HEARTBEATS: usize = 48;
 /// The maximum length of an activity, in characters. A secret in it must still be found when the page is made, so this
 /// is more than a page shows.
 const MAX_ACTIVITY: usize = 480;
 
 /// The maximum length of an activity on a page, in characters.
-const MAX_SHOWN: usize = 160;
+const MAX_SHOWN_ACTIVITY: usize = 160;
 
 /// The data of one heartbeat.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +41,8 @@ impl Samples {
     pub fn add(&mut self, at: Millis, progress: &Value) {
         let text = |name: &str| progress.get(name).and_then(Value::as_str);
         let activity = text("activity").map(|activity| first_chars(activity, MAX_ACTIVITY));
-        let is_new = activity != self.last_activity;
-        if is_new {
+        let has_changed = activity != self.last_activity;
+        if has_changed {
             self.last_activity.clone_from(&activity);
         }
         let usage = progress.get("usage").and_then(Value::as_object);
@@ -64,7 +64,7 @@ impl Samples {
             turns: progress.get("turns").and_then(Value::as_u64),
             tokens,
             cost_usd: cost(progress),
-            activity: activity.filter(|_| is_new),
+            activity: activity.filter(|_| has_changed),
         });
     }
 
@@ -73,7 +73,7 @@ impl Samples {
         let mut samples = self.clone();
         for sample in &mut samples.list {
             let activity = sample.activity.as_deref().map(|text| cleaner.line(text));
-            sample.activity = activity.map(|text| first_chars(text.as_str(), MAX_SHOWN));
+            sample.activity = activity.map(|text| first_chars(text.as_str(), MAX_SHOWN_ACTIVITY));
         }
         samples
     }
@@ -102,7 +102,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn of_many_heartbeats_the_first_the_last_and_some_between_are_kept() {
+    fn of_many_heartbeats_the_first_the_last_and_some_between_are_stored() {
         let mut samples = Samples::default();
         for at in 0..10_000 {
             samples.add(
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_activity_is_kept_once_until_it_changes() {
+    fn an_activity_is_stored_once_until_it_changes() {
         let mut samples = Samples::default();
         for activity in ["a", "a", "b"] {
             samples.add(1, &json!({ "phase": "agent", "activity": activity }));

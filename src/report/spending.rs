@@ -2,19 +2,19 @@
 
 use maud::{Markup, html};
 
-use super::axis::{Axis, float, position};
+use super::axis::{Axis, format_position, to_float};
 use super::model::{Attempt, Report};
 use super::stage::Stage;
 use super::time::duration;
 use super::totals::{attempts, cost_usd};
-use crate::amounts::{dollars, grouped};
+use crate::amounts::{dollars, with_commas};
 use crate::clock::Millis;
 
 /// The `viewBox` of the drawing of a curve.
 const VIEW_BOX: &str = "0 0 100 100";
 /// The distance between the upper edge and the highest point, so that its line is not cut off.
-const TOP: f64 = 6.0;
-/// The least distance between two points of a curve, in percent of its width.
+const TOP_MARGIN: f64 = 6.0;
+/// The minimum distance between two points of a curve, in percent of its width.
 const MIN_DISTANCE: f64 = 0.1;
 
 /// The amount that was spent until a point in time.
@@ -25,7 +25,7 @@ struct Point {
 }
 
 /// The curve of the cost of an attempt; if no cost is known, the curve of its tokens.
-pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
+pub fn curve_of_attempt(attempt: &Attempt) -> Option<Markup> {
     let cost = cost(attempt);
     let (points, what) = if cost.is_empty() {
         (tokens(attempt), "tokens")
@@ -34,27 +34,31 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
     };
     let (from, last) = (begin_of_agent(attempt)?, *points.last()?);
     let length = last.at - from;
-    // One amount alone cannot be drawn as a curve.
+    // A curve needs two amounts at different times.
     if length <= 0 || last.amount <= 0.0 || points.len() < 2 {
         return None;
     }
     let positions = points.iter().map(|point| {
-        let share = float(point.at - from) / float(length);
+        let share = to_float(point.at - from) / to_float(length);
         (share.clamp(0.0, 1.0) * 100.0, point.amount / last.amount)
     });
     let tokens = attempt.samples.tokens().into_iter();
     let tokens = tokens.map(|(_, tokens)| tokens).max();
     let spent = match (what, tokens) {
         ("cost", Some(tokens)) => {
-            format!("{} and {} tokens", dollars(last.amount), grouped(tokens))
+            format!(
+                "{} and {} tokens",
+                dollars(last.amount),
+                with_commas(tokens)
+            )
         }
         ("cost", None) => dollars(last.amount),
-        (_, tokens) => format!("{} tokens", grouped(tokens.unwrap_or_default())),
+        (_, tokens) => format!("{} tokens", with_commas(tokens.unwrap_or_default())),
     };
     Some(html! {
         figure {
             svg.curve viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label={ (what) " over time" } {
-                path d=(steps(positions)) vector-effect="non-scaling-stroke" {}
+                path d=(step_path(positions)) vector-effect="non-scaling-stroke" {}
             }
             figcaption.quiet { (what) " over time: " (spent) " in " (duration(length)) }
         }
@@ -62,7 +66,7 @@ pub fn of_attempt(attempt: &Attempt) -> Option<Markup> {
 }
 
 /// The row of the chart with the cost of all attempts together; `None` if no cost is known.
-pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
+pub fn cost_row(report: &Report, axis: &Axis) -> Option<Markup> {
     let mut increases: Vec<Point> = attempts(report).flat_map(increases).collect();
     increases.sort_by_key(|point| point.at);
     let total = cost_usd(report);
@@ -72,13 +76,13 @@ pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
     let mut sum = 0.0;
     let positions = increases.iter().map(|point| {
         sum += point.amount;
-        (axis.at(point.at), sum / total)
+        (axis.position(point.at), sum / total)
     });
     Some(html! {
         div.row {
             span.label { b { "cost" } " of all attempts" }
             svg.lane.curve viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label="cost over time" {
-                path d=(steps(positions)) vector-effect="non-scaling-stroke" {}
+                path d=(step_path(positions)) vector-effect="non-scaling-stroke" {}
             }
             span.time { (dollars(total)) }
         }
@@ -87,10 +91,10 @@ pub fn row_of_all(report: &Report, axis: &Axis) -> Option<Markup> {
 
 /// The cost between each point and the one before it.
 fn increases(attempt: &Attempt) -> Vec<Point> {
-    let mut before = 0.0;
+    let mut previous = 0.0;
     let increases = cost(attempt).into_iter().map(|point| {
-        let amount = point.amount - before;
-        before = point.amount;
+        let amount = point.amount - previous;
+        previous = point.amount;
         Point { amount, ..point }
     });
     increases.collect()
@@ -117,17 +121,17 @@ fn cost(attempt: &Attempt) -> Vec<Point> {
             points.push(Point { at, amount });
         }
     }
-    make_rising(&mut points);
+    make_nondecreasing(&mut points);
     let has_cost = points.last().is_some_and(|last| last.amount > 0.0);
     if has_cost { points } else { Vec::new() }
 }
 
-/// Replaces each amount that is less than an earlier one by the largest earlier one.
-fn make_rising(points: &mut [Point]) {
-    let mut most = 0.0;
+/// Replaces each amount that is lower than an earlier one by the highest earlier one.
+fn make_nondecreasing(points: &mut [Point]) {
+    let mut highest = 0.0;
     for point in points {
-        most = point.amount.max(most);
-        point.amount = most;
+        highest = point.amount.max(highest);
+        point.amount = highest;
     }
 }
 
@@ -136,10 +140,10 @@ fn tokens(attempt: &Attempt) -> Vec<Point> {
     let tokens = attempt.samples.tokens().into_iter();
     let points = tokens.map(|(at, tokens)| Point {
         at,
-        amount: float(i64::try_from(tokens).unwrap_or(i64::MAX)),
+        amount: to_float(i64::try_from(tokens).unwrap_or(i64::MAX)),
     });
     let mut points: Vec<Point> = points.collect();
-    make_rising(&mut points);
+    make_nondecreasing(&mut points);
     points
 }
 
@@ -159,19 +163,19 @@ fn end_of_agent(attempt: &Attempt) -> Option<Millis> {
 
 /// The outline of the area below a curve that goes up in steps. Positions are in percent of the width, amounts in
 /// shares of the largest one.
-fn steps(positions: impl Iterator<Item = (f64, f64)>) -> String {
+fn step_path(positions: impl Iterator<Item = (f64, f64)>) -> String {
     let mut path = String::new();
     let mut last: Option<(f64, f64)> = None;
     let mut add = |(x, share): (f64, f64)| {
-        let y = 100.0 - share * (100.0 - TOP);
+        let y = 100.0 - share * (100.0 - TOP_MARGIN);
         let begin = if path.is_empty() {
-            format!("M{} 100", position(x))
+            format!("M{} 100", format_position(x))
         } else {
-            format!("H{}", position(x))
+            format!("H{}", format_position(x))
         };
         path.push_str(&begin);
         path.push('V');
-        path.push_str(&position(y));
+        path.push_str(&format_position(y));
     };
     for (x, share) in positions {
         match &mut last {
@@ -227,7 +231,7 @@ mod tests {
     #[test]
     fn the_cost_of_an_attempt_goes_up_in_steps_to_the_reported_cost() {
         let attempt = attempt(Some(0.4), &[(35_000, 0.1), (60_000, 0.2)]);
-        let html = of_attempt(&attempt).unwrap().into_string();
+        let html = curve_of_attempt(&attempt).unwrap().into_string();
         assert!(
             html.contains("d=\"M25 100V76.5H50V53H100V6H100V100z\""),
             "{html}"
@@ -247,15 +251,15 @@ mod tests {
                 .samples
                 .add(at, &json!({ "phase": "agent", "usage": usage }));
         }
-        let html = of_attempt(&attempt).unwrap().into_string();
+        let html = curve_of_attempt(&attempt).unwrap().into_string();
         assert!(html.contains("tokens over time: 200 tokens"), "{html}");
     }
 
     #[test]
     fn an_attempt_that_spent_nothing_or_had_no_heartbeat_has_no_curve() {
-        assert!(of_attempt(&attempt(Some(0.4), &[])).is_none());
-        assert!(of_attempt(&attempt(Some(0.0), &[(60_000, 0.0)])).is_none());
-        assert!(of_attempt(&Attempt::default()).is_none());
+        assert!(curve_of_attempt(&attempt(Some(0.4), &[])).is_none());
+        assert!(curve_of_attempt(&attempt(Some(0.0), &[(60_000, 0.0)])).is_none());
+        assert!(curve_of_attempt(&Attempt::default()).is_none());
     }
 
     #[test]
@@ -276,7 +280,7 @@ mod tests {
             from: 0,
             to: 120_000,
         }]);
-        let html = row_of_all(&report, &axis).unwrap().into_string();
+        let html = cost_row(&report, &axis).unwrap().into_string();
         assert!(
             html.contains("d=\"M50 100V76.5H91.67V6H100V100z\""),
             "{html}"
@@ -287,7 +291,7 @@ mod tests {
     #[test]
     fn thousands_of_points_are_one_short_path() {
         let points = (0..100_000).map(|at| (f64::from(at) / 1_000.0, f64::from(at) / 100_000.0));
-        assert!(steps(points).len() < 20_000);
+        assert!(step_path(points).len() < 20_000);
     }
 
     fn report_of(attempts: Vec<Attempt>) -> Report {
@@ -306,13 +310,13 @@ mod tests {
             from: 0,
             to: 120_000,
         }]);
-        row_of_all(report, &axis).map(maud::PreEscaped::into_string)
+        cost_row(report, &axis).map(maud::PreEscaped::into_string)
     }
 
     #[test]
     fn a_page_has_one_cost_even_if_heartbeats_report_more_than_the_terminal_event() {
         let attempt = attempt(Some(0.4), &[(35_000, 0.1), (60_000, 0.9)]);
-        let curve = of_attempt(&attempt).unwrap().into_string();
+        let curve = curve_of_attempt(&attempt).unwrap().into_string();
         assert!(curve.contains("$0.40 and"), "{curve}");
         let report = report_of(vec![attempt]);
         let row = row_html(&report).unwrap();
@@ -341,7 +345,7 @@ mod tests {
                 .samples
                 .add(at, &json!({ "phase": "agent", "usage": usage }));
         }
-        let html = of_attempt(&attempt).unwrap().into_string();
+        let html = curve_of_attempt(&attempt).unwrap().into_string();
         assert!(
             html.contains("d=\"M20 100V76.5H50V6H100V6H100V100z\""),
             "{html}"
@@ -358,7 +362,7 @@ mod tests {
             let caps = crate::report::Caps::of(2, 2);
             crate::report::add_event(&mut impossible, &event, &cleaner, caps);
             assert!(
-                of_attempt(&impossible)
+                curve_of_attempt(&impossible)
                     .is_none_or(|html| html.into_string().contains("tokens over time"))
             );
             let report = report_of(vec![impossible.clone(), impossible]);

@@ -2,7 +2,7 @@
 
 use crate::clock::Millis;
 
-/// A stage of an attempt, for the chart.
+/// The time that an attempt spent in a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     pub stage: Stage,
@@ -10,7 +10,7 @@ pub struct Span {
     pub to: Millis,
 }
 
-/// A part of the time of an attempt.
+/// What an attempt is doing; the chart shows each stage in its color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// The engine starts the worker.
@@ -23,7 +23,7 @@ pub enum Stage {
     Checks,
     Push,
     Merge,
-    /// The run worked, but its phases are not known.
+    /// The worker worked, but its phases are not known.
     Unknown,
 }
 

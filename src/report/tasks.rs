@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::attempt::{attempt, check_run};
 use super::caps::Detail;
-use super::drawing::class;
+use super::drawing::class_of_state;
 use super::model::{Attempt, Report, Request, State, Task};
 use super::time::duration;
 use super::totals;
@@ -29,7 +29,7 @@ fn section(at: usize, task: &Task, is_open: bool, detail: Detail) -> Markup {
     html! {
         details.task open[is_open] {
             summary {
-                span.badge.(class(task.state)) { (task.word) }
+                span.badge.(class_of_state(task.state)) { (task.word) }
                 " " b { (task.name) } " " bdi { (task.title) }
                 (sums(task))
             }

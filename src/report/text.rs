@@ -7,7 +7,7 @@ use crate::excerpt::{both_ends, first_chars, visible};
 use crate::redact::Redactor;
 
 /// The maximum length of a text in one line, in characters.
-const MAX_LINE: usize = 300;
+const MAX_LINE_CHARS: usize = 300;
 
 /// A text without secrets, terminal codes and control characters, and not longer than allowed. maud escapes it when it
 /// is rendered.
@@ -47,7 +47,7 @@ impl Cleaner {
     pub fn line(&self, text: &str) -> Text {
         let clean = self.clean(text);
         let words: Vec<&str> = clean.split_whitespace().collect();
-        Text(first_chars(&words.join(" "), MAX_LINE))
+        Text(first_chars(&words.join(" "), MAX_LINE_CHARS))
     }
 
     /// A text on several lines. If it is longer than `max_bytes`, its middle is left out.

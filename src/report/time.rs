@@ -31,22 +31,24 @@ pub fn date(millis: Millis) -> String {
 }
 
 /// A point in time for the attribute `datetime` of HTML.
-pub fn machine_date(millis: Millis) -> String {
+pub fn html_datetime(millis: Millis) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
 }
 
 /// The known times of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunTimes {
-    pub intended: Millis,
+    /// When the start of the run was requested.
+    pub requested: Millis,
     /// When the engine confirmed the start.
     pub started: Option<Millis>,
+    /// When the claim of the worker was granted.
     pub granted: Option<Millis>,
-    /// When it reported, or was fenced.
+    /// When the worker reported the end, or the run was fenced.
     pub ended: Option<Millis>,
-    /// Whether its work is merged, or will be.
+    /// Whether the work of the run is merged, or will be.
     pub is_merging: bool,
-    /// When its work was merged or rejected.
+    /// When the work of the run was merged or rejected.
     pub settled: Option<Millis>,
     pub now: Millis,
 }
@@ -55,7 +57,7 @@ pub struct RunTimes {
 pub fn stages_of(times: &RunTimes, event: Option<&Value>, samples: &Samples) -> Vec<Span> {
     let end = times.ended.unwrap_or(times.now);
     let started = times.started.or(times.granted).unwrap_or(end);
-    let mut starts = vec![(Stage::Start, times.intended), (Stage::Claim, started)];
+    let mut starts = vec![(Stage::Start, times.requested), (Stage::Claim, started)];
     if let Some(granted) = times.granted {
         let phases = phases(event, granted);
         if phases.is_empty() {
@@ -69,14 +71,14 @@ pub fn stages_of(times: &RunTimes, event: Option<&Value>, samples: &Samples) -> 
             );
         }
     }
-    let last = match (times.is_merging, times.settled) {
+    let end_of_last = match (times.is_merging, times.settled) {
         (true, settled) => {
             starts.push((Stage::Merge, end));
             settled.unwrap_or(times.now)
         }
         (false, _) => end,
     };
-    spans(&starts, last)
+    spans(&starts, end_of_last)
 }
 
 /// The phases in a terminal event (`result.phases`), with points in time.
@@ -90,18 +92,18 @@ fn phases(event: Option<&Value>, granted: Millis) -> Vec<(Stage, Millis)> {
     phases.collect()
 }
 
-/// Each stage lasts until the next one begins. The clock of the worker may differ from that of this machine, so a
-/// stage that begins before the last one ended is moved.
-fn spans(starts: &[(Stage, Millis)], last: Millis) -> Vec<Span> {
+/// The stages between their starts: each one lasts until the next one begins, and the last one until `end`. The clock of
+/// the worker may differ from that of this machine, so a stage that begins before the previous one ended is moved.
+fn spans(starts: &[(Stage, Millis)], end: Millis) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut earliest = Millis::MIN;
     for (position, (stage, from)) in starts.iter().enumerate() {
-        let from = (*from).max(earliest).min(last);
-        let next = starts.get(position + 1).map_or(last, |(_, next)| *next);
-        let to = next.max(from).min(last);
+        let from = (*from).max(earliest).min(end);
+        let next = starts.get(position + 1).map_or(end, |(_, next)| *next);
+        let to = next.max(from).min(end);
         earliest = to;
         match spans.last_mut() {
-            Some(before) if before.stage == *stage => before.to = to,
+            Some(previous) if previous.stage == *stage => previous.to = to,
             _ if to > from => spans.push(Span {
                 stage: *stage,
                 from,
@@ -128,7 +130,7 @@ mod tests {
 
     fn times() -> RunTimes {
         RunTimes {
-            intended: 1_000,
+            requested: 1_000,
             started: Some(1_200),
             granted: Some(1_500),
             ended: Some(9_000),
@@ -208,7 +210,7 @@ mod tests {
     #[test]
     fn a_run_that_was_not_started_has_one_stage() {
         let times = RunTimes {
-            intended: 5,
+            requested: 5,
             ended: Some(5),
             ..RunTimes::default()
         };

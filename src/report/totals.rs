@@ -9,9 +9,9 @@ use crate::clock::Millis;
 pub struct Totals {
     pub done: usize,
     pub failed: usize,
-    /// The tasks that are neither done, failed nor put aside.
+    /// The tasks that are neither done, failed nor excluded.
     pub open: usize,
-    pub aside: usize,
+    pub excluded: usize,
     pub attempts: usize,
     pub failed_attempts: usize,
     pub tokens: u64,
@@ -40,17 +40,17 @@ impl Totals {
                 State::Done => totals.done += 1,
                 State::Failed => totals.failed += 1,
                 State::Active | State::Open => totals.open += 1,
-                State::Aside => totals.aside += 1,
+                State::Excluded => totals.excluded += 1,
             }
             totals.attempts += task.attempts.len();
             let failed = task.attempts.iter().filter(|attempt| attempt.is_failed());
             totals.failed_attempts += failed.count();
-            let merged = task
+            let successful = task
                 .attempts
                 .iter()
                 .rev()
                 .find(|attempt| !attempt.is_failed());
-            if let Some(work) = merged.and_then(|attempt| attempt.work.as_ref()) {
+            if let Some(work) = successful.and_then(|attempt| attempt.work.as_ref()) {
                 totals.insertions = totals.insertions.saturating_add(work.insertions);
                 totals.deletions = totals.deletions.saturating_add(work.deletions);
             }

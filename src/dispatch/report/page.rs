@@ -9,7 +9,7 @@ use crate::dispatch::journal::UserCommand;
 use crate::dispatch::run_output::tail_of_log;
 use crate::dispatch::standing::{Standing, task_key};
 use crate::dispatch::state::{Merge, Origin, Report, Run};
-use crate::report::{self, Attempt, Caps, Cleaner, Follower, MergeEnd, RunTimes};
+use crate::report::{self, Attempt, Caps, Cleaner, MergeEnd, NextStep, RunTimes};
 use crate::scud::{TaskTexts, task_texts};
 use crate::task::Status;
 
@@ -87,7 +87,7 @@ impl Contents<'_> {
             let key = (node.phase.clone(), node.id.clone());
             let runs: Vec<&Run> = self.state.runs_of(&task_key(self.graph, *task)).collect();
             let attempts = runs.iter().enumerate().map(|(at, run)| Attempt {
-                follower: follower(run, runs.get(at + 1).copied(), standing),
+                next_step: next_step(run, runs.get(at + 1).copied(), standing),
                 ..self.attempt(run, cleaner, caps)
             });
             report::Task {
@@ -97,7 +97,7 @@ impl Contents<'_> {
                 word: standing.word(),
                 is_split: node.status == Status::Expanded,
                 why: match standing {
-                    Standing::Blocked(why) => Some(cleaner.block(why, caps.message())),
+                    Standing::Blocked(why) => Some(cleaner.block(why, caps.max_message())),
                     _ => None,
                 },
                 priority: cleaner.line(&node.priority.to_string()),
@@ -125,7 +125,7 @@ impl Contents<'_> {
 
     /// One run, as an attempt of the page.
     fn attempt(&self, run: &Run, cleaner: &Cleaner, caps: Caps) -> Attempt {
-        let block = |text: &str| cleaner.block(text, caps.message());
+        let block = |text: &str| cleaner.block(text, caps.max_message());
         let completed = run.report.as_ref().is_some_and(Report::is_completed);
         let mut attempt = Attempt {
             run: cleaner.line(&run.id),
@@ -138,15 +138,15 @@ impl Contents<'_> {
             note: run.note.as_deref().map(block),
             memory: run.memory,
             spans: self.spans(run),
-            log: tail_of_log(&self.runs.join(&run.id), caps.log())
-                .map(|log| cleaner.block(&log, caps.log())),
+            log: tail_of_log(&self.runs.join(&run.id), caps.max_log())
+                .map(|log| cleaner.block(&log, caps.max_log())),
             samples: run.samples.cleaned(cleaner),
             merge: match &run.merge {
                 Merge::Open if completed && run.task.is_some() => MergeEnd::Waiting,
                 Merge::Open => MergeEnd::None,
                 Merge::Merged(commit) => MergeEnd::Merged(cleaner.line(commit)),
                 Merge::Conflict(note) => MergeEnd::Conflict(block(note)),
-                Merge::Red(note) | Merge::Unusable { note, .. } => MergeEnd::Red(block(note)),
+                Merge::Red(note) | Merge::Unusable { note, .. } => MergeEnd::Rejected(block(note)),
             },
             ..Attempt::default()
         };
@@ -172,7 +172,7 @@ impl Contents<'_> {
             .last()
             .map_or(run.intended_at, |session| session.to);
         let times = RunTimes {
-            intended: run.intended_at,
+            requested: run.intended_at,
             started: run.started_at,
             granted: run.grant.as_ref().map(|grant| grant.at),
             ended: reported.or(run.fence.as_ref().map(|fence| fence.at)),
@@ -189,7 +189,7 @@ impl Contents<'_> {
 }
 
 /// The next step after a run that failed, was rejected or was lost; `None` for another run.
-fn follower(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<Follower> {
+fn next_step(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<NextStep> {
     let failed = run
         .report
         .as_ref()
@@ -206,14 +206,14 @@ fn follower(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<Follow
             run.fence.as_ref().map(|fence| fence.at),
         ];
         let end: Option<Millis> = ends.into_iter().flatten().next();
-        return Some(Follower::Attempt {
+        return Some(NextStep::Attempt {
             number: next.attempt,
-            after: end.map_or(0, |end| next.intended_at - end),
+            pause: end.map_or(0, |end| next.intended_at - end),
         });
     }
     match standing {
-        Standing::Cooling { .. } | Standing::Ready(_) => Some(Follower::Pause),
-        _ => Some(Follower::None),
+        Standing::Cooling { .. } | Standing::Ready(_) => Some(NextStep::LaterAttempt),
+        _ => Some(NextStep::None),
     }
 }
 
@@ -227,7 +227,7 @@ fn state_of(standing: &Standing) -> report::State {
         }
         Standing::Waiting | Standing::Ready(_) | Standing::Cooling { .. } => report::State::Open,
         Standing::Skipped | Standing::Closed | Standing::Split | Standing::Outside => {
-            report::State::Aside
+            report::State::Excluded
         }
     }
 }

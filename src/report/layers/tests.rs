@@ -1,16 +1,16 @@
-//! Layouts of graphs.
+//! Tests of the layouts of graphs.
 
 use proptest::prelude::*;
 
 use super::*;
 
 fn layout_of(needs: &[Vec<usize>]) -> Layout {
-    layout(&Acyclic::of(needs).without_redundant_edges())
+    layout(&AcyclicGraph::of(needs).without_redundant_edges())
 }
 
-/// Checks what holds for the layout of every graph.
+/// Asserts what must be true for the layout of every graph.
 fn assert_valid(needs: &[Vec<usize>]) {
-    let graph = Acyclic::of(needs).without_redundant_edges();
+    let graph = AcyclicGraph::of(needs).without_redundant_edges();
     let found = layout(&graph);
     assert_eq!(found.nodes.len(), needs.len());
     for (task, (x, y)) in found.nodes.iter().enumerate() {
@@ -60,7 +60,7 @@ fn a_chain_is_a_straight_line() {
 
 #[test]
 fn an_edge_that_follows_from_others_is_left_out() {
-    let graph = Acyclic::of(&[vec![], vec![0], vec![0, 1], vec![0, 1, 2]]);
+    let graph = AcyclicGraph::of(&[vec![], vec![0], vec![0, 1], vec![0, 1, 2]]);
     assert_eq!(
         graph.without_redundant_edges().needs,
         [vec![], vec![0], vec![1], vec![2]]
@@ -70,7 +70,7 @@ fn an_edge_that_follows_from_others_is_left_out() {
 #[test]
 fn the_edges_that_close_a_cycle_are_left_out_and_every_task_is_drawn() {
     let needs = [vec![2], vec![0], vec![1], vec![2, 99, 3]];
-    let graph = Acyclic::of(&needs);
+    let graph = AcyclicGraph::of(&needs);
     assert_eq!(graph.order, [0, 1, 2, 3]);
     assert_eq!(graph.needs, [vec![], vec![0], vec![1], vec![2]]);
     assert_valid(&needs);
@@ -98,8 +98,8 @@ fn no_edges_cross_if_none_has_to() {
 }
 
 #[test]
-fn the_closest_rising_numbers_are_the_means_of_what_falls() {
-    let found = closest_rising(&[(1.0, 1.0), (5.0, 1.0), (3.0, 1.0), (9.0, 1.0)]);
+fn falling_numbers_are_replaced_by_their_mean() {
+    let found = closest_nondecreasing(&[(1.0, 1.0), (5.0, 1.0), (3.0, 1.0), (9.0, 1.0)]);
     assert_eq!(found, [1.0, 4.0, 4.0, 9.0]);
 }
 

@@ -1,4 +1,4 @@
-//! Whole pages.
+//! Tests of whole pages.
 
 use super::*;
 use crate::redact::Redactor;
