@@ -1,8 +1,8 @@
-//! Reads and writes amounts of memory, processors and money in the form that people use. The error of a reading
-//! function completes a sentence that begins with the text that was read.
+//! Reads and writes amounts of memory, processors and money in the form that people use. The error of a
+//! function that parses completes a sentence that begins with the parsed text.
 
-/// An amount of memory, in bytes: `512MiB`, `2GiB`, `2g`.
-pub fn memory(text: &str) -> Result<u64, String> {
+/// Parses an amount of memory such as `512MiB`, `2GiB` or `2g`; returns bytes.
+pub fn parse_memory(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text[digits.len()..].trim().to_ascii_lowercase();
     let shift = match unit.as_str() {
@@ -16,8 +16,8 @@ pub fn memory(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "is not an amount of memory; write it like 512MiB or 2GiB".to_owned())
 }
 
-/// A number of processors such as `1.5`, in billionths.
-pub fn nano_cpus(text: &str) -> Result<u64, String> {
+/// Parses a number of processors such as `1.5`; returns billionths of a processor.
+pub fn parse_nano_cpus(text: &str) -> Result<u64, String> {
     let number: Option<f64> = text.parse().ok();
     let number = number.filter(|number| (0.01..=10_000.0).contains(number));
     #[expect(
@@ -29,10 +29,10 @@ pub fn nano_cpus(text: &str) -> Result<u64, String> {
     nanos.ok_or_else(|| "is not a number of processors; write it like 2 or 1.5".to_owned())
 }
 
-/// The highest cost that is accepted, in US dollars. Sums of larger ones may become infinite.
+/// The highest cost that is accepted, in US dollars: a sum of larger costs might become infinite.
 const MAX_COST_USD: f64 = 1e9;
 
-/// A cost in US dollars that another program wrote; `None` if it cannot be one.
+/// A cost in US dollars that another program wrote; `None` if it is negative, too high or not a number.
 pub fn possible_cost(usd: f64) -> Option<f64> {
     (0.0..=MAX_COST_USD).contains(&usd).then_some(usd)
 }
@@ -50,7 +50,7 @@ pub fn bytes_in_words(bytes: u64) -> String {
 }
 
 /// A number with a comma before each group of three digits: `12,345`.
-pub fn grouped(number: u64) -> String {
+pub fn with_commas(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -103,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_in_groups_of_three() {
+    fn digits_are_separated_into_groups_of_three() {
         for (number, text) in [
             (0, "0"),
             (999, "999"),
             (1000, "1,000"),
             (1_234_567, "1,234,567"),
         ] {
-            assert_eq!(grouped(number), text);
+            assert_eq!(with_commas(number), text);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::descartes_toml::FILE;
+use crate::descartes_toml::FILE_NAME;
 use crate::excerpt::visible;
 use crate::redact::Redactor;
 use crate::runner;
@@ -81,7 +81,7 @@ pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
         if let Some(origin) = origins.iter_mut().find(|origin| origin.name == *variable) {
             origin.value = Some(value.clone());
             origin.source = SettingSource::File;
-            origin.from = Some(format!("{FILE}, line {line}"));
+            origin.from = Some(format!("{FILE_NAME}, line {line}"));
         }
     }
     let mut lines = vec![Line {

@@ -1,13 +1,13 @@
 //! `completions`: the script that completes the command line in a shell.
 //!
-//! `clap_complete` writes it from the table of flags. The ids of tasks are added here: the script asks
-//! `descartes-worker tasks --ids` while a person types.
+//! `clap_complete` writes it from the table of flags. This module adds the ids of tasks: the script
+//! runs `descartes-worker tasks --ids` while a person types.
 
 use std::io::{self, Write};
 
 use clap_complete::Shell;
 
-/// The addition to the bash script. The word before the cursor decides which ids are asked for. bash treats the equals
+/// The addition to the bash script. The word before the cursor decides which ids it offers. bash treats the equals
 /// sign of `--task=` as a separate word.
 const BASH: &str = r#"
 _descartes_worker_with_tasks() {
@@ -51,16 +51,20 @@ pub fn print(shell: Shell, cli: &mut clap::Command) -> io::Result<()> {
     let script = String::from_utf8_lossy(&script);
     io::stdout()
         .lock()
-        .write_all(with_tasks(shell, &script).as_bytes())
+        .write_all(with_task_ids(shell, &script).as_bytes())
 }
 
-fn with_tasks(shell: Shell, script: &str) -> String {
+fn with_task_ids(shell: Shell, script: &str) -> String {
     match shell {
         Shell::Bash => {
-            // clap_complete sets one name for a subcommand and asks for another if the program's name has a hyphen.
+            // If the program's name has a hyphen, the script of clap_complete compares the current subcommand with another
+            // name than the one that it has set.
             let name = env!("CARGO_PKG_NAME");
-            let (asked, set) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
-            let script = script.replace(&format!("{asked}__subcmd__"), &format!("{set}__subcmd__"));
+            let (compared, set) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
+            let script = script.replace(
+                &format!("{compared}__subcmd__"),
+                &format!("{set}__subcmd__"),
+            );
             format!("{script}{BASH}")
         }
         Shell::Fish => format!("{script}{FISH}"),
@@ -78,7 +82,7 @@ fn with_tasks(shell: Shell, script: &str) -> String {
                 line + "\n"
             });
             let script: String = lines.collect();
-            // zsh reads the first line, and runs the last ones.
+            // The functions go below the first line, which zsh expects to be `#compdef`, and above the last lines, which call them.
             script.replacen('\n', &format!("\n{ZSH}"), 1)
         }
         _ => script.to_owned(),

@@ -1,15 +1,15 @@
-//! The syntax of `.descartes.toml`, the file with the settings that a project brings along.
+//! The syntax of `.descartes.toml`, the file with a project's own settings.
 //!
 //! Knows no settings: `config` decides which keys there are, and `dispatch` reads the tables `[[needs]]`.
 
 use toml::de::{DeString, DeTable, DeValue};
 
 /// The name of the file, which is in the project's root.
-pub const FILE: &str = ".descartes.toml";
-/// The largest file that is read, in bytes. Any command line in such a file fits into one argument of a process.
-pub const MAX_SIZE: u64 = 64 << 10;
-/// The key whose tables say what tasks need of an engine.
-pub const NEEDS: &str = "needs";
+pub const FILE_NAME: &str = ".descartes.toml";
+/// Larger files are rejected, in bytes. So any command line in the file fits into one argument of a process.
+pub const MAX_FILE_SIZE: u64 = 64 << 10;
+/// The key of the tables that say which memory, processors, image or engine tasks need.
+pub const NEEDS_KEY: &str = "needs";
 
 /// One key at the top level of the file, and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
     let mut keys: Vec<_> = table
         .get_ref()
         .iter()
-        .filter(|(key, _)| key.get_ref() != NEEDS)
+        .filter(|(key, _)| key.get_ref() != NEEDS_KEY)
         .collect();
     keys.sort_by_key(|(key, _)| key.span().start);
     let mut lines = LineCounter::new(text);
@@ -76,7 +76,7 @@ impl Value {
     }
 }
 
-/// Finds the lines of positions. Counts only from the last position on.
+/// Converts ascending byte positions into line numbers. Counts each byte only once.
 struct LineCounter<'a> {
     text: &'a str,
     position: usize,
@@ -93,7 +93,7 @@ impl<'a> LineCounter<'a> {
         }
     }
 
-    /// The line of a position that is not before the last one.
+    /// The line of a position, counted from 1. The position must not be before that of the previous call.
     fn line_of(&mut self, position: usize) -> usize {
         let passed = self.text.get(self.position..position).unwrap_or_default();
         self.line += passed.matches('\n').count();

@@ -1,6 +1,6 @@
 //! Descriptors that a child process inherits next to its standard streams.
 //!
-//! Everything else that this process opens is closed in its children.
+//! All other descriptors of this process are close-on-exec, so its children do not have them.
 
 use std::fs::File;
 use std::io;
@@ -14,27 +14,27 @@ const FIRST_NUMBER: RawFd = 3;
 /// The largest number that is reserved: POSIX shells redirect only numbers with one digit.
 const LAST_NUMBER: RawFd = 9;
 
-/// The descriptor whose number is reserved for [`Inherited::reserved`]. Between two uses, it is a copy of standard
-/// input.
-static RESERVED: Mutex<Option<OwnedFd>> = Mutex::new(None);
+/// Keeps the number [`reserved_number`] in use, so that nothing else gets it. While no child is being started, it is a
+/// copy of standard input.
+static PLACEHOLDER: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-fn reserved() -> MutexGuard<'static, Option<OwnedFd>> {
-    RESERVED.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock_placeholder() -> MutexGuard<'static, Option<OwnedFd>> {
+    PLACEHOLDER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reserves a number for [`Inherited`]. Must be called before this process opens anything, because the
-/// small numbers are used first.
-pub fn reserve() {
+/// Reserves a number for [`Inherited::at_reserved_number`]. Must be called before this process opens anything, because
+/// the kernel assigns the small numbers first.
+pub fn reserve_number() {
     let copy = fcntl_dupfd_cloexec(io::stdin(), FIRST_NUMBER);
-    *reserved() = copy.ok().filter(|copy| copy.as_raw_fd() <= LAST_NUMBER);
+    *lock_placeholder() = copy.ok().filter(|copy| copy.as_raw_fd() <= LAST_NUMBER);
 }
 
-/// The number of [`Inherited::reserved`] in the child.
+/// The number of [`Inherited::at_reserved_number`] in the child.
 ///
 /// # Errors
 /// If this process was started with all small numbers in use.
 pub fn reserved_number() -> io::Result<RawFd> {
-    let number = reserved().as_ref().map(AsRawFd::as_raw_fd);
+    let number = lock_placeholder().as_ref().map(AsRawFd::as_raw_fd);
     number.ok_or_else(|| {
         io::Error::other(format!(
             "the descriptors {FIRST_NUMBER} to {LAST_NUMBER} were all open when the worker started, and it needs one; \
@@ -47,7 +47,7 @@ pub fn reserved_number() -> io::Result<RawFd> {
 #[derive(Debug)]
 pub struct Inherited {
     /// A descriptor that has the number [`reserved_number`] in the child.
-    pub reserved: OwnedFd,
+    pub at_reserved_number: OwnedFd,
     /// A file that has the same number in the child as in this process.
     pub file: Option<File>,
 }
@@ -55,35 +55,34 @@ pub struct Inherited {
 impl Inherited {
     /// Lets children inherit the descriptors until the result is dropped: it must be dropped directly
     /// after the start of the child, before anything else is started.
-    pub fn lend(&self) -> io::Result<Lent<'_>> {
-        let mut lent = Lent {
-            reserved: reserved(),
+    pub fn let_children_inherit(&self) -> io::Result<InheritanceGuard<'_>> {
+        let mut guard = InheritanceGuard {
+            placeholder: lock_placeholder(),
             file: self.file.as_ref(),
         };
-        let target = lent.reserved.as_mut();
+        let target = guard.placeholder.as_mut();
         let target = target.ok_or_else(|| io::Error::other("no descriptor is reserved"))?;
-        dup2(&self.reserved, target)?;
+        dup2(&self.at_reserved_number, target)?;
         if let Some(file) = &self.file {
             fcntl_setfd(file, FdFlags::empty())?;
         }
-        lent.file = self.file.as_ref();
-        Ok(lent)
+        Ok(guard)
     }
 }
 
-/// Descriptors that children inherit while this exists.
-pub struct Lent<'a> {
-    reserved: MutexGuard<'static, Option<OwnedFd>>,
+/// While this exists, children inherit the descriptors.
+pub struct InheritanceGuard<'a> {
+    placeholder: MutexGuard<'static, Option<OwnedFd>>,
     file: Option<&'a File>,
 }
 
-impl Drop for Lent<'_> {
+impl Drop for InheritanceGuard<'_> {
     fn drop(&mut self) {
         // None of these calls can fail for descriptors that are open.
-        if let Some(reserved) = self.reserved.as_mut() {
-            let _ = fcntl_setfd(&*reserved, FdFlags::CLOEXEC);
-            let _ = dup2(io::stdin(), reserved);
-            let _ = fcntl_setfd(&*reserved, FdFlags::CLOEXEC);
+        if let Some(placeholder) = self.placeholder.as_mut() {
+            let _ = fcntl_setfd(&*placeholder, FdFlags::CLOEXEC);
+            let _ = dup2(io::stdin(), placeholder);
+            let _ = fcntl_setfd(&*placeholder, FdFlags::CLOEXEC);
         }
         if let Some(file) = self.file {
             let _ = fcntl_setfd(file, FdFlags::CLOEXEC);

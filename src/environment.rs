@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Names and values of environment variables, in order.
 pub type Variables = Vec<(OsString, OsString)>;
 
-/// One variable.
+/// The name and value of one variable.
 pub fn variable(name: &str, value: impl AsRef<OsStr>) -> (OsString, OsString) {
     (name.into(), value.as_ref().to_owned())
 }
@@ -24,31 +24,32 @@ pub fn value_of<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
 pub struct VariablesFile {
     pub path: PathBuf,
     pub variables: Variables,
-    /// Names of variables that the settings pass to the agent. If such a variable is set, it wins over the file's.
+    /// Names of variables that the settings pass to the agent. If such a variable is set, the file's value is ignored.
     pub names_from_settings: Vec<String>,
 }
 
 impl VariablesFile {
     /// The variables of `base` and of this file. This file's variables replace those with the same name.
-    pub fn over(&self, base: &Variables) -> Variables {
+    pub fn merged_over(&self, base: &Variables) -> Variables {
         merge(base, self.variables.clone())
     }
 
-    /// Like [`Self::over`], for a program that the worker itself needs, such as git. Leaves out the file's variables
-    /// for the dynamic loader: the program might not start with the project's libraries.
-    pub fn over_without_libraries(&self, base: &Variables) -> Variables {
+    /// Like [`Self::merged_over`], for a program that the worker itself needs, such as git. Leaves out the file's variables
+    /// for the dynamic loader: with the project's libraries, the program might not start.
+    pub fn merged_over_without_loader_variables(&self, base: &Variables) -> Variables {
         let variables = self.variables.iter();
-        let others = variables.filter(|(name, _)| !is_for_the_loader(name));
+        let others = variables.filter(|(name, _)| !is_for_loader(name));
         merge(base, others.cloned().collect())
     }
 }
 
 /// The variables of `base`, without those that have the same name as a replacement, and the replacements.
 pub fn merge(base: &Variables, replacements: Variables) -> Variables {
-    let is_kept = |name: &OsString| value_of(&replacements, &name.to_string_lossy()).is_none();
+    let is_not_replaced =
+        |name: &OsString| value_of(&replacements, &name.to_string_lossy()).is_none();
     let mut merged: Variables = base
         .iter()
-        .filter(|(name, _)| is_kept(name))
+        .filter(|(name, _)| is_not_replaced(name))
         .cloned()
         .collect();
     merged.extend(replacements);
@@ -56,7 +57,7 @@ pub fn merge(base: &Variables, replacements: Variables) -> Variables {
 }
 
 /// Whether the dynamic loader of Linux or macOS reads this variable: `LD_LIBRARY_PATH`, `LD_PRELOAD` and others.
-fn is_for_the_loader(name: &OsStr) -> bool {
+fn is_for_loader(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     name.starts_with("LD_") || name.starts_with("DYLD_")
 }

@@ -1,13 +1,13 @@
 //! Shortens texts that are too long; never splits a character.
 
-/// Stands for the missing end of a text.
+/// Replaces the end of a shortened text.
 const ELLIPSIS: char = '…';
-/// Room for the note on how much of the middle is missing, in bytes.
-const NOTE_LEN: usize = 60;
-/// Stands for a control character without a picture.
+/// The maximum length of [`left_out_note`], in bytes.
+const MAX_NOTE_LEN: usize = 60;
+/// Replaces a control character for which Unicode has no picture.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
-/// Characters that make a terminal show a text in another order than it has.
-const REORDERING: [char; 9] = [
+/// Unicode's controls of text direction, which make a terminal show a text in another order.
+const DIRECTION_CONTROLS: [char; 9] = [
     '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}',
     '\u{2069}',
 ];
@@ -40,24 +40,24 @@ pub fn both_ends(text: &str, max_bytes: usize) -> String {
     if text.len() <= max_bytes {
         return text.to_owned();
     }
-    let half = max_bytes.saturating_sub(NOTE_LEN) / 2;
+    let half = max_bytes.saturating_sub(MAX_NOTE_LEN) / 2;
     let head = boundary_before(text, half);
     let tail = (text.len() - half..text.len())
         .find(|at| text.is_char_boundary(*at))
         .unwrap_or(text.len());
-    let note = left_out((tail - head) as u64);
+    let note = left_out_note((tail - head) as u64);
     format!("{}{note}{}", &text[..head], &text[tail..])
 }
 
-/// A text whose control characters, except line feeds and tabs, can be seen and do nothing: a terminal must
-/// not obey a project's texts.
+/// Replaces control characters, except line feeds and tabs, by visible characters, so that a project's texts cannot
+/// control a terminal.
 pub fn visible(text: &str) -> String {
     let picture = |c: char| match c {
         '\n' | '\t' => c,
-        // Unicode has a picture for each of them.
+        // Unicode's control pictures are in the same order.
         '\0'..='\u{1f}' => char::from_u32(u32::from(c) + 0x2400).unwrap_or(REPLACEMENT),
         '\u{7f}' => '\u{2421}',
-        c if c.is_control() || REORDERING.contains(&c) => REPLACEMENT,
+        c if c.is_control() || DIRECTION_CONTROLS.contains(&c) => REPLACEMENT,
         c => c,
     };
     text.chars().map(picture).collect()
@@ -69,8 +69,8 @@ fn boundary_before(text: &str, at: usize) -> usize {
     boundary.unwrap_or(0)
 }
 
-/// The note in the place of a missing middle.
-pub fn left_out(bytes: u64) -> String {
+/// The note that replaces the missing middle of a text.
+pub fn left_out_note(bytes: u64) -> String {
     format!("\n[... {bytes} bytes left out ...]\n")
 }
 
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_made_visible() {
+    fn control_characters_become_visible() {
         let text = "a\x1b]0;t\x07b\u{9b}31mc\rd\0e\x7ff\u{202e}g\th\ni";
         assert_eq!(visible(text), "a␛]0;t␇b\u{fffd}31mc␍d␀e␡f\u{fffd}g\th\ni");
     }

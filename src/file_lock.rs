@@ -17,8 +17,8 @@ use rustix::process::{Pid, test_kill_process};
 
 /// How long to wait for a lock whose holder is dead.
 const MAX_WAIT_FOR_DEAD_HOLDER: Duration = Duration::from_secs(5);
-/// The pause between two attempts to take the lock.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long to wait between two attempts to take the lock.
+const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// A lock that this process holds until this is dropped.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl FileLock {
                     if is_alive(&holder) || began.elapsed() > MAX_WAIT_FOR_DEAD_HOLDER {
                         return Err(LockError::Held(holder));
                     }
-                    thread::sleep(PAUSE);
+                    thread::sleep(RETRY_PAUSE);
                 }
                 Err(error) => return Err(LockError::File(error.into())),
             }
@@ -137,12 +137,12 @@ fn holder(path: &Path) -> String {
     text.trim_end().to_owned()
 }
 
-/// Whether the process that a lock file names still exists. A file without an id is one that its holder has not written
-/// yet; it counts as left by a dead holder.
+/// Whether the process that a lock file names still exists. `false` if the file is empty: then the
+/// holder has just taken the lock, and a short wait gives it time to write its id.
 fn is_alive(holder: &str) -> bool {
     let pid = holder.split(' ').next().unwrap_or_default().parse();
     let pid = pid.ok().and_then(Pid::from_raw);
-    // An error other than "no such process" is about a process of another user.
+    // Any other error means that the process exists, but belongs to another user.
     pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_holder_is_refused_and_hears_of_the_first_one() {
+    fn a_second_take_fails_and_its_error_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let _first = FileLock::take(&path, "task 7").unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_lock_is_free_only_when_all_have_dropped_it() {
+    fn a_shared_lock_is_free_only_when_all_holders_have_dropped_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = FileLock::take(&path, "").unwrap();
@@ -189,22 +189,22 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_a_killed_process_has_left_to_a_starting_program_is_waited_for() {
+    fn take_waits_while_a_copy_of_a_dead_holders_descriptor_is_open() {
         let dir = tempfile::tempdir().unwrap();
         let mut dead = std::process::Command::new("true").spawn().unwrap();
         dead.wait().unwrap();
         let path = dir.path().join("lock");
         fs::write(&path, format!("{} task 7\n", dead.id())).unwrap();
-        let left = File::open(&path).unwrap();
-        flock(&left, FlockOperation::LockExclusive).unwrap();
+        let copy = File::open(&path).unwrap();
+        flock(&copy, FlockOperation::LockExclusive).unwrap();
         thread::scope(|scope| {
             let taking = scope.spawn(|| FileLock::take(&path, "").map(drop));
-            // Long enough for a refusal, which must not come.
+            // Long enough for `take` to fail, which must not happen.
             let began = Instant::now();
             while !taking.is_finished() && began.elapsed() < Duration::from_millis(200) {
                 thread::yield_now();
             }
-            flock(&left, FlockOperation::Unlock).unwrap();
+            flock(&copy, FlockOperation::Unlock).unwrap();
             taking.join().unwrap().unwrap();
         });
     }

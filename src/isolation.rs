@@ -172,12 +172,12 @@ impl Launch {
             if let Some(path) = own_path() {
                 line.push(path.into());
             } else {
-                let own = inherited.insert(File::open(programs::own()?)?);
+                let own = inherited.insert(File::open(programs::own_executable()?)?);
                 line.push(format!("/proc/self/fd/{}", own.as_raw_fd()).into());
             }
             (bubblewrap.clone(), Kind::Namespace)
         } else {
-            (programs::own()?, Kind::Landlock)
+            (programs::own_executable()?, Kind::Landlock)
         };
         line.extend([COMMAND, kind.word(), if has_pwd { "pwd" } else { "no-pwd" }].map(Into::into));
         if let Some(User { uid, gid, .. }) = &self.user {
@@ -227,7 +227,7 @@ fn own_path() -> Option<PathBuf> {
     let path = std::env::current_exe().ok()?;
     let (found, own) = (
         fs::metadata(&path).ok()?,
-        fs::metadata(programs::own().ok()?).ok()?,
+        fs::metadata(programs::own_executable().ok()?).ok()?,
     );
     ((found.dev(), found.ino()) == (own.dev(), own.ino())).then_some(path)
 }

@@ -67,6 +67,7 @@ impl LineSplitter {
 mod tests {
     use super::*;
 
+    /// Splits the chunks into lines. The flag of each line is [`Line::is_truncated`].
     fn split(line_end: LineEnd, max_len: usize, chunks: &[&str]) -> Vec<(String, bool)> {
         let mut splitter = LineSplitter::new(line_end, max_len);
         let mut lines = Vec::new();
@@ -85,6 +86,7 @@ mod tests {
         lines.into_iter().map(text).collect()
     }
 
+    /// The expected result for lines that are not truncated.
     fn whole(lines: &[&str]) -> Vec<(String, bool)> {
         lines
             .iter()
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_the_same_however_the_chunks_are_cut() {
+    fn lines_do_not_depend_on_the_sizes_of_the_chunks() {
         let expected = whole(&["one", "", "two\r", "three"]);
         let text = "one\n\ntwo\r\nthree";
         assert_eq!(split(LineEnd::Newline, 10, &[text]), expected);

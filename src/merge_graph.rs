@@ -1,5 +1,5 @@
 //! `merge-graph`: a merge driver for git, so that the branches of two tasks of one graph merge even if
-//! the lines of the tasks are neighbours.
+//! the lines of the tasks are adjacent.
 //!
 //! git runs it with three temporary files and reads the result from the second one. Status letters that
 //! one side changed are unified first; everything else is merged by `git merge-file`. The files stay as
@@ -25,9 +25,9 @@ pub struct Versions {
     pub theirs: PathBuf,
 }
 
-/// The kind of result that was written.
+/// Whether the merge has conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Merged {
+pub enum MergeResult {
     Clean,
     /// Conflicts are marked in the file.
     WithConflicts,
@@ -35,14 +35,14 @@ pub enum Merged {
 
 /// Merges the versions and writes the result to the file `ours`. A panic becomes an error, because its
 /// exit code would look like conflicts to git.
-pub async fn run(versions: &Versions) -> eyre::Result<Merged> {
+pub async fn run(versions: &Versions) -> eyre::Result<MergeResult> {
     match catch_panic(merge(versions)).await {
         Ok(merged) => merged,
         Err(bug) => Err(eyre!(bug)),
     }
 }
 
-async fn merge(versions: &Versions) -> eyre::Result<Merged> {
+async fn merge(versions: &Versions) -> eyre::Result<MergeResult> {
     let mut base = read("the common ancestor (%O)", &versions.base)?;
     let mut ours = read("our version (%A)", &versions.ours)?;
     let mut theirs = read("their version (%B)", &versions.theirs)?;
@@ -68,15 +68,15 @@ async fn merge(versions: &Versions) -> eyre::Result<Merged> {
         .await
         .wrap_err("git cannot be started")?;
     let merged = match output.status.code() {
-        Some(0) => Merged::Clean,
+        Some(0) => MergeResult::Clean,
         // `git merge-file` exits with the number of conflicts, at most 127.
-        Some(1..=127) => Merged::WithConflicts,
+        Some(1..=127) => MergeResult::WithConflicts,
         _ => {
-            let words = String::from_utf8_lossy(&output.stderr);
+            let stderr = String::from_utf8_lossy(&output.stderr);
             return Err(eyre!(
                 "git merge-file ended with {}: {}",
                 output.status,
-                words.trim()
+                stderr.trim()
             ));
         }
     };
@@ -85,12 +85,12 @@ async fn merge(versions: &Versions) -> eyre::Result<Merged> {
     Ok(merged)
 }
 
-/// Reads a version; `role` says which one it is, as git names it.
+/// Reads a version; `role` names it in the error.
 fn read(role: &str, path: &Path) -> eyre::Result<Vec<u8>> {
     fs::read(path).wrap_err_with(|| format!("{role} {} cannot be read", path.display()))
 }
 
-/// Replaces the content of a file in one step: a full disk leaves the old content.
+/// Replaces the content of a file in one step: if the disk is full, the file keeps its old content.
 fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let path = fs::canonicalize(path)?;
     let dir = path.parent().unwrap_or(Path::new("/"));

@@ -244,7 +244,7 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     let lent_descriptors = program
         .inherited
         .as_ref()
-        .map(Inherited::lend)
+        .map(Inherited::let_children_inherit)
         .transpose()?;
     // Not tokio's `Command`: tokio reaps children too, which would race with this module.
     let child = memory::with_raised_score(|| command.spawn())?;

@@ -28,29 +28,30 @@ pub enum Lookup {
 }
 
 /// The first program of that name on a search path.
-pub fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
-    std::env::split_paths(path)
+pub fn on_path(search_path: &OsStr, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(search_path)
         .map(|dir| dir.join(name))
         .find(|file| is_executable(file))
 }
 
 /// Looks for the program that a command line for `sh -c` starts first. `dir` is the directory in
 /// which the command will run, if it exists already.
-pub fn look_up(command: &str, path: &OsStr, dir: Option<&Path>) -> Lookup {
+pub fn look_up(command: &str, search_path: &OsStr, dir: Option<&Path>) -> Lookup {
     let is_assignment = |word: &&str| {
         let name = word.split_once('=').map(|(name, _)| name);
         name.is_some_and(|name| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         })
     };
-    let has_syntax = |word: &str| word.contains(|c: char| "\\\"'`$;&|<>(){}[]*?#~!=".contains(c));
+    let has_shell_syntax =
+        |word: &str| word.contains(|c: char| "\\\"'`$;&|<>(){}[]*?#~!=".contains(c));
     let mut words = command
         .split_whitespace()
-        .skip_while(|word| is_assignment(word) && !has_syntax(&word.replace('=', "")));
+        .skip_while(|word| is_assignment(word) && !has_shell_syntax(&word.replace('=', "")));
     let Some(word) = words.next() else {
         return Lookup::Unknown;
     };
-    if has_syntax(word) || SHELL_WORDS.contains(&word) {
+    if has_shell_syntax(word) || SHELL_WORDS.contains(&word) {
         return Lookup::Unknown;
     }
     let found = if word.contains('/') {
@@ -60,7 +61,7 @@ pub fn look_up(command: &str, path: &OsStr, dir: Option<&Path>) -> Lookup {
             None => return Lookup::Unknown,
         }
     } else {
-        on_path(path, word).is_some()
+        on_path(search_path, word).is_some()
     };
     if found {
         Lookup::Found
@@ -75,7 +76,7 @@ fn is_executable(file: &Path) -> bool {
 }
 
 /// The file of this running program, even if another file has replaced it at its path.
-pub fn own() -> std::io::Result<PathBuf> {
+pub fn own_executable() -> std::io::Result<PathBuf> {
     // In a child process this link leads to the file of the parent until the child calls exec.
     let link = PathBuf::from("/proc/self/exe");
     if cfg!(target_os = "linux") && link.exists() {

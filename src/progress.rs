@@ -14,10 +14,10 @@ use crate::model::Spent;
 use crate::ring_buffer::RingBuffer;
 use crate::task::{Output, PhaseStart};
 
-/// How many bytes from the start of the output are kept for the final report; start-up messages are
+/// How many bytes from the start of the output are stored for the final report; start-up messages are
 /// seldom longer.
 pub const HEAD_SIZE: usize = 4 * 1024;
-/// How many bytes from the end of the output are kept for the final report (the protocol says 8 KiB).
+/// How many bytes from the end of the output are stored for the final report (the protocol says 8 KiB).
 pub const TAIL_SIZE: usize = 8 * 1024;
 /// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB).
 pub const OUTPUT_WINDOW_SIZE: usize = 16 * 1024;
@@ -31,7 +31,7 @@ pub enum Phase {
     Preparing,
     Agent,
     Checks,
-    /// The work is committed and pushed.
+    /// The worker commits and pushes the work.
     HandOver,
 }
 
@@ -64,7 +64,7 @@ pub struct Progress(Arc<Mutex<State>>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
     /// The current step of git, in git's words.
-    pub phase: &'static str,
+    pub step: &'static str,
     /// The completed share of this step.
     pub percent: u8,
     /// The number of bytes that were transferred in this step, if git prints it.
@@ -77,6 +77,7 @@ struct State {
     began: Instant,
     /// The phases so far, at most [`MAX_PHASES`].
     phases: Vec<PhaseStart>,
+    /// The last time at which the agent showed activity.
     last_alive: Instant,
     activity: Option<String>,
     transfer: Option<Transfer>,
@@ -87,9 +88,10 @@ struct State {
     tail: RingBuffer,
     /// The output that no heartbeat has sent yet.
     unsent: RingBuffer,
-    /// How many bytes were dropped from `unsent`.
+    /// How many bytes were dropped from `unsent` since the last window.
     unsent_dropped: u64,
-    total: u64,
+    /// The size of the whole output so far.
+    total_bytes: u64,
 }
 
 /// A run's progress at one moment.
@@ -114,7 +116,7 @@ impl Snapshot {
     pub fn message(&self) -> String {
         let phase = self.phase;
         match (&self.activity, &self.transfer) {
-            (_, Some(transfer)) => format!("{phase}: {}, {} %", transfer.phase, transfer.percent),
+            (_, Some(transfer)) => format!("{phase}: {}, {} %", transfer.step, transfer.percent),
             (Some(activity), None) => format!("{phase}: {activity}"),
             (None, None) => phase.to_string(),
         }
@@ -153,7 +155,7 @@ impl Progress {
             tail: RingBuffer::new(TAIL_SIZE),
             unsent: RingBuffer::new(OUTPUT_WINDOW_SIZE),
             unsent_dropped: 0,
-            total: 0,
+            total_bytes: 0,
         })))
     }
 
@@ -214,7 +216,7 @@ impl Progress {
         state.tail.push(bytes);
         let dropped = state.unsent.push(bytes);
         state.unsent_dropped += dropped;
-        state.total += bytes.len() as u64;
+        state.total_bytes += bytes.len() as u64;
     }
 
     /// The last time at which the agent showed activity; the idle timeout counts from it.
@@ -242,11 +244,11 @@ impl Progress {
             activity: state.activity.clone(),
             transfer: state.transfer,
             spent: state.spent.or_larger(state.metered),
-            output_bytes: state.total,
+            output_bytes: state.total_bytes,
         }
     }
 
-    /// Takes the output that no heartbeat has sent yet, at most [`OUTPUT_WINDOW_SIZE`] bytes.
+    /// Removes and returns the output that no heartbeat has sent yet, at most [`OUTPUT_WINDOW_SIZE`] bytes.
     pub fn take_output_window(&self) -> OutputWindow {
         let mut state = self.state();
         let mut bytes = state.unsent.take();
@@ -254,7 +256,7 @@ impl Progress {
         let complete = bytes.len() - incomplete_suffix(&bytes);
         let rest = bytes.split_off(complete);
         let window = OutputWindow {
-            offset: state.total - (bytes.len() + rest.len()) as u64,
+            offset: state.total_bytes - (bytes.len() + rest.len()) as u64,
             text: String::from_utf8_lossy(&bytes).into_owned(),
             bytes: bytes.len() as u64,
             dropped_bytes: std::mem::take(&mut state.unsent_dropped),
@@ -272,7 +274,7 @@ impl Progress {
     pub fn output(&self) -> Output {
         let state = self.state();
         let tail = state.tail.bytes();
-        let total = state.total;
+        let total = state.total_bytes;
         // `head` must not contain the bytes that are in `tail`.
         let before_tail = usize::try_from(total - tail.len() as u64).unwrap_or(usize::MAX);
         let head = &state.head[..state.head.len().min(before_tail)];
@@ -285,7 +287,7 @@ impl Progress {
     }
 }
 
-/// How many bytes at the end belong to an incomplete UTF-8 character.
+/// How many bytes at the end of `bytes` belong to an incomplete UTF-8 character.
 fn incomplete_suffix(bytes: &[u8]) -> usize {
     for (back, byte) in bytes.iter().rev().take(3).enumerate() {
         let needed = match byte {
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_larger_cost_and_usage_of_agent_and_gateway_is_reported() {
+    fn the_larger_numbers_of_agent_and_gateway_are_reported() {
         let spent = |cost_usd, tokens| Spent {
             cost_usd: Some(cost_usd),
             usage: Some(crate::model::Usage {

@@ -16,7 +16,7 @@ pub fn json_of(line: &str) -> Option<&str> {
     line.strip_prefix(PREFIX)
 }
 
-/// The event in a line of output; `None` if it is no result line, or its JSON is malformed.
+/// The event in a line of output; `None` if it is not a result line, or its JSON is malformed.
 pub fn event_of(line: &str) -> Option<Value> {
     serde_json::from_str(json_of(line)?).ok()
 }
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_read_from_the_line_that_was_made_of_it() {
+    fn an_event_is_read_from_its_result_line() {
         let line = String::from_utf8(line(br#"{"run_id":"1"}"#)).unwrap();
         assert_eq!(line, "descartes-result {\"run_id\":\"1\"}\n");
         assert_eq!(event_of(line.trim_end()).unwrap()["run_id"], "1");

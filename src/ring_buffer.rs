@@ -2,28 +2,28 @@
 
 use std::collections::VecDeque;
 
-/// The last `cap` bytes of a stream.
+/// The last `max_len` bytes of a stream.
 #[derive(Debug)]
 pub struct RingBuffer {
     bytes: VecDeque<u8>,
-    cap: usize,
+    max_len: usize,
 }
 
 impl RingBuffer {
-    pub fn new(cap: usize) -> Self {
+    pub fn new(max_len: usize) -> Self {
         Self {
             bytes: VecDeque::new(),
-            cap,
+            max_len,
         }
     }
 
     /// Appends bytes; returns how many bytes, old or new, were dropped.
     pub fn push(&mut self, bytes: &[u8]) -> u64 {
-        let kept = &bytes[bytes.len().saturating_sub(self.cap)..];
-        let over = (self.bytes.len() + kept.len()).saturating_sub(self.cap);
-        self.bytes.drain(..over);
-        self.bytes.extend(kept);
-        (over + bytes.len() - kept.len()) as u64
+        let tail = &bytes[bytes.len().saturating_sub(self.max_len)..];
+        let excess = (self.bytes.len() + tail.len()).saturating_sub(self.max_len);
+        self.bytes.drain(..excess);
+        self.bytes.extend(tail);
+        (excess + bytes.len() - tail.len()) as u64
     }
 
     /// Removes and returns all bytes.

@@ -49,7 +49,7 @@ pub struct Dependency {
     pub status: Option<Status>,
 }
 
-/// SCUD's task states. The graph names each one by [`Status::letter`].
+/// The status of a task. The graph writes it as [`Status::letter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Pending,
@@ -65,6 +65,7 @@ pub enum Status {
 }
 
 impl Status {
+    /// Each status, its letter in the graph, and its word.
     pub const ALL: [(Self, u8, &'static str); 9] = [
         (Self::Pending, b'P', "pending"),
         (Self::InProgress, b'I', "in-progress"),
@@ -77,28 +78,30 @@ impl Status {
         (Self::Failed, b'!', "failed"),
     ];
 
-    /// The state for an ASCII letter of the graph.
+    /// The status for an ASCII letter of the graph.
     pub fn from_letter(letter: u8) -> Option<Self> {
         let found = Self::ALL.iter().find(|(_, known, _)| *known == letter);
         found.map(|(status, ..)| *status)
     }
 
-    /// The ASCII letter of this state in the graph.
+    /// The ASCII letter of this status in the graph.
     pub fn letter(self) -> u8 {
-        self.row().1
+        let (_, letter, _) = self.row();
+        *letter
     }
 
     fn row(self) -> &'static (Self, u8, &'static str) {
         Self::ALL
             .iter()
             .find(|(status, ..)| *status == self)
-            .expect("ALL lists every state")
+            .expect("ALL lists every status")
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.row().2)
+        let (_, _, word) = self.row();
+        f.write_str(word)
     }
 }
 
@@ -130,7 +133,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// A failed run without facts for a report.
+    /// A failed run with an empty report.
     pub fn failed(failure: Failure) -> Self {
         Self {
             verdict: Verdict::Failed(failure),
@@ -147,6 +150,7 @@ impl Outcome {
     }
 }
 
+/// Whether the task is completed or failed.
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// The agent succeeded and the project's checks passed.
@@ -180,7 +184,7 @@ impl Failure {
         }
     }
 
-    /// The message and the causes.
+    /// The message and the causes, separated by colons.
     pub fn sentence(&self) -> String {
         let parts: Vec<&str> = std::iter::once(&self.message)
             .chain(&self.causes)
@@ -189,8 +193,8 @@ impl Failure {
         parts.join(": ")
     }
 
-    /// The failure for an error, with the error's sources as causes.
-    pub fn because(reason: Reason, error: &dyn std::error::Error) -> Self {
+    /// The failure for an error. Its causes are the error's sources.
+    pub fn from_error(reason: Reason, error: &dyn std::error::Error) -> Self {
         let sources = std::iter::successors(error.source(), |cause| cause.source());
         Self {
             causes: sources.map(ToString::to_string).collect(),
@@ -199,7 +203,7 @@ impl Failure {
     }
 }
 
-/// The reason of a failure. Orchestrators decide by the word of a reason, so no word may change.
+/// The reason of a failure. Orchestrators decide by the word of a reason, so a word must never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     TaskNotFound,
@@ -405,6 +409,6 @@ pub struct Output {
     pub tail: String,
     /// The size of the whole output.
     pub total_bytes: u64,
-    /// The size of the part between `head` and `tail`, which is not kept, in bytes.
+    /// The size of the part between `head` and `tail`, which is not stored, in bytes.
     pub dropped_bytes: u64,
 }

@@ -1,8 +1,8 @@
-//! Lists the tasks of a project's graph: which ones are ready, which ones wait, what blocks the rest.
+//! Lists the tasks of a project's graph: which ones are ready, which ones wait for others, and why some are blocked.
 //!
 //! `tasks` prints the list, `local` without a task prints the ready tasks, `dispatch --plan` prints the order in which
-//! tasks would run. These commands may print on standard output, because they start no worker. Nothing is started or
-//! changed.
+//! tasks would run. These commands may print on standard output, because they start no worker. They start
+//! and change nothing.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -27,13 +27,13 @@ pub struct Settings {
     pub project: PathBuf,
     /// The phase to list, instead of the active one.
     pub tag: Option<String>,
-    pub shown: Shown,
+    pub filter: Filter,
     pub output: Output,
 }
 
 /// Which tasks are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum Filter {
     All,
     Ready,
     Blocked,
@@ -49,7 +49,7 @@ pub enum Output {
 
 /// One task, as it is printed.
 #[derive(Debug, Serialize)]
-struct Line {
+struct ListedTask {
     id: String,
     phase: String,
     title: String,
@@ -59,9 +59,9 @@ struct Line {
     standing: &'static str,
     /// The tasks that must be done first, for a task that waits.
     waits_for: Vec<String>,
-    /// Why the task can never become ready as the graph is.
+    /// Why the task cannot become ready unless the graph changes.
     blocked_by: Vec<String>,
-    /// How many unfinished tasks the longest chain that begins with this one has.
+    /// The number of unfinished tasks in the longest chain of dependents that begins with this task.
     chain: usize,
 }
 
@@ -92,53 +92,52 @@ pub async fn run(settings: &Settings, redactor: &Redactor) -> eyre::Result<()> {
         })?;
     let lines = (0..graph.tasks.len())
         .filter(|task| phases.contains(&graph.tasks[*task].phase))
-        .map(|task| (task, Line::of(&graph, task)));
-    let wanted = |line: &Line| match settings.shown {
-        Shown::All => true,
-        Shown::Ready => line.standing == "ready",
-        Shown::Blocked => line.standing == "blocked",
+        .map(|task| (task, ListedTask::of(&graph, task)));
+    let is_listed = |line: &ListedTask| match settings.filter {
+        Filter::All => true,
+        Filter::Ready => line.standing == "ready",
+        Filter::Blocked => line.standing == "blocked",
     };
-    let mut lines: Vec<(usize, Line)> = lines.filter(|(_, line)| wanted(line)).collect();
-    if settings.shown == Shown::Ready {
+    let mut lines: Vec<(usize, ListedTask)> = lines.filter(|(_, line)| is_listed(line)).collect();
+    if settings.filter == Filter::Ready {
         lines.sort_by_key(|(task, _)| graph.rank(*task));
     }
     let text = match settings.output {
         Output::Tasks(Format::Json) => {
-            let lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
+            let lines: Vec<&ListedTask> = lines.iter().map(|(_, line)| line).collect();
             return Ok(print_object("tasks", json!({ "tasks": lines }), redactor)?);
         }
         Output::Ids => lines
             .iter()
             .map(|(_, line)| line.id.clone() + "\n")
             .collect(),
-        Output::Tasks(Format::Lines) if lines.is_empty() => match settings.shown {
-            Shown::All => "the graph has no tasks\n".to_owned(),
-            Shown::Ready => "no task is ready\n".to_owned(),
-            Shown::Blocked => "no task is blocked\n".to_owned(),
+        Output::Tasks(Format::Lines) if lines.is_empty() => match settings.filter {
+            Filter::All => "the graph has no tasks\n".to_owned(),
+            Filter::Ready => "no task is ready\n".to_owned(),
+            Filter::Blocked => "no task is blocked\n".to_owned(),
         },
         Output::Tasks(Format::Lines) => lines.iter().map(|(_, line)| line.text()).collect(),
     };
     write(&text)
 }
 
-/// The phases that a command without further choice means: the one with the tag, else the active one, else
-/// the only one.
+/// The phase that a command works on: the one with the tag `tag` if it is given, else the active one, else the only one.
 ///
 /// # Errors
-/// If no phase has the tag, or several phases are left. The message lists the phases to choose from.
+/// If no phase has the tag, or if the graph has several phases and none is active. The message lists the phases to choose from.
 pub fn choose_phases(
     graph: &TaskGraph,
     tag: Option<&str>,
     active: Option<&str>,
 ) -> eyre::Result<BTreeSet<String>> {
-    let known = || format!("`{}`", graph.phases.join("`, `"));
+    let phase_names = || format!("`{}`", graph.phases.join("`, `"));
     let only = |phase: &String| BTreeSet::from([phase.clone()]);
     let find = |tag: &str| graph.phases.iter().find(|phase| *phase == tag);
     if let Some(tag) = tag {
         return find(tag).map(only).ok_or_else(|| {
             eyre::eyre!(
                 "there is no phase `{tag}` in the graph, which has {}",
-                known()
+                phase_names()
             )
         });
     }
@@ -148,7 +147,7 @@ pub fn choose_phases(
         (None, []) => bail!("the graph has no phases"),
         (None, _) => bail!(
             "the graph has several phases ({}): choose one with --tag",
-            known()
+            phase_names()
         ),
     }
 }
@@ -173,7 +172,7 @@ pub async fn ready_tasks(project: PathBuf) -> eyre::Result<String> {
     Ok(text)
 }
 
-impl Line {
+impl ListedTask {
     fn of(graph: &TaskGraph, task: usize) -> Self {
         let node = &graph.tasks[task];
         let (standing, waits_for, blocked_by) = match &node.standing {
@@ -199,7 +198,7 @@ impl Line {
             standing,
             waits_for,
             blocked_by,
-            chain: node.chain,
+            chain: node.chain_length,
         }
     }
 
@@ -219,25 +218,25 @@ impl Line {
     }
 }
 
-/// What `dispatch --plan` prints.
+/// The output of `dispatch --plan`.
 #[derive(Debug, Serialize)]
 pub struct Plan {
     /// The order in which the tasks would run one after the other.
-    order: Vec<Line>,
+    order: Vec<ListedTask>,
     /// The ids of the longest chain of unfinished tasks.
     longest_chain: Vec<String>,
-    blocked: Vec<Line>,
+    blocked: Vec<ListedTask>,
 }
 
 impl Plan {
-    /// The plan for the tasks of some phases.
+    /// The plan for the tasks that `is_member` selects.
     pub fn of(graph: &TaskGraph, is_member: impl Fn(usize) -> bool) -> Self {
         let order = order(graph, &is_member).into_iter();
         let path = graph.critical_path().into_iter();
         let members = (0..graph.tasks.len()).filter(|task| is_member(*task));
-        let lines = members.map(|task| Line::of(graph, task));
+        let lines = members.map(|task| ListedTask::of(graph, task));
         Self {
-            order: order.map(|task| Line::of(graph, task)).collect(),
+            order: order.map(|task| ListedTask::of(graph, task)).collect(),
             longest_chain: path.map(|task| graph.name(task)).collect(),
             blocked: lines.filter(|line| line.standing == "blocked").collect(),
         }
@@ -264,12 +263,12 @@ impl Plan {
                 chain.len()
             );
         }
-        text.extend(self.blocked.iter().map(Line::text));
+        text.extend(self.blocked.iter().map(ListedTask::text));
         text
     }
 }
 
-/// The order with one job: always the most important of the tasks that are ready.
+/// The order in which one worker would run the tasks: of the ready tasks, always the most important one.
 fn order(graph: &TaskGraph, is_member: &impl Fn(usize) -> bool) -> Vec<usize> {
     let dependents = graph.dependents();
     let is_open = |task: usize| {
@@ -310,7 +309,7 @@ fn order(graph: &TaskGraph, is_member: &impl Fn(usize) -> bool) -> Vec<usize> {
     order
 }
 
-/// Writes to standard output. A reader that has gone (`| head`) is not an error.
+/// Writes to standard output. A reader that has closed the pipe (`| head`) is not an error.
 pub fn write(text: &str) -> eyre::Result<()> {
     match io::stdout().lock().write_all(visible(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -13,7 +13,8 @@ const SIGNATURE_PREFIX: &str = "v1,";
 /// The allowed length of a secret, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// How to make a secret, for error messages.
-const EXAMPLE: &str = "make one with: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"";
+const HOW_TO_MAKE_A_SECRET: &str =
+    "make one with: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"";
 
 /// A secret of Standard Webhooks. Its bytes cannot be printed.
 #[derive(Clone)]
@@ -30,20 +31,20 @@ impl SigningKey {
     pub fn parse(text: &str) -> Result<Self, String> {
         let encoded = text
             .strip_prefix(SECRET_PREFIX)
-            .ok_or_else(|| format!("must begin with whsec_; {EXAMPLE}"))?;
+            .ok_or_else(|| format!("must begin with whsec_; {HOW_TO_MAKE_A_SECRET}"))?;
         let bytes = STANDARD
             .decode(encoded)
-            .map_err(|_| format!("must be base64 after whsec_; {EXAMPLE}"))?;
+            .map_err(|_| format!("must be base64 after whsec_; {HOW_TO_MAKE_A_SECRET}"))?;
         if !SECRET_BYTES.contains(&bytes.len()) {
             let length = bytes.len();
             return Err(format!(
-                "has {length} bytes after whsec_, but must have 24 to 64; {EXAMPLE}"
+                "has {length} bytes after whsec_, but must have 24 to 64; {HOW_TO_MAKE_A_SECRET}"
             ));
         }
         Ok(Self::new(&bytes))
     }
 
-    /// A key of any length.
+    /// A key from bytes of any length.
     pub fn new(bytes: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_anything_else_is_refused() {
+    fn a_signature_of_another_message_is_rejected() {
         let key = SigningKey::parse(SECRET).unwrap();
         assert!(!key.verify("msg_other", TIME, BODY, SIGNATURE));
         assert!(!key.verify(ID, TIME + 1, BODY, SIGNATURE));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_secret_is_explained() {
+    fn the_error_for_a_malformed_secret_says_what_is_expected() {
         let error = |text: &str| SigningKey::parse(text).unwrap_err();
         assert_eq!(
             error("hunter2"),

@@ -20,7 +20,7 @@ use crate::clock::now;
 use crate::excerpt::visible;
 use crate::report::ReportFile;
 use crate::task::Status;
-use crate::terminal::clock;
+use crate::terminal::clock_text;
 
 /// How long engines may take to remove ended runs, in addition to the grace period of a worker.
 const CLEAN_UP: Duration = Duration::from_secs(60);
@@ -206,7 +206,7 @@ fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> 
     let elapsed: Duration = dispatcher.show.began.elapsed();
     let mut text = format!(
         "\n{done} of {all} tasks are done and merged on the branch {branch}, after {}",
-        clock(elapsed)
+        clock_text(elapsed)
     );
     let cost = dispatcher.journaled.state.cost_usd();
     if cost > 0.0 {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::engine::{EngineKind, TaskNeeds, image_name};
 use super::standing::task_key;
-use crate::amounts::{memory, nano_cpus};
+use crate::amounts::{parse_memory, parse_nano_cpus};
 use crate::excerpt::{first_bytes, visible};
 use crate::scud::{TaskGraph, TaskNode};
 
@@ -58,10 +58,10 @@ impl Table {
         let memory = self
             .memory
             .as_deref()
-            .map(|text| memory(text).map_err(|why| quoted("memory", text, why)));
+            .map(|text| parse_memory(text).map_err(|why| quoted("memory", text, why)));
         let cpus = self.cpus.map(|number| {
             let text = number.to_string();
-            nano_cpus(&text).map_err(|why| quoted("cpus", &text, why))
+            parse_nano_cpus(&text).map_err(|why| quoted("cpus", &text, why))
         });
         let engine = self.engine.as_deref().map(|text| {
             EngineKind::of_word(text).ok_or_else(|| {

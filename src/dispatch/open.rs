@@ -31,7 +31,7 @@ use super::start::{SharedSettings, removed_variables};
 use super::state::{Run, State};
 use super::target::Target;
 use crate::clock::now;
-use crate::descartes_toml::{FILE, MAX_SIZE};
+use crate::descartes_toml::{FILE_NAME, MAX_FILE_SIZE};
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::scud::TaskGraph;
 use crate::terminal::Screen;
@@ -227,10 +227,13 @@ fn put_aside_note(aside: &PutAside) -> String {
 /// The text of `.descartes.toml` at the tip; empty if there is no file. Workers read the same file in their clones.
 pub async fn read_project_file(integration: &Integration) -> eyre::Result<String> {
     let tip = integration.tip();
-    let file = integration.read_small_file(tip, FILE, MAX_SIZE).await;
-    let file = file.wrap_err_with(|| format!("{FILE} at the commit {} cannot be used", tip.id))?;
+    let file = integration
+        .read_small_file(tip, FILE_NAME, MAX_FILE_SIZE)
+        .await;
+    let file =
+        file.wrap_err_with(|| format!("{FILE_NAME} at the commit {} cannot be used", tip.id))?;
     String::from_utf8(file.unwrap_or_default())
-        .wrap_err_with(|| format!("{FILE} at the commit {} is not UTF-8", tip.id))
+        .wrap_err_with(|| format!("{FILE_NAME} at the commit {} is not UTF-8", tip.id))
 }
 
 /// The settings in `.descartes.toml` at the tip.
@@ -241,7 +244,7 @@ pub async fn read_project_settings(
     let text = read_project_file(integration).await?;
     let commit = &integration.tip().id;
     let read = reader.read(&text);
-    read.map_err(|why| eyre!("{FILE} at the commit {commit} cannot be used: {why}"))
+    read.map_err(|why| eyre!("{FILE_NAME} at the commit {commit} cannot be used: {why}"))
 }
 
 /// The needs of the tasks in `.descartes.toml` at the tip.
@@ -252,7 +255,7 @@ pub async fn read_needs(
     let text = read_project_file(integration).await?;
     let commit = &integration.tip().id;
     let read = needs::read(&text, graph);
-    read.map_err(|why| eyre!("{FILE} at the commit {commit} cannot be used: {why}"))
+    read.map_err(|why| eyre!("{FILE_NAME} at the commit {commit} cannot be used: {why}"))
 }
 
 /// A sentence about each engine that tasks need and this dispatch does not use.
@@ -267,7 +270,7 @@ fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings
         format!(
             "{} of the tasks should run on the engine {engine}, as {} says; they run elsewhere, because --engine does not name it, or lets nothing new start there",
             tasks.len(),
-            FILE
+            FILE_NAME
         )
     };
     tasks.into_iter().map(sentence).collect()

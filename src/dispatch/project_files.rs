@@ -13,7 +13,7 @@ use super::integration::{Commit, Integration, IntegrationError};
 use super::names::list_tasks;
 use super::needs;
 use super::settings::{AgentOfWorkers, Settings};
-use crate::descartes_toml::{FILE, MAX_SIZE};
+use crate::descartes_toml::{FILE_NAME, MAX_FILE_SIZE};
 use crate::environment::value_of;
 use crate::programs::{Lookup, look_up};
 use crate::runner::agent;
@@ -24,7 +24,7 @@ use crate::scud::{AGENTS_DIR, Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph};
 /// The path of the file with the project's checks.
 pub const CONFIG: &str = ".scud/config.toml";
 /// The files that [`ProjectRules::find_mistakes`] reads, and the directory with the definitions of agents.
-const FILES: [&str; 3] = [FILE, CONFIG, AGENTS_DIR];
+const FILES: [&str; 3] = [FILE_NAME, CONFIG, AGENTS_DIR];
 
 /// The settings that decide whether a project's files are correct for the workers of this dispatch.
 #[derive(Debug, Clone)]
@@ -103,13 +103,16 @@ impl ProjectRules {
         integration: &Integration,
         commit: &Commit,
     ) -> Result<Vec<String>, IntegrationError> {
-        let text = match integration.read_text(commit, FILE, MAX_SIZE).await? {
+        let text = match integration
+            .read_text(commit, FILE_NAME, MAX_FILE_SIZE)
+            .await?
+        {
             Ok(text) => text.unwrap_or_default(),
             Err(mistake) => return Ok(vec![mistake]),
         };
         let project = match self.project_settings.read(&text) {
             Ok(project) => project,
-            Err(why) => return Ok(vec![format!("{FILE} cannot be used: {why}")]),
+            Err(why) => return Ok(vec![format!("{FILE_NAME} cannot be used: {why}")]),
         };
         let mut mistakes = Vec::new();
         mistakes.extend(self.missing_agent(&project));
@@ -117,7 +120,7 @@ impl ProjectRules {
             && let Ok(graph) = TaskGraph::parse(&String::from_utf8_lossy(&graph))
             && let Err(why) = needs::read(&text, &graph)
         {
-            mistakes.push(format!("{FILE} cannot be used: {why}"));
+            mistakes.push(format!("{FILE_NAME} cannot be used: {why}"));
         }
         match self.checks(integration, commit, project.checks).await? {
             Ok(commands) => mistakes.extend(self.missing_programs(&commands)),

@@ -17,7 +17,7 @@ use crate::excerpt::visible;
 use crate::receiver::{Answer, Route};
 use crate::scud::TaskGraph;
 use crate::task::Status;
-use crate::terminal::{Screen, clock};
+use crate::terminal::{Screen, clock_text};
 
 /// The most rows of the live table.
 const MAX_ROWS: usize = 12;
@@ -189,7 +189,7 @@ impl<'a> Show<'a> {
                 .filter(|(_, standing)| standing.word() == word)
                 .count()
         };
-        let mut parts = vec![clock(self.began.elapsed())];
+        let mut parts = vec![clock_text(self.began.elapsed())];
         for word in [
             "done",
             "merging",
@@ -278,7 +278,7 @@ fn live_row(run: &Run, graph: &TaskGraph) -> String {
         "{:<8} {state:<9} #{} {:>6}",
         task_name(run, graph),
         run.attempt,
-        clock(elapsed)
+        clock_text(elapsed)
     )];
     let progress = run.progress.as_ref();
     let text = |pointer| progress.and_then(|progress| progress.pointer(pointer)?.as_str());
@@ -347,7 +347,7 @@ pub fn status_text(rows: &[StatusRow]) -> String {
             let _ = write!(text, " ({})", why.lines().next().unwrap_or_default());
         }
         if let Some(left) = row.next_attempt_ms {
-            let _ = write!(text, " (next attempt in {})", clock(elapsed(left)));
+            let _ = write!(text, " (next attempt in {})", clock_text(elapsed(left)));
         }
         if row.attempts > 1 {
             let _ = write!(text, " [{} attempts]", row.attempts);

@@ -285,7 +285,7 @@ fn gateway_program(settings: &Settings, environment: &Variables) -> io::Result<P
     let authorities = value_of(environment, "SSL_CERT_FILE");
     let authorities = authorities.map(|path| ("SSL_CERT_FILE".into(), path.to_owned()));
     Ok(Program {
-        program: programs::own()?.into(),
+        program: programs::own_executable()?.into(),
         args: vec![COMMAND.into()],
         dir: "/".into(),
         env: settings

@@ -40,7 +40,7 @@ impl Credential {
         // If the socket were full, the write would be an error instead of blocking forever.
         writer.set_nonblocking(true)?;
         writer.write_all(token.as_bytes())?;
-        let program = programs::own()?;
+        let program = programs::own_executable()?;
         let (file, program) = if cfg!(target_os = "linux") && program.starts_with("/proc") {
             // The helper must be this program, even if another file has replaced it at its path.
             let file = File::open(program)?;
@@ -52,7 +52,7 @@ impl Credential {
         let number = reserved_number()?;
         Ok(Self {
             inherited: Inherited {
-                reserved: socket.into(),
+                at_reserved_number: socket.into(),
                 file,
             },
             // git adds the operation at the end.

@@ -57,7 +57,10 @@ impl Git<'_> {
             program,
             authorities: _authorities,
         } = prepared.map_err(start_error)?;
-        let lent = program.inherited.as_ref().map(Inherited::lend);
+        let lent = program
+            .inherited
+            .as_ref()
+            .map(Inherited::let_children_inherit);
         let lent = lent.transpose().map_err(start_error)?;
         let mut child = Command::new(&program.program)
             .args(&program.args)

@@ -79,12 +79,12 @@ impl Drop for ProgressReader<'_> {
 fn parse(line: &str) -> Option<Transfer> {
     let line = line.strip_prefix("remote: ").unwrap_or(line);
     let (name, rest) = line.split_once(':')?;
-    let (_, phase) = PHASES.iter().find(|(known, _)| *known == name)?;
+    let (_, step) = PHASES.iter().find(|(known, _)| *known == name)?;
     let (percent, rest) = rest.trim_start().split_once('%')?;
     let bytes = rest.split_once(", ").map(|(_, size)| size);
     let bytes = bytes.and_then(|size| size.split(" | ").next());
     Some(Transfer {
-        phase,
+        step,
         percent: percent.parse().ok().filter(|percent| *percent <= 100)?,
         bytes: bytes.and_then(bytes_of),
     })
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn progress_lines_of_git_and_git_lfs_are_read() {
-        for (line, phase, percent, bytes) in [
+        for (line, step, percent, bytes) in [
             (
                 "Receiving objects:  45% (9/20), 1.25 MiB | 300.00 KiB/s",
                 "receiving objects",
@@ -146,7 +146,7 @@ mod tests {
             ),
         ] {
             let expected = Transfer {
-                phase,
+                step,
                 percent,
                 bytes,
             };

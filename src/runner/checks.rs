@@ -173,7 +173,7 @@ pub async fn run(
             (Some(code), Err(error))
         }
         Ok(ending) => (None, Err(CheckError::Failed(ending.to_string()))),
-        Err(error) => return Err(Failure::because(Reason::WorkspaceFailed, &error)),
+        Err(error) => return Err(Failure::from_error(Reason::WorkspaceFailed, &error)),
     };
     let how = match &result {
         Ok(()) => "passed",

@@ -132,7 +132,7 @@ pub async fn first_round(
 
 /// The program as a user can start it: the path of this program depends on the process that uses it.
 fn program_name(program: &OsStr) -> OsString {
-    let is_own = programs::own().is_ok_and(|own| own == program);
+    let is_own = programs::own_executable().is_ok_and(|own| own == program);
     match std::env::current_exe() {
         Ok(path) if is_own => path.into(),
         _ => program.to_owned(),

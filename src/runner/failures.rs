@@ -46,15 +46,15 @@ pub fn exit_code(ending: Result<Ending, StartError>) -> Result<i32, Failure> {
         }
         Ok(Ending::Stopped(why)) => stopped(&why),
         Err(error @ (StartError::NotFound { .. } | StartError::NotExecutable { .. })) => {
-            Failure::because(Reason::AgentNotFound, &error)
+            Failure::from_error(Reason::AgentNotFound, &error)
         }
         Err(error @ StartError::Directory { .. }) => {
-            Failure::because(Reason::WorkspaceFailed, &error)
+            Failure::from_error(Reason::WorkspaceFailed, &error)
         }
         // This machine has no free process or memory left. Another attempt may find some.
         Err(error @ StartError::Other { .. }) => Failure {
             retryable: true,
-            ..Failure::because(Reason::AgentFailed, &error)
+            ..Failure::from_error(Reason::AgentFailed, &error)
         },
     };
     Err(failure)
@@ -98,7 +98,7 @@ pub fn stopped(why: &StopReason) -> Failure {
 pub fn unusable_settings(error: &SettingsError) -> Failure {
     Failure {
         retryable: !error.is_permanent(),
-        ..Failure::because(Reason::WorkspaceFailed, error)
+        ..Failure::from_error(Reason::WorkspaceFailed, error)
     }
 }
 

@@ -48,7 +48,7 @@ pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
     );
     let gateway = started.await.map_err(|error| Failure {
         retryable: true,
-        ..Failure::because(Reason::AgentFailed, &error)
+        ..Failure::from_error(Reason::AgentFailed, &error)
     })?;
     Ok(Some(gateway))
 }

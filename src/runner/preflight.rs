@@ -200,7 +200,7 @@ async fn remote(
         stop,
         &progress,
     );
-    let git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error));
+    let git = git.map_err(|error| Failure::from_error(Reason::WorkspaceFailed, &error));
     let git = findings.note("git", git, |git| git.program().display().to_string());
     if let Some(mut git) = git {
         git.until = Some(Instant::now() + REPOSITORY_TIMEOUT);
@@ -288,7 +288,7 @@ fn temporary_directory(variable: Option<&OsStr>) -> Result<String, Failure> {
 fn certificate_authorities(path: &Path) -> Result<String, Failure> {
     match tls::count_authorities(path) {
         Ok(count) => Ok(format!("{count} in {}", path.display())),
-        Err(error) => Err(Failure::because(Reason::WorkspaceFailed, &error)),
+        Err(error) => Err(Failure::from_error(Reason::WorkspaceFailed, &error)),
     }
 }
 

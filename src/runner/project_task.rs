@@ -22,7 +22,7 @@ pub async fn find(settings: &Settings, project: &Project) -> Result<Task, Failur
         };
         Failure {
             retryable: !error.is_permanent(),
-            ..Failure::because(reason, &error)
+            ..Failure::from_error(reason, &error)
         }
     })
 }

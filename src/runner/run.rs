@@ -116,7 +116,7 @@ impl<'a> Run<'a> {
         // git is missing, or a file of certificates cannot be read: another attempt would fail, too.
         let mut git = git.map_err(|error| Failure {
             retryable: false,
-            ..Failure::because(Reason::WorkspaceFailed, &error)
+            ..Failure::from_error(Reason::WorkspaceFailed, &error)
         })?;
         git.until = Some(Instant::now() + MAX_CLONE_TIME);
         git.record_ssh().await;
@@ -184,12 +184,12 @@ impl<'a> Run<'a> {
 
     /// The environment of the agent and the checks.
     pub fn environment(&self) -> Variables {
-        self.with_file(VariablesFile::over)
+        self.with_file(VariablesFile::merged_over)
     }
 
     /// The environment of a program that the worker itself needs and that works in the agent's repository.
     pub fn environment_of_own_programs(&self) -> Variables {
-        self.with_file(VariablesFile::over_without_libraries)
+        self.with_file(VariablesFile::merged_over_without_loader_variables)
     }
 
     fn with_file(&self, merge: impl Fn(&VariablesFile, &Variables) -> Variables) -> Variables {

@@ -378,7 +378,7 @@ impl CommandOutput {
         let tail = self.tail.bytes();
         let note = match self.left_out {
             0 => String::new(),
-            bytes => excerpt::left_out(bytes),
+            bytes => excerpt::left_out_note(bytes),
         };
         let bytes = [self.head.as_slice(), note.as_bytes(), &tail].concat();
         String::from_utf8_lossy(&bytes).trim_end().to_owned()

@@ -50,7 +50,7 @@ impl Progress {
                 .as_deref()
                 .map(|activity| line(&redactor.text(activity))),
             transfer: snapshot.transfer.map(|transfer| Transfer {
-                phase: transfer.phase,
+                phase: transfer.step,
                 percent: transfer.percent,
                 bytes: transfer.bytes,
             }),

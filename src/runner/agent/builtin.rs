@@ -41,7 +41,7 @@ fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent
             "the built-in agent has no key: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN",
         ));
     }
-    let program = programs::own().map_err(|error| {
+    let program = programs::own_executable().map_err(|error| {
         let message = format!("the worker cannot find its own program: {error}");
         Failure::new(Reason::AgentNotFound, message)
     })?;
