@@ -11,18 +11,18 @@ use clap_complete::Shell;
 /// sign of `--task=` as a separate word.
 const BASH: &str = r#"
 _descartes_worker_with_tasks() {
-    local cur=$2 previous=$3 shown=
+    local cur=$2 previous=$3 ready_only=
     if [[ $cur == = ]]; then
         cur=
     elif [[ $previous == = ]]; then
         previous=${COMP_WORDS[COMP_CWORD-2]}
     fi
     case $previous in
-        --task) shown=--ready ;;
+        --task) ready_only=--ready ;;
         --only|retry|skip|cancel) ;;
         *) _descartes__worker "$@"; return ;;
     esac
-    COMPREPLY=($(compgen -W "$("$1" tasks --ids $shown 2>/dev/null)" -- "$cur"))
+    COMPREPLY=($(compgen -W "$("$1" tasks --ids $ready_only 2>/dev/null)" -- "$cur"))
 }
 complete -F _descartes_worker_with_tasks -o bashdefault -o default descartes-worker
 "#;
@@ -57,8 +57,8 @@ pub fn print(shell: Shell, cli: &mut clap::Command) -> io::Result<()> {
 fn with_task_ids(shell: Shell, script: &str) -> String {
     match shell {
         Shell::Bash => {
-            // If the program's name has a hyphen, the script of clap_complete compares the current subcommand with another
-            // name than the one that it has set.
+            // If the program's name has a hyphen, the script of clap_complete compares the current subcommand with
+            // another name than the one that it has set.
             let name = env!("CARGO_PKG_NAME");
             let (compared, set) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
             let script = script.replace(
@@ -82,7 +82,8 @@ fn with_task_ids(shell: Shell, script: &str) -> String {
                 line + "\n"
             });
             let script: String = lines.collect();
-            // The functions go below the first line, which zsh expects to be `#compdef`, and above the last lines, which call them.
+            // The functions go below the first line, which zsh expects to be `#compdef`, and above the last lines,
+            // which call them.
             script.replacen('\n', &format!("\n{ZSH}"), 1)
         }
         _ => script.to_owned(),

@@ -33,7 +33,7 @@ use crate::merge_graph::Versions;
 use crate::probe;
 use crate::redact::Redactor;
 use crate::task_list;
-use crate::terminal::{Color, Format, Log};
+use crate::terminal::{ColorChoice, Format, LogSettings};
 #[cfg(test)]
 pub use command_line::cli;
 pub use reader::Problem;
@@ -43,7 +43,7 @@ pub use worker::RunSettings;
 /// The command to execute, and the settings that all commands have.
 #[derive(Debug)]
 pub struct Config {
-    pub log: Log,
+    pub log: LogSettings,
     /// Masks every secret of the environment.
     pub redactor: Redactor,
     /// Mistakes that do not prevent the run.
@@ -159,7 +159,7 @@ impl Config {
     /// The command is read first, because it decides which settings exist. The redactor comes after all of them,
     /// because any setting can hold a secret.
     fn read(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> Result<Self, NoConfig> {
-        let (name, flags) = parse(&without_own_path(args), &environment)?;
+        let (name, flags) = parse_arguments(&without_own_path(args), &environment)?;
         let name = name.as_str();
         let mut reader = Reader::new(&flags, environment);
         let log = match name {
@@ -186,7 +186,7 @@ impl Config {
                     String::new(),
                 ))
             }
-            "local" => local(&mut reader, &flags),
+            "local" => local_command(&mut reader, &flags),
             "dispatch" => {
                 let shared = commands::shared_settings(&mut reader);
                 let settings = dispatch::settings(&mut reader, &flags, shared);
@@ -212,7 +212,7 @@ impl Config {
             "vocabulary" => Command::Vocabulary {
                 cli: Box::new(command_line::cli()),
             },
-            _ => completions(&flags),
+            _ => completions_command(&flags),
         };
         let format = match flags.try_get_one::<bool>("json") {
             Ok(Some(true)) => Format::Json,
@@ -257,7 +257,7 @@ impl Config {
 }
 
 /// The command `local`, in one of its three forms: a run, a dry run, or a list of the tasks that are ready.
-fn local(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
+fn local_command(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
     let project = commands::local_project(reader, flags);
     if let local::Project::InPlace(dir) | local::Project::Committed(dir) = &project
         && !reader.is_set(&settings::TASK_ID)
@@ -292,7 +292,7 @@ fn without_own_path(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// The command in the arguments (empty for the worker), and its flags.
-fn parse(
+fn parse_arguments(
     args: &[OsString],
     environment: &[(OsString, OsString)],
 ) -> Result<(String, clap::ArgMatches), NoConfig> {
@@ -327,8 +327,8 @@ fn help_of(flags: &clap::ArgMatches) -> NoConfig {
     NoConfig::Usage(Usage::new(error, &args))
 }
 
-/// Whether the help and the errors about arguments have colors. Searches the arguments for `--color`, because clap makes
-/// these texts before it returns the parsed arguments.
+/// Whether the help and the errors about arguments have colors. Searches the arguments for `--color`, because clap
+/// makes these texts before it returns the parsed arguments.
 fn help_color(args: &[OsString]) -> clap::ColorChoice {
     let mut words = args
         .iter()
@@ -357,14 +357,14 @@ fn no_config_from_clap(
     environment: &[(OsString, OsString)],
 ) -> NoConfig {
     match error.kind() {
-        ErrorKind::DisplayVersion => NoConfig::Version(version(environment)),
+        ErrorKind::DisplayVersion => NoConfig::Version(version_line(environment)),
         _ => NoConfig::Usage(Usage::new(error, args)),
     }
 }
 
 /// The program's name and version, and the commit that it was built from. Images name the commit in a variable, because
 /// Nix builds the same program from every commit with the same sources.
-fn version(environment: &[(OsString, OsString)]) -> String {
+fn version_line(environment: &[(OsString, OsString)]) -> String {
     let name = env!("CARGO_PKG_NAME");
     let revision = environment::Environment::new(environment.to_vec()).revision();
     match revision.filter(|_| command_line::VERSION == env!("CARGO_PKG_VERSION")) {
@@ -374,13 +374,13 @@ fn version(environment: &[(OsString, OsString)]) -> String {
 }
 
 /// The settings of the log.
-fn log_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> Log {
+fn log_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> LogSettings {
     let color = flags.get_one::<String>("color").map(String::as_str);
-    Log {
+    LogSettings {
         color: match color {
-            Some("always") => Color::Always,
-            Some("never") => Color::Never,
-            _ => Color::Auto,
+            Some("always") => ColorChoice::Always,
+            Some("never") => ColorChoice::Never,
+            _ => ColorChoice::Auto,
         },
         filter: reader.with_default(&settings::RUST_LOG, values::log_filter),
         format: reader.with_default(&settings::LOG_FORMAT, values::log_format),
@@ -388,16 +388,16 @@ fn log_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> Log {
 }
 
 /// The log of a command that reads no settings.
-fn default_log() -> Log {
+fn default_log() -> LogSettings {
     let default = |setting: &settings::Setting| setting.default.expect("the table has a default");
-    Log {
-        color: Color::Auto,
+    LogSettings {
+        color: ColorChoice::Auto,
         filter: values::log_filter(default(&settings::RUST_LOG)).expect("a valid default"),
         format: values::log_format(default(&settings::LOG_FORMAT)).expect("a valid default"),
     }
 }
 
-fn completions(flags: &clap::ArgMatches) -> Command {
+fn completions_command(flags: &clap::ArgMatches) -> Command {
     let shell = flags
         .get_one("shell")
         .copied()

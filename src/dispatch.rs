@@ -239,7 +239,7 @@ async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
     read_project_settings(&opened.integration, &settings.project_settings).await?;
     let plan = task_list::Plan::of(&graph, |task| scope.contains(&task));
     match settings.format {
-        Format::Lines => task_list::write(&plan.text())?,
+        Format::Lines => task_list::print(&plan.text())?,
         Format::Json => print_object("plan", plan, &settings.redactor)?,
     }
     Ok(Ended::AllDone)
@@ -267,7 +267,7 @@ async fn ask_dispatcher(
             let standings = standing::standings(&opened.journaled.state, &graph, &policy);
             let rows = show::status(&opened.journaled.state, &graph, &standings);
             match settings.format {
-                Format::Lines => task_list::write(&format!(
+                Format::Lines => task_list::print(&format!(
                     "no dispatcher runs; the journal says:\n{}",
                     show::status_text(&rows)
                 ))?,
@@ -302,7 +302,7 @@ async fn ask_dispatcher(
 /// Prints the answer of a dispatcher, or the answer that was made without one.
 fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::Result<()> {
     if settings.format == Format::Lines {
-        return task_list::write(text);
+        return task_list::print(text);
     }
     let (kind, fields) = match question {
         Question::StatusJson => {

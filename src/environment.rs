@@ -34,8 +34,8 @@ impl VariablesFile {
         merge(base, self.variables.clone())
     }
 
-    /// Like [`Self::merged_over`], for a program that the worker itself needs, such as git. Leaves out the file's variables
-    /// for the dynamic loader: with the project's libraries, the program might not start.
+    /// Like [`Self::merged_over`], for a program that the worker itself needs, such as git. Leaves out the file's
+    /// variables for the dynamic loader: with the project's libraries, the program might not start.
     pub fn merged_over_without_loader_variables(&self, base: &Variables) -> Variables {
         let variables = self.variables.iter();
         let others = variables.filter(|(name, _)| !is_for_loader(name));

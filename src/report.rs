@@ -5,7 +5,6 @@
 
 mod attempt;
 mod axis;
-mod caps;
 mod charts;
 mod critical_path;
 mod drawing;
@@ -20,11 +19,11 @@ mod spending;
 mod stage;
 mod tasks;
 mod text;
+mod text_limits;
 mod time;
 mod totals;
 
-pub use caps::Caps;
-pub use event::add_event;
+pub use event::add_terminal_event;
 pub use file::{ReportFile, is_html};
 pub use model::{
     Attempt, End, File, Interval, MergeEnd, NextStep, Outcome, Report, Request, State, Task,
@@ -34,4 +33,5 @@ pub use patch::changed_files;
 pub use samples::Samples;
 pub use stage::Span;
 pub use text::{Cleaner, Text};
+pub use text_limits::TextLimits;
 pub use time::{RunTimes, stages_of};

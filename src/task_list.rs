@@ -1,8 +1,7 @@
 //! Lists the tasks of a project's graph: which ones are ready, which ones wait for others, and why some are blocked.
 //!
 //! `tasks` prints the list, `local` without a task prints the ready tasks, `dispatch --plan` prints the order in which
-//! tasks would run. These commands may print on standard output, because they start no worker. They start
-//! and change nothing.
+//! tasks would run. These commands start no worker and change nothing, so they may print on standard output.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -118,10 +117,11 @@ pub async fn run(settings: &Settings, redactor: &Redactor) -> eyre::Result<()> {
         },
         Output::Tasks(Format::Lines) => lines.iter().map(|(_, line)| line.text()).collect(),
     };
-    write(&text)
+    print(&text)
 }
 
-/// The phase that a command works on: the one with the tag `tag` if it is given, else the active one, else the only one.
+/// The set with the phase that a command works on: the one with the tag `tag` if it is given, else the active one, else
+/// the only one.
 ///
 /// # Errors
 /// If no phase has the tag, or if the graph has several phases and none is active. The message lists the phases to choose from.
@@ -231,7 +231,7 @@ pub struct Plan {
 impl Plan {
     /// The plan for the tasks that `is_member` selects.
     pub fn of(graph: &TaskGraph, is_member: impl Fn(usize) -> bool) -> Self {
-        let order = order(graph, &is_member).into_iter();
+        let order = run_order(graph, &is_member).into_iter();
         let path = graph.critical_path().into_iter();
         let members = (0..graph.tasks.len()).filter(|task| is_member(*task));
         let lines = members.map(|task| ListedTask::of(graph, task));
@@ -269,7 +269,7 @@ impl Plan {
 }
 
 /// The order in which one worker would run the tasks: of the ready tasks, always the most important one.
-fn order(graph: &TaskGraph, is_member: &impl Fn(usize) -> bool) -> Vec<usize> {
+fn run_order(graph: &TaskGraph, is_member: &impl Fn(usize) -> bool) -> Vec<usize> {
     let dependents = graph.dependents();
     let is_open = |task: usize| {
         let standing = &graph.tasks[task].standing;
@@ -309,8 +309,8 @@ fn order(graph: &TaskGraph, is_member: &impl Fn(usize) -> bool) -> Vec<usize> {
     order
 }
 
-/// Writes to standard output. A reader that has closed the pipe (`| head`) is not an error.
-pub fn write(text: &str) -> eyre::Result<()> {
+/// Prints to standard output. A reader that has closed the pipe (`| head`) is not an error.
+pub fn print(text: &str) -> eyre::Result<()> {
     match io::stdout().lock().write_all(visible(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).wrap_err("cannot write to standard output")

@@ -16,5 +16,5 @@ pub use clock::clock_text;
 pub use format::Format;
 pub use json_lines::{JsonLines, print_object};
 pub use output_queue::OutputQueue;
-pub use screen::{Color, Log, LogFormat, Screen, print_error};
+pub use screen::{ColorChoice, LogFormat, LogSettings, Screen, print_error};
 pub use timeline::{HeartbeatContent, Signatures, Timeline};

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use super::help::{SEE_LONG_HELP, describe, with_output_flags};
+use super::help::{SEE_LONG_HELP, with_help, with_output_flags};
 use super::settings::{
     AGENT_ENV, AGENT_ENV_FILE, CALLBACK_OIDC_AUDIENCE, CALLBACK_OIDC_SOCKET, CALLBACK_TIMEOUT,
     DISPATCH_SETTINGS, IDLE_TIMEOUT, LISTEN, LOG_FORMAT, MAX_BUDGET_USD, MAX_TURNS, MODEL,
@@ -58,7 +58,7 @@ pub fn without_settings() -> Command {
 /// The command line. The flags of a subcommand are made only if it is used, so that a worker starts fast.
 pub fn cli() -> Command {
     let name = env!("CARGO_PKG_NAME");
-    with_output_flags(with_worker(Command::new(name)))
+    with_output_flags(with_worker_flags(Command::new(name)))
         .version(VERSION)
         .about("Runs one coding-agent task: claims it, supervises the agent, checks the work, reports the outcome exactly once")
         .args_conflicts_with_subcommands(true)
@@ -100,7 +100,7 @@ pub fn cli() -> Command {
                 .about("Checks whether everything that a run needs is there; connects to the repository, but not to the orchestrator")
                 .defer(|check| {
                     let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
-                    with_worker(check.args([
+                    with_worker_flags(check.args([
                         switch("local", "For a run with `local`: PROJECT_ID and CALLBACK_URL are not needed"),
                         switch("json", "Print the findings as one JSON object"),
                     ]))
@@ -367,7 +367,7 @@ fn probe_args() -> [Arg; 6] {
 }
 
 /// Adds all of the worker's flags, and the settings without a flag at the end of the help.
-fn with_worker(command: Command) -> Command {
+fn with_worker_flags(command: Command) -> Command {
     command
         .args(WORKER_SETTINGS.iter().copied().filter_map(flag_of))
         .after_help(SEE_LONG_HELP)
@@ -399,7 +399,7 @@ fn flag_of(setting: &Setting) -> Option<Arg> {
         .value_name(setting.value_name)
         .action(ArgAction::Set)
         .value_parser(value_parser!(std::ffi::OsString));
-    let arg = describe(arg, setting);
+    let arg = with_help(arg, setting);
     let arg = match setting.variable {
         "DESCARTES_RUST_LOG" => arg.conflicts_with_all(["verbose", "quiet"]),
         _ => arg,

@@ -103,7 +103,7 @@ const COMMON_SETTINGS: [&Setting; 15] = [
 pub const SEE_LONG_HELP: &str = "--help shows all options, and which variables set them.";
 
 /// Adds a setting's short help, long help and heading to its flag.
-pub fn describe(arg: Arg, setting: &Setting) -> Arg {
+pub fn with_help(arg: Arg, setting: &Setting) -> Arg {
     let value = setting.default.or(setting.when_unset);
     let default = value.map(|default| format!("; default: {default}"));
     let long = format!(

@@ -89,7 +89,7 @@ impl FileReader<'_> {
                 .iter()
                 .chain(&settings::DISPATCH_SETTINGS)
                 .find(|setting| setting.key() == *key);
-            let what = match setting {
+            let message = match setting {
                 Some(setting) if setting.in_project_file == InProjectFile::Forbidden => {
                     why_not_allowed(setting)
                 }
@@ -103,7 +103,7 @@ impl FileReader<'_> {
                 None => unknown_key(key),
             };
             self.mistakes
-                .push((*line, format!("{} {what}", shown_key(key))));
+                .push((*line, format!("{} {message}", shown_key(key))));
         }
     }
 
@@ -112,7 +112,7 @@ impl FileReader<'_> {
         self.mistakes.sort_by_key(|(line, _)| *line);
         let unlisted = self.unlisted + self.mistakes.len().saturating_sub(MAX_MISTAKES);
         let listed = self.mistakes.iter().take(MAX_MISTAKES);
-        let listed = listed.map(|(line, what)| format!("line {line}: {what}"));
+        let listed = listed.map(|(line, mistake)| format!("line {line}: {mistake}"));
         let more = (unlisted > 0).then(|| format!("and {unlisted} more"));
         listed.chain(more).collect()
     }
@@ -164,8 +164,8 @@ impl FileReader<'_> {
         match &entry.value {
             Value::Text(dir) if is_below(dir) => Some(dir.clone()),
             _ => {
-                let what = "sample must be the path of a directory below this file, for example sample = \"examples/hello\"";
-                self.mistakes.push((entry.line, what.to_owned()));
+                let mistake = "sample must be the path of a directory below this file, for example sample = \"examples/hello\"";
+                self.mistakes.push((entry.line, mistake.to_owned()));
                 None
             }
         }

@@ -258,8 +258,8 @@ pub fn names(text: &str) -> ParseResult<Vec<String>> {
         .collect()
 }
 
-/// A JSON object of variables, in the file at `path`. The file's value of a variable is ignored if the settings pass the
-/// variable on (`names`) and it is in `base`.
+/// A JSON object of variables, in the file at `path`. The file's value of a variable is ignored if the settings pass
+/// the variable on (`names`) and it is in `base`.
 pub fn variables_file(
     path: &str,
     names: &[String],

@@ -43,7 +43,7 @@ pub async fn dry_run(settings: &DryRun, redactor: &Redactor) -> eyre::Result<()>
     let round = first_round(&settings.runner, dir, workplace, redactor).await;
     let round = round.map_err(|failure| eyre!(failure.sentence()))?;
     match settings.format {
-        Format::Lines => task_list::write(&redactor.text(&text(&round))),
+        Format::Lines => task_list::print(&redactor.text(&text(&round))),
         Format::Json => Ok(print_object("dry_run", fields(&round), redactor)?),
     }
 }

@@ -8,8 +8,8 @@ use super::settings::{Project, Settings};
 use crate::clock::now;
 use crate::receiver::{Notice, Route};
 use crate::report::{
-    self, Attempt, Caps, Cleaner, End, File, Interval, MergeEnd, Outcome, Report, ReportFile,
-    Request, RunTimes, Samples, State,
+    self, Attempt, Cleaner, End, File, Interval, MergeEnd, Outcome, Report, ReportFile, Request,
+    RunTimes, Samples, State, TextLimits,
 };
 use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::task::Task;
@@ -206,11 +206,11 @@ impl Recorder {
             return Request::default();
         };
         let texts = [&task.description, &task.details, &task.test_strategy];
-        Request::of(texts, &self.cleaner, Caps::of(1, 1))
+        Request::of(texts, &self.cleaner, TextLimits::of(1, 1))
     }
 
     fn attempt(&self) -> Attempt {
-        let caps = Caps::of(1, 1);
+        let limits = TextLimits::of(1, 1);
         let times = RunTimes {
             requested: self.intended,
             started: self.started,
@@ -221,7 +221,7 @@ impl Recorder {
             now: now(),
         };
         let lines: Vec<&str> = self.log.iter().map(String::as_str).collect();
-        let log = self.cleaner.block(&lines.join("\n"), caps.max_log());
+        let log = self.cleaner.block(&lines.join("\n"), limits.max_log());
         let mut attempt = Attempt {
             run: self.cleaner.line(&self.run),
             number: 1,
@@ -235,7 +235,7 @@ impl Recorder {
         match &self.event {
             Some(event) => {
                 let event = self.with_patch(event);
-                report::add_event(&mut attempt, &event, &self.cleaner, caps);
+                report::add_terminal_event(&mut attempt, &event, &self.cleaner, limits);
             }
             None if self.started.is_some() => {
                 attempt.end = End::Lost {

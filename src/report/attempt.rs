@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::caps::Detail;
 use super::charts::{attempt_bar, end_mark};
 use super::model::{Attempt, Check, End, File, MergeEnd, NextStep, Work};
 use super::patch::render_colored;
 use super::spending::curve_of_attempt;
 use super::text::Text;
+use super::text_limits::Detail;
 use super::time::duration;
 use crate::amounts::{bytes_in_words, dollars, with_commas};
 
@@ -31,7 +31,7 @@ pub fn attempt(attempt: &Attempt, detail: Detail, is_only: bool) -> Markup {
 pub fn check_run(attempt: &Attempt, detail: Detail) -> Markup {
     html! {
         details.task open[attempt.is_failed()] {
-            summary { (heading(attempt, &html! { "Check of " (short(&attempt.base)) })) }
+            summary { (heading(attempt, &html! { "Check of " (short_commit(&attempt.base)) })) }
             (content(attempt, detail))
         }
     }
@@ -85,7 +85,7 @@ fn merge(merge: &MergeEnd) -> Markup {
         @match merge {
             MergeEnd::None => {},
             MergeEnd::Waiting => p { "Its work was not merged yet when this report was written." },
-            MergeEnd::Merged(commit) => p.good { "Merged as " (short(commit)) "." },
+            MergeEnd::Merged(commit) => p.good { "Merged as " (short_commit(commit)) "." },
             MergeEnd::Conflict(note) => { p.bad { "Its work conflicts with work that was merged meanwhile." } pre { (note) } },
             MergeEnd::Rejected(note) => { p.bad { "Its work was rejected after the merge:" } pre { (note) } },
         }
@@ -160,7 +160,7 @@ fn facts(attempt: &Attempt, detail: Detail) -> Markup {
         ),
         (
             "began at",
-            (!attempt.base.is_empty()).then(|| short(&attempt.base)),
+            (!attempt.base.is_empty()).then(|| short_commit(&attempt.base)),
         ),
     ];
     let rows = rows
@@ -200,7 +200,7 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
         .iter()
         .filter_map(|sample| Some((sample.at, sample.activity.as_deref()?)));
     let activities: Vec<_> = activities.collect();
-    let begin = attempt.from().unwrap_or_default();
+    let begin = attempt.started_at().unwrap_or_default();
     html! {
         // On a page with many attempts, only the chart shows the cost.
         @if detail == Detail::Full { @if let Some(curve) = curve_of_attempt(attempt) { (curve) } }
@@ -252,7 +252,7 @@ fn changes(work: &Work, detail: Detail) -> Markup {
                 @match &work.patch {
                     Some(patch) if detail == Detail::Full => (render_colored(patch)),
                     Some(patch) => pre.patch { (patch) },
-                    None => p.quiet { "The worker's report has no patch; the commit is " (short(&work.head)) "." },
+                    None => p.quiet { "The worker's report has no patch; the commit is " (short_commit(&work.head)) "." },
                 }
                 @if work.is_truncated { p.quiet { "The patch is not complete." } }
             };
@@ -293,7 +293,7 @@ fn files(files: &[File], detail: Detail) -> Markup {
     }
 }
 
-fn short(commit: &Text) -> Markup {
+fn short_commit(commit: &Text) -> Markup {
     let text = commit.as_str();
     html! { code title=(text) { (text.get(..SHORT_COMMIT_LEN).unwrap_or(text)) } }
 }

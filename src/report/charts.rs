@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::axis::{Axis, Part, format_position};
-use super::caps::Detail;
 use super::model::{Attempt, End, Interval, MergeEnd, Report};
 use super::spending::cost_row;
 use super::stage::{Span, Stage};
 use super::text::Text;
+use super::text_limits::Detail;
 use super::time::duration;
 
 /// The shortest bar, in percent of the chart.
@@ -84,7 +84,9 @@ pub fn chart(report: &Report, detail: Detail) -> Markup {
     });
     let checks = report.checks.iter().map(|attempt| (None, attempt));
     let mut rows: Vec<_> = rows.chain(checks).collect();
-    rows.sort_by_key(|(task, attempt)| (attempt.from(), task.map(|(at, _)| at), attempt.number));
+    rows.sort_by_key(|(task, attempt)| {
+        (attempt.started_at(), task.map(|(at, _)| at), attempt.number)
+    });
     let spans = || rows.iter().flat_map(|(_, attempt)| &attempt.spans);
     let axis = Axis::of(spans().map(|span| Interval {
         from: span.from,

@@ -33,8 +33,8 @@ pub fn members(path: &[usize]) -> HashSet<usize> {
 /// The time of all attempts with the pauses between them, in milliseconds. A task without attempts counts one
 /// millisecond, so that the longest chain of open tasks is found too.
 fn time_of(task: &Task) -> Millis {
-    let from = task.attempts.iter().filter_map(Attempt::from).min();
-    let to = task.attempts.iter().filter_map(Attempt::to).max();
+    let from = task.attempts.iter().filter_map(Attempt::started_at).min();
+    let to = task.attempts.iter().filter_map(Attempt::ended_at).max();
     match (from, to) {
         (Some(from), Some(to)) => to - from + 1,
         _ => 1,

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::caps::Detail;
 use super::critical_path::{critical_path, members};
 use super::layers::{AcyclicGraph, Edge, Layout, NODE_HEIGHT, NODE_WIDTH, layout};
 use super::model::{Attempt, Report, State, Task};
+use super::text_limits::Detail;
 use super::time::duration;
 
 /// Larger graphs are not drawn, because such a drawing cannot be read.
@@ -79,8 +79,8 @@ pub fn draw(report: &Report, detail: Detail) -> Markup {
 /// The time from the first start to the last end of the tasks of a path, in milliseconds.
 fn duration_of_path(path: &[usize], tasks: &[Task]) -> Option<i64> {
     let attempts = || path.iter().flat_map(|task| &tasks[*task].attempts);
-    let from = attempts().filter_map(Attempt::from).min()?;
-    let to = attempts().filter_map(Attempt::to).max()?;
+    let from = attempts().filter_map(Attempt::started_at).min()?;
+    let to = attempts().filter_map(Attempt::ended_at).max()?;
     Some(to - from)
 }
 

@@ -2,29 +2,34 @@
 
 use serde_json::Value;
 
-use super::caps::{Caps, Detail};
 use super::model::{Agent, Attempt, Check, End, Output, Usage, Work};
 use super::patch::changed_files;
 use super::samples::cost;
 use super::text::{Cleaner, Text};
+use super::text_limits::{Detail, TextLimits};
 
 /// Adds the data of a terminal event to an attempt. Fields of the wrong type count as absent, because the event may
 /// come from another version of the worker.
-pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: Caps) {
+pub fn add_terminal_event(
+    attempt: &mut Attempt,
+    event: &Value,
+    cleaner: &Cleaner,
+    limits: TextLimits,
+) {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     let message = cleaner.line(text("/message").unwrap_or_default());
     attempt.end = match event.get("failure") {
         Some(failure) if failure.is_object() => End::Failed {
             reason: cleaner.line(text("/failure/reason").unwrap_or_default()),
             message,
-            detail: block(cleaner, text("/failure/detail"), caps.max_message()),
+            detail: block(cleaner, text("/failure/detail"), limits.max_message()),
             is_retryable: event.pointer("/failure/retryable") == Some(&Value::Bool(true)),
         },
         _ => End::Completed { message },
     };
-    attempt.summary = block(cleaner, text("/result/summary"), caps.max_message());
+    attempt.summary = block(cleaner, text("/result/summary"), limits.max_message());
     let prompts = event.pointer("/result/prompts").and_then(Value::as_array);
-    attempt.prompts = read_prompts(prompts.map_or(&[], Vec::as_slice), cleaner, caps);
+    attempt.prompts = read_prompts(prompts.map_or(&[], Vec::as_slice), cleaner, limits);
     let result = event.get("result").unwrap_or(&Value::Null);
     attempt.agent = result
         .get("agent")
@@ -32,7 +37,7 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
         .map(|agent| read_agent(agent, cleaner));
     let checks = result.get("checks").and_then(Value::as_array);
     let checks = checks.map_or(&[][..], Vec::as_slice);
-    let max_output = caps.max_check_output(checks.len());
+    let max_output = limits.max_check_output(checks.len());
     attempt.checks = checks
         .iter()
         .map(|check| Check {
@@ -45,21 +50,21 @@ pub fn add_event(attempt: &mut Attempt, event: &Value, cleaner: &Cleaner, caps: 
     attempt.work = result
         .get("work")
         .filter(|work| work.is_object())
-        .map(|work| read_work(work, cleaner, caps));
+        .map(|work| read_work(work, cleaner, limits));
     attempt.output = result
         .get("output")
-        .and_then(|output| read_output(output, cleaner, caps));
+        .and_then(|output| read_output(output, cleaner, limits));
 }
 
 /// The prompts with the numbers of their rounds. A large page has only the last prompt after failed
 /// checks. Instead of the first prompt, it shows the texts of the task and the note.
-fn read_prompts(prompts: &[Value], cleaner: &Cleaner, caps: Caps) -> Vec<(usize, Text)> {
-    let first_position = match caps.detail() {
+fn read_prompts(prompts: &[Value], cleaner: &Cleaner, limits: TextLimits) -> Vec<(usize, Text)> {
+    let first_position = match limits.detail() {
         Detail::Full => 0,
         Detail::Short => prompts.len().saturating_sub(1).max(1),
     };
     let shown = prompts.iter().enumerate().skip(first_position);
-    let max_prompt = caps.max_prompt(shown.len());
+    let max_prompt = limits.max_prompt(shown.len());
     shown
         .filter_map(|(at, prompt)| Some((at + 1, block(cleaner, prompt.as_str(), max_prompt)?)))
         .collect()
@@ -83,7 +88,7 @@ fn read_agent(agent: &Value, cleaner: &Cleaner) -> Agent {
     }
 }
 
-fn read_work(work: &Value, cleaner: &Cleaner, caps: Caps) -> Work {
+fn read_work(work: &Value, cleaner: &Cleaner, limits: TextLimits) -> Work {
     let patch = string(work, "patch");
     Work {
         base: cleaner.line(string(work, "base_commit").unwrap_or_default()),
@@ -93,12 +98,12 @@ fn read_work(work: &Value, cleaner: &Cleaner, caps: Caps) -> Work {
         insertions: count(work, "insertions"),
         deletions: count(work, "deletions"),
         files: changed_files(patch.unwrap_or_default(), cleaner),
-        patch: patch.map(|patch| cleaner.block(patch, caps.max_patch())),
+        patch: patch.map(|patch| cleaner.block(patch, limits.max_patch())),
         is_truncated: work.get("patch_truncated") == Some(&Value::Bool(true)),
     }
 }
 
-fn read_output(output: &Value, cleaner: &Cleaner, caps: Caps) -> Option<Output> {
+fn read_output(output: &Value, cleaner: &Cleaner, limits: TextLimits) -> Option<Output> {
     let (head, tail) = (
         string(output, "head").unwrap_or_default(),
         string(output, "tail").unwrap_or_default(),
@@ -109,7 +114,7 @@ fn read_output(output: &Value, cleaner: &Cleaner, caps: Caps) -> Option<Output> 
         0 => format!("{head}{tail}"),
         _ => format!("{head}{}{tail}", crate::excerpt::left_out_note(dropped)),
     };
-    let text = cleaner.block(&text, caps.max_log());
+    let text = cleaner.block(&text, limits.max_log());
     (!text.is_empty()).then_some(Output { text, total_bytes })
 }
 

@@ -325,8 +325,8 @@ impl Grid {
                     count - 1 - step
                 };
                 let layer = &self.layers[at];
-                let wishes = layer.iter().map(|item| {
-                    let wish = if sweep + 1 == POSITION_SWEEPS {
+                let desired_positions = layer.iter().map(|item| {
+                    let desired = if sweep + 1 == POSITION_SWEEPS {
                         let both = [self.left[*item].as_slice(), &self.right[*item]].concat();
                         mean(&both, &centers)
                     } else if sweep % 2 == 0 {
@@ -334,16 +334,16 @@ impl Grid {
                     } else {
                         mean(&self.right[*item], &centers)
                     };
-                    (wish.unwrap_or(centers[*item]), self.items[*item].weight)
+                    (desired.unwrap_or(centers[*item]), self.items[*item].weight)
                 });
                 let offsets = self.offsets(layer);
-                let shifted = wishes
+                let desired_shifts = desired_positions
                     .zip(&offsets)
-                    .map(|((wish, weight), offset)| (wish - offset, weight));
-                let shifted: Vec<(f64, f64)> = shifted.collect();
+                    .map(|((desired, weight), offset)| (desired - offset, weight));
+                let desired_shifts: Vec<(f64, f64)> = desired_shifts.collect();
                 for ((item, shift), offset) in layer
                     .iter()
-                    .zip(closest_nondecreasing(&shifted))
+                    .zip(closest_nondecreasing(&desired_shifts))
                     .zip(offsets)
                 {
                     centers[*item] = shift + offset;
@@ -379,13 +379,13 @@ impl Grid {
     }
 }
 
-/// The numbers that never decrease and are closest to `wishes` (numbers with weights), by the sum of the weighted squares
-/// of the differences. The algorithm is "pool adjacent violators".
-fn closest_nondecreasing(wishes: &[(f64, f64)]) -> Vec<f64> {
+/// The numbers that never decrease and are closest to `desired` (numbers with weights), by the sum of the weighted
+/// squares of the differences. The algorithm is "pool adjacent violators".
+fn closest_nondecreasing(desired: &[(f64, f64)]) -> Vec<f64> {
     // Blocks of equal numbers, each with its number, weight and length.
     let mut blocks: Vec<(f64, f64, usize)> = Vec::new();
-    for (wish, weight) in wishes {
-        let mut block = (*wish, *weight, 1);
+    for (number, weight) in desired {
+        let mut block = (*number, *weight, 1);
         while let Some(last) = blocks.pop_if(|last| last.0 > block.0) {
             let weight = last.1 + block.1;
             let mean = (last.0 * last.1 + block.0 * block.1) / weight;

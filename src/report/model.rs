@@ -1,9 +1,9 @@
 //! The model of a report. The page shows it unchanged.
 
-use super::caps::Caps;
 use super::samples::Samples;
 use super::stage::Span;
 use super::text::{Cleaner, Text};
+use super::text_limits::TextLimits;
 use crate::clock::Millis;
 
 /// Everything on the page.
@@ -72,9 +72,9 @@ pub struct Request {
 
 impl Request {
     /// The request from a task's description, details and test strategy, in this order.
-    pub fn of(texts: [&Option<String>; 3], cleaner: &Cleaner, caps: Caps) -> Self {
+    pub fn of(texts: [&Option<String>; 3], cleaner: &Cleaner, limits: TextLimits) -> Self {
         let block =
-            |text: &Option<String>| Some(cleaner.block(text.as_deref()?, caps.max_message()));
+            |text: &Option<String>| Some(cleaner.block(text.as_deref()?, limits.max_message()));
         let [description, details, test_strategy] = texts.map(block);
         Self {
             description,
@@ -250,17 +250,17 @@ impl Attempt {
     }
 
     /// When the first stage began.
-    pub fn from(&self) -> Option<Millis> {
+    pub fn started_at(&self) -> Option<Millis> {
         self.spans.iter().map(|span| span.from).min()
     }
 
     /// When the last stage ended.
-    pub fn to(&self) -> Option<Millis> {
+    pub fn ended_at(&self) -> Option<Millis> {
         self.spans.iter().map(|span| span.to).max()
     }
 
     pub fn duration(&self) -> Millis {
-        match (self.from(), self.to()) {
+        match (self.started_at(), self.ended_at()) {
             (Some(from), Some(to)) => to - from,
             _ => 0,
         }

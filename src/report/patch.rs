@@ -126,7 +126,7 @@ mod tests {
         diff --git a/picture b/picture\nGIT binary patch\nliteral 3\nKcmZ\n";
 
     #[test]
-    fn files_are_counted_by_the_lines_of_their_hunks() {
+    fn insertions_and_deletions_are_counted_only_in_hunks() {
         let cleaner = Cleaner::new(&Redactor::new(&[]));
         let files = changed_files(PATCH, &cleaner);
         let found: Vec<_> = files

@@ -151,14 +151,14 @@ fn tokens(attempt: &Attempt) -> Vec<Point> {
 fn begin_of_agent(attempt: &Attempt) -> Option<Millis> {
     let mut spans = attempt.spans.iter();
     let agent = spans.find(|span| span.stage == Stage::Agent);
-    agent.map(|span| span.from).or(attempt.from())
+    agent.map(|span| span.from).or(attempt.started_at())
 }
 
 /// When the agent of an attempt ended. If that is not known, when the attempt ended.
 fn end_of_agent(attempt: &Attempt) -> Option<Millis> {
     let mut spans = attempt.spans.iter().rev();
     let agent = spans.find(|span| span.stage == Stage::Agent);
-    agent.map(|span| span.to).or(attempt.to())
+    agent.map(|span| span.to).or(attempt.ended_at())
 }
 
 /// The outline of the area below a curve that goes up in steps. Positions are in percent of the width, amounts in
@@ -354,13 +354,13 @@ mod tests {
     }
 
     #[test]
-    fn costs_that_no_agent_can_have_do_not_count() {
+    fn impossible_costs_do_not_count() {
         for cost in [f64::MAX, 1e300, 2e9, -1.0] {
             let mut impossible = attempt(None, &[(35_000, cost), (60_000, cost)]);
             let event = json!({ "result": { "agent": { "kind": "builtin", "cost_usd": cost } } });
             let cleaner = crate::report::Cleaner::new(&crate::redact::Redactor::new(&[]));
-            let caps = crate::report::Caps::of(2, 2);
-            crate::report::add_event(&mut impossible, &event, &cleaner, caps);
+            let limits = crate::report::TextLimits::of(2, 2);
+            crate::report::add_terminal_event(&mut impossible, &event, &cleaner, limits);
             assert!(
                 curve_of_attempt(&impossible)
                     .is_none_or(|html| html.into_string().contains("tokens over time"))

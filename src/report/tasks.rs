@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 
 use super::attempt::{attempt, check_run};
-use super::caps::Detail;
 use super::drawing::class_of_state;
 use super::model::{Attempt, Report, Request, State, Task};
+use super::text_limits::Detail;
 use super::time::duration;
 use super::totals;
 

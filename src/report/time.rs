@@ -92,8 +92,8 @@ fn phases(event: Option<&Value>, granted: Millis) -> Vec<(Stage, Millis)> {
     phases.collect()
 }
 
-/// The stages between their starts: each one lasts until the next one begins, and the last one until `end`. The clock of
-/// the worker may differ from that of this machine, so a stage that begins before the previous one ended is moved.
+/// The stages between their starts: each one lasts until the next one begins, and the last one until `end`. The clock
+/// of the worker may differ from that of this machine, so a stage that begins before the previous one ended is moved.
 fn spans(starts: &[(Stage, Millis)], end: Millis) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut earliest = Millis::MIN;

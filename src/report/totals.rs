@@ -1,7 +1,7 @@
 //! Sums over all tasks.
 
-use super::caps::{Caps, Detail};
 use super::model::{Attempt, Interval, Report, State};
+use super::text_limits::{Detail, TextLimits};
 use crate::clock::Millis;
 
 /// The sums at the top of the page.
@@ -91,5 +91,5 @@ pub fn cost_usd(report: &Report) -> f64 {
 
 /// How much detail the page of a report has about each attempt.
 pub fn detail(report: &Report) -> Detail {
-    Caps::of(attempts(report).count(), report.tasks.len()).detail()
+    TextLimits::of(attempts(report).count(), report.tasks.len()).detail()
 }

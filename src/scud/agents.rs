@@ -1,6 +1,7 @@
 //! The agents in `.scud/agents/`: their definitions, and the tasks that the graph assigns to them.
 //!
-//! The private structs of a definition's file require the keys that SCUD requires and ignore all other keys. This module does not know SCUD's built-in agents.
+//! The private structs for the content of the files require the keys that SCUD requires, and ignore all other keys. This
+//! module does not know SCUD's built-in agents.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, FileError};
-use super::graph_file::{GRAPH, Malformed, ReadError, read_graph};
+use super::graph_file::{GRAPH_COMPONENTS, Malformed, ReadError, read_graph};
 use super::lexer::SyntaxError;
 use super::project::Project;
 use super::row::Row;
@@ -47,8 +47,8 @@ impl Project {
     /// Sets the status of a task that [`Project::find`] returned; writes nothing if the task has that
     /// status already. If the future is dropped before it ends, nothing was written.
     pub async fn set_status(&self, task: &Task, status: Status) -> Result<(), EditError> {
-        let path = self.path(GRAPH);
-        let file = files::open_locked(&self.root, GRAPH, files::Access::Write).await;
+        let path = self.path(GRAPH_COMPONENTS);
+        let file = files::open_locked(&self.root, GRAPH_COMPONENTS, files::Access::Write).await;
         let file = file.map_err(EditError::File)?;
 
         // The graph is read again under the lock, because every line may have moved since the task was found.
@@ -72,7 +72,7 @@ pub fn set_status_in_bytes(
     id: &str,
     status: Status,
 ) -> Result<bool, EditError> {
-    let path: PathBuf = GRAPH.iter().collect();
+    let path: PathBuf = GRAPH_COMPONENTS.iter().collect();
     let not_utf8 = || SyntaxError {
         line: 1,
         message: "the text is not UTF-8".to_owned(),

@@ -1,20 +1,21 @@
-//! Finds the task that a reference such as `8` or `phase:8` means. The phase is, in this order: the phase in the reference, the tag in the
-//! query, the only phase with the id, or the active phase. Every error names similar tasks or phases of the graph, or
-//! the setting to change. Dependencies are not checked: the caller decides whether a task may run before them.
+//! Finds the task that a reference such as `8` or `phase:8` means. The phase is, in this order: the phase in the
+//! reference, the tag in the query, the only phase with the id, or the active phase. Every error names similar tasks or
+//! phases of the graph, or the setting to change. Dependencies are not checked: the caller decides whether a task may
+//! run before them.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::files::{self, FileError};
 use super::graph::read_task;
-use super::graph_file::{GRAPH, Malformed, ReadError, read_graph};
+use super::graph_file::{GRAPH_COMPONENTS, Malformed, ReadError, read_graph};
 use super::lexer::SyntaxError;
 use super::project::Project;
 use super::search::{Candidate, Reference, Search, Spelling, id_in_phase};
 use crate::task::{Status, Task};
 
 /// The components of the path of the file with the active phase.
-const ACTIVE_TAG: &[&str] = &[".scud", "active-tag"];
+const ACTIVE_TAG_COMPONENTS: &[&str] = &[".scud", "active-tag"];
 /// The largest file with the active phase, in bytes. It contains one word.
 const MAX_ACTIVE_TAG_SIZE: u64 = 4 << 10;
 
@@ -164,8 +165,8 @@ impl fmt::Display for PhaseNames {
 impl Project {
     /// Finds the task, with all its data in the graph.
     pub async fn find(&self, query: &TaskQuery<'_>) -> Result<Task, FindError> {
-        let path = self.path(GRAPH);
-        let file = files::open_locked(&self.root, GRAPH, files::Access::Read).await;
+        let path = self.path(GRAPH_COMPONENTS);
+        let file = files::open_locked(&self.root, GRAPH_COMPONENTS, files::Access::Read).await;
         let file = file.map_err(FindError::File)?;
         let text = read_graph(&file, &path)?;
         drop(file);
@@ -200,7 +201,7 @@ impl Project {
             if search.phases.iter().all(|phase| phase.tag != tag) {
                 return Err(FindError::PhaseNotFound {
                     tag: tag.to_owned(),
-                    path: self.path(GRAPH),
+                    path: self.path(GRAPH_COMPONENTS),
                     phases: all_phases(),
                 });
             }
@@ -209,7 +210,7 @@ impl Project {
         let Some(first) = candidates.first() else {
             return Err(FindError::NotFound {
                 reference: query.reference.to_owned(),
-                path: self.path(GRAPH),
+                path: self.path(GRAPH_COMPONENTS),
                 similar: similar_ids(search, query),
                 phases: all_phases(),
             });
@@ -227,15 +228,15 @@ impl Project {
         tags.dedup();
         Err(FindError::Ambiguous {
             reference: query.reference.to_owned(),
-            path: self.path(GRAPH),
+            path: self.path(GRAPH_COMPONENTS),
             phases: PhaseNames::new(tags.into_iter()),
         })
     }
 
     /// The phase that the user has chosen with `scud tags`; `None` if the user has chosen none.
     pub fn active_tag(&self) -> Result<Option<String>, FileError> {
-        let path = self.path(ACTIVE_TAG);
-        let bytes = match files::open(&self.root, ACTIVE_TAG, files::Access::Read) {
+        let path = self.path(ACTIVE_TAG_COMPONENTS);
+        let bytes = match files::open(&self.root, ACTIVE_TAG_COMPONENTS, files::Access::Read) {
             Ok(file) => files::read(&file, &path, MAX_ACTIVE_TAG_SIZE)?,
             Err(FileError::Missing { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -260,8 +261,8 @@ struct SimilarId<'a> {
 fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
     /// The maximum number of ids in a message: few enough to read at once.
     const MAX_SHOWN: usize = 4;
-    /// The maximum number of ids that are collected: enough to see which of the shown ids occur in several phases. A broken
-    /// graph may have millions of equally similar ids.
+    /// The maximum number of ids that are collected: enough to see which of the shown ids occur in several phases. A
+    /// broken graph may have millions of equally similar ids.
     const MAX_COLLECTED: usize = 256;
     let mut similar: Vec<SimilarId<'_>> = Vec::new();
     for (phase, node) in search.nodes() {

@@ -9,7 +9,7 @@ use super::lexer::SyntaxError;
 /// The path of the graph in a project.
 pub const GRAPH_PATH: &str = ".scud/tasks/tasks.scg";
 /// The components of [`GRAPH_PATH`]: none of them may be a symbolic link.
-pub(super) const GRAPH: &[&str] = &[".scud", "tasks", "tasks.scg"];
+pub(super) const GRAPH_COMPONENTS: &[&str] = &[".scud", "tasks", "tasks.scg"];
 /// The largest graph that is read, in bytes: far above any real graph (20,000 tasks with details are
 /// about 10 MB), far below the memory of the machine.
 const MAX_GRAPH_SIZE: u64 = 64 << 20;

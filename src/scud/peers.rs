@@ -198,7 +198,7 @@ fn the_tag_that_scud_made_active_decides_between_phases() {
 }
 
 #[test]
-fn set_statuses_stay_while_scud_changes_another_phase_at_the_same_time() {
+fn new_statuses_stay_while_scud_changes_another_phase_at_the_same_time() {
     let sample = project_written_by_scud();
     thread::scope(|scope| {
         let scud_thread = scope.spawn(|| {
@@ -321,7 +321,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn scud_sees_the_set_status_and_no_other_change_in_any_graph(
+    fn scud_reads_the_new_status_and_no_other_change_in_any_graph(
         graph in graphs(),
         chosen in any::<prop::sample::Index>(),
         letter in prop::sample::select(LETTERS),

@@ -1,6 +1,6 @@
 //! The project's own settings: reads their files, and finds the checks in `.scud/config.toml`.
 //!
-//! The private structs of the file require the keys that SCUD requires and ignore all other keys.
+//! The private structs for the content of the files require the keys that SCUD requires, and ignore all other keys.
 //! This module runs nothing, and adds no checks.
 
 use std::io;
@@ -17,7 +17,7 @@ use super::project::Project;
 use crate::excerpt::visible;
 
 /// The components of the path of the file with the checks.
-const CONFIG: &[&str] = &[".scud", "config.toml"];
+const CONFIG_COMPONENTS: &[&str] = &[".scud", "config.toml"];
 /// The largest file that is read, in bytes. Settings are written by hand, but a prompt template may be long.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
 
@@ -149,8 +149,8 @@ fn timeout_secs<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Er
 impl Project {
     /// The project's own checks; no commands if the project sets none.
     pub fn checks(&self) -> Result<Checks, SettingsError> {
-        match self.read_optional_text(CONFIG, MAX_FILE_SIZE)? {
-            Some(text) => Checks::parse(&text, &self.path(CONFIG)),
+        match self.read_optional_text(CONFIG_COMPONENTS, MAX_FILE_SIZE)? {
+            Some(text) => Checks::parse(&text, &self.path(CONFIG_COMPONENTS)),
             None => Ok(Checks::default()),
         }
     }

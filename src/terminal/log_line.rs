@@ -40,8 +40,8 @@ impl Level {
     }
 }
 
-/// The level and the text of a line. A line without a time and a level (an error before the log begins, for example) has only
-/// a text.
+/// The level and the text of a line. A line without a time and a level (an error before the log begins, for example)
+/// has only a text.
 pub fn parse(line: &str) -> (Option<Level>, &str) {
     let parsed = || {
         let (time, rest) = line.trim_start().split_once("s ")?;

@@ -43,8 +43,8 @@ fn paint<T>(style: Style, text: T) -> StyledObject<T> {
     style.for_stderr().apply_to(text)
 }
 
-/// Whether a line begins with one to six number signs and a space. The signs stay in the output, because the line may also be
-/// a comment in a shell script.
+/// Whether a line begins with one to six number signs and a space. The signs stay in the output, because the line may
+/// also be a comment in a shell script.
 fn is_heading(line: &str) -> bool {
     let signs = line.chars().take_while(|c| *c == '#').count();
     (1..=6).contains(&signs) && line[signs..].starts_with(' ')
@@ -83,8 +83,8 @@ fn style_inline(text: &str) -> String {
     styled + rest
 }
 
-/// Whether the text between two marks is meant to be styled. It is not if it is empty, or if a space follows the first mark or
-/// precedes the second one: `2 ** 3 ** 4`.
+/// Whether the text between two marks is meant to be styled. It is not if it is empty, or if a space follows the first
+/// mark or precedes the second one: `2 ** 3 ** 4`.
 fn is_meant_to_be_styled(text: &str) -> bool {
     !text.is_empty() && !text.starts_with(' ') && !text.ends_with(' ')
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// If more bytes than this wait to be written, further lines are dropped. So many bytes fill many screens, and need only
-/// a small part of the memory budget.
+/// If more bytes than this wait to be written, further lines are dropped. So many bytes fill many screens, and need
+/// only a small part of the memory budget.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 /// If more bytes than this wait to be written, the reader has probably stopped reading.
 const STUCK_BYTES: usize = 4 * 1024;
@@ -71,7 +71,8 @@ struct State {
     /// How many lines were dropped because `waiting` was full. The thread takes this count together with all of
     /// `waiting`. So each gap has one note, exactly where the lines are missing.
     dropped_lines: usize,
-    /// Whether the reader has closed the stream, or no thread could be started, so that nothing can be written any more.
+    /// Whether the reader has closed the stream, or no thread could be started, so that nothing can be written any
+    /// more.
     is_closed: bool,
 }
 

@@ -35,22 +35,22 @@ const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which events are logged, and how.
 #[derive(Debug)]
-pub struct Log {
+pub struct LogSettings {
     pub filter: Targets,
     pub format: LogFormat,
-    pub color: Color,
+    pub color: ColorChoice,
 }
 
 /// When to use colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Color {
+pub enum ColorChoice {
     /// Colors on a terminal unless `NO_COLOR` is set, and everywhere if `CLICOLOR_FORCE` is set.
     Auto,
     Always,
     Never,
 }
 
-impl Color {
+impl ColorChoice {
     /// Applies this choice to everything that is printed with styles.
     fn apply(self) {
         let is_enabled = match self {
@@ -85,7 +85,7 @@ pub struct Screen {
 
 impl Screen {
     /// Starts logging to standard error.
-    pub fn open(log: &Log, redactor: Redactor) -> Self {
+    pub fn open(log: &LogSettings, redactor: Redactor) -> Self {
         log.color.apply();
         let is_terminal = io::stderr().is_terminal();
         let output = OutputQueue::new(io::stderr());

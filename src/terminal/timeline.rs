@@ -63,7 +63,8 @@ pub enum HeartbeatContent {
 struct Runs {
     /// Shown while no run has a task.
     idle_status: &'static str,
-    /// The status line for each run id, from the run's last heartbeat. Finished runs and runs without a lease are removed.
+    /// The status line for each run id, from the run's last heartbeat. Finished runs and runs without a lease are
+    /// removed.
     active_runs: BTreeMap<String, String>,
     /// The id of the run that sent the last event.
     last_run_id: String,
@@ -200,11 +201,11 @@ impl<'a> Timeline<'a> {
                 self.runs.active_runs.remove(run_id);
                 self.heartbeats.last_texts.remove(run_id);
                 self.draw();
-                let what = format!(
+                let row_text = format!(
                     "{task_id}: run {run_id} has been silent for {}, its lease is over",
                     clock_text(*silence)
                 );
-                self.row(&Style::new().yellow().bold(), "lease", &what);
+                self.row(&Style::new().yellow().bold(), "lease", &row_text);
             }
         }
         self.draw();
@@ -224,16 +225,16 @@ impl<'a> Timeline<'a> {
             "failed" => Style::new().red().bold(),
             _ => Style::new().cyan().bold(),
         };
-        let mut what = format!("{task_id}: {message}");
+        let mut row_text = format!("{task_id}: {message}");
         if received.route.is_terminal() {
             self.heartbeats.last_texts.remove(received.text("/run_id"));
         }
         match route {
             "started" => {
                 let (run, host) = (received.text("/run_id"), received.text("/worker/hostname"));
-                what = format!("{task_id}: run {run} on {host}");
+                row_text = format!("{task_id}: run {run} on {host}");
             }
-            "failed" => what = format!("{what} [{}]", received.text("/failure/reason")),
+            "failed" => row_text = format!("{row_text} [{}]", received.text("/failure/reason")),
             "progress" => {
                 let text = self.heartbeats.new_text(received);
                 let is_usual = answer.status.is_success() && !answer.cancels;
@@ -242,7 +243,7 @@ impl<'a> Timeline<'a> {
                     self.heartbeats.last_texts.remove(received.text("/run_id"));
                 }
                 match text {
-                    Some(text) => what = format!("{task_id}: {text}"),
+                    Some(text) => row_text = format!("{task_id}: {text}"),
                     None if is_usual && !received.is_repeated && received.problems.is_empty() => {
                         return;
                     }
@@ -252,19 +253,19 @@ impl<'a> Timeline<'a> {
             _ => {}
         }
         if received.is_repeated {
-            what.push_str(" (again)");
+            row_text.push_str(" (again)");
         }
         if answer.cancels {
-            what = format!("{what} → cancelled: {}", answer.message);
+            row_text = format!("{row_text} → cancelled: {}", answer.message);
         } else if !answer.status.is_success() {
             let code = answer.status.as_u16();
             let word = match (route, code) {
                 ("started", 409 | 410) => "refused",
                 _ => "answered",
             };
-            what = format!("{what} → {word} ({code}): {}", answer.message);
+            row_text = format!("{row_text} → {word} ({code}): {}", answer.message);
         }
-        self.row(&row_style, &format!("POST /{route}"), &what);
+        self.row(&row_style, &format!("POST /{route}"), &row_text);
         for problem in &received.problems {
             self.row(&Style::new().red().bold(), "protocol", problem);
         }

@@ -9,7 +9,7 @@ use crate::dispatch::journal::UserCommand;
 use crate::dispatch::run_output::tail_of_log;
 use crate::dispatch::standing::{Standing, task_key};
 use crate::dispatch::state::{Merge, Origin, Report, Run};
-use crate::report::{self, Attempt, Caps, Cleaner, MergeEnd, NextStep, RunTimes};
+use crate::report::{self, Attempt, Cleaner, MergeEnd, NextStep, RunTimes, TextLimits};
 use crate::scud::{TaskTexts, task_texts};
 use crate::task::Status;
 
@@ -17,7 +17,7 @@ impl Contents<'_> {
     /// The model of the page.
     pub fn page(&self) -> report::Report {
         let cleaner = Cleaner::new(self.redactor);
-        let caps = Caps::of(self.state.runs.len(), self.shown_tasks().count());
+        let limits = TextLimits::of(self.state.runs.len(), self.shown_tasks().count());
         let (sentence, notes) = self.summary(&cleaner);
         let mut sessions = self.state.sessions.clone();
         if let (End::Running, Some(last)) = (self.end, sessions.last_mut()) {
@@ -48,9 +48,9 @@ impl Contents<'_> {
             ],
             written_at: now(),
             sessions,
-            tasks: self.tasks(&cleaner, caps),
+            tasks: self.tasks(&cleaner, limits),
             checks: checks
-                .map(|run| self.attempt(run, &cleaner, caps))
+                .map(|run| self.attempt(run, &cleaner, limits))
                 .collect(),
             commands: commands.collect(),
         }
@@ -74,7 +74,7 @@ impl Contents<'_> {
     }
 
     /// The tasks of the page, with their attempts.
-    fn tasks(&self, cleaner: &Cleaner, caps: Caps) -> Vec<report::Task> {
+    fn tasks(&self, cleaner: &Cleaner, limits: TextLimits) -> Vec<report::Task> {
         let texts = task_texts(&self.tip.graph);
         let shown: Vec<(usize, &Standing)> = self.shown_tasks().collect();
         let numbers = shown
@@ -88,7 +88,7 @@ impl Contents<'_> {
             let runs: Vec<&Run> = self.state.runs_of(&task_key(self.graph, *task)).collect();
             let attempts = runs.iter().enumerate().map(|(at, run)| Attempt {
                 next_step: next_step(run, runs.get(at + 1).copied(), standing),
-                ..self.attempt(run, cleaner, caps)
+                ..self.attempt(run, cleaner, limits)
             });
             report::Task {
                 name: cleaner.line(&self.graph.name(*task)),
@@ -97,7 +97,7 @@ impl Contents<'_> {
                 word: standing.word(),
                 is_split: node.status == Status::Expanded,
                 why: match standing {
-                    Standing::Blocked(why) => Some(cleaner.block(why, caps.max_message())),
+                    Standing::Blocked(why) => Some(cleaner.block(why, limits.max_message())),
                     _ => None,
                 },
                 priority: cleaner.line(&node.priority.to_string()),
@@ -109,7 +109,7 @@ impl Contents<'_> {
                             details,
                             test_strategy,
                         } = texts;
-                        report::Request::of([description, details, test_strategy], cleaner, caps)
+                        report::Request::of([description, details, test_strategy], cleaner, limits)
                     })
                     .unwrap_or_default(),
                 needs: node
@@ -124,8 +124,8 @@ impl Contents<'_> {
     }
 
     /// One run, as an attempt of the page.
-    fn attempt(&self, run: &Run, cleaner: &Cleaner, caps: Caps) -> Attempt {
-        let block = |text: &str| cleaner.block(text, caps.max_message());
+    fn attempt(&self, run: &Run, cleaner: &Cleaner, limits: TextLimits) -> Attempt {
+        let block = |text: &str| cleaner.block(text, limits.max_message());
         let completed = run.report.as_ref().is_some_and(Report::is_completed);
         let mut attempt = Attempt {
             run: cleaner.line(&run.id),
@@ -138,8 +138,8 @@ impl Contents<'_> {
             note: run.note.as_deref().map(block),
             memory: run.memory,
             spans: self.spans(run),
-            log: tail_of_log(&self.runs.join(&run.id), caps.max_log())
-                .map(|log| cleaner.block(&log, caps.max_log())),
+            log: tail_of_log(&self.runs.join(&run.id), limits.max_log())
+                .map(|log| cleaner.block(&log, limits.max_log())),
             samples: run.samples.cleaned(cleaner),
             merge: match &run.merge {
                 Merge::Open if completed && run.task.is_some() => MergeEnd::Waiting,
@@ -151,7 +151,7 @@ impl Contents<'_> {
             ..Attempt::default()
         };
         if let Some(report) = &run.report {
-            report::add_event(&mut attempt, &report.event, cleaner, caps);
+            report::add_terminal_event(&mut attempt, &report.event, cleaner, limits);
         } else if let Some(fence) = &run.fence {
             attempt.end = report::End::Lost {
                 why: block(&fence.why),

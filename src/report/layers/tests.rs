@@ -11,12 +11,12 @@ fn layout_of(needs: &[Vec<usize>]) -> Layout {
 /// Asserts what must be true for the layout of every graph.
 fn assert_valid(needs: &[Vec<usize>]) {
     let graph = AcyclicGraph::of(needs).without_redundant_edges();
-    let found = layout(&graph);
-    assert_eq!(found.nodes.len(), needs.len());
-    for (task, (x, y)) in found.nodes.iter().enumerate() {
+    let drawn = layout(&graph);
+    assert_eq!(drawn.nodes.len(), needs.len());
+    for (task, (x, y)) in drawn.nodes.iter().enumerate() {
         assert!(*x >= 0.0 && *y >= -0.01, "task {task} is at {x}, {y}");
-        assert!(x + NODE_WIDTH <= found.width + 0.01 && y + NODE_HEIGHT <= found.height + 0.01);
-        for (other_x, other_y) in &found.nodes[..task] {
+        assert!(x + NODE_WIDTH <= drawn.width + 0.01 && y + NODE_HEIGHT <= drawn.height + 0.01);
+        for (other_x, other_y) in &drawn.nodes[..task] {
             let is_apart = (x - other_x).abs() >= NODE_WIDTH || (y - other_y).abs() >= NODE_HEIGHT;
             assert!(
                 is_apart,
@@ -24,13 +24,13 @@ fn assert_valid(needs: &[Vec<usize>]) {
             );
         }
     }
-    for edge in &found.edges {
+    for edge in &drawn.edges {
         assert!(
-            found.nodes[edge.from].0 < found.nodes[edge.to].0,
+            drawn.nodes[edge.from].0 < drawn.nodes[edge.to].0,
             "{edge:?} goes back"
         );
         for (x, y) in &edge.waypoints {
-            for (node_x, node_y) in &found.nodes {
+            for (node_x, node_y) in &drawn.nodes {
                 let is_clear =
                     (x - node_x).abs() > 1.0 || *y <= *node_y || *y >= node_y + NODE_HEIGHT;
                 assert!(
@@ -44,17 +44,17 @@ fn assert_valid(needs: &[Vec<usize>]) {
 
 #[test]
 fn every_task_is_to_the_right_of_those_that_it_needs() {
-    let found = layout_of(&[vec![], vec![0], vec![0], vec![1, 2]]);
-    let x: Vec<f64> = found.nodes.iter().map(|(x, _)| *x).collect();
+    let drawn = layout_of(&[vec![], vec![0], vec![0], vec![1, 2]]);
+    let x: Vec<f64> = drawn.nodes.iter().map(|(x, _)| *x).collect();
     assert!(x[0] < x[1] && x[1] < x[3]);
     assert!((x[1] - x[2]).abs() < 0.01);
 }
 
 #[test]
 fn a_chain_is_a_straight_line() {
-    let found = layout_of(&[vec![], vec![0], vec![1], vec![2]]);
-    for (_, y) in &found.nodes {
-        assert!((y - found.nodes[0].1).abs() < 0.01, "{found:?}");
+    let drawn = layout_of(&[vec![], vec![0], vec![1], vec![2]]);
+    for (_, y) in &drawn.nodes {
+        assert!((y - drawn.nodes[0].1).abs() < 0.01, "{drawn:?}");
     }
 }
 
@@ -80,27 +80,27 @@ fn the_edges_that_close_a_cycle_are_left_out_and_every_task_is_drawn() {
 fn tasks_without_edges_are_in_rows_below_the_others() {
     let mut needs = vec![vec![]; 12];
     needs[1] = vec![0];
-    let found = layout_of(&needs);
-    let lowest = found.nodes[0].1.max(found.nodes[1].1);
-    for (_, y) in &found.nodes[2..] {
-        assert!(*y >= lowest + NODE_HEIGHT, "{found:?}");
+    let drawn = layout_of(&needs);
+    let lowest = drawn.nodes[0].1.max(drawn.nodes[1].1);
+    for (_, y) in &drawn.nodes[2..] {
+        assert!(*y >= lowest + NODE_HEIGHT, "{drawn:?}");
     }
-    assert!(found.height < 6.0 * NODE_HEIGHT, "{found:?}");
+    assert!(drawn.height < 6.0 * NODE_HEIGHT, "{drawn:?}");
     assert_valid(&needs);
 }
 
 #[test]
 fn no_edges_cross_if_none_has_to() {
     // Two chains that begin in the opposite order of their ends.
-    let found = layout_of(&[vec![], vec![], vec![1], vec![0]]);
-    let y: Vec<f64> = found.nodes.iter().map(|(_, y)| *y).collect();
-    assert_eq!(y[0] < y[1], y[3] < y[2], "{found:?}");
+    let drawn = layout_of(&[vec![], vec![], vec![1], vec![0]]);
+    let y: Vec<f64> = drawn.nodes.iter().map(|(_, y)| *y).collect();
+    assert_eq!(y[0] < y[1], y[3] < y[2], "{drawn:?}");
 }
 
 #[test]
 fn falling_numbers_are_replaced_by_their_mean() {
-    let found = closest_nondecreasing(&[(1.0, 1.0), (5.0, 1.0), (3.0, 1.0), (9.0, 1.0)]);
-    assert_eq!(found, [1.0, 4.0, 4.0, 9.0]);
+    let numbers = closest_nondecreasing(&[(1.0, 1.0), (5.0, 1.0), (3.0, 1.0), (9.0, 1.0)]);
+    assert_eq!(numbers, [1.0, 4.0, 4.0, 9.0]);
 }
 
 fn graphs() -> impl Strategy<Value = Vec<Vec<usize>>> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::redact::Redactor;
-use crate::report::{Attempt, Caps, Cleaner, Request, Task, add_event};
+use crate::report::{Attempt, Cleaner, Request, Task, TextLimits, add_terminal_event};
 use serde_json::json;
 
 #[test]
@@ -48,7 +48,7 @@ fn no_element_has_an_attribute_twice() {
 /// A task with one attempt. The agent got one prompt for each round, none of which has the description.
 fn task_with_prompts(rounds: usize, tasks: usize) -> Task {
     let cleaner = Cleaner::new(&Redactor::new(&[]));
-    let caps = Caps::of(tasks, tasks);
+    let limits = TextLimits::of(tasks, tasks);
     let prompts: Vec<_> = (1..=rounds)
         .map(|round| format!("the prompt of round {round}"))
         .collect();
@@ -57,10 +57,10 @@ fn task_with_prompts(rounds: usize, tasks: usize) -> Task {
         ..Attempt::default()
     };
     let event = json!({ "result": { "prompts": prompts } });
-    add_event(&mut attempt, &event, &cleaner, caps);
+    add_terminal_event(&mut attempt, &event, &cleaner, limits);
     let description = Some("Four walls and a roof".to_owned());
     Task {
-        request: Request::of([&description, &None, &None], &cleaner, caps),
+        request: Request::of([&description, &None, &None], &cleaner, limits),
         attempts: vec![attempt],
         ..Task::default()
     }

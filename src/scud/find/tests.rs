@@ -31,12 +31,12 @@ fn phase(found: Result<Task, FindError>) -> String {
 }
 
 #[test]
-fn a_phase_in_the_reference_wins_over_the_tag() {
+fn a_phase_in_the_reference_has_precedence_over_the_tag() {
     assert_eq!(phase(two_phases().find_in("api:1", Some("auth"))), "api");
 }
 
 #[test]
-fn the_tag_wins_over_the_active_tag() {
+fn the_tag_has_precedence_over_the_active_tag() {
     let sample = two_phases();
     sample.write(".scud/active-tag", "auth");
     assert_eq!(phase(sample.find_in("1", Some("api"))), "api");

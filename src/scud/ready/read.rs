@@ -123,7 +123,7 @@ fn read_tasks<'a>(
     let tags = phases.iter().enumerate();
     index
         .phases
-        .extend(tags.map(|(number, phase)| (phase.tag, number)));
+        .extend(tags.map(|(phase_index, phase)| (phase.tag, phase_index)));
     let mut tasks = Vec::with_capacity(nodes.len());
     for (phase, node) in nodes {
         let row = Row::of(*node)?;

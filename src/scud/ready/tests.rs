@@ -119,7 +119,7 @@ fn ready_tasks_are_ordered_by_priority_then_by_the_length_of_their_chain() {
 }
 
 #[test]
-fn an_id_that_is_defined_twice_is_rejected_with_both_lines() {
+fn the_error_for_an_id_that_is_defined_twice_names_both_lines() {
     let text = "# SCUD Graph v1\n# Phase: p\n@nodes\n1 | a | P | 1 | M\n1 | b | P | 1 | M\n";
     assert_eq!(
         TaskGraph::parse(text).unwrap_err().to_string(),

@@ -2,7 +2,8 @@
 
 /// The maximum size of the texts of all attempts together, in bytes.
 const MAX_TOTAL_SIZE: usize = 3 * 1024 * 1024;
-/// Like [`MAX_TOTAL_SIZE`], for a report with so many attempts that they are not shown in full. Readers open few of them.
+/// Like [`MAX_TOTAL_SIZE`], for a report with so many attempts that they are not shown in full. Readers open few of
+/// them.
 const MAX_TOTAL_SIZE_OF_MANY: usize = 3 * 512 * 1024;
 /// The minimum size that the texts of one attempt may have, in bytes.
 const MIN_ATTEMPT_SIZE: usize = 2 * 1024;
@@ -25,13 +26,13 @@ pub enum Detail {
 
 /// The maximum sizes of the texts of one attempt, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
+pub struct TextLimits {
     /// For all texts of the attempt together.
     attempt_size: usize,
 }
 
-impl Caps {
-    /// The caps for a report with these numbers of attempts and tasks. A task has texts without an attempt, too.
+impl TextLimits {
+    /// The limits for a report with these numbers of attempts and tasks. A task has texts without an attempt, too.
     pub fn of(attempts: usize, tasks: usize) -> Self {
         let count = attempts.max(tasks).max(1);
         let share = match MAX_TOTAL_SIZE / count {
@@ -84,12 +85,15 @@ mod tests {
 
     #[test]
     fn many_attempts_share_the_size_and_one_attempt_does_not_get_all_of_it() {
-        assert_eq!(Caps::of(1, 1), Caps::of(0, 0));
-        assert_eq!(Caps::of(1, 1).attempt_size, MAX_ATTEMPT_SIZE);
-        assert_eq!(Caps::of(512, 1).attempt_size, MAX_TOTAL_SIZE_OF_MANY / 512);
-        assert_eq!(Caps::of(1, 512), Caps::of(512, 1));
-        assert_eq!(Caps::of(90, 1).detail(), Detail::Full);
-        assert_eq!(Caps::of(500, 1).detail(), Detail::Short);
-        assert_eq!(Caps::of(1_000_000, 1).attempt_size, MIN_ATTEMPT_SIZE);
+        assert_eq!(TextLimits::of(1, 1), TextLimits::of(0, 0));
+        assert_eq!(TextLimits::of(1, 1).attempt_size, MAX_ATTEMPT_SIZE);
+        assert_eq!(
+            TextLimits::of(512, 1).attempt_size,
+            MAX_TOTAL_SIZE_OF_MANY / 512
+        );
+        assert_eq!(TextLimits::of(1, 512), TextLimits::of(512, 1));
+        assert_eq!(TextLimits::of(90, 1).detail(), Detail::Full);
+        assert_eq!(TextLimits::of(500, 1).detail(), Detail::Short);
+        assert_eq!(TextLimits::of(1_000_000, 1).attempt_size, MIN_ATTEMPT_SIZE);
     }
 }
