@@ -3,6 +3,7 @@
 //! `dispatch` and `local` fill the model; [`page::render`] makes the page from it. Only [`ReportFile`] does I/O.
 //! Every text of the model is a [`Text`], which only a [`Cleaner`] can make.
 
+mod acyclic_graph;
 mod attempt;
 mod axis;
 mod charts;

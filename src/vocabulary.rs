@@ -107,7 +107,7 @@ struct Limits {
     heartbeat_output_bytes: usize,
     /// The time between SIGTERM and SIGKILL. After a stop signal it can be shorter.
     kill_grace_ms: u128,
-    /// A fraction of the stop window, counted from the stop signal, as the next one.
+    /// This share and the next one are fractions of the stop window, counted from the stop signal.
     agent_share_of_stop_window: f64,
     hand_over_share_of_stop_window: f64,
     stop_window_margin_ms: u128,

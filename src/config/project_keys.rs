@@ -41,7 +41,7 @@ pub fn read(text: &str, already_set: &[&'static str]) -> Result<ProjectSettings,
         mistakes: Vec::new(),
         unlisted: 0,
     };
-    file.reject_unknown_keys();
+    file.reject_keys_that_are_not_allowed();
     let settings = ProjectSettings {
         agent: file
             .optional(&settings::AGENT, values::agent_kind)
@@ -83,7 +83,7 @@ struct FileReader<'a> {
 
 impl FileReader<'_> {
     /// Rejects every key that this file may not have.
-    fn reject_unknown_keys(&mut self) {
+    fn reject_keys_that_are_not_allowed(&mut self) {
         for Entry { key, line, .. } in &self.entries {
             let setting = WORKER_SETTINGS
                 .iter()

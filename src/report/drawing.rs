@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
+use super::acyclic_graph::AcyclicGraph;
 use super::critical_path::{critical_path, members};
-use super::layers::{AcyclicGraph, Edge, Layout, NODE_HEIGHT, NODE_WIDTH, layout};
+use super::layers::{Edge, Layout, NODE_HEIGHT, NODE_WIDTH, layout};
 use super::model::{Attempt, Report, State, Task};
 use super::text_limits::Detail;
 use super::time::duration;

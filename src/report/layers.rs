@@ -3,6 +3,8 @@
 //! The method of Sugiyama: edges over several layers get a waypoint in each one; the order in a layer follows the
 //! neighbors; positions minimize the bends of the edges without overlaps.
 
+use super::acyclic_graph::AcyclicGraph;
+
 /// The width of a task, in pixels.
 pub const NODE_WIDTH: f64 = 184.0;
 /// The height of a task, in pixels.
@@ -37,101 +39,6 @@ pub struct Edge {
     pub to: usize,
     /// One waypoint for each layer between the two tasks: the left end of the layer, and the vertical position.
     pub waypoints: Vec<(f64, f64)>,
-}
-
-/// A graph without cycles.
-#[derive(Debug, Clone, Default)]
-pub struct AcyclicGraph {
-    pub needs: Vec<Vec<usize>>,
-    /// All tasks, each one after those that it needs.
-    pub order: Vec<usize>,
-}
-
-impl AcyclicGraph {
-    /// Leaves out the edges that close cycles, and those that name no task.
-    pub fn of(needs: &[Vec<usize>]) -> Self {
-        let count = needs.len();
-        let mut dependents = vec![Vec::new(); count];
-        let mut open_needs = vec![0_usize; count];
-        let mut clean = vec![Vec::new(); count];
-        for (task, needed) in needs.iter().enumerate() {
-            let mut needed: Vec<usize> = needed
-                .iter()
-                .copied()
-                .filter(|at| *at < count && *at != task)
-                .collect();
-            needed.sort_unstable();
-            needed.dedup();
-            open_needs[task] = needed.len();
-            for at in &needed {
-                dependents[*at].push(task);
-            }
-            clean[task] = needed;
-        }
-        let mut ready: std::collections::BTreeSet<usize> =
-            (0..count).filter(|task| open_needs[*task] == 0).collect();
-        let mut is_placed = vec![false; count];
-        let mut order = Vec::with_capacity(count);
-        let mut first_open = 0;
-        while order.len() < count {
-            let task = ready.pop_first().unwrap_or_else(|| {
-                // Only cycles are left: their first task comes next, without the edges that it still needs.
-                while is_placed[first_open] {
-                    first_open += 1;
-                }
-                clean[first_open].retain(|needed| is_placed[*needed]);
-                first_open
-            });
-            if std::mem::replace(&mut is_placed[task], true) {
-                continue;
-            }
-            order.push(task);
-            for next in &dependents[task] {
-                open_needs[*next] = open_needs[*next].saturating_sub(1);
-                if open_needs[*next] == 0 && !is_placed[*next] {
-                    ready.insert(*next);
-                }
-            }
-        }
-        Self {
-            needs: clean,
-            order,
-        }
-    }
-
-    /// Leaves out the edges that follow from other edges: if c needs b and b needs a, the edge from c to a is
-    /// redundant.
-    pub fn without_redundant_edges(&self) -> Self {
-        let count = self.needs.len();
-        let words = count.div_ceil(64);
-        // For each task, a bit for each task that it needs directly or indirectly.
-        let mut reached = vec![vec![0_u64; words]; count];
-        let mut needs = vec![Vec::new(); count];
-        let mut position = vec![0; count];
-        for (at, task) in self.order.iter().enumerate() {
-            position[*task] = at;
-        }
-        for task in self.order.iter().copied() {
-            let mut reachable = vec![0_u64; words];
-            let mut nearest_first = self.needs[task].clone();
-            nearest_first.sort_by_key(|needed| std::cmp::Reverse(position[*needed]));
-            for needed in nearest_first {
-                if reachable[needed / 64] >> (needed % 64) & 1 == 0 {
-                    needs[task].push(needed);
-                    reachable[needed / 64] |= 1 << (needed % 64);
-                    for (word, more) in reachable.iter_mut().zip(&reached[needed]) {
-                        *word |= more;
-                    }
-                }
-            }
-            needs[task].sort_unstable();
-            reached[task] = reachable;
-        }
-        Self {
-            needs,
-            order: self.order.clone(),
-        }
-    }
 }
 
 /// A task or a waypoint in a layer.

@@ -50,6 +50,7 @@ impl FileError {
     }
 }
 
+/// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
