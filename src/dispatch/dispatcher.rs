@@ -257,8 +257,8 @@ impl Dispatcher<'_> {
         if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
             self.engine.release(id, handle, grace);
         } else if !self.engine.is_starting(id) {
-            // Without a handle, the engine is not known to have the run, so another run may get its slot. If the engine has the
-            // run nevertheless, the end of the dispatch removes it.
+            // Without a handle, the engine is not known to have the run, so another run may get its slot. If the engine
+            // has the run nevertheless, the end of the dispatch removes it.
             self.engine.free_slot(id);
         }
     }

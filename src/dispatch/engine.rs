@@ -1,6 +1,7 @@
 //! The engines, which execute runs. No other module depends on a particular engine. To add an engine, add a file in
-//! `engine/` and a variant of [`remote::RemoteEngine`]. The dispatcher uses [`Engines`], which chooses an engine for each
-//! run. [`Engines`] sends requests over a network in background tasks, so that the dispatcher never waits for an engine.
+//! `engine/` and a variant of [`remote::RemoteEngine`]. The dispatcher uses [`Engines`], which chooses an engine for
+//! each run. [`Engines`] sends requests over a network in background tasks, so that the dispatcher never waits for an
+//! engine.
 
 mod alternates;
 mod answers;

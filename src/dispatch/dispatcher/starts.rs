@@ -98,8 +98,8 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Handles the runs that have waited for a free slot of the engine that their tasks need: starts those that get one now,
-    /// and records those that are not needed any more.
+    /// Handles the runs that have waited for a free slot of the engine that their tasks need: starts those that get one
+    /// now, and records that the others were given up.
     pub(super) async fn start_waiting(&mut self) -> eyre::Result<()> {
         let taken = self.engine.take_waiting();
         let given_up = taken.given_up.into_iter().map(|run| {

@@ -37,7 +37,8 @@ const EXIT_TRY_AGAIN: i32 = 75;
 const EXIT_WRONG_CONFIGURATION: i32 = 78;
 /// The file in a run's directory with the last line that the command `start` has printed.
 const HANDLE_FILE: &str = "handle";
-/// The file in a run's directory that exists while a `start` command may have started a worker whose handle is not saved.
+/// The file in a run's directory that exists while a `start` command may have started a worker whose handle is not
+/// saved.
 const UNCLEAR_START_FILE: &str = "starting";
 
 /// The three command lines, and the directories of the runs that they have started.
@@ -265,9 +266,9 @@ impl CommandLines {
         command
     }
 
-    /// Runs a command in a new process group, which is killed if it runs longer than the limit. `name` is `start`, `look`
-    /// or `stop`. The output goes to files and not to pipes: a process that the command leaves running could hold a pipe
-    /// open.
+    /// Runs a command in a new process group, which is killed if it runs longer than the limit. `name` is `start`,
+    /// `look` or `stop`. The output goes to files and not to pipes: a process that the command leaves running could
+    /// hold a pipe open.
     async fn execute(
         &self,
         mut command: Command,

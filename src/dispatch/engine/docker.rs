@@ -1,6 +1,7 @@
-//! The engine `docker`: runs are containers of a Docker Engine, on this machine or another one. A container's name is the
-//! id of its run, and its two labels are the ids of the dispatch and the run. Containers are created without `AutoRemove`,
-//! because the exit code and the output of a container that has ended are still needed. Tested with Docker Engine 20.10.
+//! The engine `docker`: runs are containers of a Docker Engine, on this machine or another one. A container's name is
+//! the id of its run, and its two labels are the ids of the dispatch and the run. Containers are created without
+//! `AutoRemove`, because the exit code and the output of a container that has ended are still needed. Tested with
+//! Docker Engine 20.10.
 
 mod body;
 pub mod client;
@@ -126,7 +127,8 @@ impl Docker {
             Ok(answer) => id_of(&answer).ok_or_else(|| unusable_answer("the answer has no id"))?,
             Err(error) if error.code() == Some(409) => return self.adopt(run).await,
             Err(error) if error.code() == Some(404) => {
-                // The image was removed since its user was looked up, so it is pulled again for the next request.
+                // The image was removed since its user was looked up. Pull it again; `Unknown` makes the caller repeat
+                // the request.
                 let image = image::inspect_or_pull(&self.client, image, &|_| {}).await;
                 image.map_err(start_failure)?;
                 return Err(StartFailure::Unknown(error.why()));
@@ -207,7 +209,7 @@ impl Docker {
         Ok(states)
     }
 
-    /// Asks for the state of one container, and saves its output if it has ended.
+    /// Asks for the state of one container. If it has ended, writes its output to the run's files.
     async fn inspect_state(&self, run: &str, id: &str) -> Result<Seen, ApiError> {
         let description = match self.inspect(id).await {
             Ok(description) => description,
@@ -271,7 +273,7 @@ impl Docker {
         }
     }
 
-    /// All containers of this dispatch.
+    /// The runs of all containers of this dispatch.
     pub async fn find_runs(&self) -> Result<Vec<FoundRun>, String> {
         let list = self.list().await.map_err(ApiError::why)?;
         let found = list.iter().filter_map(|container| {
@@ -348,6 +350,7 @@ fn ok_if_missing(result: Result<Value, ApiError>) -> Result<(), String> {
     }
 }
 
+/// The id in the engine's description of a container.
 fn id_of(container: &Value) -> Option<String> {
     container.get("Id")?.as_str().map(str::to_owned)
 }

@@ -87,8 +87,9 @@ impl Engines {
         self.placement.engine_names()
     }
 
-    /// Makes sure that every engine answers and has what its runs need. Must be called before any other request.
-    /// `say` shows progress to the user. Returns the address at which workers reach this machine, if it is not the loopback interface.
+    /// Makes sure that every engine answers and has what its runs need. Must be called before any other request. `say`
+    /// shows progress to the user. Returns the address at which workers reach this machine, if it is not the loopback
+    /// interface.
     pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
         let mut address = None;
         for connection in &mut self.connections {
@@ -106,8 +107,8 @@ impl Engines {
         self.placement.place(run, spec.needs.engine)
     }
 
-    /// Places a run on the engine on which the last dispatcher may have started it, so that it is not started on another
-    /// engine too.
+    /// Places a run on the engine on which the last dispatcher may have started it, so that it is not started on
+    /// another engine too.
     pub fn restore_place(&mut self, run: &str, engine: EngineKind) {
         // The engine `local` always finds its running workers. If it does not find this one, the run may start on any
         // engine.
@@ -116,13 +117,14 @@ impl Engines {
         }
     }
 
-    /// Frees the slot of a run that is not live and has no handle.
+    /// Frees the slot of a run that has ended or is fenced.
     pub fn free_slot(&mut self, run: &str) {
         self.placement.remove(run);
     }
 
     /// Cleans up after a failed start of a run that may not work on its task any more: frees its slot, and removes the
-    /// run if the engine may have started it. If the engine's list of runs lacks the run, [`Engines::close`] removes it.
+    /// run if the engine may have started it. If the engine's list of runs lacks the run, [`Engines::close`] removes
+    /// it.
     pub fn clean_up_failed_start(&mut self, run: &str, failure: &StartFailure) {
         let engine = self.placement.remove(run);
         let Some(connection) = engine.and_then(|engine| self.connection(engine)) else {
@@ -132,7 +134,7 @@ impl Engines {
             let (remote, run) = (Rc::clone(&connection.remote), run.to_owned());
             self.tasks.spawn_local(async move {
                 if let Err(why) = remove_run(&remote, &run).await {
-                    tracing::debug!(run, why, "what a start may have left is not removed yet");
+                    tracing::debug!(run, why, "the run of a failed start is not removed yet");
                 }
             });
         }
@@ -148,8 +150,8 @@ impl Engines {
         self.placement.take_waiting()
     }
 
-    /// Starts a run on the engine that [`Engines::place`] has chosen. If the engine has the run already, the result is the
-    /// handle of the existing one. `None` if the result comes later, as an event.
+    /// Starts a run on the engine that [`Engines::place`] has chosen. If the engine has the run already, the result is
+    /// the handle of the existing one. `None` if the result comes later, as an event.
     pub fn start(&mut self, run: &str, spec: RunSpec) -> Option<Result<Handle, StartFailure>> {
         let engine = self.placement.engine_of(run);
         let Some(connection) = engine.and_then(|engine| self.connection(engine)) else {
@@ -180,8 +182,8 @@ impl Engines {
         self.placement.give_up(Some(run));
     }
 
-    /// Returns the last known state of a run. Unless the run has ended, the next [`Engines::request_states`] asks its
-    /// engine for the current state.
+    /// Returns the last known state of a run, and notes the engine of its handle. Unless the run has ended, the next
+    /// [`Engines::request_states`] asks this engine for the current state.
     pub fn refresh_state(&mut self, run: &str, handle: &Handle) -> Seen {
         let engine = EngineKind::of_handle(handle);
         self.placement.insert(run, engine);
@@ -221,8 +223,8 @@ impl Engines {
         }
     }
 
-    /// Begins to stop a run, and returns at once. The worker gets a stop signal, and is killed if it still runs after the
-    /// grace period.
+    /// Begins to stop a run, and returns at once. The worker gets a stop signal, and is killed if it still runs after
+    /// the grace period.
     pub fn stop(&mut self, handle: &Handle, grace: Duration) {
         let remote = self.remote(handle);
         let handle = handle.clone();
@@ -285,8 +287,8 @@ impl Engines {
         self.event_receiver.recv().await
     }
 
-    /// Stores the answer to [`Engines::request_states`]. Returns a sentence for the user if the engine did not answer before
-    /// and answers now, or the other way round.
+    /// Stores the answer to [`Engines::request_states`]. Returns a sentence for the user if the engine did not answer
+    /// before and answers now, or the other way round.
     pub fn note_states(
         &mut self,
         engine: EngineKind,
@@ -343,12 +345,13 @@ impl Engines {
         self.runs_dir.join(run).join("log")
     }
 
-    /// The engine of a handle; `None` if that is `local` or an engine that the dispatch does not use.
+    /// The engine of a handle. `None` if that is `local`, or an engine that the dispatch does not use.
     fn remote(&self, handle: &Handle) -> Option<Rc<RemoteEngine>> {
         let connection = self.connection(EngineKind::of_handle(handle))?;
         Some(Rc::clone(&connection.remote))
     }
 
+    /// The connection to an engine. `None` for `local`, and for an engine that the dispatch does not use.
     fn connection(&self, engine: EngineKind) -> Option<&Connection> {
         self.connections
             .iter()

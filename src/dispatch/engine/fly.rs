@@ -1,7 +1,7 @@
-//! The engine `fly`: runs are machines of one app on Fly. A machine's name is the id of its run, its metadata has the ids
-//! of dispatch, task and run, and it destroys itself when its worker ends. The API has no idempotency keys, its lists can
-//! lack machines, and a region can have no capacity: the comments say how the engine handles that. Tested only with a server
-//! that behaves like the documentation of the API.
+//! The engine `fly`: runs are machines of one app on Fly. A machine's name is the id of its run, its metadata has the
+//! ids of dispatch, task and run, and it destroys itself when its worker ends. The API has no idempotency keys, its
+//! lists can lack machines, and a region can have no capacity: the comments say how the engine handles that. Tested
+//! only with a server that behaves like the documentation of the API.
 
 mod body;
 mod client;
@@ -39,8 +39,8 @@ use client::{ApiClient, ApiError, RequestKind};
 use machine::{DISPATCH_KEY, Exit, Machine, RUN_KEY};
 use secrets::AppSecrets;
 
-/// The pause before the list of machines is requested a second time, because the first one lacks a machine: lists can be
-/// outdated.
+/// The pause before the list of machines is requested a second time, because the first one lacks a machine: lists can
+/// be outdated.
 const SECOND_LIST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause between two requests for the states of runs, if the API allows one request per second.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,12 +68,12 @@ pub struct Fly {
     /// The directory with one directory for the output of each run.
     runs_dir: PathBuf,
     secrets: AppSecrets,
-    /// The image of the first machine, with its digest. All later machines get it, because a tag may get another image while
-    /// the dispatch runs.
+    /// The image of the first machine, with its digest. All later machines get it, because a tag may get another image
+    /// while the dispatch runs.
     pinned_image: RefCell<Option<String>>,
     /// The index of the first region to try for the next machine.
     next_region: Cell<usize>,
-    /// Set if no region had capacity at the last request.
+    /// The last pause; `None` after a request that found capacity.
     capacity_pause: Cell<Option<CapacityPause>>,
     /// The ids of the runs whose request for a machine had no clear answer. The machine may exist.
     unclear_runs: RefCell<HashSet<String>>,
@@ -180,7 +180,8 @@ impl Fly {
     async fn get_state(&self, run: &str, id: &str) -> Result<Seen, String> {
         let machine = match self.get(&format!("machines/{id}")).await {
             Ok(machine) => machine,
-            // The API still knows destroyed machines, but it may not know a new machine yet. So only the second 404 counts.
+            // The API still knows destroyed machines, but it may not know a new machine yet. So only the second 404
+            // counts.
             Err(error) if error.is_not_found() => {
                 let is_first = self.not_found.borrow_mut().insert(id.to_owned());
                 return Ok(if is_first { Seen::Unknown } else { Seen::Gone });
@@ -231,8 +232,8 @@ impl Fly {
         write().map_err(|error| format!("cannot write to {}: {error}", dir.display()))
     }
 
-    /// The runs of all machines of this dispatch, also of those that have ended. Destroyed machines come last: a run can
-    /// have several machines, because the name of a destroyed machine can be used again.
+    /// The runs of all machines of this dispatch, also of those that have ended. Destroyed machines come last: a run
+    /// can have several machines, because the name of a destroyed machine can be used again.
     pub async fn find_runs(&self) -> Result<Vec<FoundRun>, String> {
         let why = |error: ApiError| error.why;
         let mut list = self.list(true).await.map_err(why)?;
@@ -304,6 +305,7 @@ impl Fly {
             .await
     }
 
+    /// Whether this engine has noted that a machine is destroyed.
     fn is_destroyed(&self, id: &str) -> bool {
         self.destroyed.borrow().contains(id)
     }
@@ -312,7 +314,7 @@ impl Fly {
         self.destroyed.borrow_mut().insert(id.to_owned());
     }
 
-    /// Notes that the listed machines exist unless their state says otherwise, even if the API answered 404 before.
+    /// Notes that listed machines are not destroyed, unless their state says so, even if the API answered 404 before.
     fn note_existing(&self, list: &[Value]) {
         let mut destroyed = self.destroyed.borrow_mut();
         let existing = list

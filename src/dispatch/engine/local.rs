@@ -23,7 +23,7 @@ const END_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// The workers of one dispatch that are processes of this machine.
 #[derive(Debug)]
 pub struct Local {
-    /// The path of this program, which is also the worker's.
+    /// The path of this program, which is also the worker.
     program: PathBuf,
     /// The directory with one directory for the output of each run.
     runs_dir: PathBuf,
@@ -67,7 +67,7 @@ impl Local {
             .spawn()
             .wrap_err_with(|| format!("cannot start {}", self.program.display()))?;
         let pid = i32::try_from(child.id()).wrap_err("the process id is out of range")?;
-        // If the process has ended already, its entry in `/proc` exists until it is reaped.
+        // Even if the process has ended already, its entry in `/proc` exists until this process reaps it.
         let start_time = Process::find(pid).map_or(0, |process| process.start_time);
         self.children.insert(run.to_owned(), child);
         Ok(Handle::Local { pid, start_time })
@@ -88,7 +88,8 @@ impl Local {
         }
     }
 
-    /// Sends SIGTERM to a worker. If it has not ended after the grace period, kills it and all processes of its session.
+    /// Sends SIGTERM to a worker. If it has not ended after the grace period, kills it and all processes of its
+    /// session.
     pub async fn stop(handle: &Handle, grace: Duration) {
         let Some(process) = find_process(handle) else {
             return;

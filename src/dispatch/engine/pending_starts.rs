@@ -1,7 +1,7 @@
 //! Starts runs in background tasks, because an engine may take long to answer.
 //!
-//! The start of a run is one or several requests to the engine, and has one result. All requests for a run have the same
-//! name, so a later request finds the worker that an earlier one has started.
+//! The start of a run is one or several requests to the engine, and has one result. All requests for a run have the
+//! same name, so a later request finds the worker that an earlier one has started.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! Chooses the engine of each run, within the limits of `--engine`. A run occupies one slot of its engine. If the engine
-//! that a run needs has no free slot, the run waits.
+//! Chooses the engine of each run, within the limits of `--engine`. A run occupies one slot of its engine. If the
+//! engine that a run needs has no free slot, the run waits.
 
 use std::collections::HashMap;
 
@@ -80,8 +80,8 @@ impl Placement {
             choice.limit.is_none_or(|limit| occupied < limit)
         };
         let mut choices = self.choices.iter();
-        // If the dispatch does not use the needed engine, or the engine accepts no new runs, the run would wait forever.
-        // So it gets any engine.
+        // If the dispatch does not use the needed engine, or the engine accepts no new runs, the run would wait
+        // forever. So it gets any engine.
         let needed =
             choices.find(|choice| Some(choice.engine) == needed && choice.accepts_new_runs());
         if let Some(needed) = needed {

@@ -30,8 +30,8 @@ impl RemoteEngine {
         }
     }
 
-    /// Makes sure that the engine answers and has what every run needs. Returns the address at which its workers
-    /// reach this machine, if it is not the loopback interface.
+    /// Makes sure that the engine answers and has what every run needs. `say` shows messages to the user. Returns the
+    /// address at which its workers reach this machine, if it is not the loopback interface.
     pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
         match self {
             Self::Docker(docker) => docker.prepare(say).await,
@@ -40,7 +40,7 @@ impl RemoteEngine {
         }
     }
 
-    /// Starts a run. If a run with this name exists already, returns its handle.
+    /// Starts a run. If the engine has a run with this id already, returns its handle.
     pub async fn start(&self, run: &str, spec: &RunSpec) -> Result<Handle, StartFailure> {
         match self {
             Self::Docker(docker) => docker.start(run, spec).await,
@@ -68,7 +68,7 @@ impl RemoteEngine {
         }
     }
 
-    /// Waits until a run has ended.
+    /// Waits until a run has ended. An error can also mean that the run has not ended within the time limit.
     pub async fn wait_for_end(&self, handle: &Handle) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.wait_for_end(handle).await,

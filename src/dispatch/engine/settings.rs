@@ -73,8 +73,8 @@ pub fn parse_image_name(text: &str) -> Result<String, String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineChoice {
     pub engine: EngineKind,
-    /// How many runs the engine may have at a time; `None` if only `--jobs` limits them. 0 means that the engine starts no
-    /// new runs, and that the runs of an earlier dispatcher go on there.
+    /// How many runs the engine may have at a time; `None` if only `--jobs` limits them. 0 means that the engine starts
+    /// no new runs, and that the runs of an earlier dispatcher go on there.
     pub limit: Option<usize>,
 }
 

@@ -42,8 +42,8 @@ pub struct RunSpec {
     /// The variables of this process that a worker reads. A process of this machine inherits them; every other
     /// engine must pass them on.
     pub inherited_variables: Variables,
-    /// The memory limit of this run, in bytes; `None` if no setting says it. Engines that cannot limit the memory ignore
-    /// it.
+    /// The memory limit of this run, in bytes; `None` if no setting says it. Engines that cannot limit the memory
+    /// ignore it.
     pub memory: Option<u64>,
     /// The needs of the task. Engines ignore their `memory`, which is only for a first attempt.
     pub needs: TaskNeeds,

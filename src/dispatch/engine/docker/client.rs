@@ -246,7 +246,7 @@ fn message_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let words = message.unwrap_or(text.trim());
     match words {
-        "" => "an error without words".to_owned(),
+        "" => "an error without a message".to_owned(),
         words => words.chars().take(500).collect(),
     }
 }

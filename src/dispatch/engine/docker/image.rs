@@ -18,8 +18,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest line of progress, in bytes.
 const MAX_PROGRESS_LINE: usize = 64 * 1024;
 
-/// The user in the configuration of each image, by the image's name. There can be several images, because a task may need
-/// another one than the settings name.
+/// The user in the configuration of each image, by the image's name. There can be several images, because a task may
+/// need another one than the settings name.
 #[derive(Debug, Default)]
 pub struct ImageUsers(pub(super) Mutex<HashMap<String, String>>);
 
@@ -33,8 +33,8 @@ impl ImageUsers {
         }
     }
 
-    /// Asks the engine for the user of the image. Pulls the image if the engine does not have it; `say` shows the progress
-    /// to the user.
+    /// Asks the engine for the user of the image. Pulls the image if the engine does not have it; `say` shows the
+    /// progress to the user.
     pub async fn look_up(
         &self,
         client: &ApiClient,
@@ -138,8 +138,8 @@ fn pull_error(image: &str, why: &str) -> ApiError {
     }
 }
 
-/// Splits the reference of an image into the name and the tag. A reference with a digest stays whole. The default tag is
-/// `latest`: without a tag, the engine would pull all tags.
+/// Splits the reference of an image into the name and the tag. A reference with a digest stays whole. The default tag
+/// is `latest`: without a tag, the engine would pull all tags.
 fn split_reference(image: &str) -> (&str, Option<&str>) {
     if image.contains('@') {
         return (image, None);

@@ -1,7 +1,7 @@
 //! Reads the log of a container: frames of standard output and standard error, one after the other.
 //!
-//! A frame is a header of eight bytes and a payload. The header is the number of the stream, three zeros, and the length
-//! of the payload as a big-endian number of four bytes.
+//! A frame is a header of eight bytes and a payload. The header is the number of the stream, three zeros, and the
+//! length of the payload as a big-endian number of four bytes.
 
 use std::io::{self, Write};
 
@@ -66,8 +66,8 @@ impl<O: Write, E: Write> Demultiplexer<O, E> {
         Ok(())
     }
 
-    /// Must be called at the end of the log; returns the writers for standard output and standard error. An error if the
-    /// log ends in the middle of a frame.
+    /// Must be called at the end of the log; returns the writers for standard output and standard error. An error if
+    /// the log ends in the middle of a frame.
     pub fn finish(mut self) -> io::Result<(O, E)> {
         if self.frame.is_some() || !self.header.is_empty() {
             return Err(io::Error::other("the log ends in the middle of a frame"));

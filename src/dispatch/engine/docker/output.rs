@@ -19,9 +19,10 @@ const LOG_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_OUTPUT_READS: u32 = 5;
 
 impl Docker {
-    /// Writes the output of a container to the run's files, and the reason for the container's end if only the engine knows
-    /// it. `description` is the engine's description of the container. With some logging drivers, the engine never returns
-    /// the output. So after a few attempts, the error is written instead of the output, and the run can end.
+    /// Writes the output of a container to the run's files, and the reason for the container's end if only the engine
+    /// knows it. `description` is the engine's description of the container. With some logging drivers, the engine
+    /// never returns the output. So after a few attempts, the error is written instead of the output, and the run can
+    /// end.
     pub(super) async fn write_output(
         &self,
         run: &str,
@@ -106,7 +107,7 @@ fn end_reasons(description: &Value) -> Vec<String> {
             .and_then(Value::as_u64);
         let limit = match limit.filter(|limit| *limit > 0) {
             Some(limit) => format!("its limit is {} MiB", limit >> 20),
-            None => "it has no limit of its own".to_owned(),
+            None => "no memory limit is set for it".to_owned(),
         };
         reasons.push(format!("docker: the container ran out of memory; {limit}"));
     }

@@ -75,8 +75,8 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// `rate` is how many requests of each kind the API allows per second. The API allows three times as many in a burst, and
-    /// five times as many requests for the state of one machine.
+    /// `rate` is how many requests of each kind the API allows per second. The API allows three times as many in a
+    /// burst, and five times as many requests for the state of one machine.
     pub fn new(api: &Url, app: &str, token: &str, rate: u32) -> eyre::Result<Self> {
         let mut headers = HeaderMap::new();
         let mut authorization = HeaderValue::from_str(&authorization(token))
@@ -99,8 +99,8 @@ impl ApiClient {
         })
     }
 
-    /// Sends a request for a path below the app as soon as the rate limit allows it. Returns the JSON of the answer, or null
-    /// if the answer has no body. A request that the API rejects because of its rate limit is retried.
+    /// Sends a request for a path below the app as soon as the rate limit allows it. Returns the JSON of the answer, or
+    /// null if the answer has no body. A request that the API rejects because of its rate limit is retried.
     pub async fn call(
         &self,
         kind: RequestKind,
@@ -271,7 +271,7 @@ fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let words: Vec<&str> = text.split_whitespace().collect();
     match words.join(" ") {
-        words if words.is_empty() => "an error without words".to_owned(),
+        words if words.is_empty() => "an error without a message".to_owned(),
         words => words.chars().take(200).collect(),
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// A token bucket: each request takes a token. Requests get their tokens in the order of their calls of [`Limiter::wait`].
+/// A token bucket: each request takes a token. Requests get their tokens in the order of their calls of
+/// [`Limiter::wait`].
 #[derive(Debug)]
 pub struct Limiter {
     /// The time after which the bucket gets another token.
@@ -16,8 +17,8 @@ pub struct Limiter {
     /// The time at which the bucket is full again if no request takes a token before. Each request delays it by one
     /// interval.
     full_at: Mutex<Instant>,
-    /// The end of the last pause that the API has asked for. Not inside the mutex: a waiting request holds the lock, and
-    /// must see a new pause.
+    /// The end of the last pause that the API has asked for. Not inside the mutex: a waiting request holds the lock,
+    /// and must see a new pause.
     pause_end: Cell<Option<Instant>>,
 }
 
@@ -54,8 +55,8 @@ impl Limiter {
         }
     }
 
-    /// Makes all requests wait until the end of a pause of this length, also those that wait already. The API has asked for
-    /// the pause.
+    /// Makes all requests wait until the end of a pause of this length, also those that wait already. The API has asked
+    /// for the pause.
     pub fn pause(&self, length: Duration) {
         let end = Instant::now() + length;
         self.pause_end.set(self.pause_end.get().max(Some(end)));

@@ -18,6 +18,7 @@ pub struct Machine<'a>(pub &'a Value);
 pub struct Exit {
     /// `None` if the API does not report an exit code.
     pub code: Option<i32>,
+    /// Whether the process was killed because the machine ran out of memory.
     pub is_out_of_memory: bool,
 }
 
@@ -30,6 +31,7 @@ impl<'a> Machine<'a> {
         (is_plain && !id.is_empty()).then_some(id)
     }
 
+    /// The API's word for the state, such as `started`.
     pub fn state(self) -> &'a str {
         self.text("/state")
     }
@@ -76,10 +78,10 @@ impl<'a> Machine<'a> {
         let events = self.0.get("events")?.as_array()?;
         let exits = events
             .iter()
-            .filter(|event| event.get("type").is_some_and(|t| t == "exit"));
+            .filter(|event| event.get("type").is_some_and(|kind| kind == "exit"));
         let time = |event: &&Value| event.get("timestamp").and_then(Value::as_i64);
-        // The API lists the newest event first. Of events with equal times, `max_by_key` returns the last one, so the order
-        // is reversed.
+        // The API lists the newest event first. Of events with equal times, `max_by_key` returns the last one, so the
+        // order is reversed.
         let newest = exits.rev().max_by_key(time)?;
         let pointers = ["/request/MonitorEvent/exit_event", "/request/exit_event"];
         let exit = pointers.iter().find_map(|pointer| newest.pointer(pointer));

@@ -79,8 +79,8 @@ impl Fly {
         Err(StartFailure::NoCapacity(last_error))
     }
 
-    /// Begins a pause in the requests for machines. It is twice as long as the pause before, unless that pause has not
-    /// ended: then a start of another run at the same time has begun it, and this call changes nothing.
+    /// Begins a pause in the requests for machines, twice as long as the last one. If the last pause has not ended, the
+    /// start of another run has begun it at the same time, so nothing changes.
     fn begin_capacity_pause(&self) {
         let now = Instant::now();
         let length = match self.capacity_pause.get() {
@@ -92,7 +92,7 @@ impl Fly {
         self.capacity_pause.set(Some(CapacityPause { end, length }));
     }
 
-    /// Requests a machine in the region with this index.
+    /// Requests a machine in the region with this index. `plain` are the variables that are not secret.
     async fn create(
         &self,
         run: &str,
@@ -180,9 +180,9 @@ impl Fly {
         }
     }
 
-    /// Searches for the machine of a run whose request had no clear answer. A list can lack machines, so the machine counts
-    /// as missing only if two lists lack it. If the only machine is a destroyed one that has started, returns that one,
-    /// because the run must not start a second time.
+    /// Searches for the machine of a run whose request had no clear answer. A list can lack machines, so the machine
+    /// counts as missing only if two lists lack it. If the only machine is a destroyed one that has started, returns
+    /// that one, because the run must not start a second time.
     pub(super) async fn find(&self, run: &str) -> Result<Option<Handle>, StartFailure> {
         let mut destroyed = None;
         for attempt in 0..2 {

@@ -19,8 +19,8 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 pub(super) const MIN_WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Fly {
-    /// Asks a machine to stop, and destroys it by force if it still exists after the grace period. That does not depend on
-    /// the API's answers. A repeated stop does not begin a new grace period.
+    /// Asks a machine to stop, and destroys it by force if it still exists after the grace period. That does not depend
+    /// on the API's answers. A repeated stop does not begin a new grace period.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         let id = machine_id(handle);
         let kill_time = Instant::now() + grace.min(MAX_STOP_TIMEOUT) + self.stop_margin;
@@ -53,8 +53,9 @@ impl Fly {
             Ok(_) => {}
             Err(error) if error.is_not_found() => return,
             Err(error) => {
-                tracing::debug!(why = error.why, "a machine was asked to stop");
+                tracing::debug!(why = error.why, "the request to stop a machine has failed");
                 let machine = self.get(&format!("machines/{id}")).await;
+                // Without a process, there is nothing to wait for.
                 let without_process = ["created", "starting", "stopped", "failed"];
                 if machine.is_ok_and(|machine| without_process.contains(&Machine(&machine).state()))
                 {
@@ -74,8 +75,8 @@ impl Fly {
         Err(format!("the machine {id} still runs"))
     }
 
-    /// Waits until a machine is destroyed, for at most `limit`. Returns whether it is destroyed. After an error of the API,
-    /// waits on; only two answers 404 in a row count as destroyed.
+    /// Waits until a machine is destroyed, for at most `limit`. Returns whether it is destroyed. After an error of the
+    /// API, waits on; only two answers 404 in a row count as destroyed.
     async fn wait_until_destroyed(&self, id: &str, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut was_not_found = false;

@@ -35,8 +35,8 @@ async fn two_starts_at_the_same_time_both_try_the_next_region_if_the_first_has_n
 
 #[tokio::test(start_paused = true)]
 async fn starts_without_capacity_at_the_same_time_begin_only_one_pause() {
-    // The clock must stand still: on a slow machine, the last answer could come after the end of the first pause. A paused
-    // clock advances while the runtime only waits for sockets, but not while a blocking task runs.
+    // The clock must stand still: on a slow machine, the last answer could come after the end of the first pause. A
+    // paused clock advances while the runtime only waits for sockets, but not while a blocking task runs.
     let (_ends_task_when_dropped, end_of_test) = std::sync::mpsc::channel::<()>();
     tokio::task::spawn_blocking(move || end_of_test.recv());
     let barrier = Arc::new(Barrier::new(3));
