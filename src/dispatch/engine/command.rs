@@ -100,7 +100,7 @@ impl CommandLines {
             |error| StartFailure::Failed(format!("cannot write to {}: {error}", dir.display()));
         fs::create_dir_all(&dir).map_err(cannot_write)?;
         let unclear_start = dir.join(UNCLEAR_START_FILE);
-        let was_unclear_before = unclear_start.exists();
+        let has_earlier_unclear_start = unclear_start.exists();
         fs::write(&unclear_start, "").map_err(cannot_write)?;
         let result = self.execute(command, "start", self.time_limit).await;
         let result = result.map_err(StartFailure::Unknown)?;
@@ -113,7 +113,7 @@ impl CommandLines {
                 Some(_) => StartFailure::Failed(why),
             };
             // An earlier `start` command may have started a worker, although this one has not.
-            if !was_unclear_before && !failure.may_have_started() {
+            if !has_earlier_unclear_start && !failure.may_have_started() {
                 fs::remove_file(&unclear_start).map_err(cannot_write)?;
             }
             return Err(failure);

@@ -92,13 +92,15 @@ impl Docker {
         let request = self
             .client
             .request(Method::GET, &format!("networks/{network}"), &[]);
-        let network = self.client.call(request).await.map_err(|error| {
+        let description = self.client.call(request).await.map_err(|error| {
             eyre!(
                 "{}; DESCARTES_DISPATCH_NETWORK names the network of the workers' containers, for example host",
                 error.why()
             )
         })?;
-        let gateways = network.pointer("/IPAM/Config").and_then(Value::as_array);
+        let gateways = description
+            .pointer("/IPAM/Config")
+            .and_then(Value::as_array);
         let mut gateways = gateways
             .into_iter()
             .flatten()

@@ -287,8 +287,8 @@ impl Engines {
         self.event_receiver.recv().await
     }
 
-    /// Stores the answer to [`Engines::request_states`]. Returns a sentence for the user if the engine did not answer
-    /// before and answers now, or the other way round.
+    /// Stores the answer to [`Engines::request_states`]. Returns a sentence for the user if the engine answers again,
+    /// or does not answer any more.
     pub fn note_states(
         &mut self,
         engine: EngineKind,
@@ -318,8 +318,7 @@ impl Engines {
         }
     }
 
-    /// Notes that a start has a result. Returns a sentence for the user if the engine did not answer before and answers
-    /// now.
+    /// Notes that a start has a result. Returns a sentence for the user if the engine answers again.
     pub fn note_start_result(&mut self, run: &str, has_succeeded: bool) -> Option<String> {
         self.starts.remove(run, has_succeeded);
         if !has_succeeded {

@@ -127,15 +127,15 @@ fn open_fly(settings: &FlySettings, context: &Context) -> eyre::Result<Fly> {
 
 /// Describes what an engine may still have of a dispatch whose journal was put aside; `None` if it has nothing.
 pub fn describe_leftovers(engine: EngineKind, dispatch: &str) -> Option<String> {
-    let named = |what: &str| format!("{what} with names that begin with {dispatch}-");
+    let with_prefix = |what: &str| format!("{what} with names that begin with {dispatch}-");
     match engine {
         // The worker processes end by themselves when they finish their tasks.
         EngineKind::Local => None,
-        EngineKind::Docker => Some(named("containers")),
-        EngineKind::Command => Some(named("runs")),
+        EngineKind::Docker => Some(with_prefix("containers")),
+        EngineKind::Command => Some(with_prefix("runs")),
         EngineKind::Fly => Some(format!(
             "{}, and secrets of the app with names that begin with {}",
-            named("machines"),
+            with_prefix("machines"),
             fly::secret_prefix(dispatch)
         )),
     }

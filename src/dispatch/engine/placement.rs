@@ -73,6 +73,7 @@ impl Placement {
         Some(engine)
     }
 
+    /// The engine for a run that has none yet.
     fn choose(&self, needed: Option<EngineKind>) -> Option<EngineKind> {
         let has_free_slot = |choice: &&EngineChoice| {
             let engines = self.engines_by_run.values();
@@ -88,8 +89,8 @@ impl Placement {
             return has_free_slot(&needed).then_some(needed.engine);
         }
         let mut choices = self.choices.iter();
-        // The number of jobs is at most the number of slots, so all slots can be occupied only if runs of an earlier
-        // dispatcher occupy more slots than the limits allow.
+        // All slots can be occupied, because the number of jobs limits neither the checks of merged work nor the runs
+        // of an earlier dispatcher. Such a run does not wait: it gets the first engine.
         let choice = choices.find(has_free_slot).or(self.choices.first());
         Some(choice.map_or(EngineKind::Local, |choice| choice.engine))
     }
@@ -107,7 +108,7 @@ impl Placement {
         self.waiting.iter().any(|waiting| waiting.run == run)
     }
 
-    /// Notes that a waiting run is not needed any more, or that no waiting run is if `run` is `None`.
+    /// Marks this waiting run as not needed any more, or all waiting runs if `run` is `None`.
     pub fn give_up(&mut self, run: Option<&str>) {
         for waiting in &mut self.waiting {
             waiting.is_given_up |= run.is_none_or(|run| run == waiting.run);

@@ -61,8 +61,8 @@ impl fmt::Display for EngineKind {
 /// or components that would change the path. The error completes a sentence that begins with the text.
 pub fn parse_image_name(text: &str) -> Result<String, String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    let changes_path = text.is_empty() || text.starts_with(['/', '.']) || text.contains("..");
-    if text.chars().all(is_allowed) && !changes_path {
+    let is_unsafe = text.is_empty() || text.starts_with(['/', '.']) || text.contains("..");
+    if text.chars().all(is_allowed) && !is_unsafe {
         Ok(text.to_owned())
     } else {
         Err("is not the name of an image; write it like registry.example/worker:1.0".to_owned())
@@ -133,7 +133,7 @@ pub struct FlySettings {
     /// The image of the workers, whose entrypoint is this program.
     pub image: String,
     pub cpu_kind: CpuKind,
-    /// How many processors a machine has at least, in billionths of one.
+    /// How many processors a machine has at least, in billionths of one. `None` for the smallest number.
     pub nano_cpus: Option<u64>,
     /// How many requests the API allows per second, for each kind of requests that it limits.
     pub rate: u32,
@@ -180,7 +180,7 @@ impl Settings {
     }
 
     /// Whether the dispatch uses an engine other than `local`.
-    pub fn has_remote(&self) -> bool {
+    pub fn uses_remote_engine(&self) -> bool {
         self.choices
             .iter()
             .any(|choice| choice.engine != EngineKind::Local)

@@ -16,7 +16,7 @@ pub struct TaskNeeds {
     pub nano_cpus: Option<u64>,
     /// The image of the worker.
     pub image: Option<String>,
-    /// The engine on which the task must run.
+    /// The engine on which the task should run. If the dispatch does not use it, the task runs on any engine.
     pub engine: Option<EngineKind>,
 }
 

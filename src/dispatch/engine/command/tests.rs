@@ -4,8 +4,10 @@ use super::*;
 use crate::dispatch::engine::TaskNeeds;
 use crate::environment::variable;
 
+/// The time limit of commands that must not be killed.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// An engine with these command lines, and the directory of its runs.
 fn engine(
     start: &str,
     look: &str,

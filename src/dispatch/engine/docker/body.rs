@@ -1,4 +1,4 @@
-//! The request for a container.
+//! The body of the request that creates a container.
 
 use std::path::PathBuf;
 use std::time::Duration;

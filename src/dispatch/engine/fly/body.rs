@@ -26,7 +26,7 @@ pub struct Guest {
 
 impl CpuKind {
     /// The numbers of CPUs that a machine may have, the smallest first.
-    fn counts(self) -> &'static [u64] {
+    fn cpu_counts(self) -> &'static [u64] {
         match self {
             Self::Shared => &[1, 2, 4, 6, 8],
             Self::Performance => &[1, 2, 4, 6, 8, 10, 12, 14, 16],
@@ -49,7 +49,7 @@ impl Guest {
         let (min_per_cpu, max_per_cpu) = kind.memory_per_cpu();
         let needed_cpus = nano_cpus.unwrap_or_default().div_ceil(1_000_000_000);
         let needed_memory = (memory.div_ceil(1 << 20)).next_multiple_of(MEMORY_STEP);
-        let counts = kind.counts();
+        let counts = kind.cpu_counts();
         let is_enough =
             |count: &&u64| **count >= needed_cpus && **count * max_per_cpu >= needed_memory;
         let cpus = *counts

@@ -31,10 +31,15 @@ const MAX_RETRY_PAUSE: Duration = Duration::from_secs(60);
 /// requests for each machine, and a machine gets few of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
+    /// Creates a machine.
     Create,
+    /// Lists machines.
     List,
+    /// Reads the description of the app or of one machine.
     Get,
+    /// Lists or changes the secrets of the app.
     Secrets,
+    /// Stops or destroys one machine, or waits for its end.
     Other,
 }
 
@@ -75,8 +80,8 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// `rate` is how many requests of each kind the API allows per second. The API allows three times as many in a
-    /// burst, and five times as many requests for the state of one machine.
+    /// `rate` is how many requests of each kind the API allows per second, with a burst of three times as many.
+    /// Requests of the kind `Get` have five times this rate, with a burst of twice as many.
     pub fn new(api: &Url, app: &str, token: &str, rate: u32) -> eyre::Result<Self> {
         let mut headers = HeaderMap::new();
         let mut authorization = HeaderValue::from_str(&authorization(token))

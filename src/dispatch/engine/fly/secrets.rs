@@ -139,8 +139,8 @@ impl AppSecrets {
             Some(&body),
         );
         let answer = answer.await?;
-        let version = ["version", "Version"];
-        let mut version = version.iter().filter_map(|name| answer.get(name)?.as_u64());
+        let names = ["version", "Version"];
+        let mut version = names.iter().filter_map(|name| answer.get(name)?.as_u64());
         self.version.set(version.next().max(self.version.get()));
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Fly {
     pub async fn start(&self, run: &str, spec: &RunSpec) -> Result<Handle, StartFailure> {
         // The search comes before the check of the pause: an existing machine needs no capacity.
         if self.unclear_runs.borrow().contains(run)
-            && let Some(handle) = self.find(run).await?
+            && let Some(handle) = self.find_machine(run).await?
         {
             return Ok(handle);
         }
@@ -58,7 +58,7 @@ impl Fly {
         let mut last_error = String::new();
         for step in 0..regions {
             let region = (first + step) % regions;
-            let created = self.create(run, spec, region, &variables.plain, &stored);
+            let created = self.create_machine(run, spec, region, &variables.plain, &stored);
             match created.await {
                 Ok(handle) => {
                     self.capacity_pause.set(None);
@@ -93,7 +93,7 @@ impl Fly {
     }
 
     /// Requests a machine in the region with this index. `plain` are the variables that are not secret.
-    async fn create(
+    async fn create_machine(
         &self,
         run: &str,
         spec: &RunSpec,
@@ -183,7 +183,7 @@ impl Fly {
     /// Searches for the machine of a run whose request had no clear answer. A list can lack machines, so the machine
     /// counts as missing only if two lists lack it. If the only machine is a destroyed one that has started, returns
     /// that one, because the run must not start a second time.
-    pub(super) async fn find(&self, run: &str) -> Result<Option<Handle>, StartFailure> {
+    pub(super) async fn find_machine(&self, run: &str) -> Result<Option<Handle>, StartFailure> {
         let mut destroyed = None;
         for attempt in 0..2 {
             if attempt > 0 {

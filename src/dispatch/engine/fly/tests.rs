@@ -36,6 +36,7 @@ fn answer(status: u16, body: &Value) -> Answer {
     }
 }
 
+/// An answer with an error status and a message.
 fn error(status: u16, message: &str) -> Answer {
     answer(status, &json!({ "error": message }))
 }
@@ -194,7 +195,9 @@ fn spec() -> RunSpec {
     }
 }
 
+/// The API's message if a region has no capacity.
 const NO_CAPACITY: &str = "aborted: no capacity";
+// Request lines about the machine m1.
 const STOP: &str = "POST machines/m1/stop";
 const WAIT: &str = "GET machines/m1/wait";
 const GET: &str = "GET machines/m1";

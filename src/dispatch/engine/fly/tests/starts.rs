@@ -158,6 +158,6 @@ async fn an_existing_machine_is_preferred_to_a_destroyed_one_of_the_same_run() {
             machine: id.to_owned(),
         });
         assert_eq!(found.into_iter().next().map(|found| found.handle), expected);
-        assert_eq!(api.fly.find("d1-a-1").await, Ok(expected));
+        assert_eq!(api.fly.find_machine("d1-a-1").await, Ok(expected));
     }
 }
