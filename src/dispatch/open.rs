@@ -304,7 +304,7 @@ async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Re
     for run in journaled.state.live_runs() {
         let word = run.engine.as_deref().unwrap_or_default();
         if let (None, Some(kind)) = (&run.handle, EngineKind::of_word(word)) {
-            engine.restore_place(&run.id, kind);
+            engine.restore_placement(&run.id, kind);
         }
     }
     let mut records = Vec::new();

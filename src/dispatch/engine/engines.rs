@@ -109,7 +109,7 @@ impl Engines {
 
     /// Places a run on the engine on which the last dispatcher may have started it, so that it is not started on
     /// another engine too.
-    pub fn restore_place(&mut self, run: &str, engine: EngineKind) {
+    pub fn restore_placement(&mut self, run: &str, engine: EngineKind) {
         // The engine `local` always finds its running workers. If it does not find this one, the run may start on any
         // engine.
         if self.connection(engine).is_some() {
