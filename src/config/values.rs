@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::callback::{self, credentials::is_token};
-use crate::dispatch::engine::{EngineChoice, EngineKind, image_name};
+use crate::dispatch::engine::{EngineChoice, EngineKind, parse_image_name};
 use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
 use crate::isolation::{Mode, User};
@@ -160,7 +160,7 @@ pub fn engine(text: &str) -> ParseResult<EngineChoice> {
 
 /// The name of a container image.
 pub fn image(text: &str) -> ParseResult<String> {
-    image_name(&line(text)?)
+    parse_image_name(&line(text)?)
 }
 
 /// The name of a container network.

@@ -171,7 +171,7 @@ fn action_for(
     }
     let since = |at: Millis| now - at.max(state.listening_since);
     match &run.grant {
-        // An engine without room may have started the run long after the decision.
+        // An engine without capacity may have started the run long after the decision.
         None if since(run.started_at.unwrap_or(run.intended_at)) > policy.start_deadline_ms => {
             stop("it has not claimed its task within the start deadline")
         }

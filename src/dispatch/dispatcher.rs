@@ -143,10 +143,10 @@ impl Dispatcher<'_> {
     fn update_engine_status(&mut self) {
         for run in self.journaled.state.live_runs_mut() {
             if let Some(handle) = &run.handle {
-                run.seen = self.engine.look(&run.id, handle);
+                run.seen = self.engine.refresh_state(&run.id, handle);
             }
         }
-        self.engine.ask_again();
+        self.engine.request_states();
     }
 
     /// Performs the actions of a decision. Returns whether the state has changed; if so, the loop must decide again.
@@ -174,7 +174,7 @@ impl Dispatcher<'_> {
                 Action::StartAgain { run } | Action::Fence { run, .. }
                     if self.engine.is_starting(run) => {}
                 Action::GiveUp { run, .. } if self.engine.is_starting(run) => {
-                    self.engine.give_up(run);
+                    self.engine.give_up_start(run);
                 }
                 Action::StartAgain { run } => has_changed |= self.start_again(run).await?,
                 Action::Stop { run, why } => self.stop(run, why),
@@ -206,17 +206,17 @@ impl Dispatcher<'_> {
     /// Handles an event of an engine that answers in the background.
     async fn handle_engine_event(&mut self, event: Event) -> eyre::Result<()> {
         match event {
-            Event::Said(text) => self.show.say(&text),
-            Event::Looked { engine, answer } => {
+            Event::Message(text) => self.show.say(&text),
+            Event::States { engine, answer } => {
                 if let Some(text) = self.engine.note_states(engine, answer) {
                     self.show.say(&text);
                 }
             }
-            Event::Started { run, started } => {
-                if let Some(text) = self.engine.note_start(&run, started.is_ok()) {
+            Event::StartEnded { run, result } => {
+                if let Some(text) = self.engine.note_start_result(&run, result.is_ok()) {
                     self.show.say(&text);
                 }
-                if let Err(failure) = &started
+                if let Err(failure) = &result
                     && self.works_without_handle(&run)
                 {
                     self.show.say(&format!(
@@ -227,13 +227,13 @@ impl Dispatcher<'_> {
                 }
                 // A run that has reported was started, whatever its engine says now.
                 let is_live = self.journaled.state.run(&run).is_some_and(Run::is_live);
-                if let Err(failure) = &started
+                if let Err(failure) = &result
                     && !is_live
                 {
-                    self.engine.end_failed_start(&run, failure);
+                    self.engine.clean_up_failed_start(&run, failure);
                     return Ok(());
                 }
-                self.record_starts(vec![(run.clone(), started)]).await?;
+                self.record_starts(vec![(run.clone(), result)]).await?;
                 // The run may have reported before the engine answered to its start.
                 if !is_live {
                     self.release(&run);
@@ -257,8 +257,9 @@ impl Dispatcher<'_> {
         if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
             self.engine.release(id, handle, grace);
         } else if !self.engine.is_starting(id) {
-            // The engine is not known to have it, so another run may have its room. What there is, the end of the dispatch removes.
-            self.engine.forget_place(id);
+            // Without a handle, the engine is not known to have the run, so another run may get its slot. If the engine
+            // has the run nevertheless, the end of the dispatch removes it.
+            self.engine.free_slot(id);
         }
     }
 

@@ -87,7 +87,7 @@ pub async fn end(
         );
     }
     let leftovers = conclusion.leftovers;
-    for sentence in leftovers.unwrap_or_else(|| dispatcher.engine.leftovers()) {
+    for sentence in leftovers.unwrap_or_else(|| dispatcher.engine.leftover_messages()) {
         let _ = writeln!(text, "{sentence}");
     }
     if let LoopEnd::NothingLeft { halted: Some(why) } = &loop_end {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::engine::{EngineKind, TaskNeeds, image_name};
+use super::engine::{EngineKind, TaskNeeds, parse_image_name};
 use super::standing::task_key;
 use crate::amounts::{parse_memory, parse_nano_cpus};
 use crate::excerpt::{first_bytes, visible};
@@ -70,7 +70,7 @@ impl Table {
             })
         });
         let image = self.image.as_deref().map(|text| {
-            image_name(text)
+            parse_image_name(text)
                 .map_err(|why| format!("image must be the name of an image: {text:?} {why}"))
         });
         Ok(TaskNeeds {

@@ -147,7 +147,7 @@ pub async fn start_dispatcher<'a>(
     let context = engine::Context {
         dispatch: journaled.state.dispatch.clone(),
         program,
-        dir: runs,
+        runs_dir: runs,
         repository: (workers == WorkerLocation::OnThisMachine)
             .then(|| integration.dir().to_owned()),
         start_deadline: settings.start_deadline,
@@ -169,7 +169,7 @@ pub async fn start_dispatcher<'a>(
         .record(Entry::Begun {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: address.to_string(),
-            engines: engine.names(),
+            engines: engine.engine_names(),
         })
         .await?;
     let url = settings.url.clone();
@@ -217,7 +217,7 @@ fn put_aside_note(aside: &PutAside) -> String {
     for kind in EngineKind::ALL {
         let is_used = aside.engines.iter().any(|engine| engine == kind.word());
         let dispatch = aside.dispatch.as_deref().filter(|_| is_used);
-        if let Some(kept) = dispatch.and_then(|id| engine::left_behind(kind, id)) {
+        if let Some(kept) = dispatch.and_then(|id| engine::describe_leftovers(kind, id)) {
             let _ = write!(note, "; the engine {kind} may still have {kept}");
         }
     }
@@ -262,7 +262,10 @@ pub async fn read_needs(
 fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings) -> Vec<String> {
     let mut tasks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (task, needs) in needs {
-        if let Some(engine) = needs.engine.filter(|engine| !engines.is_open(*engine)) {
+        if let Some(engine) = needs
+            .engine
+            .filter(|engine| !engines.accepts_new_runs(*engine))
+        {
             tasks.entry(engine.word()).or_default().push(task);
         }
     }
@@ -304,11 +307,11 @@ async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Re
     for run in journaled.state.live_runs() {
         let word = run.engine.as_deref().unwrap_or_default();
         if let (None, Some(kind)) = (&run.handle, EngineKind::of_word(word)) {
-            engine.place_again(&run.id, kind);
+            engine.restore_placement(&run.id, kind);
         }
     }
     let mut records = Vec::new();
-    for (name, handle) in engine.sweep().await? {
+    for (name, handle) in engine.find_runs().await? {
         match journaled.state.run(&name) {
             Some(run) if run.is_live() && run.handle.is_none() => {
                 records.push(journaled.apply(Entry::Handle { run: name, handle }));

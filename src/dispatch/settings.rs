@@ -87,7 +87,7 @@ impl Settings {
     /// Whether workers use the bare repository of this machine or the remote.
     pub fn workers(&self) -> WorkerLocation {
         match self.source {
-            Source::Remote(_) if self.engines.has_remote() => WorkerLocation::Elsewhere,
+            Source::Remote(_) if self.engines.uses_remote_engine() => WorkerLocation::Elsewhere,
             _ => WorkerLocation::OnThisMachine,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::engine::{Spec, TaskNeeds};
+use super::engine::{RunSpec, TaskNeeds};
 use super::integration::{Integration, WorkerLocation};
 use super::settings::WorkerSettings;
 use super::state::Run;
@@ -65,7 +65,7 @@ pub fn worker_spec(
     needs: TaskNeeds,
     secret: String,
     traceparent: Option<String>,
-) -> Spec {
+) -> RunSpec {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
     if !worker.has_heartbeat {
@@ -95,10 +95,10 @@ pub fn worker_spec(
         // The system limits the length of a variable, and a note may name many files.
         set("DESCARTES_NOTE", both_ends(note, MAX_NOTE_SIZE).into());
     }
-    Spec {
+    RunSpec {
         variables,
-        removed: shared.removed.clone(),
-        inherited: worker.inherited.clone(),
+        removed_variables: shared.removed.clone(),
+        inherited_variables: worker.inherited.clone(),
         memory: run.memory,
         needs,
     }

@@ -25,7 +25,7 @@ impl Dispatcher<'_> {
                 };
                 let is_given_up = run.is_cancelled && run.grant.is_none();
                 let why = run.stop_reason.clone();
-                let why = why.unwrap_or_else(|| describe_loss(end.code, &self.engine.log(id)));
+                let why = why.unwrap_or_else(|| describe_loss(end.code, &self.engine.log_file(id)));
                 self.fence(id, &why, end, is_given_up).await?;
                 Ok(true)
             }
@@ -51,7 +51,7 @@ impl Dispatcher<'_> {
     /// branch.
     async fn harvest(&mut self, id: &str) -> eyre::Result<Harvest> {
         let run = id.to_owned();
-        if let Some(event) = find_report(&self.engine.output(id), id) {
+        if let Some(event) = find_report(&self.engine.stdout_file(id), id) {
             self.journaled
                 .record(Entry::Reported { run, event })
                 .await?;

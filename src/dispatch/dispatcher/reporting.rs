@@ -13,7 +13,7 @@ impl Dispatcher<'_> {
             standings,
             tip: &self.tip,
             project: &self.shared_settings.project_id,
-            runs: self.engine.dir(),
+            runs: self.engine.runs_dir(),
             redactor: self.show.screen.redactor(),
             end,
         }

@@ -1,7 +1,7 @@
 //! Starts runs. The intent of each run is on disk before its start.
 
 use super::fields::Dispatcher;
-use crate::dispatch::engine::{Spec, StartFailure};
+use crate::dispatch::engine::{RunSpec, StartFailure};
 use crate::dispatch::journal::{Entry, Handle, Record};
 use crate::dispatch::start::worker_spec;
 
@@ -46,17 +46,17 @@ impl Dispatcher<'_> {
         self.place_and_start(records, starts).await
     }
 
-    /// Starts the runs whose engines have room; the others wait. Where each run starts is on disk before it starts, so that a
-    /// start that is repeated finds what an earlier one has started.
+    /// Starts the runs whose engines have a free slot; the others wait. The engine of each run is on disk before the run
+    /// starts, so that a repeated start uses the same engine and finds a worker that an earlier start has started.
     async fn place_and_start(
         &mut self,
         mut records: Vec<Record>,
-        starts: Vec<(String, Spec)>,
+        starts: Vec<(String, RunSpec)>,
     ) -> eyre::Result<()> {
         let mut placed = Vec::new();
         for (id, spec) in starts {
             let Some(engine) = self.engine.place(&id, &spec) else {
-                self.engine.wait_for_room(id, spec);
+                self.engine.queue(id, spec);
                 continue;
             };
             let (run, engine) = (id.clone(), engine.word().to_owned());
@@ -92,21 +92,22 @@ impl Dispatcher<'_> {
         for (run, failure) in failed {
             self.show
                 .say(&format!("{run}: not started: {}", failure.why()));
-            self.engine.end_failed_start(&run, &failure);
+            self.engine.clean_up_failed_start(&run, &failure);
             self.after_failed_start(&run, &failure).await?;
         }
         Ok(())
     }
 
-    /// Starts the runs that have waited for room in the engine that their tasks need.
+    /// Handles the runs that have waited for a free slot of the engine that their tasks need: starts those that get one
+    /// now, and records that the others were given up.
     pub(super) async fn start_waiting(&mut self) -> eyre::Result<()> {
-        let waited = self.engine.take_waiting();
-        let given_up = waited.given_up.into_iter().map(|run| {
+        let taken = self.engine.take_waiting();
+        let given_up = taken.given_up.into_iter().map(|run| {
             let why = "it was given up while it waited for room".to_owned();
             (run, Err(StartFailure::GivenUp(why)))
         });
         self.record_starts(given_up.collect()).await?;
-        self.place_and_start(Vec::new(), waited.ready).await
+        self.place_and_start(Vec::new(), taken.to_place).await
     }
 }
 

@@ -1,9 +1,9 @@
-//! The engine `command`: runs on any platform, by three command lines. `start` starts a worker, `look` prints its
-//! state, and `stop` ends and removes it.
+//! The engine `command`: workers on any platform, by three command lines of the user. `start` starts a worker, `look`
+//! prints its state, and `stop` ends and removes it.
 //!
-//! The commands get the run's name and the variables of its worker in their environment, never as arguments, which
-//! every user of the machine could read. The last line that `start` prints is saved in a file of
-//! the run; the commands `look` and `stop` get it, to find the worker again.
+//! The commands get the run's id, and `start` gets the variables of its worker, in their environment. Every user of the
+//! machine could read arguments. The last line that `start` prints is the handle: it is saved in a file of the run, and
+//! the commands `look` and `stop` get it, to find the worker again.
 
 #[cfg(test)]
 mod tests;
@@ -19,39 +19,42 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::calls::{Found, Look, StartFailure, answer_of};
+use super::answers::{FoundRun, RunState, StartFailure, states_or_error};
 use super::settings::CommandSettings;
-use super::spec::Spec;
+use super::spec::RunSpec;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::{End, Seen};
 
-/// How long a command may take.
+/// How long a command may take. `stop` may take the grace period in addition.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// The pause between two `look` commands that wait for the end of a run.
-const END_PAUSE: Duration = Duration::from_secs(2);
-/// How much of the end of a command's output is read, in bytes.
-const MAX_OUTPUT: u64 = 64 * 1024;
+/// The pause between two `look` commands while the engine waits for the end of a run.
+const END_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How many bytes are read at most from the end of a command's output.
+const MAX_OUTPUT_SIZE: u64 = 64 * 1024;
 /// The exit code for "try again later" (`EX_TEMPFAIL` of sysexits.h).
-const TRY_AGAIN: i32 = 75;
+const EXIT_TRY_AGAIN: i32 = 75;
 /// The exit code for "this can never work" (`EX_CONFIG` of sysexits.h).
-const WRONG_CONFIGURATION: i32 = 78;
+const EXIT_WRONG_CONFIGURATION: i32 = 78;
 /// The file in a run's directory with the last line that the command `start` has printed.
 const HANDLE_FILE: &str = "handle";
-/// The file that exists in the run's directory from the first start command until one has said clearly what it has done.
-const STARTING_FILE: &str = "starting";
+/// The file in a run's directory that exists while a `start` command may have started a worker whose handle is not
+/// saved.
+const UNCLEAR_START_FILE: &str = "starting";
 
 /// The three command lines, and the directories of the runs that they have started.
 #[derive(Debug)]
 pub struct CommandLines {
     settings: CommandSettings,
+    /// The id of the dispatch.
     dispatch: String,
     /// The directory with one directory for the output of each run.
-    dir: PathBuf,
+    runs_dir: PathBuf,
+    /// [`TIME_LIMIT`], except in tests.
     time_limit: Duration,
 }
 
-/// A command that has ended.
-struct Finished {
+/// The result of a command that has ended.
+struct CommandResult {
     status: ExitStatus,
     stdout: String,
     stderr: String,
@@ -61,19 +64,19 @@ impl CommandLines {
     pub fn new(
         settings: CommandSettings,
         dispatch: String,
-        dir: PathBuf,
+        runs_dir: PathBuf,
         time_limit: Duration,
     ) -> Self {
         Self {
             settings,
             dispatch,
-            dir,
+            runs_dir,
             time_limit,
         }
     }
 
-    /// Runs the command `start`.
-    pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
+    /// Starts a run with the command `start`.
+    pub async fn start(&self, run: &str, spec: &RunSpec) -> Result<Handle, StartFailure> {
         let variables = spec.environment(run);
         let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
         let mut command = self.command(&self.settings.start, run);
@@ -86,77 +89,77 @@ impl CommandLines {
         if let Some(cpus) = spec.needs.nano_cpus.or(self.settings.nano_cpus) {
             command.env("RUN_CPUS", decimal(cpus));
         }
-        for name in &spec.removed {
+        for name in &spec.removed_variables {
             command.env_remove(name);
         }
         command
             .env("RUN_VARIABLES", names.join(" "))
             .envs(variables.iter().map(|(name, value)| (name, value)));
-        let dir = self.dir.join(run);
+        let dir = self.runs_dir.join(run);
         let cannot_write =
             |error| StartFailure::Failed(format!("cannot write to {}: {error}", dir.display()));
         fs::create_dir_all(&dir).map_err(cannot_write)?;
-        let starting = dir.join(STARTING_FILE);
-        let is_first = !starting.exists();
-        fs::write(&starting, "").map_err(cannot_write)?;
-        let finished = self.run(command, "start", self.time_limit).await;
-        let finished = finished.map_err(StartFailure::Unknown)?;
-        if !finished.status.success() {
-            let trouble = finished.trouble("start");
-            let failure = match finished.status.code() {
-                Some(WRONG_CONFIGURATION) => StartFailure::Refused(trouble),
-                // A signal has ended it, so it may have started something.
-                Some(TRY_AGAIN) | None => StartFailure::Unknown(trouble),
-                Some(_) => StartFailure::Failed(trouble),
+        let unclear_start = dir.join(UNCLEAR_START_FILE);
+        let has_earlier_unclear_start = unclear_start.exists();
+        fs::write(&unclear_start, "").map_err(cannot_write)?;
+        let result = self.execute(command, "start", self.time_limit).await;
+        let result = result.map_err(StartFailure::Unknown)?;
+        if !result.status.success() {
+            let why = result.describe_failure("start");
+            let failure = match result.status.code() {
+                Some(EXIT_WRONG_CONFIGURATION) => StartFailure::Refused(why),
+                // Without an exit code, a signal has ended the command. It may have started a worker before.
+                Some(EXIT_TRY_AGAIN) | None => StartFailure::Unknown(why),
+                Some(_) => StartFailure::Failed(why),
             };
-            // An earlier start command may have started something, although this one has not.
-            if is_first && !failure.is_unclear() {
-                fs::remove_file(&starting).map_err(cannot_write)?;
+            // An earlier `start` command may have started a worker, although this one has not.
+            if !has_earlier_unclear_start && !failure.may_have_started() {
+                fs::remove_file(&unclear_start).map_err(cannot_write)?;
             }
             return Err(failure);
         }
-        let Some(id) = last_line(&finished.stdout) else {
+        let Some(id) = last_line(&result.stdout) else {
             return Err(StartFailure::Unknown(
                 "the command start has printed no line by which the run is found again".to_owned(),
             ));
         };
-        // The next dispatcher must not read a part of the handle.
-        let unfinished = dir.join("handle.new");
-        fs::write(&unfinished, id).map_err(cannot_write)?;
-        fs::rename(&unfinished, dir.join(HANDLE_FILE)).map_err(cannot_write)?;
-        fs::remove_file(&starting).map_err(cannot_write)?;
+        // Rename the complete file: after a crash, the next dispatcher must not read a part of the handle.
+        let new_file = dir.join("handle.new");
+        fs::write(&new_file, id).map_err(cannot_write)?;
+        fs::rename(&new_file, dir.join(HANDLE_FILE)).map_err(cannot_write)?;
+        fs::remove_file(&unclear_start).map_err(cannot_write)?;
         Ok(Handle::Command { id: id.to_owned() })
     }
 
     /// Asks for the states of runs, with one command `look` for each. An error about one run does not affect the
     /// others.
-    pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
-        let (mut looks, mut first_trouble) = (Vec::new(), None);
-        for (run, handle) in asked {
-            let seen = match self.look_at(run, handle).await {
+    pub async fn states_of(&self, runs: &[(String, Handle)]) -> Result<Vec<RunState>, String> {
+        let (mut states, mut first_error) = (Vec::new(), None);
+        for (run, handle) in runs {
+            let seen = match self.state_of(run, handle).await {
                 Ok(seen) => seen,
                 Err(why) => {
-                    first_trouble.get_or_insert(why);
+                    first_error.get_or_insert(why);
                     Seen::Unknown
                 }
             };
-            looks.push((run.clone(), seen));
+            states.push((run.clone(), seen));
         }
-        answer_of(looks, first_trouble)
+        states_or_error(states, first_error)
     }
 
-    /// Runs the command `look` for one run.
-    async fn look_at(&self, run: &str, handle: &Handle) -> Result<Seen, String> {
+    /// Asks for the state of one run with the command `look`.
+    async fn state_of(&self, run: &str, handle: &Handle) -> Result<Seen, String> {
         let mut command = self.command(&self.settings.look, run);
-        command.env("RUN_HANDLE", id_of(handle));
-        let finished = self.run(command, "look", self.time_limit).await?;
-        if !finished.status.success() {
-            return Err(finished.trouble("look"));
+        command.env("RUN_HANDLE", id_in(handle));
+        let result = self.execute(command, "look", self.time_limit).await?;
+        if !result.status.success() {
+            return Err(result.describe_failure("look"));
         }
-        parse_look(last_line(&finished.stdout).unwrap_or_default())
+        parse_state(last_line(&result.stdout).unwrap_or_default())
     }
 
-    /// Runs the command `stop`, which may take the grace period in addition to its own time.
+    /// Stops a run with the command `stop`. Does nothing if the run was removed.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         match self.run_of(handle) {
             Some(run) => self.stop_run(&run, handle, grace).await,
@@ -164,40 +167,42 @@ impl CommandLines {
         }
     }
 
+    /// Runs the command `stop`, which may take the grace period in addition to its time limit.
     async fn stop_run(&self, run: &str, handle: &Handle, grace: Duration) -> Result<(), String> {
         let mut command = self.command(&self.settings.stop, run);
         command
-            .env("RUN_HANDLE", id_of(handle))
+            .env("RUN_HANDLE", id_in(handle))
             .env("RUN_GRACE_SECONDS", grace.as_secs().to_string());
-        let finished = self.run(command, "stop", grace + self.time_limit).await?;
-        if finished.status.success() {
+        let limit = grace + self.time_limit;
+        let result = self.execute(command, "stop", limit).await?;
+        if result.status.success() {
             return Ok(());
         }
-        Err(finished.trouble("stop"))
+        Err(result.describe_failure("stop"))
     }
 
     /// Waits until a run has ended.
-    pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
+    pub async fn wait_for_end(&self, handle: &Handle) -> Result<(), String> {
         let Some(run) = self.run_of(handle) else {
             return Ok(());
         };
         loop {
-            match self.look_at(&run, handle).await? {
+            match self.state_of(&run, handle).await? {
                 Seen::Ended(_) | Seen::Gone => return Ok(()),
-                Seen::Running | Seen::Unknown => sleep(END_PAUSE).await,
+                Seen::Running | Seen::Unknown => sleep(END_POLL_INTERVAL).await,
             }
         }
     }
 
-    /// Stops the run without grace, which also removes what is left of it. Without a handle, the command `stop` finds by the
-    /// run's name what a start command without a clear result has started.
+    /// Stops the run without a grace period, which also removes it from its platform. If a `start` command had no clear
+    /// result, there is no handle: then the command `stop` finds the worker by the run's id.
     pub async fn remove(&self, run: &str, handle: &Handle) -> Result<(), String> {
-        if self.found(run).is_none() {
+        if self.find_run(run).is_none() {
             return Ok(());
         }
         self.stop_run(run, handle, Duration::ZERO).await?;
-        for name in [HANDLE_FILE, STARTING_FILE] {
-            let file = self.dir.join(run).join(name);
+        for name in [HANDLE_FILE, UNCLEAR_START_FILE] {
+            let file = self.runs_dir.join(run).join(name);
             match fs::remove_file(&file) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(format!("cannot remove {}: {error}", file.display()));
@@ -208,20 +213,20 @@ impl CommandLines {
         Ok(())
     }
 
-    /// What was started, or may have been started, and not removed.
-    pub fn sweep(&self) -> Vec<Found> {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+    /// The runs of this dispatch that were started, or may have been started, and are not removed.
+    pub fn find_runs(&self) -> Vec<FoundRun> {
+        let entries = fs::read_dir(&self.runs_dir).into_iter().flatten().flatten();
         let runs = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let runs = runs.filter(|run| run.starts_with(&format!("{}-", self.dispatch)));
-        runs.filter_map(|run| self.found(&run)).collect()
+        runs.filter_map(|run| self.find_run(&run)).collect()
     }
 
-    /// What there may be of a run.
-    fn found(&self, run: &str) -> Option<Found> {
-        let dir = self.dir.join(run);
+    /// The run with this id, if it was started, or may have been started, and is not removed.
+    fn find_run(&self, run: &str) -> Option<FoundRun> {
+        let dir = self.runs_dir.join(run);
         let id = fs::read_to_string(dir.join(HANDLE_FILE)).unwrap_or_default();
         let is_started = !id.is_empty();
-        (is_started || dir.join(STARTING_FILE).exists()).then(|| Found {
+        (is_started || dir.join(UNCLEAR_START_FILE).exists()).then(|| FoundRun {
             run: run.to_owned(),
             handle: Handle::Command { id },
             is_started,
@@ -230,15 +235,15 @@ impl CommandLines {
 
     /// A sentence that says how the user can remove runs that the dispatch could not remove.
     pub fn how_to_remove(&self) -> String {
-        let dir = self.dir.display();
+        let dir = self.runs_dir.display();
         format!(
-            "to remove it, call the command stop for each run that has a file {dir}/*/{HANDLE_FILE} or {dir}/*/{STARTING_FILE}"
+            "to remove it, call the command stop for each run that has a file {dir}/*/{HANDLE_FILE} or {dir}/*/{UNCLEAR_START_FILE}"
         )
     }
 
-    /// The run with this handle, unless the run was removed.
+    /// The id of the run with this handle; `None` if the run was removed.
     fn run_of(&self, handle: &Handle) -> Option<String> {
-        let found = self.sweep().into_iter();
+        let found = self.find_runs().into_iter();
         { found }
             .find(|found| found.is_started && found.handle == *handle)
             .map(|found| found.run)
@@ -246,7 +251,7 @@ impl CommandLines {
 
     /// A command line of the settings, with the variables that all three commands get.
     fn command(&self, line: &str, run: &str) -> Command {
-        let dir = self.dir.join(run);
+        let dir = self.runs_dir.join(run);
         let mut command = Command::new("sh");
         command
             .args(["-c", line])
@@ -261,27 +266,28 @@ impl CommandLines {
         command
     }
 
-    /// Runs a command in a new process group, which is killed when the time is over. The output goes to files and not
-    /// to pipes: a process that the command leaves running could hold a pipe open.
-    async fn run(
+    /// Runs a command in a new process group, which is killed if it runs longer than the limit. `name` is `start`,
+    /// `look` or `stop`. The output goes to files and not to pipes: a process that the command leaves running could
+    /// hold a pipe open.
+    async fn execute(
         &self,
         mut command: Command,
-        what: &str,
+        name: &str,
         limit: Duration,
-    ) -> Result<Finished, String> {
-        let failed = |error: std::io::Error| format!("the command {what} cannot run: {error}");
+    ) -> Result<CommandResult, String> {
+        let io_error = |error: std::io::Error| format!("the command {name} cannot run: {error}");
         let (mut stdout, mut stderr) = (
-            tempfile::tempfile().map_err(failed)?,
-            tempfile::tempfile().map_err(failed)?,
+            tempfile::tempfile().map_err(io_error)?,
+            tempfile::tempfile().map_err(io_error)?,
         );
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(stdout.try_clone().map_err(failed)?)
-            .stderr(stderr.try_clone().map_err(failed)?)
+            .stdout(stdout.try_clone().map_err(io_error)?)
+            .stderr(stderr.try_clone().map_err(io_error)?)
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(failed)?;
+            .map_err(io_error)?;
         let pid = child
             .id()
             .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
@@ -291,53 +297,58 @@ impl CommandLines {
             }
             let _ = child.wait().await;
             let seconds = limit.as_secs_f64();
-            return Err(format!("the command {what} was killed after {seconds} s"));
+            return Err(format!("the command {name} was killed after {seconds} s"));
         };
-        Ok(Finished {
-            status: status.map_err(failed)?,
-            stdout: text(&mut stdout).map_err(failed)?,
-            stderr: text(&mut stderr).map_err(failed)?,
+        Ok(CommandResult {
+            status: status.map_err(io_error)?,
+            stdout: read_end(&mut stdout).map_err(io_error)?,
+            stderr: read_end(&mut stderr).map_err(io_error)?,
         })
     }
 }
 
-impl Finished {
-    /// Why a command has failed: its exit status, and the last line of its output.
-    fn trouble(&self, what: &str) -> String {
-        let how = match (self.status.code(), self.status.signal()) {
+impl CommandResult {
+    /// Says why the command with this name has failed: its exit status, and the last line of its output.
+    fn describe_failure(&self, name: &str) -> String {
+        let status = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exit code {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "an unknown status".to_owned(),
         };
         let output = last_line(&self.stderr).or(last_line(&self.stdout));
         match output {
-            Some(output) => format!("the command {what} ended with {how}: {output}"),
-            None => format!("the command {what} ended with {how}"),
+            Some(output) => format!("the command {name} ended with {status}: {output}"),
+            None => format!("the command {name} ended with {status}"),
         }
     }
 }
 
-/// The end of a file.
-fn text(file: &mut fs::File) -> std::io::Result<String> {
+/// Reads the last [`MAX_OUTPUT_SIZE`] bytes of a file.
+fn read_end(file: &mut fs::File) -> std::io::Result<String> {
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(MAX_OUTPUT)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_OUTPUT_SIZE)))?;
     let mut bytes = Vec::new();
-    file.take(MAX_OUTPUT).read_to_end(&mut bytes)?;
+    file.take(MAX_OUTPUT_SIZE).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Billionths as a decimal number: `1.5`.
-fn decimal(nanos: u64) -> String {
-    let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+/// Converts billionths to a decimal number, such as `1.5`.
+fn decimal(billionths: u64) -> String {
+    let text = format!(
+        "{}.{:09}",
+        billionths / 1_000_000_000,
+        billionths % 1_000_000_000
+    );
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// The last line that is not blank.
 fn last_line(text: &str) -> Option<&str> {
     text.lines().map(str::trim).rfind(|line| !line.is_empty())
 }
 
-/// Reads the word that the command `look` prints.
-fn parse_look(line: &str) -> Result<Seen, String> {
+/// Reads the state of a run from the last line that the command `look` prints.
+fn parse_state(line: &str) -> Result<Seen, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let seen = match words.as_slice() {
         ["starting" | "running"] => Some(Seen::Running),
@@ -355,7 +366,8 @@ fn parse_look(line: &str) -> Result<Seen, String> {
     })
 }
 
-fn id_of(handle: &Handle) -> &str {
+/// The id in a handle of this engine.
+fn id_in(handle: &Handle) -> &str {
     match handle {
         Handle::Command { id } => id,
         _ => "",

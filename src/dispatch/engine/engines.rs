@@ -1,6 +1,10 @@
-//! All engines of a dispatch. Knows the engine and the last known state of each run, and the calls that are under way.
-//! The engine `local` answers at once. Every other engine is asked by tasks in the background, whose results are events
-//! ([`Engines::next_event`]), so that an engine that hangs delays nothing else.
+//! All engines of a dispatch. Stores the engine and the last known state of each run, and the requests that have no
+//! answer yet. The engine `local` answers at once. Background tasks send the requests to every other engine and report
+//! the answers as events ([`Engines::next_event`]), so that an engine that hangs delays nothing else.
+
+mod close;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,40 +17,43 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::calls::{Event, Look, StartFailure};
-use super::clean_up::{remove_all, remove_run, repeat};
+use super::answers::{Event, RunState, StartFailure};
+use super::clean_up::{remove_run, repeat_until_ok};
+use super::connection::Connection;
 use super::local::Local;
-use super::places::{Places, Waited};
-use super::remote::Remote;
+use super::pending_starts::PendingStarts;
+use super::placement::{Placement, TakenRuns};
+use super::remote::RemoteEngine;
 use super::settings::{EngineChoice, EngineKind};
-use super::spec::Spec;
-use super::starting::Starts;
-use super::station::Station;
+use super::spec::RunSpec;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::Seen;
 
-/// How many events of engines may wait for the dispatcher.
+/// How many events may wait until the dispatcher receives them. A task that has another event waits too.
 const MAX_EVENTS: usize = 256;
-/// How long a worker that has reported may take to end by itself.
+/// How long a worker whose run is released may take to end without a stop signal.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
 
 /// The engines of one dispatch.
 #[derive(Debug)]
 pub struct Engines {
-    /// How long a start is repeated while the engine gives no answer.
+    /// How long a start is tried while the engine gives no clear answer.
     start_deadline: Duration,
     /// The directory with one directory for the output of each run.
-    dir: PathBuf,
+    runs_dir: PathBuf,
     local: Local,
-    stations: Vec<Station>,
-    places: Places,
-    /// The end waits for them before it removes anything: they must not start what was removed.
-    starts: Starts,
-    seen: HashMap<String, Seen>,
-    released: HashSet<String>,
-    events: mpsc::Sender<Event>,
-    events_receiver: mpsc::Receiver<Event>,
-    /// Stops and clean-ups, which the end waits for.
+    /// The connections to all engines except `local`.
+    connections: Vec<Connection>,
+    placement: Placement,
+    /// [`Engines::close`] waits for them before it removes anything. Otherwise they could start a removed run again.
+    starts: PendingStarts,
+    /// The last known states of runs on engines other than `local`, by the id of the run.
+    last_states: HashMap<String, Seen>,
+    /// The ids of the runs for which [`Engines::release`] was called.
+    released_runs: HashSet<String>,
+    event_sender: mpsc::Sender<Event>,
+    event_receiver: mpsc::Receiver<Event>,
+    /// Stops and clean-ups of single runs. [`Engines::close`] waits for them.
     tasks: JoinSet<()>,
 }
 
@@ -54,164 +61,176 @@ impl Engines {
     pub(super) fn new(
         choices: Vec<EngineChoice>,
         start_deadline: Duration,
-        dir: PathBuf,
+        runs_dir: PathBuf,
         local: Local,
-        remotes: Vec<Remote>,
+        remotes: Vec<RemoteEngine>,
     ) -> Self {
-        let (events, events_receiver) = mpsc::channel(MAX_EVENTS);
-        let stations = remotes.into_iter().map(Station::new);
+        let (event_sender, event_receiver) = mpsc::channel(MAX_EVENTS);
+        let connections = remotes.into_iter().map(Connection::new);
         Self {
             start_deadline,
-            dir,
+            runs_dir,
             local,
-            stations: stations.collect(),
-            places: Places::new(choices),
-            starts: Starts::default(),
-            seen: HashMap::new(),
-            released: HashSet::new(),
-            events,
-            events_receiver,
+            connections: connections.collect(),
+            placement: Placement::new(choices),
+            starts: PendingStarts::default(),
+            last_states: HashMap::new(),
+            released_runs: HashSet::new(),
+            event_sender,
+            event_receiver,
             tasks: JoinSet::new(),
         }
     }
 
-    /// The engines that the dispatch uses, for the journal.
-    pub fn names(&self) -> Vec<String> {
-        self.places.engine_names()
+    /// The names of the engines that the dispatch uses.
+    pub fn engine_names(&self) -> Vec<String> {
+        self.placement.engine_names()
     }
 
-    /// Makes sure that every engine answers and has what its runs need, before anything starts.
-    /// Returns the address at which workers reach this machine, if it is not the loopback interface.
+    /// Makes sure that every engine answers and has what its runs need. Must be called before any other request. `say`
+    /// shows progress to the user. Returns the address at which workers reach this machine, if it is not the loopback
+    /// interface.
     pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
         let mut address = None;
-        for station in &mut self.stations {
-            // There is no other reference yet, because no call has been made.
-            if let Some(remote) = Rc::get_mut(&mut station.remote) {
+        for connection in &mut self.connections {
+            // No background task has another reference yet, so `get_mut` always succeeds.
+            if let Some(remote) = Rc::get_mut(&mut connection.remote) {
                 address = address.or(remote.prepare(say).await?);
             }
         }
         Ok(address)
     }
 
-    /// Chooses the engine for a run: the one that its task needs, or else the first one with room. A start that is repeated
-    /// stays on the engine of the first one. `None` if the run has to wait for room.
-    pub fn place(&mut self, run: &str, spec: &Spec) -> Option<EngineKind> {
-        self.places.place(run, spec.needs.engine)
+    /// Chooses the engine of a run: the one that its task needs, or else the first one with a free slot. A run that is
+    /// started again stays on its engine. `None` if the run must wait for a free slot.
+    pub fn place(&mut self, run: &str, spec: &RunSpec) -> Option<EngineKind> {
+        self.placement.place(run, spec.needs.engine)
     }
 
-    /// The last dispatcher was about to start a run on this engine, and may have started it.
-    pub fn place_again(&mut self, run: &str, engine: EngineKind) {
-        // All processes of this machine are found. A run that was not found has to start, and may do so anywhere.
-        if self.station(engine).is_some() {
-            self.places.insert(run, engine);
+    /// Places a run on the engine on which the last dispatcher may have started it, so that it is not started on
+    /// another engine too.
+    pub fn restore_placement(&mut self, run: &str, engine: EngineKind) {
+        // The engine `local` always finds its running workers. If it does not find this one, the run may start on any
+        // engine.
+        if self.connection(engine).is_some() {
+            self.placement.insert(run, engine);
         }
     }
 
-    /// A run that has ended needs no room.
-    pub fn forget_place(&mut self, run: &str) {
-        self.places.remove(run);
+    /// Frees the slot of a run that has ended or is fenced.
+    pub fn free_slot(&mut self, run: &str) {
+        self.placement.remove(run);
     }
 
-    /// A start has failed, and the run may not work on its task any more. If the engine may have started it anyway, it is
-    /// removed. A list can lack it: then it is removed at the end of the dispatch, and its claim is refused until then.
-    pub fn end_failed_start(&mut self, run: &str, failure: &StartFailure) {
-        let engine = self.places.remove(run);
-        let Some(station) = engine.and_then(|engine| self.station(engine)) else {
+    /// Cleans up after a failed start of a run that may not work on its task any more: frees its slot, and removes the
+    /// run if the engine may have started it. If the engine's list of runs lacks the run, [`Engines::close`] removes
+    /// it.
+    pub fn clean_up_failed_start(&mut self, run: &str, failure: &StartFailure) {
+        let engine = self.placement.remove(run);
+        let Some(connection) = engine.and_then(|engine| self.connection(engine)) else {
             return;
         };
-        if failure.is_unclear() {
-            let (remote, run) = (Rc::clone(&station.remote), run.to_owned());
+        if failure.may_have_started() {
+            let (remote, run) = (Rc::clone(&connection.remote), run.to_owned());
             self.tasks.spawn_local(async move {
                 if let Err(why) = remove_run(&remote, &run).await {
-                    tracing::debug!(run, why, "what a start may have left is not removed yet");
+                    tracing::debug!(run, why, "the run of a failed start is not removed yet");
                 }
             });
         }
     }
 
-    /// A run without a place waits until its engine has room.
-    pub fn wait_for_room(&mut self, run: String, spec: Spec) {
-        self.places.queue(run, spec);
+    /// Makes a run wait until the engine that it needs has a free slot.
+    pub fn queue(&mut self, run: String, spec: RunSpec) {
+        self.placement.queue(run, spec);
     }
 
-    /// The runs that have waited for room.
-    pub fn take_waiting(&mut self) -> Waited {
-        self.places.take_waiting()
+    /// Takes all runs that wait for a free slot. The caller must place each of them again, or end it.
+    pub fn take_waiting(&mut self) -> TakenRuns {
+        self.placement.take_waiting()
     }
 
-    /// Starts a run on the engine of its place, or finds it again. `None` if the result comes as an event.
-    pub fn start(&mut self, run: &str, spec: Spec) -> Option<Result<Handle, StartFailure>> {
-        let engine = self.places.engine_of(run);
-        let Some(station) = engine.and_then(|engine| self.station(engine)) else {
-            let started = self.local.start(run, &spec);
-            return Some(started.map_err(|error| StartFailure::Failed(format!("{error:#}"))));
+    /// Starts a run on the engine that [`Engines::place`] has chosen. If the engine has the run already, the result is
+    /// the handle of the existing one. `None` if the result comes later, as an event.
+    pub fn start(&mut self, run: &str, spec: RunSpec) -> Option<Result<Handle, StartFailure>> {
+        let engine = self.placement.engine_of(run);
+        let Some(connection) = engine.and_then(|engine| self.connection(engine)) else {
+            let result = self.local.start(run, &spec);
+            return Some(result.map_err(|error| StartFailure::Failed(format!("{error:#}"))));
         };
-        let remote = Rc::clone(&station.remote);
-        let (events, limit) = (self.events.clone(), self.start_deadline);
-        self.starts.spawn(remote, run, spec, limit, events);
+        let remote = Rc::clone(&connection.remote);
+        let events = self.event_sender.clone();
+        self.starts
+            .spawn(remote, run, spec, self.start_deadline, events);
         None
     }
 
-    /// Whether a start has no result yet.
+    /// Whether the start of a run has no result yet, or the run waits for a free slot.
     pub fn is_starting(&self, run: &str) -> bool {
-        self.starts.contains(run) || self.places.is_waiting(run)
+        self.starts.contains(run) || self.placement.is_waiting(run)
     }
 
-    /// Ends all starts that wait for room in an engine.
+    /// Gives up the starts of all runs that wait for a free slot or for capacity of their engine.
     pub fn give_up_waiting(&mut self) {
-        self.starts.give_up_waiting();
-        self.places.give_up(None);
+        self.starts.give_up_without_capacity();
+        self.placement.give_up(None);
     }
 
-    /// Ends the start of a run that is not needed any more.
-    pub fn give_up(&mut self, run: &str) {
+    /// Gives up the start of a run that is not needed any more.
+    pub fn give_up_start(&mut self, run: &str) {
         self.starts.give_up(Some(run));
-        self.places.give_up(Some(run));
+        self.placement.give_up(Some(run));
     }
 
-    /// The last known state of a run. The next [`Engines::ask_again`] asks the engine for the current state.
-    pub fn look(&mut self, run: &str, handle: &Handle) -> Seen {
-        let engine = engine_of(handle);
-        self.places.insert(run, engine);
-        let known = self.seen.get(run).copied().unwrap_or_default();
-        let Some(station) = self.station_mut(engine) else {
+    /// Returns the last known state of a run, and notes the engine of its handle. Unless the run has ended, the next
+    /// [`Engines::request_states`] asks this engine for the current state.
+    pub fn refresh_state(&mut self, run: &str, handle: &Handle) -> Seen {
+        let engine = EngineKind::of_handle(handle);
+        self.placement.insert(run, engine);
+        let known = self.last_states.get(run).copied().unwrap_or_default();
+        let Some(connection) = self.connection_mut(engine) else {
             return match engine {
-                EngineKind::Local => self.local.look(run, handle),
+                EngineKind::Local => self.local.state_of(run, handle),
                 // An earlier dispatcher used an engine that this one does not have.
                 EngineKind::Docker | EngineKind::Command | EngineKind::Fly => Seen::Unknown,
             };
         };
         if !matches!(known, Seen::Ended(_) | Seen::Gone) {
-            station.asked.push((run.to_owned(), handle.clone()));
+            connection
+                .runs_to_ask
+                .push((run.to_owned(), handle.clone()));
         }
         known
     }
 
-    /// Asks every engine about the runs for which [`Engines::look`] was called since the last question.
-    pub fn ask_again(&mut self) {
+    /// Asks the engines for the states of the runs for which [`Engines::refresh_state`] was called since the last
+    /// request. Skips an engine that has not answered the last request yet, or that was asked just before.
+    pub fn request_states(&mut self) {
         self.local.reap();
-        for station in &mut self.stations {
-            let asked = std::mem::take(&mut station.asked);
-            if asked.is_empty() || station.is_looking || Instant::now() < station.next_look {
+        for connection in &mut self.connections {
+            let runs = std::mem::take(&mut connection.runs_to_ask);
+            if runs.is_empty() || connection.is_asking || Instant::now() < connection.next_request {
                 continue;
             }
-            station.is_looking = true;
-            let (remote, events) = (Rc::clone(&station.remote), self.events.clone());
+            connection.is_asking = true;
+            let remote = Rc::clone(&connection.remote);
+            let events = self.event_sender.clone();
             tokio::task::spawn_local(async move {
-                let answer = remote.look(&asked).await;
+                let answer = remote.states_of(&runs).await;
                 let engine = remote.kind();
-                let _ = events.send(Event::Looked { engine, answer }).await;
+                let _ = events.send(Event::States { engine, answer }).await;
             });
         }
     }
 
-    /// Ends a run: a stop signal, and after the grace period a kill. Returns at once.
+    /// Begins to stop a run, and returns at once. The worker gets a stop signal, and is killed if it still runs after
+    /// the grace period.
     pub fn stop(&mut self, handle: &Handle, grace: Duration) {
         let remote = self.remote(handle);
         let handle = handle.clone();
         self.tasks.spawn_local(async move {
             match remote {
-                Some(remote) => repeat(|| remote.stop(&handle, grace)).await,
+                Some(remote) => repeat_until_ok(|| remote.stop(&handle, grace)).await,
                 None => Local::stop(&handle, grace).await,
             }
         });
@@ -220,72 +239,78 @@ impl Engines {
     /// Cleans up after a run that is not needed any more: waits for the end of its worker, stops the worker if that
     /// takes too long, saves the output, and removes the run from the engine.
     pub fn release(&mut self, run: &str, handle: &Handle, grace: Duration) {
-        self.places.remove(run);
-        self.seen.remove(run);
+        self.placement.remove(run);
+        self.last_states.remove(run);
         self.local.release(run);
-        if !self.released.insert(run.to_owned()) {
+        if !self.released_runs.insert(run.to_owned()) {
             return;
         }
         let remote = self.remote(handle);
         let (run, handle) = (run.to_owned(), handle.clone());
         self.tasks.spawn_local(async move {
             let Some(remote) = remote else {
-                if timeout(EXIT_GRACE, Local::ended(&handle)).await.is_err() {
+                if timeout(EXIT_GRACE, Local::wait_for_end(&handle))
+                    .await
+                    .is_err()
+                {
                     Local::stop(&handle, grace).await;
                 }
                 return;
             };
-            if timeout(EXIT_GRACE, repeat(|| remote.ended(&handle)))
-                .await
-                .is_err()
-            {
-                repeat(|| remote.stop(&handle, grace)).await;
+            let end = repeat_until_ok(|| remote.wait_for_end(&handle));
+            if timeout(EXIT_GRACE, end).await.is_err() {
+                repeat_until_ok(|| remote.stop(&handle, grace)).await;
             }
-            repeat(|| remote.harvest(&run, &handle)).await;
-            repeat(|| remote.remove(&run, &handle)).await;
+            repeat_until_ok(|| remote.save_output(&run, &handle)).await;
+            repeat_until_ok(|| remote.remove(&run, &handle)).await;
         });
     }
 
-    /// All runs of this dispatch that exist in the engines, with their ids.
-    pub async fn sweep(&self) -> eyre::Result<Vec<(String, Handle)>> {
-        let mut all = self.local.sweep();
-        for station in &self.stations {
-            let found = station.remote.sweep().await.map_err(|why| eyre!(why))?;
-            // A container or machine that was only created is started again by its name.
+    /// The ids and handles of all started runs of this dispatch that exist in the engines.
+    pub async fn find_runs(&self) -> eyre::Result<Vec<(String, Handle)>> {
+        let mut all = self.local.find_runs();
+        for connection in &self.connections {
+            let found = connection
+                .remote
+                .find_runs()
+                .await
+                .map_err(|why| eyre!(why))?;
+            // A run that was not started has no worker. If it is still needed, it is started again.
             let started = found.into_iter().filter(|found| found.is_started);
             all.extend(started.map(|found| (found.run, found.handle)));
         }
         Ok(all)
     }
 
-    /// The next event of an engine.
+    /// Waits for the next event.
     pub async fn next_event(&mut self) -> Option<Event> {
-        self.events_receiver.recv().await
+        self.event_receiver.recv().await
     }
 
-    /// Stores the answer to [`Engines::ask_again`]; returns a sentence for the user, if there is news.
+    /// Stores the answer to [`Engines::request_states`]. Returns a sentence for the user if the engine answers again,
+    /// or does not answer any more.
     pub fn note_states(
         &mut self,
         engine: EngineKind,
-        answer: Result<Vec<Look>, String>,
+        answer: Result<Vec<RunState>, String>,
     ) -> Option<String> {
-        let station = self.station_mut(engine)?;
-        station.is_looking = false;
-        station.next_look = Instant::now() + station.remote.look_pause();
+        let connection = self.connection_mut(engine)?;
+        connection.is_asking = false;
+        connection.next_request = Instant::now() + connection.remote.poll_interval();
         match answer {
-            Ok(looks) => {
-                let words = station.answers_again();
-                self.seen.extend(looks);
-                words
+            Ok(states) => {
+                let message = connection.note_answer();
+                self.last_states.extend(states);
+                message
             }
             Err(why) => {
-                // A run without a known state may still run, so it never counts as ended. Runs that have ended stay
-                // ended.
-                let is_over = |seen: &Seen| matches!(seen, Seen::Ended(_) | Seen::Gone);
-                let is_new = station.trouble.replace(why.clone()).is_none();
-                let places = &self.places;
-                self.seen
-                    .retain(|run, seen| is_over(seen) || places.engine_of(run) != Some(engine));
+                // From now on, the states of the engine's runs are unknown. Only an end is final.
+                let has_ended = |seen: &Seen| matches!(seen, Seen::Ended(_) | Seen::Gone);
+                let is_new = connection.error.replace(why.clone()).is_none();
+                let placement = &self.placement;
+                self.last_states.retain(|run, seen| {
+                    has_ended(seen) || placement.engine_of(run) != Some(engine)
+                });
                 is_new.then(|| {
                     format!("the state of the runs on the engine {engine} is unknown until it answers: {why}")
                 })
@@ -293,103 +318,48 @@ impl Engines {
         }
     }
 
-    /// Notes that a start has a result; returns a sentence for the user, if there is news.
-    pub fn note_start(&mut self, run: &str, is_started: bool) -> Option<String> {
-        self.starts.remove(run, is_started);
-        if !is_started {
+    /// Notes that a start has a result. Returns a sentence for the user if the engine answers again.
+    pub fn note_start_result(&mut self, run: &str, has_succeeded: bool) -> Option<String> {
+        self.starts.remove(run, has_succeeded);
+        if !has_succeeded {
             return None;
         }
-        // There may be no look any more: the run may report before the next one.
-        let engine = self.places.engine_of(run)?;
-        self.station_mut(engine)?.answers_again()
-    }
-
-    /// Waits for stops and clean-ups, and removes everything that is left of the dispatch. Returns sentences about
-    /// things that the user must remove.
-    pub async fn close(&mut self, limit: Duration) -> Vec<String> {
-        self.places.take_waiting();
-        self.starts.give_up(None);
-        // No event is received any more. With an open channel, tasks would wait for room for their events.
-        self.events_receiver.close();
-        let finished = async {
-            self.starts.join().await;
-            while self.tasks.join_next().await.is_some() {}
-        };
-        let is_late = timeout(limit, finished).await.is_err();
-        // The engine may still be working on these requests.
-        let unfinished = self.starts.unfinished();
-        let busy: HashSet<EngineKind> = unfinished
-            .filter_map(|run| self.places.engine_of(run))
-            .collect();
-        self.starts.abort();
-        self.tasks.abort_all();
-        let mut left = Vec::new();
-        for station in &self.stations {
-            let removed = remove_all(&station.remote).await;
-            if let Err(why) = removed {
-                left.push(station.remote.leftovers(&why));
-            } else if busy.contains(&station.remote.kind()) {
-                let why = "it has not answered to the start of a run in time";
-                left.push(station.remote.leftovers(why));
-            } else if is_late {
-                tracing::warn!(
-                    "the workers on an engine had not ended after {limit:?}, so they were removed by force"
-                );
-            }
-        }
-        left
-    }
-
-    /// What the user must do if the end of the dispatch does not wait for [`Engines::close`].
-    pub fn leftovers(&self) -> Vec<String> {
-        let why = "it was not waited for";
-        let of_station = |station: &Station| station.remote.leftovers(why);
-        self.stations.iter().map(of_station).collect()
+        // If the run reports soon, no request for its state follows that could find out that the engine answers.
+        let engine = self.placement.engine_of(run)?;
+        self.connection_mut(engine)?.note_answer()
     }
 
     /// The file with the standard output of a run.
-    pub fn output(&self, run: &str) -> PathBuf {
-        self.dir.join(run).join("stdout")
+    pub fn stdout_file(&self, run: &str) -> PathBuf {
+        self.runs_dir.join(run).join("stdout")
     }
 
-    /// The directory with the directories of the runs.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// The directory with one directory for the output of each run.
+    pub fn runs_dir(&self) -> &Path {
+        &self.runs_dir
     }
 
     /// The file with the standard error of a run.
-    pub fn log(&self, run: &str) -> PathBuf {
-        self.dir.join(run).join("log")
+    pub fn log_file(&self, run: &str) -> PathBuf {
+        self.runs_dir.join(run).join("log")
     }
 
-    /// The engine of a handle, unless that is this machine.
-    fn remote(&self, handle: &Handle) -> Option<Rc<Remote>> {
-        let station = self.station(engine_of(handle))?;
-        Some(Rc::clone(&station.remote))
+    /// The engine of a handle. `None` if that is `local`, or an engine that the dispatch does not use.
+    fn remote(&self, handle: &Handle) -> Option<Rc<RemoteEngine>> {
+        let connection = self.connection(EngineKind::of_handle(handle))?;
+        Some(Rc::clone(&connection.remote))
     }
 
-    fn station(&self, engine: EngineKind) -> Option<&Station> {
-        self.stations
+    /// The connection to an engine. `None` for `local`, and for an engine that the dispatch does not use.
+    fn connection(&self, engine: EngineKind) -> Option<&Connection> {
+        self.connections
             .iter()
-            .find(|station| station.remote.kind() == engine)
+            .find(|connection| connection.remote.kind() == engine)
     }
 
-    fn station_mut(&mut self, engine: EngineKind) -> Option<&mut Station> {
-        self.stations
+    fn connection_mut(&mut self, engine: EngineKind) -> Option<&mut Connection> {
+        self.connections
             .iter_mut()
-            .find(|station| station.remote.kind() == engine)
+            .find(|connection| connection.remote.kind() == engine)
     }
 }
-
-/// The engine that a handle belongs to.
-pub fn engine_of(handle: &Handle) -> EngineKind {
-    match handle {
-        Handle::Local { .. } => EngineKind::Local,
-        Handle::Docker { .. } => EngineKind::Docker,
-        Handle::Command { .. } => EngineKind::Command,
-        Handle::Fly { .. } => EngineKind::Fly,
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
-//! The engine `fly`: runs are machines of one app on Fly. A machine has the name of its run and metadata, and destroys
-//! itself when its worker ends. The API has no way to repeat a request safely, its lists can lack machines, and a host
-//! can be full: see the comments. Tested only with a server that behaves like the documentation of the API.
+//! The engine `fly`: runs are machines of one app on Fly. A machine's name is the id of its run, its metadata has the
+//! ids of dispatch, task and run, and it destroys itself when its worker ends. The API has no idempotency keys, its
+//! lists can lack machines, and a region can have no capacity: the comments say how the engine handles that. Tested
+//! only with a server that behaves like the documentation of the API.
 
 mod body;
 mod client;
@@ -12,7 +13,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-pub use secrets::prefix as prefix_of_secrets;
+pub use secrets::secret_prefix;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -28,52 +29,62 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::calls::{Found, Look, answer_of};
+use super::answers::{FoundRun, RunState, states_or_error};
 use super::settings::FlySettings;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::{End, Seen};
 pub use body::DEFAULT_MEMORY;
 use body::MAX_STOP_TIMEOUT;
-use client::{ApiClient, ApiError, Kind};
-use machine::{DISPATCH, Exit, Machine, RUN};
+use client::{ApiClient, ApiError, RequestKind};
+use machine::{DISPATCH_KEY, Exit, Machine, RUN_KEY};
 use secrets::AppSecrets;
 
-/// The pause before a second list, if the first one has no machine: lists can be outdated.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
-/// The pause between two questions for the states of runs, at the default rate of requests.
-const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before the list of machines is requested a second time, because the first one lacks a machine: lists can
+/// be outdated.
+const SECOND_LIST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two requests for the states of runs, if the API allows one request per second.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the API may take for a stop, in addition to the grace period.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
+
+/// A pause in the requests for machines, because no region has capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CapacityPause {
+    end: Instant,
+    length: Duration,
+}
 
 /// An app on Fly, and the machines of one dispatch in it.
 #[derive(Debug)]
 pub struct Fly {
     client: ApiClient,
     settings: FlySettings,
+    /// The id of the dispatch.
     dispatch: String,
+    /// The time between a stop signal and a kill.
     stop_window: Duration,
     /// [`STOP_MARGIN`], except in tests.
     stop_margin: Duration,
-    /// The directory with one directory for each run.
-    dir: PathBuf,
+    /// The directory with one directory for the output of each run.
+    runs_dir: PathBuf,
     secrets: AppSecrets,
-    /// The image with the digest of the first machine. All later machines get it, because a tag may move while the
-    /// dispatch runs.
+    /// The image of the first machine, with its digest. All later machines get it, because a tag may get another image
+    /// while the dispatch runs.
     pinned_image: RefCell<Option<String>>,
-    /// The index of the region for the next machine.
-    region: Cell<usize>,
-    /// Set if no region had room: the time until which no machine is requested, and the length of this pause.
-    full: Cell<Option<(Instant, Duration)>>,
-    /// The runs whose request for a machine had no clear answer. The machine may exist.
-    doubtful: RefCell<HashSet<String>>,
-    /// The runs of machines, by the machine's id.
-    runs: RefCell<HashMap<String, String>>,
-    /// Machines that the API did not know when it was asked last.
-    missing: RefCell<HashSet<String>>,
-    /// Machines that are destroyed, or that the API did not know when they were to be removed.
+    /// The index of the first region to try for the next machine.
+    next_region: Cell<usize>,
+    /// The last pause; `None` after a request that found capacity.
+    capacity_pause: Cell<Option<CapacityPause>>,
+    /// The ids of the runs whose request for a machine had no clear answer. The machine may exist.
+    unclear_runs: RefCell<HashSet<String>>,
+    /// The ids of runs, by the id of the machine.
+    runs_by_machine: RefCell<HashMap<String, String>>,
+    /// The ids of machines for which the last answer of the API was 404.
+    not_found: RefCell<HashSet<String>>,
+    /// The ids of machines that are destroyed, or for which the API answered 404 to a removal or twice to a wait.
     destroyed: RefCell<HashSet<String>>,
-    /// For each machine that was asked to stop, the time at which it is destroyed by force.
-    kills: RefCell<HashMap<String, Instant>>,
+    /// The times at which machines that are stopping are destroyed by force, by the id of the machine.
+    kill_times: RefCell<HashMap<String, Instant>>,
 }
 
 impl Fly {
@@ -81,7 +92,7 @@ impl Fly {
         settings: FlySettings,
         dispatch: String,
         stop_window: Duration,
-        dir: PathBuf,
+        runs_dir: PathBuf,
     ) -> eyre::Result<Self> {
         let token = settings.token.expose_secret();
         let client = ApiClient::new(&settings.api, &settings.app, token, settings.rate)?;
@@ -92,15 +103,15 @@ impl Fly {
             dispatch,
             stop_window,
             stop_margin: STOP_MARGIN,
-            dir,
+            runs_dir,
             pinned_image: RefCell::default(),
-            region: Cell::default(),
-            full: Cell::default(),
-            doubtful: RefCell::default(),
-            runs: RefCell::default(),
-            missing: RefCell::default(),
+            next_region: Cell::default(),
+            capacity_pause: Cell::default(),
+            unclear_runs: RefCell::default(),
+            runs_by_machine: RefCell::default(),
+            not_found: RefCell::default(),
             destroyed: RefCell::default(),
-            kills: RefCell::default(),
+            kill_times: RefCell::default(),
         })
     }
 
@@ -131,79 +142,82 @@ impl Fly {
         Ok(self.settings.private_ip)
     }
 
-    /// The pause between two questions for the states of runs. Workers report by themselves, so few questions are
+    /// The pause between two requests for the states of runs. Workers report their end themselves, so few requests are
     /// enough.
-    pub fn look_pause(&self) -> Duration {
-        LOOK_PAUSE / self.settings.rate
+    pub fn poll_interval(&self) -> Duration {
+        POLL_INTERVAL / self.settings.rate
     }
 
     /// Asks for the states of runs: with one request for all machines, and one more for each that is not listed as
     /// running.
-    pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
+    pub async fn states_of(&self, runs: &[(String, Handle)]) -> Result<Vec<RunState>, String> {
         let list = self.list(false).await.map_err(|error| error.why)?;
-        self.note_living(&list);
-        let (mut looks, mut first_trouble) = (Vec::new(), None);
-        for (run, handle) in asked {
-            let id = machine_of(handle);
-            self.runs.borrow_mut().insert(id.to_owned(), run.clone());
+        self.note_existing(&list);
+        let (mut states, mut first_error) = (Vec::new(), None);
+        for (run, handle) in runs {
+            let id = machine_id(handle);
+            self.runs_by_machine
+                .borrow_mut()
+                .insert(id.to_owned(), run.clone());
             let mut listed = list.iter().map(Machine);
             let listed = listed.find(|machine| machine.id() == Some(id));
             let seen = match listed {
-                Some(machine) if !machine.is_over() => {
-                    self.missing.borrow_mut().remove(id);
+                Some(machine) if !machine.has_ended() => {
+                    self.not_found.borrow_mut().remove(id);
                     Seen::Running
                 }
-                _ => self.look_closely(run, id).await.unwrap_or_else(|why| {
-                    first_trouble.get_or_insert(why);
+                _ => self.get_state(run, id).await.unwrap_or_else(|why| {
+                    first_error.get_or_insert(why);
                     Seen::Unknown
                 }),
             };
-            looks.push((run.clone(), seen));
+            states.push((run.clone(), seen));
         }
-        answer_of(looks, first_trouble)
+        states_or_error(states, first_error)
     }
 
-    /// Asks for the state of one machine, and saves the reason of its end.
-    async fn look_closely(&self, run: &str, id: &str) -> Result<Seen, String> {
-        let found = match self.get(&format!("machines/{id}")).await {
-            Ok(found) => found,
-            // The API still knows destroyed machines, but may not know a new machine yet.
+    /// Asks for the state of one machine. If the machine ran out of memory, writes that to the run's log.
+    async fn get_state(&self, run: &str, id: &str) -> Result<Seen, String> {
+        let machine = match self.get(&format!("machines/{id}")).await {
+            Ok(machine) => machine,
+            // The API still knows destroyed machines, but it may not know a new machine yet. So only the second 404
+            // counts.
             Err(error) if error.is_not_found() => {
-                let is_first = self.missing.borrow_mut().insert(id.to_owned());
+                let is_first = self.not_found.borrow_mut().insert(id.to_owned());
                 return Ok(if is_first { Seen::Unknown } else { Seen::Gone });
             }
             Err(error) => return Err(error.why),
         };
-        let found = Machine(&found);
-        self.missing.borrow_mut().remove(id);
-        if !found.is_over() {
+        let machine = Machine(&machine);
+        self.not_found.borrow_mut().remove(id);
+        if !machine.has_ended() {
             return Ok(Seen::Running);
         }
-        if found.is_destroyed() {
+        if machine.is_destroyed() {
             self.note_destroyed(id);
         }
-        let Some(exit) = found.exit() else {
-            let is_gone = found.is_destroyed();
+        let Some(exit) = machine.exit() else {
+            let is_gone = machine.is_destroyed();
             return Ok(if is_gone {
                 Seen::Gone
             } else {
                 Seen::Ended(End::default())
             });
         };
-        self.save_reason(run, found, exit)?;
+        self.log_out_of_memory(run, machine, exit)?;
         Ok(Seen::Ended(End {
             code: exit.code,
             is_out_of_memory: exit.is_out_of_memory,
         }))
     }
 
-    /// Writes to the run's log that the machine ran out of memory, which only the API knows.
-    fn save_reason(&self, run: &str, machine: Machine, exit: Exit) -> Result<(), String> {
+    /// If the machine ran out of memory, writes that to the run's log, because the worker could not.
+    fn log_out_of_memory(&self, run: &str, machine: Machine, exit: Exit) -> Result<(), String> {
         if !exit.is_out_of_memory {
             return Ok(());
         }
         let memory = machine.memory_mib().unwrap_or_default();
-        let dir = self.dir.join(run);
+        let dir = self.runs_dir.join(run);
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(&dir)?;
             let mut log = OpenOptions::new()
@@ -218,27 +232,27 @@ impl Fly {
         write().map_err(|error| format!("cannot write to {}: {error}", dir.display()))
     }
 
-    /// All machines of this dispatch, also those that have ended. Destroyed machines come last: a run can have several
-    /// machines, because the name of a destroyed machine can be used again.
-    pub async fn sweep(&self) -> Result<Vec<Found>, String> {
+    /// The runs of all machines of this dispatch, also of those that have ended. Destroyed machines come last: a run
+    /// can have several machines, because the name of a destroyed machine can be used again.
+    pub async fn find_runs(&self) -> Result<Vec<FoundRun>, String> {
         let why = |error: ApiError| error.why;
         let mut list = self.list(true).await.map_err(why)?;
         if list.is_empty() {
-            sleep(SECOND_LOOK).await;
+            sleep(SECOND_LIST_PAUSE).await;
             list = self.list(true).await.map_err(why)?;
         }
-        self.note_living(&list);
+        self.note_existing(&list);
         let machines = list.iter().map(Machine);
         let mut machines: Vec<Machine> = machines
             .filter(|machine| !machine.never_started())
             .collect();
         machines.sort_by_key(|machine| machine.is_destroyed());
         let found = machines.into_iter().filter_map(|machine| {
-            let (id, run) = (machine.id()?, machine.metadata(RUN)?);
+            let (id, run) = (machine.id()?, machine.metadata(RUN_KEY)?);
             if machine.is_destroyed() {
                 self.note_destroyed(id);
             }
-            Some(Found {
+            Some(FoundRun {
                 run: run.to_owned(),
                 handle: self.adopt(run, id),
                 is_started: true,
@@ -247,10 +261,10 @@ impl Fly {
         Ok(found.collect())
     }
 
-    /// Removes everything of this dispatch that is not a machine: its secrets.
-    pub async fn clear(&self) -> Result<(), String> {
-        let cleared = self.secrets.clear(&self.client).await;
-        cleared.map_err(|error| error.why)
+    /// Removes the secrets of this dispatch from the app.
+    pub async fn remove_secrets(&self) -> Result<(), String> {
+        let removed = self.secrets.remove_all(&self.client).await;
+        removed.map_err(|error| error.why)
     }
 
     /// A sentence that says how the user can remove machines that the dispatch could not remove.
@@ -258,38 +272,40 @@ impl Fly {
         let (app, dispatch) = (&self.settings.app, &self.dispatch);
         format!(
             "its machines have names that begin with {dispatch}-; `fly machine list --app {app}` shows them, and `fly machine destroy --force ID --app {app}` removes one; its secrets have names that begin with {}, `fly secrets list --app {app}` shows them, and `fly secrets unset NAME --app {app}` removes one",
-            prefix_of_secrets(dispatch)
+            secret_prefix(dispatch)
         )
     }
 
-    /// The machines of this dispatch.
+    /// The API's descriptions of the machines of this dispatch.
     async fn list(&self, with_destroyed: bool) -> Result<Vec<Value>, ApiError> {
-        let filter = format!("metadata.{DISPATCH}");
+        let filter = format!("metadata.{DISPATCH_KEY}");
         let mut query = vec![(filter.as_str(), self.dispatch.as_str())];
         if with_destroyed {
             query.push(("include_deleted", "true"));
         }
-        let asked = self
+        let answer = self
             .client
-            .call(Kind::List, Method::GET, "machines", &query, None);
-        match asked.await? {
-            // The filter of the API is checked again: machines of others must not be touched.
+            .call(RequestKind::List, Method::GET, "machines", &query, None);
+        match answer.await? {
+            // Filter again, in case the API ignores the filter: machines of other dispatches must not be changed.
             Value::Array(list) => Ok(list
                 .into_iter()
-                .filter(|found| Machine(found).metadata(DISPATCH) == Some(&self.dispatch))
+                .filter(|found| Machine(found).metadata(DISPATCH_KEY) == Some(&self.dispatch))
                 .collect()),
             // The API is written in Go, which encodes an empty list as null.
             Value::Null => Ok(Vec::new()),
-            _ => Err(garbage("the list of machines is not a list")),
+            _ => Err(unusable_answer("the list of machines is not a list")),
         }
     }
 
+    /// Sends a GET request for a path below the app.
     async fn get(&self, path: &str) -> Result<Value, ApiError> {
         self.client
-            .call(Kind::Get, Method::GET, path, &[], None)
+            .call(RequestKind::Get, Method::GET, path, &[], None)
             .await
     }
 
+    /// Whether this engine has noted that a machine is destroyed.
     fn is_destroyed(&self, id: &str) -> bool {
         self.destroyed.borrow().contains(id)
     }
@@ -298,29 +314,30 @@ impl Fly {
         self.destroyed.borrow_mut().insert(id.to_owned());
     }
 
-    /// Machines that are listed and not destroyed exist, even if the API did not know them before.
-    fn note_living(&self, list: &[Value]) {
+    /// Notes that listed machines are not destroyed, unless their state says so, even if the API answered 404 before.
+    fn note_existing(&self, list: &[Value]) {
         let mut destroyed = self.destroyed.borrow_mut();
-        let living = list
+        let existing = list
             .iter()
             .map(Machine)
             .filter(|machine| !matches!(machine.state(), "destroyed" | "destroying"));
-        for id in living.filter_map(Machine::id) {
+        for id in existing.filter_map(Machine::id) {
             destroyed.remove(id);
         }
     }
 }
 
-/// The error for an answer that cannot be used.
-fn garbage(what: &str) -> ApiError {
+/// The error for an answer that lacks necessary information.
+fn unusable_answer(what: &str) -> ApiError {
     ApiError {
         code: None,
-        word: String::new(),
+        status_word: String::new(),
         why: format!("the Machines API: {what}"),
     }
 }
 
-fn machine_of(handle: &Handle) -> &str {
+/// The id of the machine in a handle of this engine.
+fn machine_id(handle: &Handle) -> &str {
     match handle {
         Handle::Fly { machine } => machine,
         _ => "",

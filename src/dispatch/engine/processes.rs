@@ -8,9 +8,12 @@ use rustix::process::{Pid, Signal, kill_process};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pub pid: i32,
+    /// The letter of the process's state, such as `S` for sleeping.
     pub state: char,
+    /// The id of the process's session.
     pub session: i32,
-    /// In clock ticks since the machine started. Distinguishes a process from a later one with the same id.
+    /// The start time, in clock ticks since the machine started. Distinguishes a process from a later one with the same
+    /// id.
     pub start_time: u64,
 }
 
@@ -20,7 +23,8 @@ impl Process {
         Self::parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// The name of the program, in parentheses, may contain anything; the fields after it do not.
+    /// Parses `/proc/<pid>/stat`. The program's name in parentheses may contain parentheses and spaces itself, so the
+    /// other fields are counted from the last `)`.
     fn parse(pid: i32, stat: &str) -> Option<Self> {
         let (_, fields) = stat.rsplit_once(')')?;
         let mut fields = fields.split_ascii_whitespace();
@@ -36,7 +40,7 @@ impl Process {
         })
     }
 
-    /// All processes.
+    /// All processes of this machine.
     pub fn all() -> impl Iterator<Item = Self> {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -44,11 +48,11 @@ impl Process {
     }
 
     /// Whether the process has ended and its parent has not reaped it yet.
-    pub fn is_dead(&self) -> bool {
+    pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 
-    /// The arguments, the program first.
+    /// The arguments, beginning with the program. Empty if the process has ended.
     pub fn arguments(&self) -> Vec<String> {
         let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let arguments = bytes.split(|byte| *byte == 0);
@@ -57,8 +61,9 @@ impl Process {
             .collect()
     }
 
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
-        // An error means that the process has ended.
+        // Ignore an error: then the process has ended.
         let _ = Pid::from_raw(self.pid).map(|pid| kill_process(pid, signal));
     }
 }
@@ -79,7 +84,7 @@ mod tests {
     fn this_process_is_found_with_its_arguments() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let process = Process::find(pid).unwrap();
-        assert!(!process.is_dead());
+        assert!(!process.is_zombie());
         assert!(process.arguments()[0].contains("descartes_worker"));
         assert!(Process::all().any(|other| other == process || other.pid == pid));
     }

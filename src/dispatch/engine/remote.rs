@@ -1,26 +1,27 @@
-//! The engines that answer in the background.
+//! The engines to which requests are sent in the background: all except `local`.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::calls::{Found, Look, StartFailure};
+use super::answers::{FoundRun, RunState, StartFailure};
 use super::command::CommandLines;
 use super::docker::Docker;
 use super::fly::Fly;
 use super::settings::EngineKind;
-use super::spec::Spec;
+use super::spec::RunSpec;
 use crate::dispatch::journal::Handle;
 
-/// An engine that is asked over a network, or by a program.
-/// Every call has a time limit. An error says why there is no answer; the call may be repeated.
+/// An engine that is reached over a network or by command lines.
+///
+/// Every call has a time limit. An error says why there is no answer. Every call can be repeated.
 #[derive(Debug)]
-pub enum Remote {
+pub enum RemoteEngine {
     Docker(Box<Docker>),
     Command(CommandLines),
     Fly(Box<Fly>),
 }
 
-impl Remote {
+impl RemoteEngine {
     pub fn kind(&self) -> EngineKind {
         match self {
             Self::Docker(_) => EngineKind::Docker,
@@ -29,8 +30,8 @@ impl Remote {
         }
     }
 
-    /// Makes sure that the engine answers and has what every run needs. Returns the address at which its workers
-    /// reach this machine, if it is not the loopback interface.
+    /// Makes sure that the engine answers and has what every run needs. `say` shows messages to the user. Returns the
+    /// address at which its workers reach this machine, if it is not the loopback interface.
     pub async fn prepare(&mut self, say: &dyn Fn(&str)) -> eyre::Result<Option<IpAddr>> {
         match self {
             Self::Docker(docker) => docker.prepare(say).await,
@@ -39,8 +40,8 @@ impl Remote {
         }
     }
 
-    /// Starts a run, or finds it again by its name.
-    pub async fn start(&self, run: &str, spec: &Spec) -> Result<Handle, StartFailure> {
+    /// Starts a run. If the engine has a run with this id already, returns its handle.
+    pub async fn start(&self, run: &str, spec: &RunSpec) -> Result<Handle, StartFailure> {
         match self {
             Self::Docker(docker) => docker.start(run, spec).await,
             Self::Command(command) => command.start(run, spec).await,
@@ -48,12 +49,13 @@ impl Remote {
         }
     }
 
-    /// Asks for the states of runs. When a run is reported as ended, its output is already in its files.
-    pub async fn look(&self, asked: &[(String, Handle)]) -> Result<Vec<Look>, String> {
+    /// Asks for the states of runs, each given by its id and handle. When the state says that a run has ended, its
+    /// output is already in its files.
+    pub async fn states_of(&self, runs: &[(String, Handle)]) -> Result<Vec<RunState>, String> {
         match self {
-            Self::Docker(docker) => docker.look(asked).await,
-            Self::Command(command) => command.look(asked).await,
-            Self::Fly(fly) => fly.look(asked).await,
+            Self::Docker(docker) => docker.states_of(runs).await,
+            Self::Command(command) => command.states_of(runs).await,
+            Self::Fly(fly) => fly.states_of(runs).await,
         }
     }
 
@@ -66,25 +68,25 @@ impl Remote {
         }
     }
 
-    /// Waits until a run has ended.
-    pub async fn ended(&self, handle: &Handle) -> Result<(), String> {
+    /// Waits until a run has ended. An error can also mean that the run has not ended within the time limit.
+    pub async fn wait_for_end(&self, handle: &Handle) -> Result<(), String> {
         match self {
-            Self::Docker(docker) => docker.ended(handle).await,
-            Self::Command(command) => command.ended(handle).await,
-            Self::Fly(fly) => fly.ended(handle).await,
+            Self::Docker(docker) => docker.wait_for_end(handle).await,
+            Self::Command(command) => command.wait_for_end(handle).await,
+            Self::Fly(fly) => fly.wait_for_end(handle).await,
         }
     }
 
     /// Writes the output of a run to its files.
-    pub async fn harvest(&self, run: &str, handle: &Handle) -> Result<(), String> {
+    pub async fn save_output(&self, run: &str, handle: &Handle) -> Result<(), String> {
         match self {
-            Self::Docker(docker) => docker.harvest(run, handle).await,
-            // The command `look` has written the files. The Machines API has no output.
+            Self::Docker(docker) => docker.save_output(run, handle).await,
+            // The platform's command lines write the files themselves. The Machines API does not return output.
             Self::Command(_) | Self::Fly(_) => Ok(()),
         }
     }
 
-    /// Makes the engine forget a run, whether it has ended or not.
+    /// Removes a run from the engine, even if it has not ended.
     pub async fn remove(&self, run: &str, handle: &Handle) -> Result<(), String> {
         match self {
             Self::Docker(docker) => docker.remove(handle).await,
@@ -93,33 +95,33 @@ impl Remote {
         }
     }
 
-    /// Removes things of this dispatch from the engine that do not belong to a single run.
-    pub async fn clear(&self) -> Result<(), String> {
+    /// Removes the secrets of this dispatch from the engine, if the engine stores secrets.
+    pub async fn remove_secrets(&self) -> Result<(), String> {
         match self {
             Self::Docker(_) | Self::Command(_) => Ok(()),
-            Self::Fly(fly) => fly.clear().await,
+            Self::Fly(fly) => fly.remove_secrets().await,
         }
     }
 
-    /// The pause between two questions about runs.
-    pub fn look_pause(&self) -> Duration {
+    /// The pause between two requests for the states of runs.
+    pub fn poll_interval(&self) -> Duration {
         match self {
             Self::Docker(_) | Self::Command(_) => Duration::from_secs(1),
-            Self::Fly(fly) => fly.look_pause(),
+            Self::Fly(fly) => fly.poll_interval(),
         }
     }
 
     /// All runs of this dispatch that exist in the engine.
-    pub async fn sweep(&self) -> Result<Vec<Found>, String> {
+    pub async fn find_runs(&self) -> Result<Vec<FoundRun>, String> {
         match self {
-            Self::Docker(docker) => docker.sweep().await,
-            Self::Command(command) => Ok(command.sweep()),
-            Self::Fly(fly) => fly.sweep().await,
+            Self::Docker(docker) => docker.find_runs().await,
+            Self::Command(command) => Ok(command.find_runs()),
+            Self::Fly(fly) => fly.find_runs().await,
         }
     }
 
-    /// What the user must do about things of the dispatch that were not removed, for the reason `why`.
-    pub fn leftovers(&self, why: &str) -> String {
+    /// A message for the user: things of the dispatch were not removed for the reason `why`, and how to remove them.
+    pub fn leftovers_message(&self, why: &str) -> String {
         format!(
             "the engine {} may still have something of this dispatch ({why}); {}",
             self.kind(),
@@ -127,7 +129,7 @@ impl Remote {
         )
     }
 
-    /// How the user removes what is left.
+    /// How the user removes everything of the dispatch from the engine.
     fn how_to_remove(&self) -> String {
         match self {
             Self::Docker(docker) => docker.how_to_remove(),

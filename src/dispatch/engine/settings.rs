@@ -7,15 +7,16 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use super::docker::client::Address;
+use crate::dispatch::journal::Handle;
 
-/// The engines that runs can be placed on.
+/// The engines that can execute runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EngineKind {
     /// Processes of this machine.
     Local,
     /// Containers of a Docker Engine.
     Docker,
-    /// Workers that three command lines start, watch and stop.
+    /// Workers on any platform. Three command lines of the user start them, ask for their states, and stop them.
     Command,
     /// Machines of Fly.
     Fly,
@@ -29,13 +30,23 @@ impl EngineKind {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
-    /// The word of `--engine`.
+    /// The name in `--engine`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Docker => "docker",
             Self::Command => "command",
             Self::Fly => "fly",
+        }
+    }
+
+    /// The engine that executes the run with this handle.
+    pub fn of_handle(handle: &Handle) -> Self {
+        match handle {
+            Handle::Local { .. } => Self::Local,
+            Handle::Docker { .. } => Self::Docker,
+            Handle::Command { .. } => Self::Command,
+            Handle::Fly { .. } => Self::Fly,
         }
     }
 }
@@ -46,30 +57,31 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// The name of a container image: no character in it may change the path of a request. The error completes a sentence
-/// that begins with the text.
-pub fn image_name(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    let is_odd = text.is_empty() || text.starts_with(['/', '.']) || text.contains("..");
-    if text.chars().all(allowed) && !is_odd {
+/// Checks the name of a container image: it becomes a part of the path of requests, so it must not contain characters
+/// or components that would change the path. The error completes a sentence that begins with the text.
+pub fn parse_image_name(text: &str) -> Result<String, String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    let is_unsafe = text.is_empty() || text.starts_with(['/', '.']) || text.contains("..");
+    if text.chars().all(is_allowed) && !is_unsafe {
         Ok(text.to_owned())
     } else {
         Err("is not the name of an image; write it like registry.example/worker:1.0".to_owned())
     }
 }
 
-/// One value of `--engine`.
+/// One value of the flag `--engine`, which can be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineChoice {
     pub engine: EngineKind,
-    /// How many runs may be there at a time; `None` for as many as `--jobs` allows.
+    /// How many runs the engine may have at a time; `None` if only `--jobs` limits them. 0 means that the engine starts
+    /// no new runs, and that the runs of an earlier dispatcher go on there.
     pub limit: Option<usize>,
 }
 
 /// The settings of all engines of a dispatch.
 #[derive(Debug)]
 pub struct Settings {
-    /// The preferred engine first.
+    /// The engines to use, the preferred one first.
     pub choices: Vec<EngineChoice>,
     /// The settings of the engine `docker`; `None` if it is not used.
     pub docker: Option<DockerSettings>,
@@ -84,13 +96,13 @@ pub struct Settings {
 pub struct CommandSettings {
     /// Starts a worker.
     pub start: String,
-    /// Prints the state of a worker.
+    /// Prints the state of a worker: `running`, for example.
     pub look: String,
-    /// Ends a worker, and removes everything that is left of it.
+    /// Ends a worker, and removes it from its platform.
     pub stop: String,
     /// The image of the workers, for platforms that need one.
     pub image: Option<String>,
-    /// How much of all processors a run may use, in billionths of one, for platforms that can limit it.
+    /// How many processors a run may use, in billionths of one, for platforms that can limit it.
     pub nano_cpus: Option<u64>,
 }
 
@@ -100,8 +112,9 @@ pub struct DockerSettings {
     pub address: Address,
     /// The image of the workers, whose entrypoint is this program.
     pub image: String,
-    /// How much of all processors a container may use, in billionths of one.
+    /// How many processors a container may use, in billionths of one. `None` for no limit.
     pub nano_cpus: Option<u64>,
+    /// The name of the Docker network of the containers.
     pub network: String,
     /// Whether the user has set the URL at which workers reach the dispatcher.
     pub has_configured_url: bool,
@@ -113,15 +126,16 @@ pub struct FlySettings {
     /// The address of the Machines API.
     pub api: Url,
     pub token: SecretString,
+    /// The name of the app that the machines belong to.
     pub app: String,
-    /// Where machines may be, the preferred region first. Fly chooses one if there is none.
+    /// The regions in which machines may be, the preferred one first. If the list is empty, Fly chooses the region.
     pub regions: Vec<String>,
     /// The image of the workers, whose entrypoint is this program.
     pub image: String,
     pub cpu_kind: CpuKind,
-    /// How many processors a machine has at least, in billionths of one.
+    /// How many processors a machine has at least, in billionths of one. `None` for the smallest number.
     pub nano_cpus: Option<u64>,
-    /// How many requests of a kind the API allows in a second.
+    /// How many requests the API allows per second, for each kind of requests that it limits.
     pub rate: u32,
     /// Whether the user has set the URL at which workers reach the dispatcher.
     pub has_configured_url: bool,
@@ -129,7 +143,7 @@ pub struct FlySettings {
     pub private_ip: Option<IpAddr>,
 }
 
-/// The kind of the CPUs of a machine of Fly.
+/// How a machine of Fly uses its CPUs: shared with other machines, or alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuKind {
     Shared,
@@ -137,6 +151,7 @@ pub enum CpuKind {
 }
 
 impl CpuKind {
+    /// The name in the Machines API.
     pub fn word(self) -> &'static str {
         match self {
             Self::Shared => "shared",
@@ -146,32 +161,32 @@ impl CpuKind {
 }
 
 impl EngineChoice {
-    /// Whether new runs may be placed here at all.
-    pub fn is_open(&self) -> bool {
+    /// Whether new runs may be placed on this engine.
+    pub fn accepts_new_runs(&self) -> bool {
         self.limit != Some(0)
     }
 }
 
 impl Settings {
-    /// Whether new runs may be placed on an engine.
-    pub fn is_open(&self, engine: EngineKind) -> bool {
+    /// Whether the dispatch uses an engine and may place new runs on it.
+    pub fn accepts_new_runs(&self, engine: EngineKind) -> bool {
         let mut choices = self.choices.iter();
-        choices.any(|choice| choice.engine == engine && choice.is_open())
+        choices.any(|choice| choice.engine == engine && choice.accepts_new_runs())
     }
 
-    /// Whether an engine is used, even if no new run may be placed there.
+    /// Whether the dispatch uses an engine, even if it may not place new runs on it.
     pub fn uses(&self, engine: EngineKind) -> bool {
         self.choices.iter().any(|choice| choice.engine == engine)
     }
 
-    /// Whether an engine is used whose workers are not processes of this machine.
-    pub fn has_remote(&self) -> bool {
+    /// Whether the dispatch uses an engine other than `local`.
+    pub fn uses_remote_engine(&self) -> bool {
         self.choices
             .iter()
             .any(|choice| choice.engine != EngineKind::Local)
     }
 
-    /// How many runs all engines together may have, if every engine has a limit.
+    /// How many runs all engines together may have at a time; `None` if an engine has no limit.
     pub fn total_limit(&self) -> Option<usize> {
         self.choices.iter().map(|choice| choice.limit).sum()
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::contents::{Contents, End};
 use crate::clock::{Millis, now};
-use crate::dispatch::engine::engine_of;
+use crate::dispatch::engine::EngineKind;
 use crate::dispatch::journal::UserCommand;
 use crate::dispatch::run_output::tail_of_log;
 use crate::dispatch::standing::{Standing, task_key};
@@ -133,7 +133,7 @@ impl Contents<'_> {
             engine: run
                 .handle
                 .as_ref()
-                .map_or("", |handle| engine_of(handle).word()),
+                .map_or("", |handle| EngineKind::of_handle(handle).word()),
             base: cleaner.line(&run.base),
             note: run.note.as_deref().map(block),
             memory: run.memory,

@@ -23,7 +23,7 @@ pub struct Run {
     pub memory: Option<u64>,
     /// When the dispatcher decided to start the run.
     pub intended_at: Millis,
-    /// The word of the engine that was to start it; `None` while the run waits for room.
+    /// The word of the engine that was to start it; `None` while the run waits for a free slot.
     pub engine: Option<String>,
     pub handle: Option<Handle>,
     /// When the engine confirmed the start.

@@ -1,11 +1,13 @@
-//! The three command lines, as shell scripts.
+//! The engine `command` with shell scripts as its three command lines.
 
 use super::*;
 use crate::dispatch::engine::TaskNeeds;
 use crate::environment::variable;
 
+/// The time limit of commands that must not be killed.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// An engine with these command lines, and the directory of its runs.
 fn engine(
     start: &str,
     look: &str,
@@ -24,14 +26,14 @@ fn engine(
     (engine, dir)
 }
 
-fn spec() -> Spec {
-    Spec {
+fn spec() -> RunSpec {
+    RunSpec {
         variables: vec![
             variable("TASK_ID", "p:8"),
             variable("DESCARTES_CALLBACK_SECRET", "whsec_secret"),
         ],
-        removed: vec!["HOME"],
-        inherited: Vec::new(),
+        removed_variables: vec!["HOME"],
+        inherited_variables: Vec::new(),
         memory: None,
         needs: TaskNeeds::default(),
     }
@@ -56,11 +58,11 @@ async fn start_has_the_variables_in_its_environment_and_prints_the_handle_on_its
 }
 
 #[tokio::test]
-async fn start_gets_what_the_task_needs_or_else_what_the_settings_say() {
+async fn start_gets_the_needs_of_the_task_and_the_settings_for_other_needs() {
     let start = r#"echo "$RUN_IMAGE ${RUN_MEMORY-none} $RUN_CPUS" > "$RUN_OUTPUT"; echo job-7"#;
     let (engine, dir) = engine(start, "echo gone", "true", LIMIT);
     engine.start("d1-8-1", &spec()).await.unwrap();
-    let needy = Spec {
+    let spec_with_needs = RunSpec {
         memory: Some(4 << 30),
         needs: TaskNeeds {
             nano_cpus: Some(12_000_000_000),
@@ -69,23 +71,23 @@ async fn start_gets_what_the_task_needs_or_else_what_the_settings_say() {
         },
         ..spec()
     };
-    engine.start("d1-9-1", &needy).await.unwrap();
+    engine.start("d1-9-1", &spec_with_needs).await.unwrap();
     let output = |run: &str| fs::read_to_string(dir.path().join(run).join("stdout")).unwrap();
     assert_eq!(output("d1-8-1"), "worker:1 none 1.5\n");
     assert_eq!(output("d1-9-1"), "tools:2 4294967296 12\n");
 }
 
 #[tokio::test]
-async fn what_was_started_is_found_again_until_it_is_removed() {
+async fn a_started_run_is_found_until_it_is_removed() {
     let stop = r#"echo "$RUN_HANDLE $RUN_GRACE_SECONDS" >> "$RUN_LOG""#;
     let (engine, dir) = engine("echo job-7", "echo running", stop, LIMIT);
     engine.start("d1-8-1", &spec()).await.unwrap();
-    let found = Found {
+    let found = FoundRun {
         run: "d1-8-1".to_owned(),
         handle: handle("job-7"),
         is_started: true,
     };
-    assert_eq!(engine.sweep(), [found]);
+    assert_eq!(engine.find_runs(), [found]);
     engine
         .stop(&handle("job-7"), Duration::from_secs(9))
         .await
@@ -93,13 +95,13 @@ async fn what_was_started_is_found_again_until_it_is_removed() {
     engine.remove("d1-8-1", &handle("job-7")).await.unwrap();
     let log = fs::read_to_string(dir.path().join("d1-8-1/log")).unwrap();
     assert_eq!(log, "job-7 9\njob-7 0\n");
-    assert!(engine.sweep().is_empty());
+    assert!(engine.find_runs().is_empty());
     // A second removal has nothing to do.
     engine.remove("d1-8-1", &handle("job-7")).await.unwrap();
 }
 
 #[tokio::test]
-async fn exit_codes_of_start_tell_refused_failed_and_unknown_apart() {
+async fn the_exit_status_of_start_decides_which_failure_it_is() {
     for (start, expected) in [
         (
             "echo no quota >&2; exit 75",
@@ -132,7 +134,7 @@ async fn exit_codes_of_start_tell_refused_failed_and_unknown_apart() {
 }
 
 #[tokio::test]
-async fn look_prints_one_word_and_anything_else_is_unknown() {
+async fn the_output_of_look_is_the_state_and_other_output_is_an_error() {
     for (line, expected) in [
         ("starting", Seen::Running),
         ("running", Seen::Running),
@@ -147,28 +149,31 @@ async fn look_prints_one_word_and_anything_else_is_unknown() {
         ),
     ] {
         let (engine, _dir) = engine("true", &format!("echo {line}"), "true", LIMIT);
-        let looks = engine.look(&[("r".to_owned(), handle("x"))]).await;
-        assert_eq!(looks, Ok(vec![("r".to_owned(), expected)]));
+        let states = engine.states_of(&[("r".to_owned(), handle("x"))]).await;
+        assert_eq!(states, Ok(vec![("r".to_owned(), expected)]));
     }
     for look in ["echo exit", "echo dead", "true", "echo running; exit 1"] {
         let (engine, _dir) = engine("true", look, "true", LIMIT);
         assert!(
-            engine.look(&[("r".to_owned(), handle("x"))]).await.is_err(),
+            engine
+                .states_of(&[("r".to_owned(), handle("x"))])
+                .await
+                .is_err(),
             "{look}"
         );
     }
 }
 
 #[tokio::test]
-async fn one_run_that_cannot_be_looked_at_says_nothing_about_the_others() {
+async fn a_failed_look_for_one_run_does_not_affect_the_states_of_the_others() {
     let look = "[ $RUN_HANDLE = good ] && echo running";
     let (engine, _dir) = engine("true", look, "true", LIMIT);
-    let asked = [
+    let runs = [
         ("a".to_owned(), handle("bad")),
         ("b".to_owned(), handle("good")),
     ];
     assert_eq!(
-        engine.look(&asked).await,
+        engine.states_of(&runs).await,
         Ok(vec![
             ("a".to_owned(), Seen::Unknown),
             ("b".to_owned(), Seen::Running)
@@ -177,10 +182,10 @@ async fn one_run_that_cannot_be_looked_at_says_nothing_about_the_others() {
 }
 
 #[tokio::test]
-async fn a_command_that_hangs_is_killed_with_everything_that_it_has_started() {
+async fn a_command_that_hangs_is_killed_with_its_child_processes() {
     let start = r#"sleep 1000 & echo $! > "$RUN_LOG"; wait"#;
     let mut limit = Duration::from_millis(500);
-    // On a slow machine, the shell may not have started the other process within the first limits.
+    // On a slow machine, the shell may not start `sleep` within the first time limits.
     let pid = loop {
         let (engine, dir) = engine(start, "true", "true", limit);
         let failure = engine.start("d1-8-1", &spec()).await.unwrap_err();
@@ -198,7 +203,7 @@ async fn a_command_that_hangs_is_killed_with_everything_that_it_has_started() {
         assert!(limit < Duration::from_secs(60), "no process id: {log:?}");
     };
     let status_file = format!("/proc/{pid}/stat");
-    // The process that inherits it may not have reaped it yet.
+    // The new parent of the killed process may not have reaped it yet.
     let is_running = || fs::read_to_string(&status_file).is_ok_and(|stat| !stat.contains(") Z "));
     while is_running() {
         sleep(Duration::from_millis(10)).await;
@@ -206,7 +211,7 @@ async fn a_command_that_hangs_is_killed_with_everything_that_it_has_started() {
 }
 
 #[tokio::test]
-async fn a_command_may_leave_a_process_behind_that_holds_its_output_open() {
+async fn start_returns_although_a_process_that_it_leaves_running_holds_its_output_open() {
     let (engine, _dir) = engine("sleep 1000 & echo $!", "true", "true", LIMIT);
     let Handle::Command { id } = engine.start("d1-8-1", &spec()).await.unwrap() else {
         panic!("not a handle of this engine");
@@ -216,13 +221,13 @@ async fn a_command_may_leave_a_process_behind_that_holds_its_output_open() {
 }
 
 #[tokio::test]
-async fn a_run_whose_start_had_no_clear_result_is_found_and_removed_by_its_name() {
+async fn a_run_whose_start_had_no_clear_result_is_found_and_removed_by_its_id() {
     let stop = r#"echo "$RUN_NAME <$RUN_HANDLE>" >> "${RUN_LOG%/*}/../stops""#;
     let (engine, dir) = engine("exit 75", "echo gone", stop, LIMIT);
     let stops = dir.path().join("stops");
     engine.start("d1-8-1", &spec()).await.unwrap_err();
     engine.start("d1-9-1", &spec()).await.unwrap_err();
-    let found = engine.sweep();
+    let found = engine.find_runs();
     assert_eq!(found.len(), 2);
     for found in found {
         assert_eq!(
@@ -238,11 +243,11 @@ async fn a_run_whose_start_had_no_clear_result_is_found_and_removed_by_its_name(
         .collect();
     stops.sort();
     assert_eq!(stops, ["d1-8-1 <>", "d1-9-1 <>"]);
-    assert!(engine.sweep().is_empty());
+    assert!(engine.find_runs().is_empty());
 }
 
 #[tokio::test]
-async fn a_start_that_clearly_fails_leaves_nothing_to_remove_unless_an_earlier_one_was_unclear() {
+async fn after_a_clear_failure_of_start_no_run_is_found_unless_an_earlier_start_was_unclear() {
     let (engine, dir) = engine(
         r#"test -e "$RUN_LOG" || exit 3; exit 75"#,
         "true",
@@ -250,19 +255,19 @@ async fn a_start_that_clearly_fails_leaves_nothing_to_remove_unless_an_earlier_o
         LIMIT,
     );
     engine.start("d1-8-1", &spec()).await.unwrap_err();
-    assert!(engine.sweep().is_empty());
+    assert!(engine.find_runs().is_empty());
     let log = dir.path().join("d1-8-1/log");
     fs::write(&log, "").unwrap();
     engine.start("d1-8-1", &spec()).await.unwrap_err();
     fs::remove_file(&log).unwrap();
     engine.start("d1-8-1", &spec()).await.unwrap_err();
-    assert_eq!(engine.sweep().len(), 1);
+    assert_eq!(engine.find_runs().len(), 1);
 }
 
 #[tokio::test]
-async fn an_unfinished_handle_is_no_handle() {
+async fn a_run_with_an_empty_handle_file_counts_as_not_started() {
     let (engine, dir) = engine("exit 75", "true", "true", LIMIT);
     engine.start("d1-8-1", &spec()).await.unwrap_err();
     fs::write(dir.path().join("d1-8-1/handle"), "").unwrap();
-    assert!(!engine.sweep()[0].is_started);
+    assert!(!engine.find_runs()[0].is_started);
 }

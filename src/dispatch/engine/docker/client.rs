@@ -11,59 +11,64 @@ use crate::http::errors::plain_cause;
 use crate::http::{answer_body, tls};
 
 /// How long a connection may take to open.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long the engine may take for an ordinary answer.
-const ANSWER: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the engine may take for an answer that it does not delay on purpose.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer that is read, in bytes: a list of a thousand containers has about a megabyte.
-const MAX_ANSWER: usize = 64 << 20;
+const MAX_ANSWER_SIZE: usize = 64 << 20;
 
-/// The address on which the engine listens.
+/// The address on which the Docker Engine listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
+    /// The path of a Unix socket.
     Socket(PathBuf),
     /// `http://host:port`
     Tcp(Url),
 }
 
 impl Address {
-    /// Reads a value of `DOCKER_HOST`.
+    /// Parses a value of `DOCKER_HOST`. The error completes a sentence that begins with the value.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = "write it like unix:///var/run/docker.sock or tcp://127.0.0.1:2375";
+        let format_hint = "write it like unix:///var/run/docker.sock or tcp://127.0.0.1:2375";
         if let Some(path) = text.strip_prefix("unix://") {
             return if path.starts_with('/') {
                 Ok(Self::Socket(path.into()))
             } else {
-                Err(format!("has no absolute path; {wrong}"))
+                Err(format!("has no absolute path; {format_hint}"))
             };
         }
         let rest = match text.split_once("://") {
             Some(("tcp" | "http", rest)) => rest,
             Some(("ssh", _)) => {
                 return Err(format!(
-                    "is over ssh, which is not supported: forward the socket with ssh -L; {wrong}"
+                    "is over ssh, which is not supported: forward the socket with ssh -L; {format_hint}"
                 ));
             }
             Some(("https", _)) => {
-                return Err(format!("needs TLS, which is not supported; {wrong}"));
+                return Err(format!("needs TLS, which is not supported; {format_hint}"));
             }
-            _ => return Err(format!("is not the address of a Docker Engine; {wrong}")),
+            _ => {
+                return Err(format!(
+                    "is not the address of a Docker Engine; {format_hint}"
+                ));
+            }
         };
         let url: Result<Url, _> = format!("http://{rest}").parse();
         match url {
             Ok(url) if url.port().is_some() && url.path() == "/" => Ok(Self::Tcp(url)),
-            _ => Err(format!("has no host and port; {wrong}")),
+            _ => Err(format!("has no host and port; {format_hint}")),
         }
     }
 
     /// The address in the format of `DOCKER_HOST`.
-    pub fn name(&self) -> String {
+    pub fn docker_host(&self) -> String {
         match self {
             Self::Socket(path) => format!("unix://{}", path.display()),
             Self::Tcp(url) => format!("tcp://{}", url.authority()),
         }
     }
 
-    /// Whether the engine is on another machine, so that it cannot see the files of this one.
+    /// Whether the engine is on another machine, so that containers cannot see the files of this one.
     pub fn is_elsewhere(&self) -> bool {
         match self {
             Self::Socket(_) => false,
@@ -75,17 +80,17 @@ impl Address {
     }
 }
 
-/// Why a request has not succeeded.
+/// Why a request has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// There was no answer, an unreadable answer or a server error. The request may have had its effect.
+    /// There was no answer, an unreadable answer or a server error. The engine may have performed the request.
     Unknown(String),
     /// The engine answered with an error that concerns the request.
     Status { code: u16, message: String },
 }
 
 impl ApiError {
-    /// The HTTP status, if it is known that the request had no effect.
+    /// The HTTP status; `None` if the engine may have performed the request.
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Unknown(_) => None,
@@ -93,6 +98,7 @@ impl ApiError {
         }
     }
 
+    /// The reason, as a part of a sentence.
     pub fn why(self) -> String {
         match self {
             Self::Unknown(why) => why,
@@ -105,15 +111,16 @@ impl ApiError {
 #[derive(Debug)]
 pub struct ApiClient {
     client: Client,
+    /// The URL to which the paths of requests are added.
     base: Url,
     address: Address,
-    /// How long the engine may take for an ordinary answer.
+    /// [`ANSWER_TIMEOUT`], except in tests.
     answer_timeout: Duration,
 }
 
 impl ApiClient {
     pub fn new(address: Address) -> eyre::Result<Self> {
-        Self::with_timeout(address, ANSWER)
+        Self::with_timeout(address, ANSWER_TIMEOUT)
     }
 
     pub fn with_timeout(address: Address, answer_timeout: Duration) -> eyre::Result<Self> {
@@ -121,7 +128,7 @@ impl ApiClient {
             .tls_backend_preconfigured(tls::none())
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT);
+            .connect_timeout(CONNECT_TIMEOUT);
         let (builder, base) = match &address {
             Address::Socket(path) => (builder.unix_socket(path.clone()), "http://docker".parse()?),
             Address::Tcp(url) => (builder, url.clone()),
@@ -138,7 +145,7 @@ impl ApiClient {
         &self.address
     }
 
-    /// A request to a path below the root, such as `containers/json`.
+    /// Builds a request for a path below the root, such as `containers/json`.
     pub fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
         let mut url = self.base.clone();
         url.set_path(path);
@@ -153,23 +160,23 @@ impl ApiClient {
         self.call_within(request, self.answer_timeout).await
     }
 
-    /// Like [`Self::call`], with a time limit for requests that usually take long.
+    /// Like [`Self::call`], with another time limit, for answers that the engine delays until something happens.
     pub async fn call_within(
         &self,
         request: RequestBuilder,
         limit: Duration,
     ) -> Result<Value, ApiError> {
         let exchange = async {
-            let mut response = self.open(request).await?;
+            let mut response = self.send(request).await?;
             let status = response.status();
             let mut body = Vec::new();
             while let Some(chunk) = response
                 .chunk()
                 .await
-                .map_err(|error| self.broken(&error))?
+                .map_err(|error| self.connection_error(&error))?
             {
                 body.extend_from_slice(&chunk);
-                if body.len() > MAX_ANSWER {
+                if body.len() > MAX_ANSWER_SIZE {
                     return Err(self.unknown("the answer is too long"));
                 }
             }
@@ -183,27 +190,28 @@ impl ApiClient {
     }
 
     /// Sends a request; returns the answer as soon as its headers have arrived.
-    pub async fn open(&self, request: RequestBuilder) -> Result<Response, ApiError> {
-        let sent = timeout(self.answer_timeout.max(CONNECT), request.send());
-        self.judge(sent.await).await
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let sent = timeout(self.answer_timeout.max(CONNECT_TIMEOUT), request.send());
+        self.check_status(sent.await).await
     }
 
-    /// Like [`Self::open`], with a time limit for an answer that the engine delays until something happens.
-    pub async fn open_within(
+    /// Like [`Self::send`], with another time limit, for answers that the engine delays until something happens.
+    pub async fn send_within(
         &self,
         request: RequestBuilder,
         limit: Duration,
     ) -> Result<Response, ApiError> {
-        self.judge(timeout(limit, request.send()).await).await
+        self.check_status(timeout(limit, request.send()).await)
+            .await
     }
 
-    /// Turns an answer with an error status into an error.
-    async fn judge(
+    /// Turns a missing answer and an answer with an error status into an error.
+    async fn check_status(
         &self,
         sent: Result<Result<Response, reqwest::Error>, tokio::time::error::Elapsed>,
     ) -> Result<Response, ApiError> {
         let sent = sent.map_err(|_| self.unknown("no answer in time"))?;
-        let response = sent.map_err(|error| self.broken(&error))?;
+        let response = sent.map_err(|error| self.connection_error(&error))?;
         let status = response.status();
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
@@ -217,15 +225,16 @@ impl ApiClient {
         Err(self.unknown(&format!("{message} ({})", status.as_u16())))
     }
 
-    /// The error if the connection broke.
-    pub fn broken(&self, error: &reqwest::Error) -> ApiError {
+    /// The error if the connection has failed.
+    pub fn connection_error(&self, error: &reqwest::Error) -> ApiError {
         self.unknown(&plain_cause(error))
     }
 
+    /// An error after which it is not known whether the engine has performed the request.
     fn unknown(&self, why: &str) -> ApiError {
         ApiError::Unknown(format!(
             "the Docker Engine at {}: {why}",
-            self.address.name()
+            self.address.docker_host()
         ))
     }
 }
@@ -237,7 +246,7 @@ fn message_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let words = message.unwrap_or(text.trim());
     match words {
-        "" => "an error without words".to_owned(),
+        "" => "an error without a message".to_owned(),
         words => words.chars().take(500).collect(),
     }
 }
@@ -247,19 +256,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_sockets_and_hosts_are_read_and_others_are_explained() {
+    fn sockets_and_hosts_are_addresses_and_the_error_for_other_texts_says_why() {
         let socket = Address::parse("unix:///run/docker.sock").unwrap();
         assert_eq!(socket, Address::Socket("/run/docker.sock".into()));
         let tcp = Address::parse("tcp://10.0.0.5:2375").unwrap();
-        assert_eq!(tcp.name(), "tcp://10.0.0.5:2375");
+        assert_eq!(tcp.docker_host(), "tcp://10.0.0.5:2375");
         assert!(tcp.is_elsewhere());
-        for near in [
+        for local in [
             "tcp://127.0.0.1:1",
             "tcp://localhost:1",
             "tcp://[::1]:1",
             "unix:///s",
         ] {
-            assert!(!Address::parse(near).unwrap().is_elsewhere(), "{near}");
+            assert!(!Address::parse(local).unwrap().is_elsewhere(), "{local}");
         }
         for (wrong, words) in [
             ("unix://docker.sock", "no absolute path"),

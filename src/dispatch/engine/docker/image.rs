@@ -1,4 +1,4 @@
-//! Looks up images, and pulls an image that the engine does not have.
+//! Asks for the configuration of images, and pulls images that the engine does not have.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,50 +11,52 @@ use tokio::time::{Instant, timeout};
 use super::client::{ApiClient, ApiError};
 use crate::line_splitter::{LineEnd, LineSplitter};
 
-/// How long a pull may make no progress.
-const PULL_SILENCE: Duration = Duration::from_secs(120);
-/// How often the progress of a pull is shown.
-const SHOW: Duration = Duration::from_secs(5);
+/// A pull fails if the engine sends nothing for this time.
+const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// The time between two messages about the progress of a pull.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest line of progress, in bytes.
-const MAX_LINE: usize = 64 * 1024;
+const MAX_PROGRESS_LINE: usize = 64 * 1024;
 
-/// The user that each image names. There can be several images, because a task may need another one than the settings
-/// name.
+/// The user in the configuration of each image, by the image's name. There can be several images, because a task may
+/// need another one than the settings name.
 #[derive(Debug, Default)]
-pub struct Users(pub(super) Mutex<HashMap<String, String>>);
+pub struct ImageUsers(pub(super) Mutex<HashMap<String, String>>);
 
-impl Users {
-    /// The user of the image, which the engine is asked for at most once. Pulls the image if the engine does not have
-    /// it.
-    pub async fn of(&self, client: &ApiClient, image: &str) -> Result<String, ApiError> {
-        let known = self.known().get(image).cloned();
+impl ImageUsers {
+    /// The user of the image. Asks the engine only if the user is not known yet.
+    pub async fn user_of(&self, client: &ApiClient, image: &str) -> Result<String, ApiError> {
+        let known = self.lock().get(image).cloned();
         match known {
             Some(user) => Ok(user),
             None => self.look_up(client, image, &|_| {}).await,
         }
     }
 
-    /// Asks the engine for the user of the image. Pulls the image if the engine does not have it.
+    /// Asks the engine for the user of the image. Pulls the image if the engine does not have it; `say` shows the
+    /// progress to the user.
     pub async fn look_up(
         &self,
         client: &ApiClient,
         image: &str,
         say: &dyn Fn(&str),
     ) -> Result<String, ApiError> {
-        let found = require(client, image, say).await?;
-        let user = found.pointer("/Config/User").and_then(Value::as_str);
+        let configuration = inspect_or_pull(client, image, say).await?;
+        let user = configuration
+            .pointer("/Config/User")
+            .and_then(Value::as_str);
         let user = user.unwrap_or_default().to_owned();
-        self.known().insert(image.to_owned(), user.clone());
+        self.lock().insert(image.to_owned(), user.clone());
         Ok(user)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The image's configuration; pulls the image if the engine does not have it.
-pub async fn require(
+/// Asks the engine for the description of an image. Pulls the image first if the engine does not have it.
+pub async fn inspect_or_pull(
     client: &ApiClient,
     image: &str,
     say: &dyn Fn(&str),
@@ -66,22 +68,22 @@ pub async fn require(
     inspect(client, image).await
 }
 
-/// Asks the engine for the configuration of an image.
+/// Asks the engine for the description of an image.
 async fn inspect(client: &ApiClient, image: &str) -> Result<Value, ApiError> {
     let path = format!("images/{image}/json");
     client.call(client.request(Method::GET, &path, &[])).await
 }
 
-/// Pulls an image, and shows the progress every few seconds.
+/// Pulls an image, and shows the progress every few seconds with `say`.
 async fn pull(client: &ApiClient, image: &str, say: &dyn Fn(&str)) -> Result<(), ApiError> {
     say(&format!("pulling the image {image}"));
-    let (name, tag) = reference(image);
+    let (name, tag) = split_reference(image);
     let mut query = vec![("fromImage", name)];
     query.extend(tag.map(|tag| ("tag", tag)));
     let request = client.request(Method::POST, "images/create", &query);
-    let opened = client.open_within(request, PULL_SILENCE).await;
-    // The registry's message does not name the image.
-    let mut response = opened.map_err(|error| match error {
+    let sent = client.send_within(request, PULL_IDLE_TIMEOUT).await;
+    // The engine passes on the registry's message, which does not name the image.
+    let mut response = sent.map_err(|error| match error {
         ApiError::Status { code, message } => ApiError::Status {
             code,
             message: format!("the image {image} cannot be pulled: {message}"),
@@ -91,76 +93,85 @@ async fn pull(client: &ApiClient, image: &str, say: &dyn Fn(&str)) -> Result<(),
         }
     })?;
     let (mut lines, mut progress) = (
-        LineSplitter::new(LineEnd::Newline, MAX_LINE),
+        LineSplitter::new(LineEnd::Newline, MAX_PROGRESS_LINE),
         Progress::default(),
     );
-    let mut next_show = Instant::now() + SHOW;
+    let mut next_message = Instant::now() + PROGRESS_INTERVAL;
     loop {
-        let chunk = timeout(PULL_SILENCE, response.chunk()).await;
-        let silent = |_| {
-            let seconds = PULL_SILENCE.as_secs();
+        let chunk = timeout(PULL_IDLE_TIMEOUT, response.chunk()).await;
+        let timeout_error = |_| {
+            let seconds = PULL_IDLE_TIMEOUT.as_secs();
             ApiError::Unknown(format!(
                 "the pull of {image} made no progress for {seconds} s"
             ))
         };
-        let chunk = chunk.map_err(silent)?;
-        let Some(chunk) = chunk.map_err(|error| client.broken(&error))? else {
+        let chunk = chunk.map_err(timeout_error)?;
+        let Some(chunk) = chunk.map_err(|error| client.connection_error(&error))? else {
             break;
         };
         let mut input = &chunk[..];
         while let Some(line) = lines.next_line(&mut input) {
             progress
-                .note(&line.bytes)
-                .map_err(|why| not_pulled(image, &why))?;
+                .read_line(&line.bytes)
+                .map_err(|why| pull_error(image, &why))?;
         }
-        if Instant::now() >= next_show {
-            next_show = Instant::now() + SHOW;
+        if Instant::now() >= next_message {
+            next_message = Instant::now() + PROGRESS_INTERVAL;
             say(&format!("pulling the image {image}: {}", progress.text()));
         }
     }
     if let Some(line) = lines.take_unfinished() {
         progress
-            .note(&line.bytes)
-            .map_err(|why| not_pulled(image, &why))?;
+            .read_line(&line.bytes)
+            .map_err(|why| pull_error(image, &why))?;
     }
     say(&format!("pulled the image {image}"));
     Ok(())
 }
 
-/// The error after a failed pull. A registry gives the same message for a missing image and for a forbidden one, so no
-/// further attempt is made.
-fn not_pulled(image: &str, why: &str) -> ApiError {
+/// The error after a failed pull. The status is 404, which is not retried: the image is missing, or forbidden, and a
+/// registry gives the same message for both.
+fn pull_error(image: &str, why: &str) -> ApiError {
     ApiError::Status {
         code: 404,
         message: format!("the image {image} cannot be pulled: {why}"),
     }
 }
 
-/// The name, and the tag if there is no digest. Without a tag the engine would pull all tags.
-fn reference(image: &str) -> (&str, Option<&str>) {
+/// Splits the reference of an image into the name and the tag. A reference with a digest stays whole. The default tag
+/// is `latest`: without a tag, the engine would pull all tags.
+fn split_reference(image: &str) -> (&str, Option<&str>) {
     if image.contains('@') {
         return (image, None);
     }
     // A colon before the last slash belongs to the registry's port.
-    let name_begins = image.rfind('/').map_or(0, |slash| slash + 1);
-    match image[name_begins..].find(':') {
+    let last_part = image.rfind('/').map_or(0, |slash| slash + 1);
+    match image[last_part..].find(':') {
         Some(colon) => {
-            let (name, tag) = image.split_at(name_begins + colon);
+            let (name, tag) = image.split_at(last_part + colon);
             (name, Some(&tag[1..]))
         }
         None => (image, Some("latest")),
     }
 }
 
-/// The progress of a pull: for each layer, its current and its total bytes.
+/// The progress of a pull.
 #[derive(Debug, Default)]
 struct Progress {
-    layers: std::collections::BTreeMap<String, (u64, u64)>,
+    /// The layers, by their id.
+    layers: HashMap<String, LayerProgress>,
+}
+
+/// How many bytes of a layer are downloaded.
+#[derive(Debug)]
+struct LayerProgress {
+    current: u64,
+    total: u64,
 }
 
 impl Progress {
-    /// Reads one line; an error if the engine says that the pull has failed.
-    fn note(&mut self, line: &[u8]) -> Result<(), String> {
+    /// Reads one line of the engine's answer; an error if the engine says that the pull has failed.
+    fn read_line(&mut self, line: &[u8]) -> Result<(), String> {
         let Ok(line) = serde_json::from_slice::<Value>(line) else {
             return Ok(());
         };
@@ -173,14 +184,19 @@ impl Progress {
             && let (Some(layer), Some(current), Some(total)) =
                 (layer, number("current"), number("total"))
         {
-            self.layers.insert(layer.to_owned(), (current, total));
+            self.layers
+                .insert(layer.to_owned(), LayerProgress { current, total });
         }
         Ok(())
     }
 
+    /// The progress of all layers together.
     fn text(&self) -> String {
-        let sum = |part: fn(&(u64, u64)) -> u64| self.layers.values().map(part).sum::<u64>();
-        let (current, total) = (sum(|layer| layer.0) >> 20, sum(|layer| layer.1) >> 20);
+        let sum = |part: fn(&LayerProgress) -> u64| self.layers.values().map(part).sum::<u64>();
+        let (current, total) = (
+            sum(|layer| layer.current) >> 20,
+            sum(|layer| layer.total) >> 20,
+        );
         format!("{current} of {total} MiB")
     }
 }
@@ -190,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_images_are_split_at_the_tag_only() {
+    fn a_reference_is_split_at_the_colon_before_the_tag_and_not_at_other_colons() {
         for (image, name, tag) in [
             ("worker", "worker", Some("latest")),
             ("worker:1.2", "worker", Some("1.2")),
@@ -206,23 +222,26 @@ mod tests {
             ),
             ("a/worker@sha256:12", "a/worker@sha256:12", None),
         ] {
-            assert_eq!(reference(image), (name, tag));
+            assert_eq!(split_reference(image), (name, tag));
         }
     }
 
     #[test]
-    fn progress_sums_the_layers_and_an_error_ends_the_pull() {
+    fn progress_is_the_sum_of_all_layers_and_an_error_line_is_an_error() {
         let mut progress = Progress::default();
         for (layer, current) in [("a", 1 << 20), ("b", 2 << 20), ("a", 3 << 20)] {
             let line = serde_json::json!({
                 "status": "Downloading", "id": layer,
                 "progressDetail": { "current": current, "total": 4 << 20 },
             });
-            progress.note(line.to_string().as_bytes()).unwrap();
+            progress.read_line(line.to_string().as_bytes()).unwrap();
         }
-        progress.note(b"garbage").unwrap();
+        progress.read_line(b"garbage").unwrap();
         assert_eq!(progress.text(), "5 of 8 MiB");
-        let refused = br#"{"error":"manifest unknown"}"#;
-        assert_eq!(progress.note(refused), Err("manifest unknown".to_owned()));
+        let error_line = br#"{"error":"manifest unknown"}"#;
+        assert_eq!(
+            progress.read_line(error_line),
+            Err("manifest unknown".to_owned())
+        );
     }
 }

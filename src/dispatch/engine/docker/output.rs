@@ -1,4 +1,4 @@
-//! Saves the output of a container, and the reason of its end.
+//! Writes the output of a container, and the reason for its end, to the files of its run.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -13,31 +13,33 @@ use super::client::ApiError;
 use super::logs::Demultiplexer;
 use super::{Docker, is_out_of_memory};
 
-/// How long the engine may send nothing while a container's log is read.
-const LOG_SILENCE: Duration = Duration::from_secs(30);
-/// How often the engine is asked for a container's output before the run counts as ended without it.
-const OUTPUT_ATTEMPTS: u32 = 5;
+/// Reading a container's log fails if the engine sends nothing for this time.
+const LOG_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the output of a container is read before its run counts as ended without output.
+const MAX_OUTPUT_READS: u32 = 5;
 
 impl Docker {
-    /// Writes the output of a container to the run's files, with the reason of its end if only the engine knows it.
-    /// Some logging drivers cannot be read, so the engine never returns the output. The run must end anyway: after a
-    /// few attempts, the error is written instead of the output.
-    pub(super) async fn save_output(
+    /// Writes the output of a container to the run's files, and the reason for the container's end if only the engine
+    /// knows it. `description` is the engine's description of the container. With some logging drivers, the engine
+    /// never returns the output. So after a few attempts, the error is written instead of the output, and the run can
+    /// end.
+    pub(super) async fn write_output(
         &self,
         run: &str,
         id: &str,
-        found: &Value,
+        description: &Value,
     ) -> Result<(), ApiError> {
-        let saved = self.save_log(run, id).await;
-        let mut sentences = reasons(found);
-        if let Err(error) = saved {
-            let attempts = {
-                let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
-                let attempts = unread.entry(run.to_owned()).or_default();
-                *attempts += 1;
-                *attempts
+        let written = self.write_streams(run, id).await;
+        let mut sentences = end_reasons(description);
+        if let Err(error) = written {
+            let reads = {
+                let reads = self.failed_output_reads.lock();
+                let mut reads = reads.unwrap_or_else(PoisonError::into_inner);
+                let reads = reads.entry(run.to_owned()).or_default();
+                *reads += 1;
+                *reads
             };
-            if error.code().is_none() && attempts < OUTPUT_ATTEMPTS {
+            if error.code().is_none() && reads < MAX_OUTPUT_READS {
                 return Err(error);
             }
             sentences.push(format!(
@@ -45,7 +47,7 @@ impl Docker {
                 error.why()
             ));
         }
-        let path = self.dir.join(run).join("log");
+        let path = self.runs_dir.join(run).join("log");
         let written = OpenOptions::new()
             .create(true)
             .append(true)
@@ -58,55 +60,58 @@ impl Docker {
         written.map_err(|error| cannot_write(&path, &error))
     }
 
-    /// Writes standard output and standard error to two files.
-    async fn save_log(&self, run: &str, id: &str) -> Result<(), ApiError> {
-        let dir = self.dir.join(run);
-        let written = |error: std::io::Error| cannot_write(&dir, &error);
-        fs::create_dir_all(&dir).map_err(written)?;
+    /// Writes standard output and standard error of a container to two files.
+    async fn write_streams(&self, run: &str, id: &str) -> Result<(), ApiError> {
+        let dir = self.runs_dir.join(run);
+        let write_error = |error: std::io::Error| cannot_write(&dir, &error);
+        fs::create_dir_all(&dir).map_err(write_error)?;
         let path = format!("containers/{id}/logs");
         let query = [("stdout", "1"), ("stderr", "1")];
         let mut response = self
             .client
-            .open(self.client.request(Method::GET, &path, &query))
+            .send(self.client.request(Method::GET, &path, &query))
             .await?;
-        let file = |name: &str| File::create(dir.join(name)).map(std::io::BufWriter::new);
+        let create = |name: &str| File::create(dir.join(name)).map(std::io::BufWriter::new);
         let (stdout, stderr) = (
-            file("stdout").map_err(written)?,
-            file("log").map_err(written)?,
+            create("stdout").map_err(write_error)?,
+            create("log").map_err(write_error)?,
         );
-        let mut frames = Demultiplexer::new(stdout, stderr);
+        let mut demultiplexer = Demultiplexer::new(stdout, stderr);
         loop {
-            let chunk = tokio::time::timeout(LOG_SILENCE, response.chunk()).await;
+            let chunk = tokio::time::timeout(LOG_IDLE_TIMEOUT, response.chunk()).await;
             let chunk =
                 chunk.map_err(|_| ApiError::Unknown(format!("the log of {run} does not end")))?;
-            match chunk.map_err(|error| self.client.broken(&error))? {
-                Some(bytes) => frames.feed(&bytes).map_err(written)?,
+            match chunk.map_err(|error| self.client.connection_error(&error))? {
+                Some(bytes) => demultiplexer.feed(&bytes).map_err(write_error)?,
                 None => break,
             }
         }
-        let finished = frames.finish().map(drop);
+        let finished = demultiplexer.finish().map(drop);
         finished.map_err(|error| {
             ApiError::Unknown(format!("the output of {run} is not whole: {error}"))
         })
     }
 }
 
+/// The error if a file of the run cannot be written. It is retried, like a missing answer.
 fn cannot_write(path: &Path, error: &std::io::Error) -> ApiError {
     ApiError::Unknown(format!("{} cannot be written: {error}", path.display()))
 }
 
-/// The reasons of a container's end that only the engine knows.
-fn reasons(found: &Value) -> Vec<String> {
+/// The reasons for the end of a container that are not in its output, as sentences.
+fn end_reasons(description: &Value) -> Vec<String> {
     let mut reasons = Vec::new();
-    if is_out_of_memory(found) {
-        let limit = found.pointer("/HostConfig/Memory").and_then(Value::as_u64);
+    if is_out_of_memory(description) {
+        let limit = description
+            .pointer("/HostConfig/Memory")
+            .and_then(Value::as_u64);
         let limit = match limit.filter(|limit| *limit > 0) {
             Some(limit) => format!("its limit is {} MiB", limit >> 20),
-            None => "it has no limit of its own".to_owned(),
+            None => "no memory limit is set for it".to_owned(),
         };
         reasons.push(format!("docker: the container ran out of memory; {limit}"));
     }
-    let error = found.pointer("/State/Error").and_then(Value::as_str);
+    let error = description.pointer("/State/Error").and_then(Value::as_str);
     if let Some(error) = error.filter(|error| !error.is_empty()) {
         reasons.push(format!("docker: {error}"));
     }

@@ -1,4 +1,4 @@
-//! The engine against a scripted API: answers that a real Docker Engine gives rarely.
+//! The engine `docker` with a scripted server instead of a Docker Engine, for answers that a real one gives rarely.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -12,46 +12,49 @@ use super::*;
 use crate::dispatch::engine::TaskNeeds;
 use crate::environment::variable;
 
-/// What the scripted engine does with a request.
+/// What the scripted server does with a request.
 #[derive(Clone, Copy)]
 enum Script {
-    /// Status and body.
+    /// It sends an answer with this status and body.
     Answer(u16, &'static str),
-    /// The connection closes without an answer.
+    /// It closes the connection without an answer.
     Close,
-    /// There is never an answer.
+    /// It never answers, and leaves the connection open.
     Hang,
 }
 
-/// What the scripted engine was asked: a list of texts that grows.
-type Asked = Arc<Mutex<Vec<String>>>;
+/// The request lines, or the bodies, of all requests that the scripted server has received.
+type Received = Arc<Mutex<Vec<String>>>;
 
-/// Answers the requests one after the other; the last script stays. Returns the engine and the requests so far.
-async fn scripted(scripts: &[Script]) -> (Docker, Asked, tempfile::TempDir) {
+/// Starts a server that uses one script for each request; the last script is used for all further ones. Returns the
+/// engine, the request lines that the server receives, and the directory of the runs.
+async fn scripted(scripts: &[Script]) -> (Docker, Received, tempfile::TempDir) {
     let (docker, requests, _, dir) = scripted_with_bodies(scripts).await;
     (docker, requests, dir)
 }
 
-/// The same, with the bodies of the requests.
-async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, tempfile::TempDir) {
+/// Like [`scripted`], and also returns the bodies of the requests.
+async fn scripted_with_bodies(
+    scripts: &[Script],
+) -> (Docker, Received, Received, tempfile::TempDir) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
-    let (requests, bodies) = (Asked::default(), Asked::default());
-    let (heard, replies) = (Arc::clone(&requests), scripts.to_vec());
-    let heard_bodies = Arc::clone(&bodies);
+    let (requests, bodies) = (Received::default(), Received::default());
+    let (server_requests, server_scripts) = (Arc::clone(&requests), scripts.to_vec());
+    let server_bodies = Arc::clone(&bodies);
     tokio::spawn(async move {
-        let mut at = 0;
+        let mut count = 0;
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut bytes = vec![0; 64 * 1024];
-            let count = stream.read(&mut bytes).await.unwrap();
-            let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            let length = stream.read(&mut bytes).await.unwrap();
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
             let line = text.lines().next().unwrap_or_default();
             let line = line.trim_end_matches(" HTTP/1.1").to_owned();
-            heard.lock().unwrap().push(line);
+            server_requests.lock().unwrap().push(line);
             let body = text.split_once("\r\n\r\n").unwrap_or_default().1;
-            heard_bodies.lock().unwrap().push(body.to_owned());
-            match replies[at.min(replies.len() - 1)] {
+            server_bodies.lock().unwrap().push(body.to_owned());
+            match server_scripts[count.min(server_scripts.len() - 1)] {
                 Script::Answer(status, body) => {
                     let length = body.len();
                     let text = format!(
@@ -67,12 +70,12 @@ async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, temp
                     });
                 }
             }
-            at += 1;
+            count += 1;
         }
     });
     let dir = tempfile::tempdir().unwrap();
     let address = Address::parse(&address).unwrap();
-    // Only a request without an answer has to wait until the time limit is over.
+    // With `Hang`, the test waits until this time is over. With all other scripts, it must never be over.
     let hangs = scripts.iter().any(|script| matches!(script, Script::Hang));
     let timeout = Duration::from_millis(if hangs { 500 } else { 60_000 });
     let client = ApiClient::with_timeout(address.clone(), timeout).unwrap();
@@ -83,7 +86,7 @@ async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, temp
         network: "bridge".to_owned(),
         has_configured_url: false,
     };
-    let surroundings = Surroundings {
+    let context = DispatchContext {
         dispatch: "d1".to_owned(),
         mounts: vec![Mount {
             dir: "/state/integration.git".into(),
@@ -92,18 +95,18 @@ async fn scripted_with_bodies(scripts: &[Script]) -> (Docker, Asked, Asked, temp
         user: (1234, 100),
         stop_window: Duration::from_secs(5),
     };
-    let docker = Docker::new(client, settings, surroundings, dir.path().to_owned());
+    let docker = Docker::new(client, settings, context, dir.path().to_owned());
     let mut users = docker.image_users.0.lock().unwrap();
     users.insert("worker:1".to_owned(), "1000".to_owned());
     drop(users);
     (docker, requests, bodies, dir)
 }
 
-fn spec() -> Spec {
-    Spec {
+fn spec() -> RunSpec {
+    RunSpec {
         variables: vec![variable("TASK_ID", "p:8")],
-        removed: Vec::new(),
-        inherited: Vec::new(),
+        removed_variables: Vec::new(),
+        inherited_variables: Vec::new(),
         memory: Some(64 << 20),
         needs: TaskNeeds::default(),
     }
@@ -118,7 +121,7 @@ fn handle() -> Handle {
 use Script::{Answer, Close, Hang};
 
 #[tokio::test]
-async fn a_container_is_made_and_started() {
+async fn start_creates_and_starts_a_container() {
     let (docker, requests, _dir) =
         scripted(&[Answer(201, r#"{"Id":"c1"}"#), Answer(204, "")]).await;
     assert_eq!(docker.start("run-1", &spec()).await, Ok(handle()));
@@ -132,7 +135,7 @@ async fn a_container_is_made_and_started() {
 }
 
 #[tokio::test]
-async fn a_taken_name_is_adopted_and_a_container_that_has_ended_does_not_begin_again() {
+async fn start_adopts_an_existing_container_and_does_not_restart_one_that_has_ended() {
     let conflict = Answer(
         409,
         r#"{"message":"Conflict. The container name is in use"}"#,
@@ -144,7 +147,7 @@ async fn a_taken_name_is_adopted_and_a_container_that_has_ended_does_not_begin_a
 }
 
 #[tokio::test]
-async fn a_taken_name_whose_container_was_never_started_is_started() {
+async fn start_starts_an_existing_container_that_was_only_created() {
     let conflict = Answer(409, "{}");
     let found = r#"{"Id":"c1","State":{"Status":"created"},"Config":{"Labels":{"descartes-dispatch":"d1"}}}"#;
     let (docker, requests, _dir) = scripted(&[conflict, Answer(200, found), Answer(204, "")]).await;
@@ -153,7 +156,7 @@ async fn a_taken_name_whose_container_was_never_started_is_started() {
 }
 
 #[tokio::test]
-async fn a_container_of_somebody_else_with_the_same_name_is_left_alone() {
+async fn start_fails_if_a_container_with_the_name_belongs_to_another_dispatch() {
     let found = r#"{"Id":"c1","State":{"Status":"running"},"Config":{"Labels":{}}}"#;
     let (docker, _, _dir) = scripted(&[Answer(409, "{}"), Answer(200, found)]).await;
     let failure = docker.start("run-1", &spec()).await.unwrap_err();
@@ -164,8 +167,8 @@ async fn a_container_of_somebody_else_with_the_same_name_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_start_without_a_clear_answer_is_unknown() {
-    let vague = [
+async fn the_result_of_a_start_without_a_clear_answer_is_unknown() {
+    let unclear = [
         Hang,
         Close,
         Answer(500, r#"{"message":"server error"}"#),
@@ -173,7 +176,7 @@ async fn a_start_without_a_clear_answer_is_unknown() {
         Answer(200, "garbage"),
         Answer(201, r#"{"Name":"no id"}"#),
     ];
-    for script in vague {
+    for script in unclear {
         let (docker, _, _dir) = scripted(&[script]).await;
         let failure = docker.start("run-1", &spec()).await.unwrap_err();
         assert!(matches!(failure, StartFailure::Unknown(_)), "{failure:?}");
@@ -181,7 +184,7 @@ async fn a_start_without_a_clear_answer_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_request_that_the_engine_rejects_is_a_refusal_with_its_words() {
+async fn a_start_that_the_engine_rejects_is_refused_with_the_message_of_the_engine() {
     for code in [400, 401, 403] {
         let (docker, _, _dir) =
             scripted(&[Answer(code, r#"{"message":"invalid memory limit"}"#)]).await;
@@ -192,7 +195,7 @@ async fn a_request_that_the_engine_rejects_is_a_refusal_with_its_words() {
 }
 
 #[tokio::test]
-async fn an_engine_that_does_not_answer_says_nothing_about_runs() {
+async fn the_states_of_runs_are_an_error_if_the_engine_gives_no_clear_answer() {
     for script in [
         Hang,
         Close,
@@ -201,45 +204,45 @@ async fn an_engine_that_does_not_answer_says_nothing_about_runs() {
         Answer(200, "{}"),
     ] {
         let (docker, _, _dir) = scripted(&[script]).await;
-        let asked = [("run-1".to_owned(), handle())];
-        assert!(docker.look(&asked).await.is_err());
+        let runs = [("run-1".to_owned(), handle())];
+        assert!(docker.states_of(&runs).await.is_err());
     }
 }
 
 #[tokio::test]
-async fn a_container_that_is_missing_in_the_list_is_gone_only_if_a_second_question_says_so() {
-    let asked = [("run-1".to_owned(), handle())];
+async fn a_container_that_the_list_lacks_is_gone_only_if_a_second_request_confirms_it() {
+    let runs = [("run-1".to_owned(), handle())];
     let gone = [
         Answer(200, "[]"),
         Answer(404, r#"{"message":"No such container"}"#),
     ];
     let (docker, _, _dir) = scripted(&gone).await;
     assert_eq!(
-        docker.look(&asked).await,
+        docker.states_of(&runs).await,
         Ok(vec![("run-1".to_owned(), Seen::Gone)])
     );
-    let there = [
+    let exists = [
         Answer(200, "[]"),
         Answer(200, r#"{"Id":"c1","State":{"Status":"running"}}"#),
     ];
-    let (docker, _, _dir) = scripted(&there).await;
+    let (docker, _, _dir) = scripted(&exists).await;
     assert_eq!(
-        docker.look(&asked).await,
+        docker.states_of(&runs).await,
         Ok(vec![("run-1".to_owned(), Seen::Running)])
     );
 }
 
 #[tokio::test]
-async fn the_end_of_a_container_is_known_once_its_output_is_saved() {
+async fn when_a_container_has_ended_its_output_is_in_the_files_of_the_run() {
     let list = r#"[{"Id":"c1","State":"exited"}]"#;
     let found = r#"{"Id":"c1","State":{"Status":"exited","ExitCode":137,"OOMKilled":true,"Error":"broke"},"HostConfig":{"Memory":67108864}}"#;
-    let asked = [("run-1".to_owned(), handle())];
+    let runs = [("run-1".to_owned(), handle())];
     let log = "\u{1}\0\0\0\0\0\0\u{4}out\n\u{2}\0\0\0\0\0\0\u{4}err\n";
     let (docker, _, dir) =
         scripted(&[Answer(200, list), Answer(200, found), Answer(200, log)]).await;
-    let looks = docker.look(&asked).await;
+    let states = docker.states_of(&runs).await;
     assert_eq!(
-        looks,
+        states,
         Ok(vec![(
             "run-1".to_owned(),
             Seen::Ended(End {
@@ -257,11 +260,11 @@ async fn the_end_of_a_container_is_known_once_its_output_is_saved() {
 }
 
 #[tokio::test]
-async fn a_container_whose_output_cannot_be_read_is_asked_again_and_ends_without_it() {
+async fn a_run_whose_output_cannot_be_read_ends_without_output_after_five_attempts() {
     let list = r#"[{"Id":"c1","State":"exited"}]"#;
     let found = r#"{"Id":"c1","State":{"Status":"exited","ExitCode":0}}"#;
-    let asked = [("run-1".to_owned(), handle())];
-    let seen = |looks: Result<Vec<Look>, String>| -> Seen { looks.unwrap().remove(0).1 };
+    let runs = [("run-1".to_owned(), handle())];
+    let seen = |states: Result<Vec<RunState>, String>| -> Seen { states.unwrap().remove(0).1 };
     let ended = Seen::Ended(End {
         code: Some(0),
         is_out_of_memory: false,
@@ -279,9 +282,9 @@ async fn a_container_whose_output_cannot_be_read_is_asked_again_and_ends_without
         let answers = [Answer(200, list), Answer(200, found), log].repeat(5);
         let (docker, _, dir) = scripted(&answers).await;
         for _ in 0..4 {
-            assert_eq!(seen(docker.look(&asked).await), Seen::Unknown);
+            assert_eq!(seen(docker.states_of(&runs).await), Seen::Unknown);
         }
-        assert_eq!(seen(docker.look(&asked).await), ended);
+        assert_eq!(seen(docker.states_of(&runs).await), ended);
         let text = fs::read_to_string(dir.path().join("run-1/log")).unwrap();
         assert!(
             text.contains("docker: its output could not be read: "),
@@ -292,19 +295,19 @@ async fn a_container_whose_output_cannot_be_read_is_asked_again_and_ends_without
 }
 
 #[tokio::test]
-async fn what_is_gone_already_needs_no_stop_and_no_removal() {
+async fn stop_wait_save_and_remove_succeed_if_the_container_does_not_exist() {
     let (docker, _, _dir) = scripted(&[Answer(404, "{}")]).await;
     assert_eq!(docker.stop(&handle(), Duration::from_secs(1)).await, Ok(()));
-    assert_eq!(docker.ended(&handle()).await, Ok(()));
-    assert_eq!(docker.harvest("run-1", &handle()).await, Ok(()));
+    assert_eq!(docker.wait_for_end(&handle()).await, Ok(()));
+    assert_eq!(docker.save_output("run-1", &handle()).await, Ok(()));
     assert_eq!(docker.remove(&handle()).await, Ok(()));
     let (docker, _, _dir) = scripted(&[Answer(409, "{}")]).await;
     assert_eq!(docker.remove(&handle()).await, Ok(()));
 }
 
 #[tokio::test]
-async fn the_network_of_the_containers_says_where_they_reach_this_machine() {
-    let prepared = |network: &'static str| {
+async fn containers_reach_this_machine_at_the_gateway_of_their_network() {
+    let scripts = |network: &'static str| {
         [
             Answer(200, r#"{"ApiVersion":"1.41"}"#),
             Answer(200, r#"{"Config":{"User":"1000"}}"#),
@@ -312,7 +315,7 @@ async fn the_network_of_the_containers_says_where_they_reach_this_machine() {
         ]
     };
     let bridge = r#"{"IPAM":{"Config":[{"Subnet":"172.17.0.0/16","Gateway":"172.17.0.1"}]}}"#;
-    let (docker, requests, _dir) = scripted(&prepared(bridge)).await;
+    let (docker, requests, _dir) = scripted(&scripts(bridge)).await;
     let ip = docker.prepare(&|_| {}).await.unwrap();
     assert_eq!(ip, Some("172.17.0.1".parse().unwrap()));
     assert_eq!(
@@ -323,7 +326,7 @@ async fn the_network_of_the_containers_says_where_they_reach_this_machine() {
             "GET /networks/bridge"
         ]
     );
-    let (docker, _, _dir) = scripted(&prepared(r#"{"IPAM":{"Config":[]}}"#)).await;
+    let (docker, _, _dir) = scripted(&scripts(r#"{"IPAM":{"Config":[]}}"#)).await;
     let error = docker.prepare(&|_| {}).await.unwrap_err().to_string();
     assert!(error.contains("has no gateway"), "{error}");
 }
@@ -338,9 +341,9 @@ async fn a_missing_image_is_pulled_and_the_progress_is_shown() {
         Answer(200, r#"{"IPAM":{"Config":[{"Gateway":"172.17.0.1"}]}}"#),
     ];
     let (docker, requests, _dir) = scripted(&scripts).await;
-    let said = Mutex::new(Vec::new());
+    let messages = Mutex::new(Vec::new());
     docker
-        .prepare(&|text| said.lock().unwrap().push(text.to_owned()))
+        .prepare(&|text| messages.lock().unwrap().push(text.to_owned()))
         .await
         .unwrap();
     assert_eq!(
@@ -348,16 +351,16 @@ async fn a_missing_image_is_pulled_and_the_progress_is_shown() {
         "POST /images/create?fromImage=worker&tag=1"
     );
     assert_eq!(
-        *said.lock().unwrap(),
+        *messages.lock().unwrap(),
         ["pulling the image worker:1", "pulled the image worker:1"]
     );
 }
 
 #[tokio::test]
-async fn a_container_gets_limits_labels_the_repository_and_the_user_that_owns_it() {
+async fn the_body_for_a_container_has_limits_labels_the_repository_and_its_owner() {
     let (docker, _, _dir) = scripted(&[Hang]).await;
-    let (settings, surroundings) = (&docker.settings, &docker.surroundings);
-    let body = container("run-1", &spec(), settings, surroundings, "1000");
+    let (settings, context) = (&docker.settings, &docker.context);
+    let body = container_body("run-1", &spec(), settings, context, "1000");
     let expected = json!({
         "Image": "worker:1",
         "Env": ["TASK_ID=p:8", "DESCARTES_RUN_ID=run-1", "HOME=/tmp"],
@@ -385,7 +388,7 @@ async fn a_container_gets_limits_labels_the_repository_and_the_user_that_owns_it
 }
 
 #[tokio::test]
-async fn home_depends_on_the_user_of_the_image_that_the_task_needs() {
+async fn home_is_tmp_unless_the_user_of_the_needed_image_owns_the_repository() {
     let (created, started) = (Answer(201, r#"{"Id":"c1"}"#), Answer(204, ""));
     let found = Answer(200, r#"{"Config":{"User":"1234:1234"}}"#);
     let scripts = [created, started, found, created, started, created, started];

@@ -1,4 +1,4 @@
-//! What the engines do at the end of a run, and of a dispatch.
+//! The end of a run, and of a dispatch.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,17 +9,22 @@ use crate::dispatch::engine::command::CommandLines;
 use crate::dispatch::engine::settings::CommandSettings;
 use crate::dispatch::engine::spec::TaskNeeds;
 
-fn spec() -> Spec {
-    Spec {
+fn spec() -> RunSpec {
+    RunSpec {
         variables: Vec::new(),
-        removed: Vec::new(),
-        inherited: Vec::new(),
+        removed_variables: Vec::new(),
+        inherited_variables: Vec::new(),
         memory: None,
         needs: TaskNeeds::default(),
     }
 }
 
-fn engines(dir: &Path, program: PathBuf, engine: EngineKind, remotes: Vec<Remote>) -> Engines {
+fn engines(
+    dir: &Path,
+    program: PathBuf,
+    engine: EngineKind,
+    remotes: Vec<RemoteEngine>,
+) -> Engines {
     let choice = EngineChoice {
         engine,
         limit: None,
@@ -30,7 +35,7 @@ fn engines(dir: &Path, program: PathBuf, engine: EngineKind, remotes: Vec<Remote
 }
 
 #[tokio::test]
-async fn an_engine_that_is_still_starting_something_at_the_end_is_named() {
+async fn close_names_an_engine_that_is_still_starting_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let settings = CommandSettings {
         start: "exec sleep 1000".to_owned(),
@@ -41,7 +46,7 @@ async fn an_engine_that_is_still_starting_something_at_the_end_is_named() {
     };
     let limit = Duration::from_secs(300);
     let command = CommandLines::new(settings, "d1".to_owned(), dir.path().to_owned(), limit);
-    let remotes = vec![Remote::Command(command)];
+    let remotes = vec![RemoteEngine::Command(command)];
     let mut engines = engines(dir.path(), PathBuf::new(), EngineKind::Command, remotes);
     let work = async {
         let engine = engines.place("d1-8-1", &spec());
@@ -49,16 +54,16 @@ async fn an_engine_that_is_still_starting_something_at_the_end_is_named() {
         assert_eq!(engines.start("d1-8-1", spec()), None);
         engines.close(Duration::from_millis(50)).await
     };
-    let left = LocalSet::new().run_until(work).await;
+    let messages = LocalSet::new().run_until(work).await;
     let words = "the engine command may still have something of this dispatch (it has not answered";
     assert!(
-        matches!(&left[..], [one] if one.starts_with(words)),
-        "{left:?}"
+        matches!(&messages[..], [message] if message.starts_with(words)),
+        "{messages:?}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_of_this_machine_that_does_not_end_after_its_report_is_killed_before_the_end() {
+async fn close_waits_until_a_local_worker_that_ignores_sigterm_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("worker");
     std::fs::write(&program, "#!/bin/sh\ntrap '' TERM\nexec sleep 1000\n").unwrap();
@@ -69,10 +74,13 @@ async fn a_worker_of_this_machine_that_does_not_end_after_its_report_is_killed_b
         let handle = engines.start("d1-8-1", spec()).unwrap().unwrap();
         engines.release("d1-8-1", &handle, Duration::from_secs(5));
         assert_eq!(engines.close(Duration::from_secs(60)).await, [""; 0]);
-        // A process that was killed needs a moment to end.
+        // A killed process ends a moment after the signal.
         let began = std::time::Instant::now();
-        while engines.local.look("another run", &handle) == Seen::Running {
-            assert!(began.elapsed() < Duration::from_secs(60), "it still runs");
+        while engines.local.state_of("another run", &handle) == Seen::Running {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "the worker still runs"
+            );
             std::thread::yield_now();
         }
     };

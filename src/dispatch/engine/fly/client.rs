@@ -15,41 +15,47 @@ use crate::http::json_client;
 use crate::http::retries::retry_after;
 
 /// How long a connection may take to open.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long the API may take for an answer. A machine is made in seconds.
-const ANSWER: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the API may take for an answer that it does not delay on purpose. It creates a machine in seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest answer that is read, in bytes: a machine in a list has a few kilobytes.
-const MAX_ANSWER: usize = 64 << 20;
-/// How often a request that came too soon is repeated.
-const MAX_REPEATS: u32 = 4;
-/// The pause after a request that came too soon, if the API does not say how long it should be.
-const PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause that the API can ask for.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+const MAX_ANSWER_SIZE: usize = 64 << 20;
+/// How often a rate-limited request is retried.
+const MAX_RETRIES: u32 = 4;
+/// The pause after a rate-limited request, if the API does not say how long it should be.
+const DEFAULT_RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause after a rate-limited request. The API may ask for a longer one.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// The kinds of requests that have separate limits. The API limits other requests for each machine, and a machine gets
-/// few of them.
+/// The kinds of requests, each of which has a separate rate limit. `Other` is not limited here: the API limits these
+/// requests for each machine, and a machine gets few of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RequestKind {
+    /// Creates a machine.
     Create,
+    /// Lists machines.
     List,
+    /// Reads the description of the app or of one machine.
     Get,
+    /// Lists or changes the secrets of the app.
     Secrets,
+    /// Stops or destroys one machine, or waits for its end.
     Other,
 }
 
-/// Why a request has not succeeded.
+/// Why a request has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     /// The HTTP status of the answer; `None` if there was no answer, or an unreadable one.
     pub code: Option<u16>,
-    /// The API's word for what has happened, such as `insufficient_capacity`; often empty.
-    pub word: String,
+    /// The field `status` of the API's answer, such as `insufficient_capacity`; often empty.
+    pub status_word: String,
+    /// The reason, as a part of a sentence.
     pub why: String,
 }
 
 impl ApiError {
-    /// Whether the request may have had its effect.
+    /// Whether the API may have performed the request.
     pub fn is_ambiguous(&self) -> bool {
         self.code.is_none_or(|code| code == 408 || code >= 500)
     }
@@ -59,13 +65,14 @@ impl ApiError {
     }
 }
 
+/// A client of the Machines API for one app.
 #[derive(Debug)]
 pub struct ApiClient {
     client: Client,
-    /// `…/v1/apps/<app>`
+    /// The URL of the app, to which the paths of requests are added: `…/v1/apps/<app>`.
     base: Url,
-    /// [`MAX_REPEATS`], except in tests.
-    pub max_repeats: u32,
+    /// [`MAX_RETRIES`], except in tests.
+    pub max_retries: u32,
     creates: Limiter,
     lists: Limiter,
     gets: Limiter,
@@ -73,14 +80,15 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// `rate` is how many requests of each kind the API allows per second. It allows three times as many at once.
+    /// `rate` is how many requests of each kind the API allows per second, with a burst of three times as many.
+    /// Requests of the kind `Get` have five times this rate, with a burst of twice as many.
     pub fn new(api: &Url, app: &str, token: &str, rate: u32) -> eyre::Result<Self> {
         let mut headers = HeaderMap::new();
         let mut authorization = HeaderValue::from_str(&authorization(token))
             .map_err(|_| eyre!("FLY_API_TOKEN contains characters that no token has"))?;
         authorization.set_sensitive(true);
         headers.insert(AUTHORIZATION, authorization);
-        let client = json_client(api, None, headers)?.connect_timeout(CONNECT);
+        let client = json_client(api, None, headers)?.connect_timeout(CONNECT_TIMEOUT);
         let mut base = api.clone();
         let root = base.path().trim_end_matches('/');
         let root = root.trim_end_matches("/v1");
@@ -88,7 +96,7 @@ impl ApiClient {
         Ok(Self {
             client: client.build()?,
             base,
-            max_repeats: MAX_REPEATS,
+            max_retries: MAX_RETRIES,
             creates: Limiter::new(rate, 3 * rate),
             lists: Limiter::new(rate, 3 * rate),
             gets: Limiter::new(5 * rate, 10 * rate),
@@ -96,25 +104,25 @@ impl ApiClient {
         })
     }
 
-    /// Sends a request to a path below the app as soon as the rate allows it; returns the JSON of the answer. A
-    /// request that the API rejects because it came too soon is repeated.
+    /// Sends a request for a path below the app as soon as the rate limit allows it. Returns the JSON of the answer, or
+    /// null if the answer has no body. A request that the API rejects because of its rate limit is retried.
     pub async fn call(
         &self,
-        kind: Kind,
+        kind: RequestKind,
         method: Method,
         path: &str,
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, ApiError> {
-        self.call_within(ANSWER, kind, method, path, query, body)
+        self.call_within(ANSWER_TIMEOUT, kind, method, path, query, body)
             .await
     }
 
-    /// Like [`Self::call`], with a time limit for an answer that the API delays until something happens.
+    /// Like [`Self::call`], with another time limit, for answers that the API delays until something happens.
     pub async fn call_within(
         &self,
         limit: Duration,
-        kind: Kind,
+        kind: RequestKind,
         method: Method,
         path: &str,
         query: &[(&str, &str)],
@@ -127,7 +135,7 @@ impl ApiClient {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut repeats = 0;
+        let mut retries = 0;
         loop {
             if let Some(limiter) = self.limiter(kind) {
                 limiter.wait().await;
@@ -144,9 +152,11 @@ impl ApiClient {
             let late = |_| self.unknown(&format!("no answer within {} s", limit.as_secs_f64()));
             match timeout(limit, exchange).await.map_err(late)?? {
                 Answer::Done(value) => return Ok(value),
-                Answer::TooSoon(_, error) if repeats == self.max_repeats => return Err(error),
-                Answer::TooSoon(pause, _) => {
-                    repeats += 1;
+                Answer::RateLimited { error, .. } if retries == self.max_retries => {
+                    return Err(error);
+                }
+                Answer::RateLimited { pause, .. } => {
+                    retries += 1;
                     match self.limiter(kind) {
                         Some(limiter) => limiter.pause(pause),
                         None => sleep(pause).await,
@@ -156,17 +166,18 @@ impl ApiClient {
         }
     }
 
-    fn limiter(&self, kind: Kind) -> Option<&Limiter> {
+    /// `None` if requests of this kind are not limited.
+    fn limiter(&self, kind: RequestKind) -> Option<&Limiter> {
         match kind {
-            Kind::Create => Some(&self.creates),
-            Kind::List => Some(&self.lists),
-            Kind::Get => Some(&self.gets),
-            Kind::Secrets => Some(&self.secrets),
-            Kind::Other => None,
+            RequestKind::Create => Some(&self.creates),
+            RequestKind::List => Some(&self.lists),
+            RequestKind::Get => Some(&self.gets),
+            RequestKind::Secrets => Some(&self.secrets),
+            RequestKind::Other => None,
         }
     }
 
-    /// Reads an answer, and finds out whether the request came too soon.
+    /// Reads an answer.
     async fn read(&self, mut response: Response) -> Result<Answer, ApiError> {
         let status = response.status();
         let pause = retry_after(response.headers(), Timestamp::now());
@@ -177,7 +188,7 @@ impl ApiClient {
                 Some(bytes) => body.extend_from_slice(&bytes),
                 None => break,
             }
-            if body.len() > MAX_ANSWER {
+            if body.len() > MAX_ANSWER_SIZE {
                 return Err(self.unknown("the answer is too long"));
             }
         }
@@ -194,16 +205,18 @@ impl ApiClient {
             })?;
             return Ok(Answer::Done(value));
         }
-        let error = self.rejection(status, &body);
+        let error = self.status_error(status, &body);
         if status == StatusCode::TOO_MANY_REQUESTS {
-            let pause = pause.unwrap_or(PAUSE).clamp(PAUSE / 2, MAX_PAUSE);
-            return Ok(Answer::TooSoon(pause, error));
+            let pause = pause
+                .unwrap_or(DEFAULT_RETRY_PAUSE)
+                .clamp(DEFAULT_RETRY_PAUSE / 2, MAX_RETRY_PAUSE);
+            return Ok(Answer::RateLimited { pause, error });
         }
         Err(error)
     }
 
     /// The error for an answer with an error status.
-    fn rejection(&self, status: StatusCode, body: &[u8]) -> ApiError {
+    fn status_error(&self, status: StatusCode, body: &[u8]) -> ApiError {
         let json = serde_json::from_slice::<Value>(body).unwrap_or_default();
         let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
         let message = text("message").or_else(|| text("error"));
@@ -216,10 +229,11 @@ impl ApiClient {
             );
         }
         error.code = Some(code);
-        error.word = text("status").unwrap_or_default();
+        error.status_word = text("status").unwrap_or_default();
         error
     }
 
+    /// The error if there was no answer, or an unreadable one.
     fn unknown(&self, why: &str) -> ApiError {
         // The URL may contain a user and a password, so the message names only its host and port.
         let host = self.base.host_str().unwrap_or_default();
@@ -227,17 +241,18 @@ impl ApiClient {
         let port = port.unwrap_or_default();
         ApiError {
             code: None,
-            word: String::new(),
+            status_word: String::new(),
             why: format!("the Machines API at {host}{port}: {why}"),
         }
     }
 }
 
-/// An answer that is not an error.
+/// An answer of the API.
 enum Answer {
+    /// The request has succeeded. The value is the JSON of the answer.
     Done(Value),
-    /// The request must be repeated after this pause.
-    TooSoon(Duration, ApiError),
+    /// The API has rejected the request because of its rate limit, and allows another one after the pause.
+    RateLimited { pause: Duration, error: ApiError },
 }
 
 /// The value of the header `Authorization`: current tokens need the scheme `FlyV1`, older ones `Bearer`.
@@ -261,7 +276,7 @@ fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let words: Vec<&str> = text.split_whitespace().collect();
     match words.join(" ") {
-        words if words.is_empty() => "an error without words".to_owned(),
+        words if words.is_empty() => "an error without a message".to_owned(),
         words => words.chars().take(200).collect(),
     }
 }
@@ -271,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_gets_the_scheme_that_its_kind_needs() {
+    fn a_token_gets_the_authorization_scheme_that_its_kind_needs() {
         for (token, expected) in [
             ("fm2_lJPE", "FlyV1 fm2_lJPE"),
             ("FlyV1 fm2_lJPE,fm2_x", "FlyV1 fm2_lJPE,fm2_x"),

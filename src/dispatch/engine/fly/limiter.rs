@@ -1,4 +1,4 @@
-//! Keeps requests below the rate that the API allows, so that they are not rejected.
+//! Limits the rate of requests to the rate that the API allows, so that the API does not reject them.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -6,55 +6,60 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// A token bucket. Requests are sent in the order in which they have called [`Limiter::wait`].
+/// A token bucket: each request takes a token. Requests get their tokens in the order of their calls of
+/// [`Limiter::wait`].
 #[derive(Debug)]
 pub struct Limiter {
-    /// The time in which one token comes back.
+    /// The time after which the bucket gets another token.
     interval: Duration,
-    /// How many requests may be sent at once.
+    /// How many tokens the bucket holds, so how many requests may be sent at once.
     burst: u32,
-    /// The time at which the bucket is full again. Each request moves it by one interval.
+    /// The time at which the bucket is full again if no request takes a token before. Each request delays it by one
+    /// interval.
     full_at: Mutex<Instant>,
-    /// The end of the last pause that the API has asked for. It is outside of the lock, so that a waiting request,
-    /// which holds the lock, sees a new pause.
-    not_before: Cell<Option<Instant>>,
+    /// The end of the last pause that the API has asked for. Not inside the mutex: a waiting request holds the lock,
+    /// and must see a new pause.
+    pause_end: Cell<Option<Instant>>,
 }
 
 impl Limiter {
+    /// `burst` is how many requests may be sent at once.
     pub fn new(per_second: u32, burst: u32) -> Self {
         Self {
             interval: Duration::from_secs(1) / per_second,
             burst,
             full_at: Mutex::new(Instant::now()),
-            not_before: Cell::new(None),
+            pause_end: Cell::new(None),
         }
     }
 
     /// Waits until a request may be sent.
     pub async fn wait(&self) {
-        // Other requests wait for the lock meanwhile, which keeps their order.
+        // Meanwhile, later requests wait for the lock. The lock is fair, so their order is kept.
         let mut full_at = self.full_at.lock().await;
         loop {
             let now = Instant::now();
-            // After a pause, the bucket has one token.
-            let after_pause = self.not_before.get();
-            let after_pause = after_pause.map(|end| end + self.interval * (self.burst - 1));
-            let next = (*full_at).max(now).max(after_pause.unwrap_or(now)) + self.interval;
-            let turn = next.checked_sub(self.interval * self.burst);
-            let turn = turn.unwrap_or(next);
-            if turn <= now {
-                *full_at = next;
+            // At the end of a pause, the bucket has one token.
+            let pause_end = self.pause_end.get();
+            let full_after_pause = pause_end.map(|end| end + self.interval * (self.burst - 1));
+            let earliest = (*full_at).max(now).max(full_after_pause.unwrap_or(now));
+            let next_full_at = earliest + self.interval;
+            let send_at = next_full_at.checked_sub(self.interval * self.burst);
+            let send_at = send_at.unwrap_or(next_full_at);
+            if send_at <= now {
+                *full_at = next_full_at;
                 return;
             }
-            // The API may ask for a pause meanwhile.
-            sleep_until(turn).await;
+            // Check again afterwards: the API may have asked for a pause.
+            sleep_until(send_at).await;
         }
     }
 
-    /// The API has asked for a pause of this length. Until its end no request is sent, not even one that waits already.
+    /// Makes all requests wait until the end of a pause of this length, also those that wait already. The API has asked
+    /// for the pause.
     pub fn pause(&self, length: Duration) {
         let end = Instant::now() + length;
-        self.not_before.set(self.not_before.get().max(Some(end)));
+        self.pause_end.set(self.pause_end.get().max(Some(end)));
     }
 }
 
@@ -63,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_passes_at_once_and_the_rest_is_paced() {
+    async fn a_burst_does_not_wait_and_later_requests_wait_for_one_interval_each() {
         let limiter = Limiter::new(1, 3);
         let began = Instant::now();
         for _ in 0..3 {
@@ -78,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_that_the_api_asks_for_is_kept_by_all_requests() {
+    async fn all_requests_wait_until_the_end_of_a_pause() {
         let limiter = Limiter::new(1, 3);
         limiter.pause(Duration::from_secs(7));
         let began = Instant::now();
@@ -89,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_kept_by_the_requests_that_wait_for_their_turn_already() {
+    async fn a_pause_also_delays_requests_that_wait_already() {
         let limiter = Limiter::new(1, 1);
         limiter.wait().await;
         let began = Instant::now();
@@ -97,14 +102,14 @@ mod tests {
             sleep_until(began + Duration::from_millis(500)).await;
             limiter.pause(Duration::from_secs(7));
         };
-        let in_turn = async {
+        let later = async {
             tokio::join!(limiter.wait(), limiter.wait());
         };
         let first = async {
             limiter.wait().await;
             began.elapsed()
         };
-        let (first, (), ()) = tokio::join!(first, in_turn, pause);
+        let (first, (), ()) = tokio::join!(first, later, pause);
         assert!(first >= Duration::from_millis(7500), "{first:?}");
         let last = began.elapsed();
         assert!(last >= Duration::from_millis(9500), "{last:?}");

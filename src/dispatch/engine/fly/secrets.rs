@@ -1,5 +1,5 @@
-//! The secret variables of workers, stored as secrets of the app, so that only the workers can read them.
-//! The API never returns the values of secrets, and a machine gets only the secrets that its configuration names.
+//! Stores the secret variables of workers as secrets of the app, so that only the workers can read them. The API never
+//! returns the values of secrets, and a machine gets only the secrets that its configuration names.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,27 +8,27 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::body::Secret;
-use super::client::{ApiClient, ApiError, Kind};
+use super::client::{ApiClient, ApiError, RequestKind};
 
 /// The secrets of one dispatch that are stored in the app.
 #[derive(Debug)]
 pub struct AppSecrets {
     /// The prefix of the names of all secrets of this dispatch.
     prefix: String,
-    /// The values of the secrets that are stored, by the secret's name.
+    /// The values of the stored secrets, by the secret's name.
     stored: RefCell<BTreeMap<String, String>>,
-    /// For each run, the names of the secrets that only this run has.
-    of_runs: RefCell<BTreeMap<String, Vec<String>>>,
-    /// The names of the secrets of runs that have ended.
-    unneeded: RefCell<BTreeSet<String>>,
+    /// The names of the secrets that only one run uses, by the id of the run.
+    names_by_run: RefCell<BTreeMap<String, Vec<String>>>,
+    /// The names of stored secrets of runs that have ended.
+    unneeded_names: RefCell<BTreeSet<String>>,
     /// The version of the app's secrets after the last change. Machines must start with it or a later one.
     version: Cell<Option<u64>>,
 }
 
 /// The stored secrets of a run.
 #[derive(Debug)]
-pub struct Stored {
-    /// Names of variables, each with the name of the secret that has its value.
+pub struct StoredSecrets {
+    /// Names of variables, each with the name of the secret that has the variable's value.
     pub names: Vec<(String, String)>,
     /// A version of the app's secrets that contains all these secrets.
     pub version: Option<u64>,
@@ -37,10 +37,10 @@ pub struct Stored {
 impl AppSecrets {
     pub fn new(dispatch: &str) -> Self {
         Self {
-            prefix: prefix(dispatch),
+            prefix: secret_prefix(dispatch),
             stored: RefCell::default(),
-            of_runs: RefCell::default(),
-            unneeded: RefCell::default(),
+            names_by_run: RefCell::default(),
+            unneeded_names: RefCell::default(),
             version: Cell::default(),
         }
     }
@@ -52,60 +52,66 @@ impl AppSecrets {
         client: &ApiClient,
         run: &str,
         secrets: &[Secret],
-    ) -> Result<Stored, ApiError> {
+    ) -> Result<StoredSecrets, ApiError> {
         let mut names = Vec::new();
         let mut values = BTreeMap::new();
-        let mut of_run = Vec::new();
+        let mut names_of_run = Vec::new();
         for secret in secrets {
             let Secret {
                 variable, value, ..
             } = secret;
-            let name = if secret.is_of_run {
-                name_of_run(run, variable)
+            let name = if secret.is_for_one_run {
+                secret_of_run(run, variable)
             } else {
                 format!("{}_{variable}", self.prefix)
             };
             names.push((variable.clone(), name.clone()));
-            if secret.is_of_run {
-                of_run.push(name.clone());
+            if secret.is_for_one_run {
+                names_of_run.push(name.clone());
             }
             if self.stored.borrow().get(&name) != Some(value) {
                 values.insert(name, value.clone());
             }
         }
-        self.of_runs.borrow_mut().insert(run.to_owned(), of_run);
+        self.names_by_run
+            .borrow_mut()
+            .insert(run.to_owned(), names_of_run);
         if !values.is_empty() {
-            let unneeded = self.unneeded.take();
-            let kept = |name: &&String| !values.contains_key(*name);
-            let removed = unneeded.iter().filter(kept).cloned();
+            let unneeded = self.unneeded_names.take();
+            let is_not_set = |name: &&String| !values.contains_key(*name);
+            let removed = unneeded.iter().filter(is_not_set).cloned();
             let mut changes: Map<String, Value> = removed.map(|name| (name, Value::Null)).collect();
             let set = values.iter();
             changes.extend(set.map(|(name, value)| (name.clone(), value.clone().into())));
             if let Err(error) = self.update(client, changes).await {
-                self.unneeded.borrow_mut().extend(unneeded);
+                self.unneeded_names.borrow_mut().extend(unneeded);
                 return Err(error);
             }
             self.stored.borrow_mut().extend(values);
         }
-        Ok(Stored {
+        Ok(StoredSecrets {
             names,
             version: self.version.get(),
         })
     }
 
-    /// Marks the secrets of an ended run as not needed. They are removed with the next request, or at the end.
+    /// Marks the secrets of an ended run as not needed. The next [`Self::store`] or [`Self::remove_all`] removes them.
     pub fn release(&self, run: &str) {
-        let names = self.of_runs.borrow_mut().remove(run).unwrap_or_default();
+        let names = self
+            .names_by_run
+            .borrow_mut()
+            .remove(run)
+            .unwrap_or_default();
         let mut stored = self.stored.borrow_mut();
         for name in &names {
             stored.remove(name);
         }
-        self.unneeded.borrow_mut().extend(names);
+        self.unneeded_names.borrow_mut().extend(names);
     }
 
-    /// Removes everything of this dispatch.
-    pub async fn clear(&self, client: &ApiClient) -> Result<(), ApiError> {
-        let list = client.call(Kind::Secrets, Method::GET, "secrets", &[], None);
+    /// Removes all secrets of this dispatch from the app.
+    pub async fn remove_all(&self, client: &ApiClient) -> Result<(), ApiError> {
+        let list = client.call(RequestKind::Secrets, Method::GET, "secrets", &[], None);
         let list = list.await?;
         let list = list.get("secrets").and_then(Value::as_array);
         let names = list
@@ -118,32 +124,39 @@ impl AppSecrets {
             self.update(client, values).await?;
         }
         self.stored.borrow_mut().clear();
-        self.unneeded.borrow_mut().clear();
+        self.unneeded_names.borrow_mut().clear();
         Ok(())
     }
 
-    /// Sets values, and removes secrets whose value is null.
+    /// Sets secrets to these values, and removes secrets whose value is null.
     async fn update(&self, client: &ApiClient, values: Map<String, Value>) -> Result<(), ApiError> {
         let body = json!({ "values": values });
-        let answer = client.call(Kind::Secrets, Method::POST, "secrets", &[], Some(&body));
+        let answer = client.call(
+            RequestKind::Secrets,
+            Method::POST,
+            "secrets",
+            &[],
+            Some(&body),
+        );
         let answer = answer.await?;
-        let version = ["version", "Version"];
-        let mut version = version.iter().filter_map(|name| answer.get(name)?.as_u64());
+        let names = ["version", "Version"];
+        let mut version = names.iter().filter_map(|name| answer.get(name)?.as_u64());
         self.version.set(version.next().max(self.version.get()));
         Ok(())
     }
 }
 
-fn name_of_run(run: &str, variable: &str) -> String {
-    format!("DESCARTES_RUN_{}__{variable}", word(run))
+/// The name of a secret that only one run uses.
+fn secret_of_run(run: &str, variable: &str) -> String {
+    format!("DESCARTES_RUN_{}__{variable}", secret_name_part(run))
 }
 
 /// The prefix of the names of all secrets of a dispatch.
-pub fn prefix(dispatch: &str) -> String {
-    format!("DESCARTES_RUN_{}_", word(dispatch))
+pub fn secret_prefix(dispatch: &str) -> String {
+    format!("DESCARTES_RUN_{}_", secret_name_part(dispatch))
 }
 
-/// A name of a run or a dispatch, as a part of the name of a variable.
-fn word(name: &str) -> String {
+/// Converts the id of a run or a dispatch to a part of a secret's name.
+fn secret_name_part(name: &str) -> String {
     name.to_ascii_uppercase().replace('-', "_")
 }

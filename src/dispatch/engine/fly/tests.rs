@@ -1,4 +1,4 @@
-//! The engine against a scripted API: answers at chosen moments.
+//! The engine `fly` with a scripted API, for answers that depend on the order of requests.
 
 mod starts;
 mod stops;
@@ -13,18 +13,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
 
 use super::*;
-use crate::dispatch::engine::calls::StartFailure;
+use crate::dispatch::engine::answers::StartFailure;
 use crate::dispatch::engine::clean_up::remove_all;
-use crate::dispatch::engine::remote::Remote;
+use crate::dispatch::engine::remote::RemoteEngine;
 use crate::dispatch::engine::settings::CpuKind;
-use crate::dispatch::engine::{Spec, TaskNeeds};
+use crate::dispatch::engine::{RunSpec, TaskNeeds};
 use crate::environment::variable;
 
 /// An answer of the scripted API.
 struct Answer {
     status: u16,
     body: String,
-    /// The answer comes when as many requests wait for it as the barrier says.
+    /// If set, the answer is sent when as many requests wait as the barrier requires.
     barrier: Option<Arc<Barrier>>,
 }
 
@@ -36,32 +36,35 @@ fn answer(status: u16, body: &Value) -> Answer {
     }
 }
 
-fn error(status: u16, what: &str) -> Answer {
-    answer(status, &json!({ "error": what }))
+/// An answer with an error status and a message.
+fn error(status: u16, message: &str) -> Answer {
+    answer(status, &json!({ "error": message }))
 }
 
-/// The machine m1 of the run d1-a-1.
-fn described(state: &str) -> Value {
+/// The API's description of the machine m1, which belongs to the run d1-a-1.
+fn machine(state: &str) -> Value {
     json!({
         "id": "m1",
         "state": state,
-        "config": { "metadata": { DISPATCH: "d1", RUN: "d1-a-1" } },
+        "config": { "metadata": { DISPATCH_KEY: "d1", RUN_KEY: "d1-a-1" } },
         "events": [{ "type": "start", "timestamp": 1 }],
     })
 }
 
-/// A request, such as `POST machines`, and its body.
+/// A request line without the beginning of the path, such as `POST machines`, and the body.
 type Request = (String, Value);
 
-/// An engine, the requests that it has sent, and a directory for outputs.
-struct Scripted {
+/// An engine whose API is scripted.
+struct ScriptedApi {
     fly: Fly,
+    /// The requests that the engine has sent.
     requests: Arc<Mutex<Vec<Request>>>,
-    _dir: tempfile::TempDir,
+    _runs_dir: tempfile::TempDir,
 }
 
-impl Scripted {
-    /// `script` answers a request, whose number among the same ones is the last argument.
+impl ScriptedApi {
+    /// `script` answers the requests. Its arguments are the request line, the body, and how many requests with the same
+    /// line came before.
     async fn new(
         regions: &[&str],
         script: impl Fn(&str, &Value, usize) -> Answer + Send + Sync + 'static,
@@ -69,11 +72,15 @@ impl Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (heard, script) = (Arc::clone(&requests), Arc::new(script));
+        let (server_requests, script) = (Arc::clone(&requests), Arc::new(script));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, Arc::clone(&heard), Arc::clone(&script)));
+                tokio::spawn(serve(
+                    stream,
+                    Arc::clone(&server_requests),
+                    Arc::clone(&script),
+                ));
             }
         });
         let settings = FlySettings {
@@ -89,33 +96,37 @@ impl Scripted {
             private_ip: None,
         };
         let dir = tempfile::tempdir().unwrap();
-        let (window, path) = (Duration::from_secs(5), dir.path().to_owned());
-        let mut fly = Fly::new(settings, "d1".to_owned(), window, path).unwrap();
+        let (stop_window, runs_dir) = (Duration::from_secs(5), dir.path().to_owned());
+        let mut fly = Fly::new(settings, "d1".to_owned(), stop_window, runs_dir).unwrap();
         fly.stop_margin = Duration::from_millis(300);
         Self {
             fly,
             requests,
-            _dir: dir,
+            _runs_dir: dir,
         }
     }
 
-    fn requests(&self) -> Vec<String> {
+    /// The request lines in the order of the requests.
+    fn request_lines(&self) -> Vec<String> {
         let requests = self.requests.lock().unwrap();
         requests.iter().map(|(line, _)| line.clone()).collect()
     }
 
+    /// How many requests have this request line.
     fn count(&self, line: &str) -> usize {
-        self.requests()
+        self.request_lines()
             .iter()
             .filter(|other| *other == line)
             .count()
     }
 
+    /// Stops the machine m1.
     async fn stop(&self, grace: Duration) -> Result<(), String> {
         self.fly.stop(&handle(), grace).await
     }
 }
 
+/// Answers the one request of a connection.
 async fn serve(
     mut stream: TcpStream,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -142,18 +153,18 @@ async fn serve(
     let line = text.lines().next().unwrap();
     let line = line.split(['?']).next().unwrap().replace(" HTTP/1.1", "");
     let line = line.replace("/v1/apps/workers/", "");
-    let number = {
+    let earlier = {
         let mut requests = requests.lock().unwrap();
-        let number = requests.iter().filter(|(other, _)| *other == line).count();
+        let earlier = requests.iter().filter(|(other, _)| *other == line).count();
         requests.push((line.clone(), body));
-        number
+        earlier
     };
     let body = requests.lock().unwrap().last().unwrap().1.clone();
     let Answer {
         status,
         body,
         barrier,
-    } = script(&line, &body, number);
+    } = script(&line, &body, earlier);
     if let Some(barrier) = barrier {
         barrier.wait().await;
     }
@@ -164,26 +175,29 @@ async fn serve(
     let _ = stream.write_all(text.as_bytes()).await;
 }
 
+/// The handle of the machine m1.
 fn handle() -> Handle {
     Handle::Fly {
         machine: "m1".to_owned(),
     }
 }
 
-fn spec() -> Spec {
-    Spec {
+fn spec() -> RunSpec {
+    RunSpec {
         variables: vec![
             variable("TASK_ID", "a"),
             variable("CALLBACK_SECRET", "whsec_1"),
         ],
-        removed: Vec::new(),
-        inherited: vec![variable("ANTHROPIC_API_KEY", "sk-1")],
+        removed_variables: Vec::new(),
+        inherited_variables: vec![variable("ANTHROPIC_API_KEY", "sk-1")],
         memory: None,
         needs: TaskNeeds::default(),
     }
 }
 
-const NO_ROOM: &str = "aborted: no capacity";
+/// The API's message if a region has no capacity.
+const NO_CAPACITY: &str = "aborted: no capacity";
+// Request lines about the machine m1.
 const STOP: &str = "POST machines/m1/stop";
 const WAIT: &str = "GET machines/m1/wait";
 const GET: &str = "GET machines/m1";

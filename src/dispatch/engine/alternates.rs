@@ -1,4 +1,5 @@
-//! Finds the directories from which a repository borrows objects (`objects/info/alternates`).
+//! Finds the alternates of a repository: the object directories of other repositories whose objects it uses. Git lists
+//! them in `objects/info/alternates`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,16 +7,17 @@ use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr, bail};
 
-/// How far borrowing goes: git itself follows five steps.
+/// How many steps from the first repository are followed: an alternate can have alternates. Git has the same limit.
 const MAX_DEPTH: usize = 5;
 
-/// The directories of objects that a bare repository borrows from, directly or indirectly.
-pub fn borrowed(repository: &Path) -> eyre::Result<Vec<PathBuf>> {
+/// The object directories of other repositories that a bare repository uses, directly or through another one.
+pub fn alternate_object_dirs(repository: &Path) -> eyre::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     collect(&repository.join("objects"), MAX_DEPTH, &mut found)?;
     Ok(found)
 }
 
+/// Adds the alternates of an object directory to `found`, and their alternates, in at most `depth` steps.
 fn collect(objects: &Path, depth: usize, found: &mut Vec<PathBuf>) -> eyre::Result<()> {
     let list = objects.join("info/alternates");
     let text = match fs::read_to_string(&list) {
@@ -49,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn borrowed_directories_are_followed_and_circles_end() {
+    fn alternates_of_alternates_are_found_and_cycles_end() {
         let dir = tempfile::tempdir().unwrap();
         let objects = |name: &str| dir.path().join(name).join("objects");
         for (from, to) in [
@@ -62,8 +64,12 @@ mod tests {
             let text = format!("# comment\n{}\n", objects(to).display());
             fs::write(info.join("alternates"), text).unwrap();
         }
-        let found = borrowed(&dir.path().join("bare")).unwrap();
+        let found = alternate_object_dirs(&dir.path().join("bare")).unwrap();
         assert_eq!(found, [objects("project"), objects("shared")]);
-        assert!(borrowed(&dir.path().join("none")).unwrap().is_empty());
+        assert!(
+            alternate_object_dirs(&dir.path().join("none"))
+                .unwrap()
+                .is_empty()
+        );
     }
 }
