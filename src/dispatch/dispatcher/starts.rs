@@ -98,7 +98,7 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Handles the runs that have waited for a free slot of the engine that their tasks need: starts those that get one
+    /// Handles the runs that have waited for a free slot: starts those that get one
     /// now, and records that the others were given up.
     pub(super) async fn start_waiting(&mut self) -> eyre::Result<()> {
         let taken = self.engine.take_waiting();

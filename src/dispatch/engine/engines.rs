@@ -140,7 +140,7 @@ impl Engines {
         }
     }
 
-    /// Makes a run wait until the engine that it needs has a free slot.
+    /// Makes a run wait for a free slot.
     pub fn queue(&mut self, run: String, spec: RunSpec) {
         self.placement.queue(run, spec);
     }

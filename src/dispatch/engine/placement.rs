@@ -1,12 +1,12 @@
 //! Chooses the engine of each run, within the limits of `--engine`. A run occupies one slot of its engine. If the
-//! engine that a run needs has no free slot, the run waits.
+//! engine that a run needs has no free slot, or if no engine has one, the run waits.
 
 use std::collections::HashMap;
 
 use super::settings::{EngineChoice, EngineKind};
 use super::spec::RunSpec;
 
-/// A run that waits because the engine that it needs has no free slot.
+/// A run that waits for a free slot.
 #[derive(Debug)]
 struct WaitingRun {
     run: String,
@@ -63,7 +63,7 @@ impl Placement {
     }
 
     /// Assigns a run to the engine that its task needs, or else to the first engine with a free slot. A run that has an
-    /// engine already stays there. `None` if the needed engine has no free slot.
+    /// engine already stays there. `None` if the run must wait for a free slot.
     pub fn place(&mut self, run: &str, needed: Option<EngineKind>) -> Option<EngineKind> {
         if let Some(engine) = self.engines_by_run.get(run) {
             return Some(*engine);
@@ -88,10 +88,14 @@ impl Placement {
         if let Some(needed) = needed {
             return has_free_slot(&needed).then_some(needed.engine);
         }
-        let mut choices = self.choices.iter();
         // All slots can be occupied, because the number of jobs limits neither the checks of merged work nor the runs
-        // of an earlier dispatcher. Such a run does not wait: it gets the first engine.
-        let choice = choices.find(has_free_slot).or(self.choices.first());
+        // of an earlier dispatcher. Such a run waits too.
+        if self.choices.iter().any(EngineChoice::accepts_new_runs) {
+            let choice = self.choices.iter().find(has_free_slot)?;
+            return Some(choice.engine);
+        }
+        // No slot will ever be free, and a check of merged work must not wait forever.
+        let choice = self.choices.first();
         Some(choice.map_or(EngineKind::Local, |choice| choice.engine))
     }
 
@@ -126,5 +130,24 @@ impl Placement {
             }
         }
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_waits_if_every_slot_is_occupied_and_no_engine_with_the_limit_0_gets_it() {
+        let choice = |engine, limit| EngineChoice {
+            engine,
+            limit: Some(limit),
+        };
+        let choices = vec![choice(EngineKind::Fly, 0), choice(EngineKind::Local, 1)];
+        let mut placement = Placement::new(choices);
+        assert_eq!(placement.place("task", None), Some(EngineKind::Local));
+        assert_eq!(placement.place("check", None), None);
+        placement.remove("task");
+        assert_eq!(placement.place("check", None), Some(EngineKind::Local));
     }
 }

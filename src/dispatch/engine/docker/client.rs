@@ -167,7 +167,7 @@ impl ApiClient {
         limit: Duration,
     ) -> Result<Value, ApiError> {
         let exchange = async {
-            let mut response = self.send(request).await?;
+            let mut response = self.check_status(request.send().await).await?;
             let status = response.status();
             let mut body = Vec::new();
             while let Some(chunk) = response
@@ -191,8 +191,8 @@ impl ApiClient {
 
     /// Sends a request; returns the answer as soon as its headers have arrived.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, ApiError> {
-        let sent = timeout(self.answer_timeout.max(CONNECT_TIMEOUT), request.send());
-        self.check_status(sent.await).await
+        let limit = self.answer_timeout.max(CONNECT_TIMEOUT);
+        self.send_within(request, limit).await
     }
 
     /// Like [`Self::send`], with another time limit, for answers that the engine delays until something happens.
@@ -201,16 +201,16 @@ impl ApiClient {
         request: RequestBuilder,
         limit: Duration,
     ) -> Result<Response, ApiError> {
-        self.check_status(timeout(limit, request.send()).await)
-            .await
+        let sent = timeout(limit, request.send()).await;
+        let sent = sent.map_err(|_| self.unknown("no answer in time"))?;
+        self.check_status(sent).await
     }
 
-    /// Turns a missing answer and an answer with an error status into an error.
+    /// Turns a failed exchange and an answer with an error status into an error.
     async fn check_status(
         &self,
-        sent: Result<Result<Response, reqwest::Error>, tokio::time::error::Elapsed>,
+        sent: Result<Response, reqwest::Error>,
     ) -> Result<Response, ApiError> {
-        let sent = sent.map_err(|_| self.unknown("no answer in time"))?;
         let response = sent.map_err(|error| self.connection_error(&error))?;
         let status = response.status();
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
@@ -280,5 +280,18 @@ mod tests {
             let why = Address::parse(wrong).unwrap_err();
             assert!(why.contains(words), "{wrong}: {why}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_the_engine_delays_has_the_time_that_the_caller_gives_it() {
+        // The listener accepts connections and never answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let address = Address::parse(&address).unwrap();
+        let client = ApiClient::with_timeout(address, Duration::from_millis(1)).unwrap();
+        let request = client.request(Method::POST, "containers/1/stop", &[]);
+        let limit = CONNECT_TIMEOUT + Duration::from_secs(1);
+        let why = client.call_within(request, limit).await.unwrap_err().why();
+        assert!(why.ends_with("no answer within 6 s"), "{why}");
     }
 }
