@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Names and values of environment variables, in order.
 pub type Variables = Vec<(OsString, OsString)>;
 
-/// One variable.
+/// Makes one variable.
 pub fn variable(name: &str, value: impl AsRef<OsStr>) -> (OsString, OsString) {
     (name.into(), value.as_ref().to_owned())
 }
@@ -24,26 +24,27 @@ pub fn value_of<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
 pub struct VariablesFile {
     pub path: PathBuf,
     pub variables: Variables,
-    /// Names of variables that the settings pass to the agent. If such a variable is set, it wins over the file's.
+    /// Names of variables that the settings pass to the agent. If such a variable is set in the worker's environment, its
+    /// value is used instead of the file's.
     pub names_from_settings: Vec<String>,
 }
 
 impl VariablesFile {
     /// The variables of `base` and of this file. This file's variables replace those with the same name.
-    pub fn over(&self, base: &Variables) -> Variables {
+    pub fn merged_over(&self, base: &Variables) -> Variables {
         merge(base, self.variables.clone())
     }
 
-    /// Like [`Self::over`], for a program that the worker itself needs, such as git. Leaves out the file's variables
-    /// for the dynamic loader: the program might not start with the project's libraries.
-    pub fn over_without_libraries(&self, base: &Variables) -> Variables {
+    /// Like [`Self::merged_over`], for a program that the worker itself needs, such as git. Leaves out the
+    /// file's variables for the dynamic loader: the program might not start with the project's libraries.
+    pub fn merged_over_without_libraries(&self, base: &Variables) -> Variables {
         let variables = self.variables.iter();
         let others = variables.filter(|(name, _)| !is_for_the_loader(name));
         merge(base, others.cloned().collect())
     }
 }
 
-/// The variables of `base`, without those that have the same name as a replacement, and the replacements.
+/// The variables of `base` and `replacements`. A replacement removes the variable of `base` with the same name.
 pub fn merge(base: &Variables, replacements: Variables) -> Variables {
     let is_kept = |name: &OsString| value_of(&replacements, &name.to_string_lossy()).is_none();
     let mut merged: Variables = base

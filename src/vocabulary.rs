@@ -14,7 +14,7 @@ use crate::config::settings::{
     DISPATCH, InProjectFile, LISTEN, MODEL_ACCESS, REQUIRED, Setting, WORKER,
 };
 use crate::exit::{Check, Dispatch, MergeGraph, Probe, Worker};
-use crate::git::Trouble;
+use crate::git::GitErrorKind;
 use crate::process;
 use crate::progress::{self, Phase};
 use crate::redact::names::SECRET_ENDINGS;
@@ -310,7 +310,7 @@ fn worker_meaning(exit: Worker) -> &'static str {
 }
 
 fn git_trouble() -> Vec<TroubleEntry> {
-    let entries = Trouble::all().filter_map(|trouble| {
+    let entries = GitErrorKind::all().filter_map(|trouble| {
         Some(TroubleEntry {
             phrase: trouble.phrase()?,
             retryable: trouble.is_retryable(),

@@ -6,14 +6,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
-/// The prefix of a symmetric secret.
+/// The prefix of a secret.
 const SECRET_PREFIX: &str = "whsec_";
-/// The prefix of a symmetric signature. Other versions are signatures of another kind.
+/// The prefix of an HMAC signature. Signatures with other prefixes use public keys; they are ignored.
 const SIGNATURE_PREFIX: &str = "v1,";
-/// The allowed length of a secret, in bytes.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// The allowed length of a decoded secret, in bytes.
+const SECRET_LENGTH: std::ops::RangeInclusive<usize> = 24..=64;
 /// How to make a secret, for error messages.
-const EXAMPLE: &str = "make one with: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"";
+const ADVICE: &str = "make one with: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"";
 
 /// A secret of Standard Webhooks. Its bytes cannot be printed.
 #[derive(Clone)]
@@ -30,20 +30,20 @@ impl SigningKey {
     pub fn parse(text: &str) -> Result<Self, String> {
         let encoded = text
             .strip_prefix(SECRET_PREFIX)
-            .ok_or_else(|| format!("must begin with whsec_; {EXAMPLE}"))?;
+            .ok_or_else(|| format!("must begin with whsec_; {ADVICE}"))?;
         let bytes = STANDARD
             .decode(encoded)
-            .map_err(|_| format!("must be base64 after whsec_; {EXAMPLE}"))?;
-        if !SECRET_BYTES.contains(&bytes.len()) {
+            .map_err(|_| format!("must be base64 after whsec_; {ADVICE}"))?;
+        if !SECRET_LENGTH.contains(&bytes.len()) {
             let length = bytes.len();
             return Err(format!(
-                "has {length} bytes after whsec_, but must have 24 to 64; {EXAMPLE}"
+                "has {length} bytes after whsec_, but must have 24 to 64; {ADVICE}"
             ));
         }
         Ok(Self::new(&bytes))
     }
 
-    /// A key of any length.
+    /// A key from decoded bytes, of any length.
     pub fn new(bytes: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
@@ -67,6 +67,7 @@ impl SigningKey {
     }
 }
 
+/// The bytes that a signature covers.
 fn signed_content(id: &str, timestamp: i64, body: &[u8]) -> Vec<u8> {
     let mut content = format!("{id}.{timestamp}.").into_bytes();
     content.extend_from_slice(body);
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn one_right_signature_among_several_is_enough() {
+    fn one_valid_signature_among_several_is_enough() {
         let key = SigningKey::parse(SECRET).unwrap();
         let wrong = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         for signatures in [
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_anything_else_is_refused() {
+    fn a_signature_of_another_message_or_with_another_key_is_rejected() {
         let key = SigningKey::parse(SECRET).unwrap();
         assert!(!key.verify("msg_other", TIME, BODY, SIGNATURE));
         assert!(!key.verify(ID, TIME + 1, BODY, SIGNATURE));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_secret_is_explained() {
+    fn the_error_for_a_malformed_secret_says_what_is_wrong() {
         let error = |text: &str| SigningKey::parse(text).unwrap_err();
         assert_eq!(
             error("hunter2"),

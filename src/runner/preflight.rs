@@ -203,7 +203,7 @@ async fn remote(
     let git = git.map_err(|error| Failure::because(Reason::WorkspaceFailed, &error));
     let git = findings.note("git", git, |git| git.program().display().to_string());
     if let Some(mut git) = git {
-        git.until = Some(Instant::now() + REPOSITORY_TIMEOUT);
+        git.deadline = Some(Instant::now() + REPOSITORY_TIMEOUT);
         let answer = ask(&git, repository).await;
         findings.note("repository", answer, String::clone);
     }
@@ -345,9 +345,9 @@ async fn ask(git: &Git<'_>, repository: &Repository) -> Result<String, Failure> 
     let call = Call::new(Path::new("/"), ["ls-remote", "--"])
         .arg(url)
         .arg(wanted)
-        .transfer();
+        .contacts_remote();
     let failed = |message: String, error: &GitError| Failure {
-        causes: vec![error.words.clone()],
+        causes: vec![error.messages.clone()],
         ..Failure::new(Reason::WorkspaceFailed, message)
     };
     let answer = git

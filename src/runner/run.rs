@@ -118,7 +118,7 @@ impl<'a> Run<'a> {
             retryable: false,
             ..Failure::because(Reason::WorkspaceFailed, &error)
         })?;
-        git.until = Some(Instant::now() + MAX_CLONE_TIME);
+        git.deadline = Some(Instant::now() + MAX_CLONE_TIME);
         git.record_ssh().await;
         let mut span = self.trace.child("clone");
         span.set_text("vcs.repository.url.full", &repository.url);
@@ -184,12 +184,12 @@ impl<'a> Run<'a> {
 
     /// The environment of the agent and the checks.
     pub fn environment(&self) -> Variables {
-        self.with_file(VariablesFile::over)
+        self.with_file(VariablesFile::merged_over)
     }
 
     /// The environment of a program that the worker itself needs and that works in the agent's repository.
     pub fn environment_of_own_programs(&self) -> Variables {
-        self.with_file(VariablesFile::over_without_libraries)
+        self.with_file(VariablesFile::merged_over_without_libraries)
     }
 
     fn with_file(&self, merge: impl Fn(&VariablesFile, &Variables) -> Variables) -> Variables {

@@ -201,7 +201,7 @@ impl<'a> AgentSide<'a> {
             .await
         {
             // Exit code 1: there is no reference.
-            Err(error) if error.code != Some(1) => Err(error),
+            Err(error) if error.exit_code != Some(1) => Err(error),
             _ => Ok(found),
         }
     }
@@ -214,7 +214,7 @@ impl<'a> AgentSide<'a> {
         let args = ["rev-parse", "--verify", "--quiet", "MERGE_HEAD^{commit}"];
         match self.run(args).await {
             Ok(commit) => Ok(Some(commit)),
-            Err(error) if error.code == Some(1) => Ok(None),
+            Err(error) if error.exit_code == Some(1) => Ok(None),
             Err(error) => Err(error),
         }
     }

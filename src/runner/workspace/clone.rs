@@ -138,7 +138,7 @@ async fn clone(
             "--depth=1",
             "--progress",
         ];
-        git.run(Call::new(dir, args).transfer()).await?;
+        git.run(Call::new(dir, args).contacts_remote()).await?;
         for submodule in submodules::cloned(git, dir).await? {
             lfs::prepare(git, &submodule, repository.lfs).await?;
         }
@@ -201,8 +201,8 @@ fn clone_failure(repository: &Repository, error: &GitError) -> Failure {
         repository.url
     );
     Failure {
-        causes: vec![error.words.clone()],
-        retryable: error.trouble().is_retryable(),
+        causes: vec![error.messages.clone()],
+        retryable: error.kind().is_retryable(),
         ..Failure::new(Reason::WorkspaceFailed, message)
     }
 }

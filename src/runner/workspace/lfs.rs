@@ -43,7 +43,7 @@ async fn is_used(git: &Git<'_>, dir: &Path) -> Result<bool, GitError> {
     let call = Call::new(dir, args).arg(":(glob)**/.gitattributes");
     match git.run(call).await {
         Ok(_) => Ok(true),
-        Err(error) if error.code == Some(1) => Ok(false),
+        Err(error) if error.exit_code == Some(1) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -53,11 +53,11 @@ async fn pull(git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
     let mut waits = WAITS.iter();
     loop {
         let call = Call::new(dir, ["lfs", "pull", "origin"]);
-        let call = call.variables(&vec![lfs_progress()]).transfer();
+        let call = call.variables(&vec![lfs_progress()]).contacts_remote();
         let Err(error) = git.run(call).await else {
             return Ok(());
         };
-        let is_transient = error.trouble().is_transient() && !error.stopped;
+        let is_transient = error.kind().is_transient() && !error.was_stopped;
         let Some(wait) = waits
             .next()
             .filter(|wait| is_transient && git.has_time(**wait))
