@@ -43,7 +43,7 @@ pub fn agent_settings(
     variables_file: Option<&VariablesFile>,
     idle_timeout: Option<Duration>,
 ) -> runner::agent::Settings {
-    let environment = variables_file.map_or_else(|| base.clone(), |file| file.over(base));
+    let environment = variables_file.map_or_else(|| base.clone(), |file| file.merged_over(base));
     runner::agent::Settings {
         kind: reader.with_default(&settings::AGENT, values::agent),
         command: reader.optional(&settings::AGENT_COMMAND, values::text),
@@ -126,7 +126,7 @@ pub fn agent(reader: &mut Reader, flags: &clap::ArgMatches) -> builtin::Settings
     // The variables of the file are for the agent's tools; the built-in agent itself does not use them.
     let mut tools = reader.environment.for_tools();
     if let (_, Some(file)) = agent_environment(reader) {
-        tools = file.over(&tools);
+        tools = file.merged_over(&tools);
     }
     builtin::Settings {
         service: builtin::ServiceSettings {
