@@ -75,7 +75,7 @@ pub fn check_budget(model: &str, budget: Option<f64>) -> Result<(), String> {
     if budget.is_some() && Price::of(model).is_none() {
         return Err(format!(
             "DESCARTES_MAX_BUDGET_USD is set, but the price of {model} is not known (list prices of {})",
-            model::as_of()
+            model::price_date()
         ));
     }
     Ok(())

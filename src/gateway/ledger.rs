@@ -185,7 +185,7 @@ impl Ledger {
 
 /// The most tokens that an answer can have cost in addition to the reported tokens.
 fn estimate(answer_usage: &AnswerUsage, upper_bound: UpperBound) -> Usage {
-    let unreported = upper_bound.of_unreported(answer_usage.usage);
+    let unreported = upper_bound.of_missing_numbers(answer_usage.usage);
     if answer_usage.is_complete || answer_usage.usage == Usage::default() {
         return unreported;
     }
@@ -200,7 +200,7 @@ fn estimate(answer_usage: &AnswerUsage, upper_bound: UpperBound) -> Usage {
 
 impl Reservation {
     fn usd(&self) -> f64 {
-        let maximum = self.upper_bound.of_unreported(Usage::default());
+        let maximum = self.upper_bound.of_missing_numbers(Usage::default());
         self.price.map_or(0.0, |price| price.cost(maximum))
     }
 

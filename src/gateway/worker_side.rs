@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::wire::{self, Configuration, Report};
 use crate::environment::{Variables, value_of};
-use crate::model::{ANTHROPIC, Access, Limits, ServiceAccess, Spent, Usage, service_url};
+use crate::model::{ANTHROPIC, Access, Limits, ServiceAccess, Usage, UsageAndCost, service_url};
 use crate::process::{HelperProcess, Program, Stderr};
 use crate::programs;
 use crate::progress::Progress;
@@ -79,7 +79,7 @@ pub enum GatewayFailure {
 #[derive(Debug)]
 pub struct GatewayReport {
     /// The usage and the cost of the whole run.
-    pub spent: Spent,
+    pub spent: UsageAndCost,
     /// Why the gateway refused a request, if it did.
     pub refusal: Option<String>,
 }
@@ -197,7 +197,7 @@ impl Gateway {
     }
 
     /// The usage and the cost that the gateway has counted so far.
-    pub fn spent(&self) -> Spent {
+    pub fn spent(&self) -> UsageAndCost {
         spent(self.state.borrow().totals)
     }
 
@@ -262,11 +262,11 @@ fn failure(state: &State) -> Option<GatewayFailure> {
 }
 
 /// The usage and the cost in the totals. All numbers are `None` before the first answer.
-fn spent(totals: wire::Totals) -> Spent {
+fn spent(totals: wire::Totals) -> UsageAndCost {
     if totals.answers == 0 {
-        return Spent::default();
+        return UsageAndCost::default();
     }
-    Spent {
+    UsageAndCost {
         turns: None,
         tool_calls: None,
         cost_usd: totals.cost_usd,

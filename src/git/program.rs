@@ -173,8 +173,8 @@ impl<'a> Git<'a> {
             launch: None,
         };
         let limits = Limits {
-            wall: self.idle_timeout,
-            idle: None,
+            run_time: self.idle_timeout,
+            idle_timeout: None,
         };
         let mut printed = Vec::new();
         let mut on_output = |_, bytes: &[u8]| {
@@ -295,8 +295,8 @@ impl<'a> Git<'a> {
     }
 
     /// Makes the agent's user the owner of a directory and everything in it, if the agent has a separate user.
-    pub fn give_to_agent(&self, dir: &Path) -> io::Result<()> {
+    pub fn make_agent_owner_of(&self, dir: &Path) -> io::Result<()> {
         let user = self.launch.as_ref().and_then(|launch| launch.user.as_ref());
-        user.map_or(Ok(()), |user| user.give_all(dir))
+        user.map_or(Ok(()), |user| user.become_owner_of_all(dir))
     }
 }

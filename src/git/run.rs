@@ -68,7 +68,7 @@ impl Git<'_> {
             may_use_credential.map_err(|why| error_of("was not started".to_owned(), why))?;
         }
         let has_idle_timeout = call.contacts_remote || self.side == Side::Agent;
-        let idle = has_idle_timeout.then_some(self.idle_timeout);
+        let idle_timeout = has_idle_timeout.then_some(self.idle_timeout);
         // Progress lines are on standard error. Calls without progress lines print only errors there. These are read
         // from a pipe and not from a file: creating a file on ext4 can take longer than the whole call, if many files
         // were deleted just before.
@@ -96,10 +96,13 @@ impl Git<'_> {
             }
             AfterRead::ReadMore
         };
-        let wall = self.deadline.map_or(DEFAULT_TIME_LIMIT, |deadline| {
+        let run_time = self.deadline.map_or(DEFAULT_TIME_LIMIT, |deadline| {
             deadline.saturating_duration_since(Instant::now())
         });
-        let limits = Limits { wall, idle };
+        let limits = Limits {
+            run_time,
+            idle_timeout,
+        };
         // The idle timeout starts with this call.
         self.progress.mark_alive();
         let ending =

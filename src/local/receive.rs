@@ -38,7 +38,7 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     } else {
         (Signatures::Required, "accepts only signed requests")
     };
-    let orchestrator = orchestrator.with(settings.receiver);
+    let orchestrator = orchestrator.with_settings(settings.receiver);
     let (sender, mut notices) = mpsc::unbounded_channel();
     let json = JsonLines::new(settings.format, screen.redactor());
     let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Message);

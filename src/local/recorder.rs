@@ -101,7 +101,7 @@ impl Recorder {
 
     /// Records the facts of an event that the built-in orchestrator received.
     pub fn record_notice(&mut self, notice: &Notice) {
-        let (Notice::Received(received), Some(_)) = (notice, &self.file) else {
+        let (Notice::Event(received), Some(_)) = (notice, &self.file) else {
             return;
         };
         let is_accepted = received.answer.status.is_success();

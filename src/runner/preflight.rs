@@ -105,7 +105,7 @@ async fn machine(findings: &mut Findings, settings: &Settings, stop: &Stop) {
     findings.note("isolation", kind, |kind| {
         format!("{}: the agent {}", kind.word(), isolation.description())
     });
-    if let Some(limits) = crate::isolation::limits() {
+    if let Some(limits) = crate::isolation::describe_limits() {
         findings.note("control group", Ok(limits), String::clone);
     }
     let mut needed = vec![std::env::temp_dir()];

@@ -243,7 +243,7 @@ async fn from_files(
     )
     .await?;
     for repository in [&fetched, &replacement] {
-        let given = agents_git.give_to_agent(repository.dir());
+        let given = agents_git.make_agent_owner_of(repository.dir());
         given.map_err(|error| failed_io(&error))?;
     }
     let staging = Staging::Replacement {

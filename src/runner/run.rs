@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
         let (isolation_settings, environment) = (&settings.isolation, &settings.environment);
         let kind = isolate::test(isolation_settings, environment, self.stop, self.progress).await?;
         let (word, description) = (kind.word(), isolation_settings.description());
-        if let Some(limits) = isolation::limits() {
+        if let Some(limits) = isolation::describe_limits() {
             tracing::info!("the control group of the worker allows {limits}");
         }
         if kind < Kind::Landlock

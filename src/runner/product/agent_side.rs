@@ -102,7 +102,7 @@ impl<'a> AgentSide<'a> {
             .map_err(|error| around(&io::Error::other(error)))?
             .map_err(|error| GitError::from_io("add", "could not read the index", &error))?;
         let new_objects = dir.join("objects");
-        let made = fs::create_dir(&new_objects).and_then(|()| git.give_to_agent(dir));
+        let made = fs::create_dir(&new_objects).and_then(|()| git.make_agent_owner_of(dir));
         made.map_err(|error| around(&error))?;
         repository.set("GIT_INDEX_FILE", &index);
         repository.set("GIT_OBJECT_DIRECTORY", &new_objects);

@@ -211,7 +211,7 @@ async fn difference(
     if whole {
         redacted.finish(&mut keep);
     }
-    let masked = redacted.masked();
+    let masked = redacted.has_masked();
     Ok((kept, !whole || masked))
 }
 

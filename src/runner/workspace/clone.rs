@@ -177,7 +177,7 @@ async fn clone(
 async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
     let (owner, path) = (user.clone(), dir.to_owned());
     // Not on the runtime's thread, because a clone can have very many files.
-    let result = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
+    let result = tokio::task::spawn_blocking(move || owner.become_owner_of_all(&path)).await;
     let result = result.map_err(io::Error::other).and_then(|result| result);
     let failed = |error: io::Error| {
         GitError::from_io("checkout", "could not be given to the agent's user", &error)
@@ -186,7 +186,8 @@ async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitErr
     // The index has the owner of each file. Without the refresh git would read every file again.
     git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
         .await?;
-    user.give(&dir.join(".git/index")).map_err(failed)
+    user.become_owner_of(&dir.join(".git/index"))
+        .map_err(failed)
 }
 
 fn clone_failure(repository: &Repository, error: &GitError) -> Failure {
