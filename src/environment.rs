@@ -24,8 +24,8 @@ pub fn value_of<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
 pub struct VariablesFile {
     pub path: PathBuf,
     pub variables: Variables,
-    /// Names of variables that the settings pass to the agent. If such a variable is set in the worker's environment, its
-    /// value is used instead of the file's.
+    /// Names of variables that the settings pass to the agent. If such a variable is set in the worker's environment,
+    /// its value is used instead of the file's.
     pub names_from_settings: Vec<String>,
 }
 

@@ -22,5 +22,5 @@ pub use self::access::Access;
 pub use self::call::{Call, GitError, GitOutput};
 pub use self::credential::answer_if_requested;
 pub use self::error_kind::GitErrorKind;
-pub use self::program::{Git, lfs_progress};
+pub use self::program::{Git, lfs_progress_variable};
 pub use self::unnamed_file::UnnamedFile;

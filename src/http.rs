@@ -51,7 +51,7 @@ pub async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Err
     Ok(body)
 }
 
-/// The URL of a route: the route is appended to the path, and the query is kept.
+/// The URL of a route: the route is appended to the path of `base`, and the query of `base` stays.
 pub fn route_url(base: &Url, route: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{route}", base.path().trim_end_matches('/')));

@@ -44,8 +44,8 @@ use worker_end::WorkerEnd;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// How often the worker sends a heartbeat. The interval is short, because a person is watching.
 const HEARTBEAT_INTERVAL: &str = "1s";
-/// How long to wait for the worker's last lines after the worker has ended. Only a process that survived SIGKILL can still
-/// hold the worker's output open.
+/// How long to wait for the worker's last lines after the worker has ended. Only a process that survived SIGKILL can
+/// still hold the worker's output open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a worker on a sample project; returns the worker's exit code.
@@ -236,8 +236,8 @@ fn absolute(dir: &Path) -> eyre::Result<PathBuf> {
     std::path::absolute(dir).wrap_err("the project's directory has no absolute path")
 }
 
-/// Shows a worker's output and the notices about its events, and forwards stop signals to it, until it has ended. Returns
-/// its exit status, and the terminal event on its result line.
+/// Shows a worker's output and the notices about its events, and forwards stop signals to it, until it has ended.
+/// Returns its exit status, and the terminal event on its result line.
 async fn watch_worker(
     mut worker: Child,
     timeline: &mut Timeline<'_>,

@@ -42,7 +42,7 @@ struct Vocabulary {
     /// A variable whose name ends with one of these holds a secret.
     secret_endings: &'static [&'static str],
     limits: Limits,
-    /// The kinds of trouble that git can report; those without a phrase, which pass by themselves, are left out.
+    /// The kinds of errors that git can report, except transient errors.
     git_trouble: Vec<TroubleEntry>,
 }
 

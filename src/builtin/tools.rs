@@ -17,7 +17,7 @@ use editor::Editor;
 pub use result::ToolResult;
 use shell::Shell;
 
-/// The tools of one session; the shell keeps its state between calls.
+/// The tools of one session; the state of the shell persists between calls.
 #[derive(Debug)]
 pub struct Tools {
     shell: Shell,

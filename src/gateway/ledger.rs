@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn admitted(ledger: &mut Ledger) -> Reservation {
+    fn admit_request(ledger: &mut Ledger) -> Reservation {
         match ledger.admit(&request()) {
             Admission::Admitted(reservation) => reservation,
             other => panic!("{other:?}"),
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn a_request_waits_while_the_rest_of_the_limit_is_reserved_for_others() {
         let mut ledger = ledger(Some(0.02), None);
-        let (first, second) = (admitted(&mut ledger), admitted(&mut ledger));
+        let (first, second) = (admit_request(&mut ledger), admit_request(&mut ledger));
         // 0.025 dollars are reserved.
         assert_eq!(ledger.admit(&request()), Admission::Wait);
         ledger.settle(
@@ -278,7 +278,7 @@ mod tests {
             &RequestEnd::Answered(&answer_usage(100, 100, true)),
         );
         assert_cost(&ledger, 0.0012);
-        let third = admitted(&mut ledger);
+        let third = admit_request(&mut ledger);
         ledger.settle(Some(second), &RequestEnd::Free);
         ledger.settle(
             Some(third),
@@ -294,9 +294,9 @@ mod tests {
 
     #[test]
     fn the_first_request_is_forwarded_even_if_it_may_cost_more_than_the_limit() {
-        admitted(&mut ledger(Some(0.000_001), None));
+        admit_request(&mut ledger(Some(0.000_001), None));
         let mut ledger = ledger(None, Some(1));
-        let first = admitted(&mut ledger);
+        let first = admit_request(&mut ledger);
         assert_eq!(ledger.admit(&request()), Admission::Wait);
         ledger.settle(
             Some(first),
@@ -313,7 +313,7 @@ mod tests {
             RequestEnd::Answered(&AnswerUsage::default()),
         ] {
             let mut ledger = ledger(Some(1.0), None);
-            let reservation = admitted(&mut ledger);
+            let reservation = admit_request(&mut ledger);
             ledger.settle(Some(reservation), &end);
             assert_cost(&ledger, 0.0125);
             assert_eq!(ledger.totals().usage, Usage::default());
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn an_answer_that_ends_early_is_charged_for_the_text_that_was_streamed() {
         let mut ledger = ledger(Some(1.0), None);
-        let reservation = admitted(&mut ledger);
+        let reservation = admit_request(&mut ledger);
         ledger.settle(
             Some(reservation),
             &RequestEnd::Answered(&answer_usage(100, 1, false)),
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_estimated_and_unknown_prices_make_the_cost_unknown() {
         let mut ledger = ledger(None, None);
-        let reservation = admitted(&mut ledger);
+        let reservation = admit_request(&mut ledger);
         ledger.settle(Some(reservation), &RequestEnd::Abandoned);
         assert_cost(&ledger, 0.0);
         let Admission::Admitted(reservation) = ledger.admit(&request_for("gpt-x")) else {

@@ -19,8 +19,8 @@ const SYSTEM_FILES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The PEM text that git needs: the system's authorities and those in the file `extra`. `None` if git finds the system's
-/// authorities itself, and there is no `extra` file.
+/// The PEM text that git needs: the system's authorities and those in the file `extra`. `None` if git finds the
+/// system's authorities itself, and there is no `extra` file.
 pub fn bundle(extra: Option<&Path>) -> io::Result<Option<Vec<u8>>> {
     let system = SYSTEM_FILES.iter().find_map(|path| fs::read(path).ok());
     if system.is_some() && extra.is_none() {

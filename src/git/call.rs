@@ -61,8 +61,8 @@ impl GitOutput {
     }
 }
 
-/// The system's error message without " (os error 13)". Otherwise [`GitErrorKind::of`] would take "Permission denied (os
-/// error 13)" for ssh's message "Permission denied (publickey)", which is about credentials.
+/// The system's error message without " (os error 13)". Otherwise [`GitErrorKind::of`] would take "Permission denied
+/// (os error 13)" for ssh's message "Permission denied (publickey)", which is about credentials.
 pub(super) fn message_without_number(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error ").unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
+//! git's configuration in every call: it prevents a repository from running programs, and names the credential helper.
 //! The configuration is in the environment variable that `git -c` uses too, and overrides every configuration file. The
 //! documented variable `GIT_CONFIG_COUNT` has no effect before git 2.31.
 
@@ -57,7 +57,8 @@ pub enum Side {
 }
 
 impl Side {
-    /// How many bytes of the end of standard error an error contains. On the agent's side git may print one line for each file.
+    /// How many bytes of the end of standard error an error contains. On the agent's side git may print one line for
+    /// each file.
     pub fn max_stderr_size(self) -> usize {
         match self {
             Self::Worker => 2 * 1024,

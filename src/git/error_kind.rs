@@ -7,7 +7,7 @@ pub enum GitErrorKind {
     Permanent(&'static str),
     /// The disk of this machine is full; another machine may have room.
     DiskFull,
-    /// Another branch's name is a prefix of this branch's name, or the other way round.
+    /// Another branch has a conflicting name: git cannot store both branches `a` and `a/b`.
     BranchConflict,
     /// Everything else: the connection, a server's error, a timeout.
     Transient,

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-/// Facts about a file. If the file is changed, at least one of them changes. The time of the last change (ctime) cannot be set back without
-/// root's rights.
+/// Facts about a file. If the file is changed, at least one of them changes. The time of the last change (ctime) cannot
+/// be set back without root's rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     device: u64,

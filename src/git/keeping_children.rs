@@ -88,6 +88,7 @@ impl Git<'_> {
                 return Err(GitError { failure, messages, ..blank_error(&name) });
             }
         };
+        // git has ended, so there is nothing to kill.
         group.0 = None;
         let messages = self.messages_in(stderr);
         let Some(code) = ended.code() else {

@@ -66,7 +66,7 @@ pub struct Git<'a> {
 
 /// The variable that makes git-lfs print its progress even without a terminal. The worker ends a call that contacts the
 /// remote and prints no progress.
-pub fn lfs_progress() -> (OsString, OsString) {
+pub fn lfs_progress_variable() -> (OsString, OsString) {
     ("GIT_LFS_FORCE_PROGRESS".into(), "1".into())
 }
 
@@ -154,10 +154,11 @@ impl<'a> Git<'a> {
             path.push(":");
             path.push(inherited_path);
         }
-        Ok(vec![("PATH".into(), path), lfs_progress()])
+        Ok(vec![("PATH".into(), path), lfs_progress_variable()])
     }
 
-    /// Records the configuration of ssh and the known hosts before the agent starts, so that the agent cannot change them for later calls.
+    /// Records the configuration of ssh and the known hosts before the agent starts, so that the agent cannot change
+    /// them for later calls.
     pub async fn record_ssh(&mut self) {
         let Some(mut ssh) = self.ssh.clone() else {
             return;

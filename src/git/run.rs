@@ -40,8 +40,8 @@ impl Git<'_> {
         Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
     }
 
-    /// Runs git to its end, and passes its standard output to `on_output` as it comes. Returns the end of git's standard
-    /// error, redacted, without progress lines.
+    /// Runs git to its end, and passes its standard output to `on_output` as it arrives. Returns the end of git's
+    /// standard error, redacted, without progress lines.
     pub async fn stream(
         &self,
         call: Call<'_>,
@@ -137,8 +137,8 @@ impl Git<'_> {
         }
     }
 
-    /// Makes the program of a call, with its whole environment. If the call contacts the remote, this creates the socket
-    /// with the token and the file with the certificate authorities.
+    /// Makes the program of a call, with its whole environment. If the call contacts the remote, this creates the
+    /// socket with the token and the file with the certificate authorities.
     pub(super) fn prepare(&self, call: Call<'_>, stderr: Stderr) -> io::Result<PreparedCall> {
         let mut env = self.environment.clone();
         let token = self.token.as_ref().filter(|_| call.contacts_remote);

@@ -24,7 +24,8 @@ pub enum TlsError {
     NoAuthority { path: PathBuf },
 }
 
-/// The TLS configuration for a URL. It trusts no authority if the URL is not https.
+/// The TLS configuration for a URL. It trusts no authority if the URL is not https. `authorities` is a PEM file with
+/// more authorities to trust.
 pub fn config(url: &Url, authorities: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
     if url.scheme() == "https" {

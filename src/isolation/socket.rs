@@ -43,6 +43,7 @@ impl Message {
         [kind, a, b, c, d]
     }
 
+    /// Reads an encoded message; `None` if its letter is unknown.
     fn decode([kind, number @ ..]: [u8; MESSAGE_SIZE]) -> Option<Self> {
         let number = i32::from_le_bytes(number);
         match kind {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::Variables;
 
-/// The file with the list of users. Users in other databases, such as LDAP, are not found: a statically linked worker cannot load
-/// the C library's modules for such databases.
+/// The file with the list of users. Users in other databases, such as LDAP, are not found: a statically linked worker
+/// cannot load the C library's modules for such databases.
 const USERS_FILE: &str = "/etc/passwd";
 
 /// The agent's user.

@@ -63,8 +63,8 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
         () = orchestrator.serve(sender) => {}
         () = show_notices => {}
     }
-    // Shows the remaining notices. The notice about a request is sent before the answer, so the notices about all answered
-    // requests are here.
+    // Shows the remaining notices. The notice about a request is sent before the answer, so the notices about all
+    // answered requests are here.
     while let Ok(notice) = notices.try_recv() {
         timeline.notice(&notice);
     }

@@ -114,8 +114,8 @@ pub fn is_checked_out(dir: &Path, branch: &str) -> bool {
 pub enum Agent {
     /// The agent that the settings name.
     FromSettings,
-    /// The settings name no agent, but there is a key. The worker will use this kind of agent: the first one that can use
-    /// the key.
+    /// The settings name no agent, but there is a key. The worker will use this kind of agent: the first one that can
+    /// use the key.
     FromKey(&'static Kind),
     /// The settings name no agent, and there is no key.
     None,

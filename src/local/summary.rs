@@ -16,7 +16,7 @@ use crate::terminal::{JsonLines, Screen};
 /// The width of the column with the labels.
 const LABEL_WIDTH: usize = 11;
 /// How many lines of the cause are shown at most: the last ones, because the end of a check's output says most.
-const MAX_CAUSES: usize = 20;
+const MAX_CAUSE_LINES: usize = 20;
 /// How many checks are shown at most.
 const MAX_CHECKS: usize = 20;
 
@@ -128,7 +128,7 @@ fn add_verdict(rows: &mut Rows, worker_end: &WorkerEnd) {
 fn add_causes(rows: &mut Rows, detail: &str) {
     let detail = visible(detail.trim());
     let lines: Vec<&str> = detail.lines().collect();
-    let skipped = lines.len().saturating_sub(MAX_CAUSES);
+    let skipped = lines.len().saturating_sub(MAX_CAUSE_LINES);
     let mut label = "cause";
     if skipped > 0 {
         rows.add(label, &format!("[{skipped} lines left out]"));

@@ -63,8 +63,8 @@ impl HelperProcess {
         Ok((Self { pid }, pipes))
     }
 
-    /// Waits until the helper has ended, at most for the grace period; then the drop of `self` kills it. The caller must
-    /// have closed its standard input.
+    /// Waits until the helper has ended, at most for the grace period; then the drop of `self` kills it. The caller
+    /// must have closed its standard input.
     pub async fn end(self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while descendants::is_exempt(self.pid) && Instant::now() < deadline {

@@ -33,7 +33,7 @@ pub struct Program {
 /// The destination of standard error.
 #[derive(Debug)]
 pub enum Stderr {
-    /// Into the same pipe as standard output, which keeps their order exactly.
+    /// Into the same pipe as standard output, so that the order of both stays exact.
     WithStdout,
     /// Into a separate pipe, so that it cannot break the lines of a protocol.
     Separate,

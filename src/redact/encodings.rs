@@ -57,8 +57,8 @@ fn lower_case_escapes(text: &str) -> String {
     lower.collect()
 }
 
-/// The parts of base64 texts that depend only on the secret: for each offset of the secret in a group of three bytes, and
-/// for both alphabets.
+/// The parts of base64 texts that depend only on the secret: for each offset of the secret in a group of three bytes,
+/// and for both alphabets.
 pub fn base64_forms(secret: &str) -> Vec<Vec<u8>> {
     let alphabets = [&alphabet::STANDARD, &alphabet::URL_SAFE];
     let engines =

@@ -16,9 +16,9 @@ pub struct Finders {
     base64: Option<Forms>,
 }
 
-/// The shortest beginning of a base64 form at the end of a chunk that is held back if it contains a line end, in bytes. With
-/// a lower limit, half of all lines would be held back. Forms without their first bytes find the rest of a form whose
-/// beginning was passed on.
+/// The shortest beginning of a base64 form at the end of a chunk that is held back if it contains a line end, in bytes.
+/// With a lower limit, half of all lines would be held back. Forms without their first bytes find the rest of a form
+/// whose beginning was passed on.
 const MIN_BROKEN_PREFIX_SIZE: usize = 4;
 
 /// Longer base64 forms, in bytes, are not searched across line ends, which would need too much memory.

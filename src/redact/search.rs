@@ -21,8 +21,8 @@ pub(super) struct Forms {
     window_size: usize,
     /// For the hash of each block: how far a window that ends with this block can move without missing a form.
     shifts: Vec<u8>,
-    /// For the hash of each block: the indexes of the forms whose window (their first `window_size` bytes) ends with this
-    /// block.
+    /// For the hash of each block: the indexes of the forms whose window (their first `window_size` bytes) ends with
+    /// this block.
     forms_by_last_block: HashMap<usize, Vec<usize>>,
     /// One bit for each pair of bytes: whether a form begins with it.
     first_pairs: Vec<u64>,
@@ -46,8 +46,8 @@ impl Forms {
             forms: Vec::new(),
         };
         for (index, form) in forms.iter().enumerate() {
-            let (word, bit) = pair_bit(form[0], form[1]);
-            search.first_pairs[word] |= bit;
+            let (index_of_pair, bit) = pair_bit(form[0], form[1]);
+            search.first_pairs[index_of_pair] |= bit;
             // The shift grows by one for each byte between a block and the end of the window.
             for (shift, block) in (0..).zip(form[..window_size].windows(BLOCK_SIZE).rev()) {
                 let known = &mut search.shifts[hash([block[0], block[1], block[2]])];
@@ -108,8 +108,8 @@ impl Forms {
     /// Whether a longer form begins with these bytes.
     fn begins_a_form(&self, end: &[u8]) -> bool {
         if let [first, second, ..] = end {
-            let (word, bit) = pair_bit(*first, *second);
-            if self.first_pairs[word] & bit == 0 {
+            let (index, bit) = pair_bit(*first, *second);
+            if self.first_pairs[index] & bit == 0 {
                 return false;
             }
         }
@@ -132,7 +132,7 @@ fn hash([first, second, third]: [u8; BLOCK_SIZE]) -> usize {
     (mixed >> (u32::BITS - HASH_BITS)) as usize
 }
 
-/// The word and the bit for a pair of bytes.
+/// The index in [`Forms::first_pairs`] and the bit for a pair of bytes.
 fn pair_bit(first: u8, second: u8) -> (usize, u64) {
     let pair = usize::from(first) << 8 | usize::from(second);
     (pair / 64, 1 << (pair % 64))

@@ -61,7 +61,7 @@ fn a_secret_is_masked_in_base64_that_is_broken_into_lines_at_any_column_and_offs
                     let chunks: Vec<&[u8]> = text.as_bytes().chunks(chunk_size).collect();
                     let clean = mask_chunks(&redactor, &chunks);
                     let clean = String::from_utf8(clean).unwrap().replace(['\n', '\r'], "");
-                    // A line end after fewer than four of its characters may leave those.
+                    // Fewer than four characters before or after a line end may stay.
                     let core = &encoded[(offset + 3) * 4 / 3 + 2..(offset + secret.len()) * 4 / 3];
                     for piece in core.as_bytes().windows(8) {
                         let piece = str::from_utf8(piece).unwrap();

@@ -1,7 +1,7 @@
 //! Users and passwords in URLs.
 
-/// `https://user:password@host` becomes `https://***@host`, if `***` is the mask. A user without a password is masked for
-/// http and https only, because such a user is a token; the user in `ssh://git@host` is not secret.
+/// `https://user:password@host` becomes `https://***@host`, if `***` is the mask. A user without a password is masked
+/// for http and https only, because such a user is a token; the user in `ssh://git@host` is not secret.
 pub fn without_url_credentials(text: &str, mask: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;

@@ -173,11 +173,11 @@ impl Push<'_> {
         let Err(error) = self.git.run(call).await else {
             return Answer::Accepted;
         };
-        let trouble = error.kind();
+        let kind = error.kind();
         // With `--porcelain`, git prints for a rejected reference: `!<tab>from:to<tab>[reason] (details)`.
         let rejected = error.messages.lines().find(|line| line.starts_with('!'));
         let rejected = rejected.unwrap_or_default().to_owned();
-        if rejected.contains("[rejected]") || trouble == GitErrorKind::BranchConflict {
+        if rejected.contains("[rejected]") || kind == GitErrorKind::BranchConflict {
             return Answer::BranchUnusable(error);
         }
         if CONCURRENT_PUSH_ERRORS
@@ -186,7 +186,7 @@ impl Push<'_> {
         {
             return Answer::Failed(error);
         }
-        if rejected.contains("[remote rejected]") || !trouble.is_transient() {
+        if rejected.contains("[remote rejected]") || !kind.is_transient() {
             return Answer::Rejected(error);
         }
         Answer::Failed(error)

@@ -188,7 +188,8 @@ fn retry_for_status(status: StatusCode) -> Retry {
 
 /// Sends empty messages to the collectors at the same time, and describes their answers. A stop signal ends the wait.
 pub async fn ask_collectors(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Vec<Answer> {
-    // The messages hold one empty part, because the requests for messages of no bytes would have no length.
+    // Each message has one empty part. A message without parts would have no bytes, and its request no
+    // `Content-Length`.
     let traces = ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans::default()],
     };

@@ -127,7 +127,8 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Sends finished spans every few seconds, until `closing` is true. Then sends the remaining spans, and the metrics.
+    /// Sends finished spans every few seconds, until `closing` is true. Then sends the remaining spans, and the
+    /// metrics.
     pub async fn run(self: Arc<Self>, closing: watch::Receiver<bool>) {
         // At the same time: a collector of traces that hangs must not delay metrics for another collector.
         tokio::join!(

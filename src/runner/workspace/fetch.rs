@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::empty_repository::{self, ObjectFormat};
 use crate::git::{Call, Git, GitError};
 
-/// The waits between attempts after transient trouble.
+/// The waits between attempts after a transient error.
 pub const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
@@ -49,7 +49,7 @@ pub async fn fetch_base(
     }
 }
 
-/// Fetches into the repository in `dir`, and retries after transient trouble.
+/// Fetches into the repository in `dir`, and retries after a transient error.
 async fn fetch(
     git: &Git<'_>,
     dir: &Path,
