@@ -59,8 +59,8 @@ impl UsageAndCost {
     }
 
     /// The larger cost and the larger usage: those of the agent (`self`) or those that the model gateway has counted
-    /// (`metered`). The
-    /// agent's numbers do not include requests since its last report, and the gateway may not know the cost.
+    /// (`metered`). The agent's numbers do not include requests since its last report, and the gateway may not know the
+    /// cost.
     pub fn or_larger(self, metered: Self) -> Self {
         let costs = self.cost_usd.into_iter().chain(metered.cost_usd);
         let usages = metered.usage.into_iter().chain(self.usage);
