@@ -32,7 +32,7 @@ pub const COMMAND: &str = "agent";
 
 /// The longest prompt, in bytes: more than any model can read.
 const MAX_PROMPT_SIZE: u64 = 16 * 1024 * 1024;
-/// How many answers in a row may be unfinished, so that the model continues them in the next answer.
+/// How many answers in a row may be unfinished. The model continues an unfinished answer in the next one.
 const MAX_CONTINUATIONS: u32 = 8;
 /// The prompt after an answer that was cut off.
 const CONTINUE_PROMPT: &str = "Your answer was cut off at its maximum length. Continue where it stopped; if you were \
@@ -50,7 +50,7 @@ pub struct Settings {
     pub service: ServiceSettings,
     pub model: String,
     pub limits: Limits,
-    /// The file that keeps the conversation from one round to the next.
+    /// The file in which the conversation is stored from one round to the next.
     pub session: Option<PathBuf>,
     /// The environment of the tools.
     pub environment: Variables,
@@ -75,7 +75,7 @@ pub fn check_budget(model: &str, budget: Option<f64>) -> Result<(), String> {
     if budget.is_some() && Price::of(model).is_none() {
         return Err(format!(
             "DESCARTES_MAX_BUDGET_USD is set, but the price of {model} is not known (list prices of {})",
-            model::as_of()
+            model::price_date()
         ));
     }
     Ok(())
@@ -118,12 +118,12 @@ pub async fn run(settings: Settings) -> eyre::Result<AgentEnd> {
         work.tools.close(stop.grace_over(grace_end)).await;
         return Ok(AgentEnd::Stopped);
     };
-    work.tools.close_soon().await;
-    let done = match end {
+    work.tools.close_with_short_grace().await;
+    let agent_end = match end {
         End::Success { .. } => AgentEnd::Finished,
         _ => AgentEnd::Failed,
     };
-    if let (Some(file), AgentEnd::Finished) = (&settings.session, done) {
+    if let (Some(file), AgentEnd::Finished) = (&settings.session, agent_end) {
         // Only a warning: the work is done, and only another round would need the file.
         if let Err(error) = work.conversation.save(file) {
             let file = file.display();
@@ -132,7 +132,7 @@ pub async fn run(settings: Settings) -> eyre::Result<AgentEnd> {
     }
     let (cost, usage) = (work.cost.cost(), work.cost.usage());
     writer.write_result(&end, work.turns, cost, &settings.model, usage)?;
-    Ok(done)
+    Ok(agent_end)
 }
 
 fn read_prompt() -> eyre::Result<String> {
@@ -236,12 +236,12 @@ impl Work {
         let mut reply = Vec::new();
         for call in &calls {
             let result = self.tools.call(call, &mut || writer.keep_alive()).await;
-            let block = result.block(&call.id);
+            let block = result.into_block(&call.id);
             writer.write_tool_result(&block)?;
             reply.push(block);
         }
         if is_cut_off {
-            reply.push(messages::text(CONTINUE_PROMPT));
+            reply.push(messages::text_block(CONTINUE_PROMPT));
         }
         if !reply.is_empty() {
             self.conversation.add_user_message(reply);
@@ -255,6 +255,7 @@ impl Work {
     }
 }
 
+/// The end of the work after a request that got no answer.
 fn end_of_failed_request(error: ServiceError) -> End {
     match error {
         ServiceError::BudgetUsedUp => End::MaxBudget,
@@ -267,6 +268,7 @@ fn end_of_failed_request(error: ServiceError) -> End {
     }
 }
 
+/// The end of the work if the conversation is too long and cannot be shortened.
 fn end_without_room() -> End {
     End::Failed {
         message:

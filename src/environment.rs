@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Names and values of environment variables, in order.
 pub type Variables = Vec<(OsString, OsString)>;
 
-/// The name and value of one variable.
+/// Makes one variable.
 pub fn variable(name: &str, value: impl AsRef<OsStr>) -> (OsString, OsString) {
     (name.into(), value.as_ref().to_owned())
 }
@@ -24,7 +24,8 @@ pub fn value_of<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
 pub struct VariablesFile {
     pub path: PathBuf,
     pub variables: Variables,
-    /// Names of variables that the settings pass to the agent. If such a variable is set, the file's value is ignored.
+    /// Names of variables that the settings pass to the agent. If such a variable is set in the worker's environment,
+    /// its value is used instead of the file's.
     pub names_from_settings: Vec<String>,
 }
 
@@ -34,8 +35,8 @@ impl VariablesFile {
         merge(base, self.variables.clone())
     }
 
-    /// Like [`Self::merged_over`], for a program that the worker itself needs, such as git. Leaves out the file's
-    /// variables for the dynamic loader: with the project's libraries, the program might not start.
+    /// Like [`Self::merged_over`], for a program that the worker itself needs, such as git. Leaves out the
+    /// file's variables for the dynamic loader: the program might not start with the project's libraries.
     pub fn merged_over_without_loader_variables(&self, base: &Variables) -> Variables {
         let variables = self.variables.iter();
         let others = variables.filter(|(name, _)| !is_for_loader(name));
@@ -43,7 +44,7 @@ impl VariablesFile {
     }
 }
 
-/// The variables of `base`, without those that have the same name as a replacement, and the replacements.
+/// The variables of `base` and `replacements`. A replacement removes the variable of `base` with the same name.
 pub fn merge(base: &Variables, replacements: Variables) -> Variables {
     let is_not_replaced =
         |name: &OsString| value_of(&replacements, &name.to_string_lossy()).is_none();

@@ -1,12 +1,12 @@
 //! The model gateway: the only process with the keys of the models' services.
 //!
-//! It is this program (`descartes-worker gateway`), started by the worker before the agent and ended
-//! after it. Agents reach it on loopback, under a secret path and with a placeholder for the key. It
+//! It is this program (`descartes-worker gateway`). The worker starts it before the agent and ends it after the
+//! agent. Agents reach it on loopback, under a secret path and with a placeholder for the key. It
 //! forwards only the requests that the table in `model/provider.rs` lists. It replaces the placeholder by
 //! the real key, and passes each part of an answer on as soon as it arrives. It adds up the cost of the
 //! answers, and forwards no further request when a limit is reached.
 //!
-//! These files decide, and have no input or output: [`route`], [`request_cost`], [`ledger`], [`meter`],
+//! These modules decide, and have no input or output: [`route`], [`request_cost`], [`ledger`], [`meter`],
 //! [`errors`].
 
 mod document;

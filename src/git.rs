@@ -1,11 +1,13 @@
-//! Runs git as a supervised child, with the worker's configuration only. Knows no tasks. Each call says whether git
-//! gets the credential. A call in a repository that an agent could write must not ask for the credential.
+//! Runs git as a supervised child, with the worker's configuration only. Knows no tasks. A call that contacts the
+//! remote gets the credential. Such a call must not run in a repository that an agent could write.
 
 mod access;
 mod authorities;
 mod call;
 mod configuration;
 mod credential;
+mod error_kind;
+mod error_output;
 mod fingerprint;
 mod keeping_children;
 mod program;
@@ -14,13 +16,11 @@ mod run;
 pub mod samples;
 mod ssh;
 mod transfer_progress;
-mod trouble;
 mod unnamed_file;
-mod words;
 
 pub use self::access::Access;
-pub use self::call::{Call, Finished, GitError};
+pub use self::call::{Call, GitError, GitOutput};
 pub use self::credential::answer_if_requested;
-pub use self::program::{Git, lfs_progress};
-pub use self::trouble::Trouble;
+pub use self::error_kind::GitErrorKind;
+pub use self::program::{Git, lfs_progress_variable};
 pub use self::unnamed_file::UnnamedFile;

@@ -17,8 +17,8 @@ use reqwest::{Client, ClientBuilder, Response, Url};
 /// messages are small.
 const MAX_ANSWER_SIZE: usize = 64 * 1024;
 
-/// A client that sends JSON to one server: without proxies and redirects. `headers` go with every request, and
-/// `authorities` is a PEM file of further certificate authorities.
+/// A client that sends JSON to one server: without proxies and redirects. Every request has `headers`, and
+/// `authorities` is a PEM file with more certificate authorities to trust.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -27,10 +27,10 @@ pub fn json_client(
     authorities: Option<&Path>,
     headers: HeaderMap,
 ) -> Result<ClientBuilder, tls::TlsError> {
-    let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+    let user_agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
     let mut headers = headers;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    headers.insert(USER_AGENT, HeaderValue::from_static(user_agent));
     Ok(Client::builder()
         .tls_backend_preconfigured(tls::config(url, authorities)?)
         .default_headers(headers)
@@ -51,7 +51,7 @@ pub async fn answer_body(mut response: Response) -> Result<Vec<u8>, reqwest::Err
     Ok(body)
 }
 
-/// The URL of a route: the route is appended to the path, and the query is kept.
+/// The URL of a route: the route is appended to the path of `base`, and the query of `base` stays.
 pub fn route_url(base: &Url, route: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{route}", base.path().trim_end_matches('/')));

@@ -5,11 +5,11 @@
 //! and no settings of a run.
 
 mod control_group;
-mod expected;
+mod guess;
 mod init;
 mod kind;
 mod launcher;
-mod report;
+mod socket;
 mod user;
 
 use std::ffi::{OsStr, OsString};
@@ -24,11 +24,11 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::environment::{Variables, value_of};
 use crate::programs;
-pub use control_group::{ControlGroup, limits};
+pub use control_group::{ControlGroup, describe_limits};
 use kind::{COMMAND, GROUP, PROGRAM, SET, USER};
-pub use kind::{Kind, kind_of_test};
+pub use kind::{Kind, kind_from_exit_code};
 pub use launcher::run_if_requested;
-pub use report::{Message, Report};
+pub use socket::{Message, WorkerSocket};
 pub use user::User;
 
 /// Which kinds of isolation the operator accepts.
@@ -50,7 +50,7 @@ pub struct Isolation {
     pub user: Option<User>,
     /// The path of bubblewrap.
     bubblewrap: Option<PathBuf>,
-    /// The kind that this machine allows; `None` until a test has shown it.
+    /// The kind that this machine allows; `None` before [`Isolation::set_tested`].
     tested_kind: Arc<Mutex<Option<Kind>>>,
 }
 
@@ -77,11 +77,11 @@ impl Isolation {
             .unwrap_or_else(PoisonError::into_inner);
         tested_kind.unwrap_or_else(|| match self.mode {
             Mode::Off => Kind::Off,
-            Mode::Auto | Mode::Strict => expected::kind(self.bubblewrap.is_some()),
+            Mode::Auto | Mode::Strict => guess::guess_kind(self.bubblewrap.is_some()),
         })
     }
 
-    /// Sets the kind that a test has shown to work.
+    /// Sets the kind that works according to a test.
     pub fn set_tested(&self, kind: Kind) {
         *self
             .tested_kind
@@ -134,15 +134,15 @@ pub struct Launch {
     pub user: Option<User>,
 }
 
-/// A command line that starts a program in isolation, and what it needs.
+/// A command line that starts a program in isolation, and the resources that it needs.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedLaunch {
     pub program: PathBuf,
     pub args: Vec<OsString>,
     /// The launcher's standard input: a socket, over which it receives the program's standard input.
     pub stdin: OwnedFd,
     /// The worker's end of the socket: receives the launcher's messages.
-    pub report: Report,
+    pub socket: WorkerSocket,
     /// Whether the program runs in a PID namespace.
     pub is_namespace: bool,
     /// The control group of the program and of everything that it starts. `None` with a PID namespace, which does not
@@ -161,50 +161,51 @@ impl Launch {
         args: Vec<OsString>,
         stdin: Option<&File>,
         environment: &mut Variables,
-    ) -> io::Result<Prepared> {
+    ) -> io::Result<PreparedLaunch> {
         // bubblewrap sets PWD. The launcher removes it if the program should have none.
         let has_pwd = value_of(environment, "PWD").is_some();
-        let (report, channel) = Report::pair()?;
-        report.send_stdin(stdin)?;
-        let (mut line, mut inherited) = (Vec::new(), None);
-        let (starter, kind) = if let Some(bubblewrap) = &self.bubblewrap {
-            line.extend(NAMESPACE_OPTIONS.map(Into::into));
-            if let Some(path) = own_path() {
-                line.push(path.into());
+        let (socket, launcher_socket) = WorkerSocket::pair()?;
+        socket.send_stdin(stdin)?;
+        let (mut launch_args, mut inherited) = (Vec::new(), None);
+        let (first_program, kind) = if let Some(bubblewrap) = &self.bubblewrap {
+            launch_args.extend(NAMESPACE_OPTIONS.map(Into::into));
+            if let Some(path) = path_of_own_program() {
+                launch_args.push(path.into());
             } else {
-                let own = inherited.insert(File::open(programs::own_executable()?)?);
-                line.push(format!("/proc/self/fd/{}", own.as_raw_fd()).into());
+                let own_program = inherited.insert(File::open(programs::own_executable()?)?);
+                launch_args.push(format!("/proc/self/fd/{}", own_program.as_raw_fd()).into());
             }
             (bubblewrap.clone(), Kind::Namespace)
         } else {
             (programs::own_executable()?, Kind::Landlock)
         };
-        line.extend([COMMAND, kind.word(), if has_pwd { "pwd" } else { "no-pwd" }].map(Into::into));
+        launch_args
+            .extend([COMMAND, kind.word(), if has_pwd { "pwd" } else { "no-pwd" }].map(Into::into));
         if let Some(User { uid, gid, .. }) = &self.user {
-            line.extend([USER.into(), uid.to_string().into(), gid.to_string().into()]);
+            launch_args.extend([USER.into(), uid.to_string().into(), gid.to_string().into()]);
         }
         let control_group = match self.bubblewrap {
             Some(_) => None,
-            None => ControlGroup::make(),
+            None => ControlGroup::create(),
         };
         if let Some(group) = &control_group {
-            line.extend([GROUP.into(), group.members().into()]);
+            launch_args.extend([GROUP.into(), group.members_file().into()]);
         }
         // Only a test has no program.
         if !program.is_empty() {
-            let for_loader =
+            let is_for_loader =
                 |(name, _): &mut (OsString, OsString)| name.as_encoded_bytes().starts_with(b"LD_");
-            for (name, value) in environment.extract_if(.., for_loader) {
-                line.extend([SET.into(), name, value]);
+            for (name, value) in environment.extract_if(.., is_for_loader) {
+                launch_args.extend([SET.into(), name, value]);
             }
-            line.extend([PROGRAM.into(), program]);
-            line.extend(args);
+            launch_args.extend([PROGRAM.into(), program]);
+            launch_args.extend(args);
         }
-        Ok(Prepared {
-            program: starter,
-            args: line,
-            stdin: channel.into(),
-            report,
+        Ok(PreparedLaunch {
+            program: first_program,
+            args: launch_args,
+            stdin: launcher_socket.into(),
+            socket,
             is_namespace: self.bubblewrap.is_some(),
             control_group,
             inherited,
@@ -212,10 +213,10 @@ impl Launch {
     }
 }
 
-impl Prepared {
-    /// Lets the launcher inherit the descriptor that it needs. Must be called directly before the start. Until this is
-    /// dropped, no other program may be started, because it would inherit the descriptor too.
-    pub fn let_inherit(&self) -> io::Result<()> {
+impl PreparedLaunch {
+    /// Makes the descriptor that the launcher needs inheritable. Must be called directly before the start. Until this
+    /// value is dropped, no other program may be started, because it would inherit the descriptor too.
+    pub fn make_descriptor_inheritable(&self) -> io::Result<()> {
         let inherited = self.inherited.as_ref();
         inherited.map_or(Ok(()), |file| Ok(fcntl_setfd(file, FdFlags::empty())?))
     }
@@ -223,13 +224,11 @@ impl Prepared {
 
 /// The path of the worker's program, if that file still exists. Inside the namespace, the path is needed because
 /// /proc/self/exe is bubblewrap there.
-fn own_path() -> Option<PathBuf> {
+fn path_of_own_program() -> Option<PathBuf> {
     let path = std::env::current_exe().ok()?;
-    let (found, own) = (
-        fs::metadata(&path).ok()?,
-        fs::metadata(programs::own_executable().ok()?).ok()?,
-    );
-    ((found.dev(), found.ino()) == (own.dev(), own.ino())).then_some(path)
+    let at_path = fs::metadata(&path).ok()?;
+    let running = fs::metadata(programs::own_executable().ok()?).ok()?;
+    ((at_path.dev(), at_path.ino()) == (running.dev(), running.ino())).then_some(path)
 }
 
 /// bubblewrap's options for a PID namespace that sees the machine's files and devices as they are. The

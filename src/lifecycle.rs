@@ -94,7 +94,7 @@ pub async fn run(
         delivery.fail("undelivered");
     }
     delivery.end();
-    span.conclude(&outcome);
+    span.set_outcome(&outcome);
     span.end();
     telemetry.record_run(&outcome, &project);
     telemetry.finish(&stop).await;
@@ -103,7 +103,7 @@ pub async fn run(
 
 /// Begins the span of a run.
 fn begin_run(telemetry: &Telemetry, identity: &callback::Identity) -> Span {
-    let mut span = telemetry.root("run");
+    let mut span = telemetry.root_span("run");
     span.set_text("cicd.pipeline.name", &identity.project_id);
     span.set_text("cicd.pipeline.run.id", &identity.run_id);
     span.set_text("descartes.task.id", &identity.task_id);

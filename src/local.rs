@@ -4,7 +4,6 @@
 //! it. None of the worker's code runs in this process.
 
 mod dry_run;
-mod ended;
 mod graph_demo;
 mod lines;
 mod receive;
@@ -13,6 +12,7 @@ mod sample;
 mod settings;
 mod summary;
 mod task_lock;
+mod worker_end;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -32,26 +32,26 @@ use crate::result_line;
 use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::terminal::{HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 pub use dry_run::{DryRun, dry_run};
-use ended::Ended;
 pub use graph_demo::demo_graph;
-use lines::lines;
+use lines::read_lines;
 pub use receive::{ReceiveSettings, receive};
 use recorder::Recorder;
 pub use settings::{Agent, Project, Settings, is_checked_out};
 pub use task_lock::TaskLock;
+use worker_end::WorkerEnd;
 
 /// A free port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How often the worker reports. The interval is short, because a person is watching.
-const HEARTBEAT: &str = "1s";
-/// How long to wait for the worker's last lines after it has ended. Only a process that survived
-/// SIGKILL can still hold its output open.
+/// How often the worker sends a heartbeat. The interval is short, because a person is watching.
+const HEARTBEAT_INTERVAL: &str = "1s";
+/// How long to wait for the worker's last lines after the worker has ended. Only a process that survived SIGKILL can
+/// still hold the worker's output open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs a worker on a sample project from start to end; returns the worker's exit code.
+/// Runs a worker on a sample project; returns the worker's exit code.
 pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let mut recorder = Recorder::for_run(&settings, screen)?;
-    let sample = sample::Sample::make(&settings.environment)
+    let sample = sample::Sample::create(&settings.environment)
         .await
         .wrap_err("cannot make the sample project")?;
     screen.line(&format!(
@@ -64,15 +64,15 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     };
     settings.task = sample::TASK.to_owned();
     let (message, setting) = match settings.agent {
-        Agent::Chosen => (
+        Agent::FromSettings => (
             "the agent is the one that the settings name".to_owned(),
             None,
         ),
-        Agent::Known(kind) => (
+        Agent::FromKey(kind) => (
             format!("there is a key, so the agent is {}", kind.word),
             Some(("DESCARTES_AGENT", kind.word)),
         ),
-        Agent::Absent => (
+        Agent::None => (
             "no agent is set, so a short script stands in for one: sh .agent.sh".to_owned(),
             Some(("DESCARTES_AGENT_COMMAND", "sh .agent.sh")),
         ),
@@ -82,11 +82,11 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         .variables
         .extend(setting.map(|(name, value)| (name, value.into())));
     let json = JsonLines::new(settings.format, screen.redactor());
-    let ended = run_worker(&settings, &mut recorder, screen, &json).await;
-    if ended.is_err() {
+    let worker_end = run_worker(&settings, &mut recorder, screen, &json).await;
+    if worker_end.is_err() {
         recorder.write(screen);
     }
-    let ended = ended?;
+    let worker_end = worker_end?;
     let diff = sample.diff().await;
     match &diff {
         Ok(diff) => {
@@ -95,28 +95,28 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
         }
         Err(error) => screen.line(&format!("cannot show what has changed: {error:#}")),
     }
-    summary::show(&ended, screen);
+    summary::show(&worker_end, screen);
     let diff = diff.ok();
     if let Some(diff) = &diff {
         recorder.set_patch(diff.clone());
     }
     recorder.write(screen);
-    summary::write_result(&ended, &json, diff.as_deref()).await;
-    Ok(ended.exit_code())
+    summary::write_result(&worker_end, &json, diff.as_deref()).await;
+    Ok(worker_end.exit_code())
 }
 
 /// Runs one task of a project on this machine; returns the worker's exit code.
 pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     let json = JsonLines::new(settings.format, screen.redactor());
     let mut recorder = Recorder::for_run(&settings, screen)?;
-    let ended = run_worker(&settings, &mut recorder, screen, &json).await;
-    if let Ok(ended) = &ended {
-        summary::show(ended, screen);
+    let worker_end = run_worker(&settings, &mut recorder, screen, &json).await;
+    if let Ok(worker_end) = &worker_end {
+        summary::show(worker_end, screen);
     }
     recorder.write(screen);
-    let ended = ended?;
-    summary::write_result(&ended, &json, None).await;
-    Ok(ended.exit_code())
+    let worker_end = worker_end?;
+    summary::write_result(&worker_end, &json, None).await;
+    Ok(worker_end.exit_code())
 }
 
 /// Runs the worker with a built-in orchestrator, and shows the output of both. The orchestrator listens before the
@@ -126,25 +126,25 @@ async fn run_worker(
     recorder: &mut Recorder,
     screen: &Screen,
     json: &JsonLines,
-) -> eyre::Result<Ended> {
-    recorder.describe(settings).await;
+) -> eyre::Result<WorkerEnd> {
+    recorder.read_task(settings).await;
     let repository = settings.project.repository()?;
     let lock = match settings.project.directory() {
         Some(dir) => {
             let task = full_name(settings, dir).await;
             Some(TaskLock::take(&settings.lock_dirs, dir, &task)?)
         }
-        // A clone is in a private directory, so no other worker can disturb it.
+        // Each clone is in a private directory, so no other worker can disturb it.
         None => None,
     };
     let orchestrator = Receiver::bind(LOOPBACK)
         .await
         .wrap_err("cannot listen on the loopback interface")?;
-    let (notices, mut events) = mpsc::unbounded_channel();
+    let (sender, mut notices) = mpsc::unbounded_channel();
     let url = orchestrator.url();
-    recorder.begin();
-    let worker = spawn(settings, repository.as_deref(), &url, lock.as_ref())?;
-    recorder.started();
+    recorder.record_intended_start();
+    let worker = spawn_worker(settings, repository.as_deref(), &url, lock.as_ref())?;
+    recorder.record_start();
     let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Phase);
     timeline.show_url(&url, Signatures::NotChecked);
     timeline.show_message(
@@ -160,12 +160,14 @@ async fn run_worker(
         json!({ "task": settings.task, "directory": directory, "repository": repository }),
     );
     let (status, event) = tokio::select! {
-        ended = show(worker, &mut timeline, recorder, &mut events) => ended?,
-        () = orchestrator.serve(notices) => return Err(eyre!("the orchestrator ended before the worker")),
+        result = watch_worker(worker, &mut timeline, recorder, &mut notices) => result?,
+        () = orchestrator.serve(sender) => return Err(eyre!("the orchestrator ended before the worker")),
     };
     timeline.show_end(status.code());
-    recorder.end(status.code());
-    Ok(Ended::new(status, event, directory, repository, settings))
+    recorder.record_end(status.code());
+    Ok(WorkerEnd::new(
+        status, event, directory, repository, settings,
+    ))
 }
 
 /// The phase and the id of the task in the project's graph: `8` and `webapp:8` can be the same task, and
@@ -187,7 +189,7 @@ async fn full_name(settings: &Settings, dir: &Path) -> String {
 ///
 /// Its standard input is a pipe whose other end this process holds. If this process is killed, the
 /// kernel closes the pipe, and the worker stops.
-fn spawn(
+fn spawn_worker(
     settings: &Settings,
     repository: Option<&str>,
     url: &str,
@@ -196,7 +198,7 @@ fn spawn(
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
     let mut command = Command::new(&program);
     command
-        .env("DESCARTES_HEARTBEAT", HEARTBEAT)
+        .env("DESCARTES_HEARTBEAT", HEARTBEAT_INTERVAL)
         .envs(settings.variables.iter().map(|(name, value)| (name, value)))
         .env("TASK_ID", &settings.task)
         .env("PROJECT_ID", &settings.project_id)
@@ -234,22 +236,22 @@ fn absolute(dir: &Path) -> eyre::Result<PathBuf> {
     std::path::absolute(dir).wrap_err("the project's directory has no absolute path")
 }
 
-/// Shows a worker's output and events, and forwards stop signals to it, until it has ended. Returns its exit status,
-/// and the terminal event on its result line.
-async fn show(
+/// Shows a worker's output and the notices about its events, and forwards stop signals to it, until it has ended.
+/// Returns its exit status, and the terminal event on its result line.
+async fn watch_worker(
     mut worker: Child,
     timeline: &mut Timeline<'_>,
     recorder: &mut Recorder,
-    events: &mut mpsc::UnboundedReceiver<Notice>,
+    notices: &mut mpsc::UnboundedReceiver<Notice>,
 ) -> eyre::Result<(ExitStatus, Option<Value>)> {
     // Moved out of the child, because `Child::wait` closes standard input first.
     let stdin = worker.stdin.take();
-    let mut stdout = lines(worker.stdout.take());
-    let mut stderr = lines(worker.stderr.take());
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    // The terminal was closed.
-    let mut hung_up = signal(SignalKind::hangup())?;
+    let mut stdout = read_lines(worker.stdout.take());
+    let mut stderr = read_lines(worker.stderr.take());
+    let mut sigint = signal(SignalKind::interrupt())?;
+    let mut sigterm = signal(SignalKind::terminate())?;
+    // SIGHUP means that the terminal was closed.
+    let mut sighup = signal(SignalKind::hangup())?;
     let pid = worker
         .id()
         .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -262,18 +264,18 @@ async fn show(
     let status = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => {
-                recorder.notice(&event);
-                timeline.show_notice(&event);
+            Some(notice) = notices.recv() => {
+                recorder.record_notice(&notice);
+                timeline.show_notice(&notice);
             }
             Some(line) = stderr.recv() => {
                 timeline.show_log_line(&line);
-                recorder.log(&line);
+                recorder.record_log_line(&line);
             }
             Some(line) = stdout.recv() => output(timeline, &line),
-            Some(()) = interrupted.recv() => drop(forward(Signal::INT)),
-            Some(()) = terminated.recv() => drop(forward(Signal::TERM)),
-            Some(()) = hung_up.recv() => drop(forward(Signal::HUP)),
+            Some(()) = sigint.recv() => drop(forward(Signal::INT)),
+            Some(()) = sigterm.recv() => drop(forward(Signal::TERM)),
+            Some(()) = sighup.recv() => drop(forward(Signal::HUP)),
             status = worker.wait() => break status?,
             () = timeline.tick() => {}
         }
@@ -284,16 +286,16 @@ async fn show(
     let rest = async {
         while let Some(line) = stderr.recv().await {
             timeline.show_log_line(&line);
-            recorder.log(&line);
+            recorder.record_log_line(&line);
         }
         while let Some(line) = stdout.recv().await {
             output(timeline, &line);
         }
     };
     let _ = timeout(LAST_LINES_TIMEOUT, rest).await;
-    while let Ok(event) = events.try_recv() {
-        recorder.notice(&event);
-        timeline.show_notice(&event);
+    while let Ok(notice) = notices.try_recv() {
+        recorder.record_notice(&notice);
+        timeline.show_notice(&notice);
     }
     Ok((status, event))
 }

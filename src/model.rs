@@ -13,10 +13,10 @@ mod usage;
 pub use access::{Access, ServiceAccess, service_url};
 pub use cost::{CostLimit, CostMeter, UpperBound};
 pub use limits::{LimitReached, Limits};
-pub use prices::{Price, as_of, full_name};
+pub use prices::{Price, full_name, price_date};
 pub use provider::{ANTHROPIC, Api, KeyHeader, OPENAI, Provider, RoutePrice, VersionSegment};
 pub use statuses::is_temporary;
-pub use usage::{Spent, Usage, token_count};
+pub use usage::{Usage, UsageAndCost, token_count};
 
-/// The model if the settings name none.
+/// The model to use if the settings name none.
 pub const DEFAULT_MODEL: &str = "claude-sonnet-5-5";

@@ -34,7 +34,7 @@ pub use helper::HelperProcess;
 use launcher::{Launcher, LeaderEnd};
 use memory::OutOfMemory;
 pub use output_reader::{AfterRead, Stream};
-use output_reader::{OutputReader, Outputs};
+use output_reader::{OutputPipes, OutputReader};
 pub use program::{Limits, Program, StartError, Stderr};
 pub use signals::{signal_from_number, signal_name};
 
@@ -50,8 +50,8 @@ const EXIT_GRACE: Duration = Duration::from_secs(3);
 /// How long to keep killing processes that do not die; a stop window shortens it. On a machine with a hundred busy
 /// processes for each processor, killed processes need seconds to die.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The kernel's default pipe capacity is 64 KiB. A larger one costs nothing until it is used, and
-/// saves most of the context switches.
+/// The capacity of the pipe for standard output, in bytes. The kernel's default is 64 KiB. A larger capacity costs
+/// nothing until it is used, and saves most of the context switches.
 const PIPE_CAPACITY: usize = 1024 * 1024;
 
 /// Runs a program until the program and every process below it have ended.
@@ -73,8 +73,9 @@ pub async fn supervise(
 /// Like [`supervise`], and ends the program when `event` happens.
 ///
 /// First waits for the end of the program or for a reason to end it. Then ends the whole group, and reads on meanwhile:
-/// a program that cannot write would not react to SIGTERM. The rest of the output is read last, when no one can write
-/// any more. Memory is compared with its state before the start, because the kernel's counter is for all processes.
+/// a program that cannot write would not react to SIGTERM. The rest of the output is read last, when no process can
+/// write any more. The kernel's counter of processes that were killed because memory ran out is for all processes, so
+/// its value is compared with the value before the start.
 pub async fn supervise_until(
     program: Program,
     limits: Limits,
@@ -84,35 +85,35 @@ pub async fn supervise_until(
     on_output: &mut dyn FnMut(Stream, &[u8]) -> AfterRead,
 ) -> Result<Ending, StartError> {
     let memory_before = memory::OomKills::count();
-    let began = Instant::now();
+    let start_time = Instant::now();
     let name = program.program.to_string_lossy().into_owned();
     let (mut group, outputs) = start(program)?;
     let mut reader = OutputReader::new(outputs, progress, on_output);
-    let finished = reader.finished();
+    let result_reported = reader.result_reported();
 
     let ended_by = reader
         .read_until(async {
             tokio::select! {
                 biased;
-                end = group.leader_ended() => match end {
+                end = group.wait_for_leader_end() => match end {
                     LeaderEnd::Status(status) => EndedBy::Child(status),
                     LeaderEnd::NotStarted(error) => EndedBy::LaunchFailure(error),
                 },
                 why = stop.requested() => EndedBy::Worker(Ending::Stopped(why)),
-                () = sleep_until(began + limits.wall) => EndedBy::Worker(Ending::TimedOut(limits.wall)),
+                () = sleep_until(start_time + limits.run_time) => EndedBy::Worker(Ending::TimedOut(limits.run_time)),
                 () = event => EndedBy::Worker(Ending::EventHappened),
-                () = wait_until_exit_is_overdue(&finished) => EndedBy::Worker(Ending::Lingered),
-                idle = wait_until_output_is_overdue(limits.idle, progress) => EndedBy::Worker(Ending::Idle(idle)),
+                () = wait_until_exit_is_overdue(&result_reported) => EndedBy::Worker(Ending::Lingered),
+                idle = wait_until_output_is_overdue(limits.idle_timeout, progress) => EndedBy::Worker(Ending::Idle(idle)),
             }
         })
         .await;
-    let grace_began = Instant::now();
+    let grace_start = Instant::now();
     let grace = async {
         match &ended_by {
             EndedBy::Child(_) | EndedBy::LaunchFailure(_) | EndedBy::Worker(Ending::Lingered) => {
                 sleep(LEFTOVER_GRACE).await;
             }
-            EndedBy::Worker(_) => stop.grace_over(grace_began + KILL_GRACE).await,
+            EndedBy::Worker(_) => stop.grace_over(grace_start + KILL_GRACE).await,
         }
     };
     let give_up = stop.kill_timeout(KILL_TIMEOUT);
@@ -124,7 +125,7 @@ pub async fn supervise_until(
         EndedBy::LaunchFailure(error) => Err(StartError::of(name, error)),
         EndedBy::Child(status) => {
             let status = status.unwrap_or_else(group::unknown_status);
-            Ok(classify(status, memory_before.compared_with_now()))
+            Ok(classify(status, memory_before.compare_with_now()))
         }
     }
 }
@@ -136,8 +137,7 @@ pub async fn kill_leftovers() {
     let _ = timeout(KILL_TIMEOUT, descendants.kill_all()).await;
 }
 
-/// Whether no process is left below the worker. An agent that forks faster than it dies can outlast
-/// [`supervise`].
+/// Whether no process is left below the worker. Processes that fork faster than they die can outlast [`supervise`].
 pub fn no_descendants_left() -> bool {
     descendants::no_descendants_left()
 }
@@ -172,8 +172,8 @@ fn classify(status: ExitStatus, memory: OutOfMemory) -> Ending {
     }
 }
 
-/// Starts a program, and says precisely why if that fails.
-fn start(program: Program) -> Result<(Group, Outputs), StartError> {
+/// Starts a program. The error distinguishes an unusable directory from an unusable program.
+fn start(program: Program) -> Result<(Group, OutputPipes), StartError> {
     // stat `dir/.` needs search permission, so a later ENOENT or EACCES concerns the program.
     if let Err(source) = std::fs::metadata(program.dir.join(".")) {
         return Err(StartError::Directory {
@@ -189,7 +189,7 @@ fn start(program: Program) -> Result<(Group, Outputs), StartError> {
 ///
 /// The worker must be the subreaper before the program starts, so that no orphan escapes. Descriptors for the child are
 /// made inheritable only around the start, so that no other program inherits them.
-fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
+fn spawn(mut program: Program) -> io::Result<(Group, OutputPipes)> {
     let (stdout, stdout_writer) = io::pipe()?;
     // The larger pipe only saves time. The kernel may refuse the size (there is a limit per user), and 64 KiB work too.
     #[cfg(target_os = "linux")]
@@ -239,7 +239,7 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     }
     let descendants = Descendants::adopt();
     if let Some(prepared) = &prepared {
-        prepared.let_inherit()?;
+        prepared.make_descriptor_inheritable()?;
     }
     let lent_descriptors = program
         .inherited
@@ -255,7 +255,7 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     let group = Group::of(&child, launcher, descendants)?;
     Ok((
         group,
-        Outputs {
+        OutputPipes {
             stdout,
             stderr,
             stderr_is_activity,
@@ -263,9 +263,9 @@ fn spawn(mut program: Program) -> io::Result<(Group, Outputs)> {
     ))
 }
 
-/// Waits until a child has reported its result and has had [`EXIT_GRACE`] to exit.
-async fn wait_until_exit_is_overdue(finished: &Notify) {
-    finished.notified().await;
+/// Waits until [`EXIT_GRACE`] has passed since the child reported its result.
+async fn wait_until_exit_is_overdue(result_reported: &Notify) {
+    result_reported.notified().await;
     sleep(EXIT_GRACE).await;
 }
 
@@ -303,7 +303,7 @@ mod tests {
         for (memory, status, expected) in cases {
             assert_eq!(classify(status, memory), expected, "{memory:?} {status:?}");
         }
-        let words = Ending::PossiblyOutOfMemory.to_string();
-        assert!(words.contains("possibly"), "{words}");
+        let text = Ending::PossiblyOutOfMemory.to_string();
+        assert!(text.contains("possibly"), "{text}");
     }
 }

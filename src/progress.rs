@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::excerpt::visible;
-use crate::model::Spent;
+use crate::model::UsageAndCost;
 use crate::ring_buffer::RingBuffer;
 use crate::task::{Output, PhaseStart};
 
@@ -81,9 +81,9 @@ struct State {
     last_alive: Instant,
     activity: Option<String>,
     transfer: Option<Transfer>,
-    spent: Spent,
+    spent: UsageAndCost,
     /// The usage that the model gateway has counted.
-    metered: Spent,
+    metered: UsageAndCost,
     head: Vec<u8>,
     tail: RingBuffer,
     /// The output that no heartbeat has sent yet.
@@ -106,7 +106,7 @@ pub struct Snapshot {
     /// The progress of git's transfer, while there is one.
     pub transfer: Option<Transfer>,
     /// The agent's usage so far: the numbers that the agent or the model gateway reports.
-    pub spent: Spent,
+    pub spent: UsageAndCost,
     /// The size of the whole output so far.
     pub output_bytes: u64,
 }
@@ -149,8 +149,8 @@ impl Progress {
             last_alive: now,
             activity: None,
             transfer: None,
-            spent: Spent::default(),
-            metered: Spent::default(),
+            spent: UsageAndCost::default(),
+            metered: UsageAndCost::default(),
             head: Vec::with_capacity(HEAD_SIZE),
             tail: RingBuffer::new(TAIL_SIZE),
             unsent: RingBuffer::new(OUTPUT_WINDOW_SIZE),
@@ -197,12 +197,12 @@ impl Progress {
     }
 
     /// Sets the agent's usage so far.
-    pub fn set_spent(&self, spent: Spent) {
+    pub fn set_spent(&self, spent: UsageAndCost) {
         self.state().spent = spent;
     }
 
     /// Sets the usage that the model gateway has counted. It replaces the agent's numbers if it is larger.
-    pub fn set_metered(&self, metered: Spent) {
+    pub fn set_metered(&self, metered: UsageAndCost) {
         self.state().metered = metered;
     }
 
@@ -329,18 +329,18 @@ mod tests {
     }
 
     #[test]
-    fn the_larger_numbers_of_agent_and_gateway_are_reported() {
-        let spent = |cost_usd, tokens| Spent {
+    fn the_larger_cost_and_usage_of_agent_and_gateway_is_reported() {
+        let spent = |cost_usd, tokens| UsageAndCost {
             cost_usd: Some(cost_usd),
             usage: Some(crate::model::Usage {
                 output_tokens: Some(tokens),
                 ..crate::model::Usage::default()
             }),
-            ..Spent::default()
+            ..UsageAndCost::default()
         };
         let progress = Progress::new();
         // In the second round, the agent has reported only the first one so far.
-        progress.set_spent(Spent {
+        progress.set_spent(UsageAndCost {
             turns: Some(3),
             ..spent(0.25, 100)
         });
@@ -348,7 +348,7 @@ mod tests {
         let found = progress.snapshot().spent;
         assert_eq!(
             found,
-            Spent {
+            UsageAndCost {
                 turns: Some(3),
                 ..spent(0.75, 300)
             }

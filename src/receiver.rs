@@ -1,7 +1,7 @@
 //! The built-in orchestrator: receives the events of workers and checks them against docs/protocol.md.
 //!
 //! Grants the first claim of a task. Refuses another run while an earlier one has a lease, and refuses tasks that
-//! ended for good. Keeps everything in memory and starts no workers: it is for developers who want to try things
+//! ended for good. Stores everything in memory and starts no workers: it is for developers who want to try things
 //! out and to see what a worker reports.
 
 mod answers;
@@ -30,9 +30,9 @@ pub use answers::ScriptedAnswers;
 pub use leases::{CANCELLED_RUN_TIME, lease_of_claim};
 use ledger::Ledger;
 pub use ledger::Repetition;
-pub use notice::{Answer, Notice, Received};
+pub use notice::{Answer, Notice, ReceivedEvent};
 pub use route::Route;
-pub use server::{Arrived, serve};
+pub use server::{ArrivedRequest, serve};
 
 /// How often to check for leases that have ended. The notice is only shown to the user, so it may be a little late.
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
@@ -68,7 +68,7 @@ impl Receiver {
     }
 
     /// The same orchestrator with other settings.
-    pub fn with(self, settings: Settings) -> Self {
+    pub fn with_settings(self, settings: Settings) -> Self {
         Self { settings, ..self }
     }
 
@@ -93,7 +93,7 @@ impl Receiver {
             notices,
         });
         let lease_service = service.clone();
-        let answer = move |arrived: Arrived| {
+        let answer = move |arrived: ArrivedRequest| {
             let answer = service.receive(&arrived.path, &arrived.headers, &arrived.body);
             std::future::ready(answer)
         };
@@ -120,16 +120,16 @@ impl Service {
     fn receive(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Answer {
         let last_segment = path.rsplit('/').next().unwrap_or_default();
         let result = self.check(last_segment, headers, body).map(|route| {
-            let scripted = self.answers.borrow_mut().next(route);
+            let scripted_status = self.answers.borrow_mut().next(route);
             let mut ledger = self.ledger.borrow_mut();
-            ledger.receive(route, body, scripted, Instant::now())
+            ledger.receive(route, body, scripted_status, Instant::now())
         });
         let (answer, notice) = match result {
             Ok(Ok(mut received)) => {
                 received
                     .problems
                     .extend(webhook_id_problem(headers, &received));
-                (received.answer.clone(), Notice::Received(received))
+                (received.answer.clone(), Notice::Event(received))
             }
             Ok(Err(answer)) | Err(answer) => {
                 let why = answer.message.clone();
@@ -173,7 +173,7 @@ impl Service {
 }
 
 /// The problem of a signed request whose `webhook-id` is not the id of its event.
-fn webhook_id_problem(headers: &HeaderMap, received: &Received) -> Option<String> {
+fn webhook_id_problem(headers: &HeaderMap, received: &ReceivedEvent) -> Option<String> {
     let id = headers.get("webhook-id")?;
     let event_id = received.text("/event_id");
     (id.as_bytes() != event_id.as_bytes())

@@ -12,7 +12,7 @@ mod search;
 mod terminal_codes;
 #[cfg(test)]
 mod tests;
-mod url_users;
+mod url_credentials;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,7 +20,7 @@ use secrecy::SecretString;
 
 use finders::Finders;
 use terminal_codes::without_terminal_codes;
-use url_users::without_url_users;
+use url_credentials::without_url_credentials;
 
 /// Replaces a secret.
 const MASK: &str = "***";
@@ -29,7 +29,7 @@ const MASK: &str = "***";
 #[derive(Clone)]
 pub struct Redactor(Arc<RwLock<Secrets>>);
 
-/// The secrets, and the finders of their forms.
+/// The secrets, and the finders of their forms: the byte strings in which they may appear.
 struct Secrets {
     secrets: Vec<SecretString>,
     finders: Arc<Finders>,
@@ -50,26 +50,26 @@ impl Redactor {
         })))
     }
 
-    /// Masks one more secret from now on, also in streams that have begun.
+    /// Masks one more secret from now on, also in existing streams.
     pub fn add(&self, secret: SecretString) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.secrets.push(secret);
-        known.finders = Arc::new(Finders::of(&known.secrets));
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.secrets.push(secret);
+        state.finders = Arc::new(Finders::of(&state.secrets));
     }
 
     fn finders(&self) -> Arc<Finders> {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.finders.clone()
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        state.finders.clone()
     }
 
     /// A text without secrets, and without the user part of any URL in it. If a terminal code is in the middle of a
     /// secret, all terminal codes are removed.
     pub fn text(&self, text: &str) -> String {
-        let masked = self.masked(text);
+        let masked = self.mask_as_stream(text);
         let Some(plain) = without_terminal_codes(&masked) else {
             return masked;
         };
-        let masked_plain = self.masked(&plain);
+        let masked_plain = self.mask_as_stream(&plain);
         if masked_plain == plain {
             masked
         } else {
@@ -77,12 +77,12 @@ impl Redactor {
         }
     }
 
-    fn masked(&self, text: &str) -> String {
+    fn mask_as_stream(&self, text: &str) -> String {
         let mut clean = Vec::with_capacity(text.len());
         let mut stream = self.stream();
         stream.push(text.as_bytes(), &mut |bytes| clean.extend_from_slice(bytes));
         stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
-        without_url_users(&String::from_utf8_lossy(&clean), MASK)
+        without_url_credentials(&String::from_utf8_lossy(&clean), MASK)
     }
 
     /// Masks the strings of a JSON value one by one: a secret of digits must not break a number.
@@ -116,7 +116,7 @@ pub struct Stream {
     /// How many bytes at the beginning of `held_back` belong to a secret that was already found.
     secret_bytes: usize,
     /// Whether the last output was a mask whose bytes directly precede those in `held_back`. If so, the next bytes of
-    /// a secret need no mask of their own.
+    /// a secret need no other mask.
     has_just_masked: bool,
     /// Whether the stream contained a secret so far.
     has_masked: bool,
@@ -124,7 +124,7 @@ pub struct Stream {
 
 impl Stream {
     /// Whether the stream contained a secret so far.
-    pub fn masked(&self) -> bool {
+    pub fn has_masked(&self) -> bool {
         self.has_masked
     }
 
@@ -135,45 +135,55 @@ impl Stream {
             return out(bytes);
         }
         if self.held_back.is_empty() {
-            self.pass(&finders, bytes, finders.unfinished(bytes), out);
+            self.pass_on(&finders, bytes, finders.start_of_unfinished(bytes), out);
         } else {
             let mut joined = std::mem::take(&mut self.held_back);
             joined.extend_from_slice(bytes);
-            self.pass(&finders, &joined, finders.unfinished(&joined), out);
+            self.pass_on(&finders, &joined, finders.start_of_unfinished(&joined), out);
         }
     }
 
     /// Ends the stream: the bytes that were held back are not the beginning of a secret.
     pub fn finish(&mut self, out: &mut dyn FnMut(&[u8])) {
         let finders = self.redactor.finders();
-        let held = std::mem::take(&mut self.held_back);
-        self.pass(&finders, &held, held.len(), out);
+        let held_back = std::mem::take(&mut self.held_back);
+        self.pass_on(&finders, &held_back, held_back.len(), out);
         self.has_just_masked = false;
     }
 
-    /// Passes on the bytes before the position `hold`, and holds back the rest. `bytes` begin with the bytes that were
-    /// held back before.
-    fn pass(&mut self, finders: &Finders, bytes: &[u8], hold: usize, out: &mut dyn FnMut(&[u8])) {
-        // Bytes before `at` have been passed on; bytes before `secret_end` belong to a secret.
-        let (mut at, mut secret_end) = (0, self.secret_bytes);
+    /// Passes on the bytes before the position `hold_from`, and holds back the rest. `bytes` begin with the bytes that
+    /// were held back before.
+    fn pass_on(
+        &mut self,
+        finders: &Finders,
+        bytes: &[u8],
+        hold_from: usize,
+        out: &mut dyn FnMut(&[u8]),
+    ) {
+        // Bytes before `passed_on` have been passed on; bytes between it and `secret_end` belong to a secret.
+        let (mut passed_on, mut secret_end) = (0, self.secret_bytes);
         for span in finders.spans(bytes) {
-            // A secret that begins in the held part is found again when that part is passed on.
-            if span.start >= hold {
+            // A secret that begins in the part that is held back is found again when that part is passed on.
+            if span.start >= hold_from {
                 break;
             }
             if span.start > secret_end {
-                self.emit(&bytes[at..span.start], secret_end.saturating_sub(at), out);
-                at = span.start;
+                self.emit(
+                    &bytes[passed_on..span.start],
+                    secret_end.saturating_sub(passed_on),
+                    out,
+                );
+                passed_on = span.start;
             }
             secret_end = secret_end.max(span.end);
         }
         self.emit(
-            &bytes[at..hold],
-            secret_end.min(hold).saturating_sub(at),
+            &bytes[passed_on..hold_from],
+            secret_end.min(hold_from).saturating_sub(passed_on),
             out,
         );
-        self.secret_bytes = secret_end.saturating_sub(hold);
-        self.held_back = bytes[hold..].to_vec();
+        self.secret_bytes = secret_end.saturating_sub(hold_from);
+        self.held_back = bytes[hold_from..].to_vec();
     }
 
     /// Passes on `bytes`, but a mask instead of the first `secret_end` ones, which belong to a secret.

@@ -8,7 +8,7 @@ mod lines;
 mod reader;
 mod writer;
 
-pub use account::Totals;
+pub use account::TotalsScope;
 pub use lines::{ToolCall, ToolResult};
-pub use reader::{Conclusion, Event, Progress, Reader};
+pub use reader::{Conclusion, Event, Reader, StreamState};
 pub use writer::{End, Message, Writer};

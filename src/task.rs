@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::Spent;
+use crate::model::UsageAndCost;
 
 /// One task of a project's SCUD graph, with everything that a prompt needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -387,7 +387,7 @@ pub struct AgentReport {
     pub session_id: Option<String>,
     /// `None` if a signal ended the agent, or if it was not started.
     pub exit_code: Option<i32>,
-    pub spent: Spent,
+    pub spent: UsageAndCost,
 }
 
 /// The result of one of the project's checks.

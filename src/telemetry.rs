@@ -3,12 +3,13 @@
 //! Only with the feature `otel`, and only if a variable names a collector. Otherwise every type here is empty and every
 //! function does nothing.
 //!
-//! A span is only kept in memory until [`Telemetry::start`], which the worker calls after the claim. From then on a task
-//! of the worker's runtime sends finished spans every few seconds. There is no thread: the SDK's own batch processor needs
-//! one, so it is not used. Exporting never changes how a run ends: each failure costs at most one warning, and
-//! [`Telemetry::finish`] has a time limit.
+//! A finished span stays in memory until [`Telemetry::start`], which the worker calls after the claim. From then on a
+//! task of the worker's runtime sends finished spans every few seconds. There is no thread: the SDK's own batch
+//! processor needs one, so it is not used. Exporting never changes how a run ends: each failure costs at most one
+//! warning, and [`Telemetry::finish`] has a time limit.
 //!
-//! Attributes hold names, numbers and ids. Prompts, output and messages are never exported, and every text is masked.
+//! Attributes contain names, numbers and ids. Prompts, output and messages are never exported, and every text is
+//! masked.
 
 mod answer;
 #[cfg(feature = "otel")]

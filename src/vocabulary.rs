@@ -15,7 +15,7 @@ use crate::config::settings::{
     WORKER_SETTINGS,
 };
 use crate::exit::{Check, Dispatch, MergeGraph, Probe, Worker};
-use crate::git::Trouble;
+use crate::git::GitErrorKind;
 use crate::process;
 use crate::progress::{self, Phase};
 use crate::redact::names::SECRET_ENDINGS;
@@ -43,7 +43,7 @@ struct Vocabulary {
     /// A variable whose name ends with one of these holds a secret.
     secret_endings: &'static [&'static str],
     limits: Limits,
-    /// The kinds of trouble that git can report; those without a phrase, which pass by themselves, are left out.
+    /// The kinds of errors that git can report, except transient errors.
     git_trouble: Vec<TroubleEntry>,
 }
 
@@ -315,7 +315,7 @@ fn worker_meaning(exit: Worker) -> &'static str {
 }
 
 fn git_trouble() -> Vec<TroubleEntry> {
-    let entries = Trouble::all().filter_map(|trouble| {
+    let entries = GitErrorKind::all().filter_map(|trouble| {
         Some(TroubleEntry {
             phrase: trouble.phrase()?,
             retryable: trouble.is_retryable(),

@@ -6,12 +6,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
-/// The prefix of a symmetric secret.
+/// The prefix of a secret.
 const SECRET_PREFIX: &str = "whsec_";
-/// The prefix of a symmetric signature. Other versions are signatures of another kind.
+/// The prefix of an HMAC signature. Signatures with other prefixes use public keys; they are ignored.
 const SIGNATURE_PREFIX: &str = "v1,";
-/// The allowed length of a secret, in bytes.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// The allowed length of a decoded secret, in bytes.
+const SECRET_LENGTH: std::ops::RangeInclusive<usize> = 24..=64;
 /// How to make a secret, for error messages.
 const HOW_TO_MAKE_A_SECRET: &str =
     "make one with: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"";
@@ -35,7 +35,7 @@ impl SigningKey {
         let bytes = STANDARD
             .decode(encoded)
             .map_err(|_| format!("must be base64 after whsec_; {HOW_TO_MAKE_A_SECRET}"))?;
-        if !SECRET_BYTES.contains(&bytes.len()) {
+        if !SECRET_LENGTH.contains(&bytes.len()) {
             let length = bytes.len();
             return Err(format!(
                 "has {length} bytes after whsec_, but must have 24 to 64; {HOW_TO_MAKE_A_SECRET}"
@@ -44,7 +44,7 @@ impl SigningKey {
         Ok(Self::new(&bytes))
     }
 
-    /// A key from bytes of any length.
+    /// A key from decoded bytes, of any length.
     pub fn new(bytes: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
@@ -68,6 +68,7 @@ impl SigningKey {
     }
 }
 
+/// The bytes that a signature covers.
 fn signed_content(id: &str, timestamp: i64, body: &[u8]) -> Vec<u8> {
     let mut content = format!("{id}.{timestamp}.").into_bytes();
     content.extend_from_slice(body);
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn one_right_signature_among_several_is_enough() {
+    fn one_valid_signature_among_several_is_enough() {
         let key = SigningKey::parse(SECRET).unwrap();
         let wrong = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         for signatures in [
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_another_message_is_rejected() {
+    fn a_signature_of_another_message_or_with_another_key_is_rejected() {
         let key = SigningKey::parse(SECRET).unwrap();
         assert!(!key.verify("msg_other", TIME, BODY, SIGNATURE));
         assert!(!key.verify(ID, TIME + 1, BODY, SIGNATURE));
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_for_a_malformed_secret_says_what_is_expected() {
+    fn the_error_for_a_malformed_secret_says_what_is_wrong() {
         let error = |text: &str| SigningKey::parse(text).unwrap_err();
         assert_eq!(
             error("hunter2"),

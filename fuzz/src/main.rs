@@ -41,8 +41,8 @@ mod worker {
     }
 
     pub mod git {
-        pub mod trouble;
-        pub mod words;
+        pub mod error_kind;
+        pub mod error_output;
     }
 
     pub mod http {

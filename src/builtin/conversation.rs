@@ -14,7 +14,7 @@ use super::messages;
 /// Replaces a tool's result that was removed to make room.
 const REMOVED_NOTE: &str = "[left out to make room]";
 /// Results of at most this size, in bytes, are not shortened.
-const MIN_SHORTENED_SIZE: usize = 1_000;
+const MAX_UNSHORTENED_SIZE: usize = 1_000;
 /// The largest saved conversation that is loaded, in bytes: about twice as large as the service accepts.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
@@ -69,14 +69,17 @@ impl Conversation {
     pub fn save(&self, file: &Path) -> io::Result<()> {
         let dir = file.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(dir)?;
-        let mut new = NamedTempFile::new_in(dir)?;
-        new.write_all(&serde_json::to_vec(self)?)?;
-        new.persist(file).map(drop).map_err(|error| error.error)
+        let mut new_file = NamedTempFile::new_in(dir)?;
+        new_file.write_all(&serde_json::to_vec(self)?)?;
+        new_file
+            .persist(file)
+            .map(drop)
+            .map_err(|error| error.error)
     }
 
     /// Adds a prompt.
     pub fn add_prompt(&mut self, prompt: &str) {
-        self.add_user_message(vec![messages::text(prompt)]);
+        self.add_user_message(vec![messages::text_block(prompt)]);
     }
 
     /// Adds a message of the user: prompts and results of tools.
@@ -116,11 +119,11 @@ impl Conversation {
         self.messages.iter().enumerate().map(message).collect()
     }
 
-    /// Makes the conversation shorter: removes the older half of the tools' results that the model
-    /// has read. If there are none, shortens the results that it has not read. Returns false if
-    /// there is nothing left to shorten.
+    /// Makes the conversation shorter: removes the older half of the tools' results that the model has read. If there
+    /// are none, shortens the results that the model has not read. Returns false if there is nothing left to shorten.
     pub fn make_room(&mut self) -> bool {
         let last = self.messages.len().saturating_sub(1);
+        // The model has not read the last message yet.
         let (read, unread) = self.messages.split_at_mut(last);
         if !remove_older_half(read) && !shorten(unread) {
             return false;
@@ -137,14 +140,14 @@ impl Conversation {
 }
 
 /// All results of tools in these messages.
-fn results(messages: &mut [Message]) -> impl Iterator<Item = &mut Value> {
+fn tool_results(messages: &mut [Message]) -> impl Iterator<Item = &mut Value> {
     let blocks = messages.iter_mut().flat_map(|message| &mut message.content);
     blocks.filter(|block| block["type"] == "tool_result")
 }
 
 /// Removes the older half of the results; returns false if there are none.
 fn remove_older_half(messages: &mut [Message]) -> bool {
-    let mut results: Vec<&mut Value> = results(messages)
+    let mut results: Vec<&mut Value> = tool_results(messages)
         .filter(|block| size(block) > REMOVED_NOTE.len())
         .collect();
     let total: usize = results.iter().map(|block| size(block)).sum();
@@ -162,8 +165,8 @@ fn remove_older_half(messages: &mut [Message]) -> bool {
 /// Removes the second half of each long result; returns false if all of them are short.
 fn shorten(messages: &mut [Message]) -> bool {
     let mut shortened = false;
-    for block in results(messages) {
-        if size(block) > MIN_SHORTENED_SIZE
+    for block in tool_results(messages) {
+        if size(block) > MAX_UNSHORTENED_SIZE
             && let Some(text) = block["content"].as_str()
         {
             let half: String = text.chars().take(text.chars().count() / 2).collect();
@@ -218,7 +221,7 @@ mod tests {
         let mut conversation = Conversation::new();
         conversation.add_prompt("do it");
         for content in ["1", "2", "3", "4"] {
-            conversation.add_answer(vec![messages::text("hm")]);
+            conversation.add_answer(vec![messages::text_block("hm")]);
             conversation.add_user_message(vec![result(&content.repeat(1000))]);
         }
         conversation
@@ -277,7 +280,7 @@ mod tests {
     fn make_room_removes_thinking_blocks() {
         let mut conversation = long_conversation();
         let thinking = json!({ "type": "thinking", "thinking": "", "signature": "s" });
-        conversation.add_answer(vec![thinking.clone(), messages::text("hm")]);
+        conversation.add_answer(vec![thinking.clone(), messages::text_block("hm")]);
         conversation.add_answer(vec![thinking]);
         conversation.add_prompt("more");
         assert!(conversation.make_room());
@@ -297,7 +300,7 @@ mod tests {
         let file = dir.path().join("missing/conversation.json");
         let mut conversation = Conversation::load(&file);
         conversation.add_prompt("first");
-        conversation.add_answer(vec![messages::text("done")]);
+        conversation.add_answer(vec![messages::text_block("done")]);
         conversation.add_answer(vec![]);
         conversation.save(&file).unwrap();
         let mut loaded = Conversation::load(&file);

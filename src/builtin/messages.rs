@@ -70,7 +70,7 @@ impl Answer {
 }
 
 /// A text block for a request.
-pub fn text(text: &str) -> Value {
+pub fn text_block(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
@@ -78,7 +78,7 @@ pub fn text(text: &str) -> Value {
 #[derive(Debug, PartialEq, Eq)]
 pub enum StreamError {
     /// The service sent an error event.
-    Reported { kind: String, message: String },
+    Reported(ErrorDetails),
     /// An event is not valid; the text says why.
     Malformed(String),
     /// The answer is larger than [`MAX_ANSWER_SIZE`].
@@ -121,7 +121,7 @@ struct Block {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Event {
     MessageStart {
-        message: Start,
+        message: StartedMessage,
     },
     ContentBlockStart {
         index: usize,
@@ -136,7 +136,7 @@ enum Event {
     },
     MessageDelta {
         delta: MessageChange,
-        #[serde(default, deserialize_with = "usage")]
+        #[serde(default, deserialize_with = "read_usage")]
         usage: Usage,
     },
     MessageStop,
@@ -149,19 +149,19 @@ enum Event {
 }
 
 #[derive(Deserialize)]
-struct Start {
+struct StartedMessage {
     #[serde(default)]
     id: String,
     #[serde(default)]
     model: String,
-    #[serde(default, deserialize_with = "usage")]
+    #[serde(default, deserialize_with = "read_usage")]
     usage: Usage,
 }
 
 /// Reads `usage` field by field: a field with an unexpected type counts as absent, and so does a
 /// `usage` that is not an object.
-fn usage<'de, D: Deserializer<'de>>(from: D) -> Result<Usage, D::Error> {
-    let usage = Value::deserialize(from)?;
+fn read_usage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usage, D::Error> {
+    let usage = Value::deserialize(deserializer)?;
     let tokens = |name: &str| usage.get(name).and_then(token_count);
     Ok(Usage {
         input_tokens: tokens("input_tokens"),
@@ -193,27 +193,32 @@ struct MessageChange {
     stop_reason: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct ErrorDetails {
+/// An error that the service reports.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct ErrorDetails {
+    /// The type of the error, such as `overloaded_error`.
     #[serde(rename = "type", default)]
-    kind: String,
+    pub kind: String,
     #[serde(default)]
-    message: String,
+    pub message: String,
 }
 
-/// The type and the message in the body of an error. If the body is not in the API's format, the whole body is the
-/// message, and the type is empty.
-pub fn error_of_body(body: &[u8]) -> (String, String) {
+/// The error in the body of a response. If the body is not in the API's format, the whole body is the message, and the
+/// kind is empty.
+pub fn error_of_body(body: &[u8]) -> ErrorDetails {
     #[derive(Deserialize)]
     struct Body {
         error: ErrorDetails,
     }
     if let Ok(Body { error }) = serde_json::from_slice(body) {
-        return (error.kind, error.message);
+        return error;
     }
     let text = String::from_utf8_lossy(body);
     let words: Vec<&str> = text.split_whitespace().collect();
-    (String::new(), words.join(" "))
+    ErrorDetails {
+        kind: String::new(),
+        message: words.join(" "),
+    }
 }
 
 impl PartialAnswer {
@@ -245,7 +250,7 @@ impl PartialAnswer {
 
     /// Applies an event of `event_size` bytes; returns by how many bytes the answer has grown.
     fn apply(&mut self, event: Event, event_size: usize) -> Result<usize, StreamError> {
-        let malformed = |what: &dyn std::fmt::Display| StreamError::Malformed(what.to_string());
+        let malformed = |why: &dyn std::fmt::Display| StreamError::Malformed(why.to_string());
         Ok(match event {
             Event::MessageStart { .. } if self.has_started => {
                 return Err(malformed(&"it has two events `message_start`"));
@@ -276,21 +281,19 @@ impl PartialAnswer {
                 0
             }
             Event::MessageDelta { delta, usage } => {
-                let is_new = self.answer.stop_reason.is_none() && delta.stop_reason.is_some();
+                let is_first_stop_reason =
+                    self.answer.stop_reason.is_none() && delta.stop_reason.is_some();
                 self.answer.stop_reason = delta.stop_reason.or(self.answer.stop_reason.take());
                 self.answer.usage = self.answer.usage.updated_by(usage);
                 self.is_output_reported |= usage.output_tokens.is_some();
-                if is_new { event_size } else { 0 }
+                if is_first_stop_reason { event_size } else { 0 }
             }
             Event::MessageStop => {
                 self.is_complete = true;
                 0
             }
             Event::Error { error } => {
-                return Err(StreamError::Reported {
-                    kind: error.kind,
-                    message: error.message,
-                });
+                return Err(StreamError::Reported(error));
             }
             Event::Other => 0,
         })
@@ -311,7 +314,7 @@ impl PartialAnswer {
             self.answer.usage.output_tokens = None;
         }
         // A tool must not run with an incomplete input. If the model has finished its tool calls, an input
-        // that cannot be parsed is kept: the call gets an error as its result, so that the model can
+        // that cannot be parsed stays: the call gets an error as its result, so that the model can
         // correct it.
         let calls_are_finished = self.answer.stop_reason.as_deref() == Some("tool_use");
         let sendable = |block: Block| block.into_sendable(calls_are_finished);
@@ -364,7 +367,7 @@ impl Block {
         more.len()
     }
 
-    /// Handles the last event of the block.
+    /// Handles the last event of the block. An input that cannot be parsed leaves the block incomplete.
     fn complete(&mut self) {
         self.is_complete = true;
         if !self.input.is_empty() {

@@ -18,8 +18,8 @@ use sse_stream::SseStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::conversation::Conversation;
-use super::messages::{Answer, Change, PartialAnswer, StreamError, error_of_body};
-use crate::http::errors::{is_untrusted, request_error};
+use super::messages::{Answer, Change, ErrorDetails, PartialAnswer, StreamError, error_of_body};
+use crate::http::errors::{is_invalid_certificate, request_error};
 use crate::http::retries::{NoRetry, Retries, retry_after};
 use crate::http::{answer_body, route_url, tls};
 use crate::model::{CostLimit, CostMeter, UpperBound, Usage, is_temporary};
@@ -31,8 +31,8 @@ const API_VERSION: &str = "2023-06-01";
 const MAX_TOKENS: u32 = 32_000;
 /// The longest stream of an answer, in bytes. Events are much larger than the content in them.
 const MAX_STREAM_SIZE: usize = 16 * 1024 * 1024;
-/// The largest request, in bytes: more than a model with a million tokens can read. Keeps the memory
-/// of this process bounded if the service accepts everything.
+/// The largest request, in bytes: more than a model with a million tokens can read. The limit bounds the memory of this
+/// process if the service accepts everything.
 const MAX_REQUEST_SIZE: usize = 8 * 1024 * 1024;
 /// How long the service may send nothing while it streams an answer. It sends a ping every few seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(2 * 60);
@@ -72,7 +72,7 @@ pub struct Service {
     url: Url,
     model: String,
     idle_timeout: Duration,
-    /// How long the service may send nothing at all.
+    /// How long the service may send nothing.
     read_timeout: Duration,
 }
 
@@ -121,8 +121,8 @@ impl Service {
     pub fn new(settings: &Settings, model: &str) -> eyre::Result<Self> {
         let mut headers = HeaderMap::new();
         headers.insert("anthropic-version", HeaderValue::from_static(API_VERSION));
-        let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        let user_agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(user_agent));
         let secret = |text: &str| {
             let value = HeaderValue::from_str(text);
             value.map(|mut value| {
@@ -156,7 +156,9 @@ impl Service {
     }
 
     /// Sends the conversation, repeats the request while that may help, and adds the cost of each answer to `cost`.
-    /// The outer error means that standard output is closed.
+    ///
+    /// # Errors
+    /// The outer error means that standard output is closed; the inner error, that there is no answer.
     pub async fn ask(
         &self,
         conversation: &Conversation,
@@ -244,7 +246,7 @@ impl Service {
             }
             Ok(Ok(response)) => error_response(response, self.read_timeout).await,
             Ok(Err(error)) => connection_error(&self.url, &error, Partial::None),
-            Err(_) => retry("it does not answer".to_owned(), Partial::None),
+            Err(_) => retryable_failure("it does not answer".to_owned(), Partial::None),
         }
     }
 
@@ -265,8 +267,8 @@ impl Service {
             let event = match event {
                 Ok(Some(Ok(event))) => event,
                 Ok(Some(Err(error))) => return connection_error(&self.url, &error, partial),
-                Ok(None) => return retry("its answer broke off".to_owned(), partial),
-                Err(_) => return retry("it sends nothing more".to_owned(), partial),
+                Ok(None) => return retryable_failure("its answer broke off".to_owned(), partial),
+                Err(_) => return retryable_failure("it sends nothing more".to_owned(), partial),
             };
             // This request has its own time limit, so the worker's idle timeout must not fire earlier.
             writer.keep_alive();
@@ -280,22 +282,20 @@ impl Service {
                 // Pings and unknown events could go on forever.
                 Ok(Change::Nothing) if last_growth.elapsed() > self.idle_timeout => {
                     let message = "it sends events, but its answer makes no progress";
-                    return retry(message.to_owned(), partial);
+                    return retryable_failure(message.to_owned(), partial);
                 }
                 Ok(Change::Nothing) => {}
                 Ok(Change::Complete) => break,
-                Err(StreamError::Reported { kind, message }) => {
-                    return error_event(&kind, message, partial);
+                Err(StreamError::Reported(error)) => return error_event(error, partial),
+                Err(StreamError::Malformed(why)) => {
+                    return retryable_failure(format!("its answer cannot be read: {why}"), partial);
                 }
-                Err(StreamError::Malformed(what)) => {
-                    return retry(format!("its answer cannot be read: {what}"), partial);
-                }
-                Err(StreamError::TooLarge) => return too_large(),
+                Err(StreamError::TooLarge) => return answer_too_large(),
             }
         }
         match answer.into_answer() {
             Some(answer) => Attempt::Answered(answer),
-            None => retry("its answer broke off".to_owned(), Partial::None),
+            None => retryable_failure("its answer broke off".to_owned(), Partial::None),
         }
     }
 }
@@ -307,15 +307,15 @@ fn upper_bound(body: &str) -> UpperBound {
 
 /// Sleeps and writes keep-alive lines, so that the worker's idle timeout does not fire.
 async fn sleep_with_keep_alive(delay: Duration, writer: &mut Writer) {
-    let until = Instant::now() + delay;
-    while Instant::now() < until {
+    let end = Instant::now() + delay;
+    while Instant::now() < end {
         writer.keep_alive();
-        sleep(KEEP_ALIVE_INTERVAL.min(until - Instant::now())).await;
+        sleep(KEEP_ALIVE_INTERVAL.min(end - Instant::now())).await;
     }
 }
 
 /// The result of an attempt without a complete answer. A retry may get one.
-fn retry(message: String, partial: Partial) -> Attempt {
+fn retryable_failure(message: String, partial: Partial) -> Attempt {
     Attempt::Retry {
         failure: RequestFailure {
             status: None,
@@ -329,7 +329,7 @@ fn retry(message: String, partial: Partial) -> Attempt {
 
 /// The result of an attempt with an answer that is larger than any model's. There is no retry, because it would
 /// cost as much again.
-fn too_large() -> Attempt {
+fn answer_too_large() -> Attempt {
     Attempt::Rejected(ServiceError::Failed(RequestFailure {
         status: None,
         message: "its answer is larger than any model's answer can be".to_owned(),
@@ -338,11 +338,12 @@ fn too_large() -> Attempt {
 }
 
 /// Handles an error event in a stream. The event has no HTTP status, but a type that corresponds to one.
-fn error_event(kind: &str, message: String, partial: Partial) -> Attempt {
-    if is_too_long(kind, &message) {
+fn error_event(error: ErrorDetails, partial: Partial) -> Attempt {
+    let ErrorDetails { kind, message } = error;
+    if is_too_long(&kind, &message) {
         return Attempt::Rejected(ServiceError::TooLong);
     }
-    let status = match kind {
+    let status = match kind.as_str() {
         "rate_limit_error" => 429,
         "api_error" => 500,
         "timeout_error" => 504,
@@ -373,7 +374,7 @@ async fn error_response(response: Response, read_timeout: Duration) -> Attempt {
     // If the body does not arrive, the status is enough.
     let body = timeout(ERROR_BODY_TIMEOUT.min(read_timeout), answer_body(response)).await;
     let body = body.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
-    let (kind, mut message) = error_of_body(&body);
+    let ErrorDetails { kind, mut message } = error_of_body(&body);
     if message.is_empty() {
         message = format!("status {status} without a message");
     }
@@ -407,8 +408,8 @@ async fn error_response(response: Response, read_timeout: Duration) -> Attempt {
 
 /// Whether an error says that the conversation is longer than the model can read.
 fn is_too_long(kind: &str, message: &str) -> bool {
-    let words = ["too long", "exceed context limit"];
-    kind == "invalid_request_error" && words.iter().any(|words| message.contains(words))
+    let phrases = ["too long", "exceed context limit"];
+    kind == "invalid_request_error" && phrases.iter().any(|phrase| message.contains(phrase))
 }
 
 /// Handles an error of the connection.
@@ -418,7 +419,7 @@ fn connection_error(
     partial: Partial,
 ) -> Attempt {
     let message = request_error(url, error);
-    if is_untrusted(error) {
+    if is_invalid_certificate(error) {
         // The certificate will not be trusted next time either.
         return Attempt::Rejected(ServiceError::Failed(RequestFailure {
             status: None,
@@ -426,5 +427,5 @@ fn connection_error(
             is_temporary: false,
         }));
     }
-    retry(message, partial)
+    retryable_failure(message, partial)
 }

@@ -17,7 +17,7 @@ use editor::Editor;
 pub use result::ToolResult;
 use shell::Shell;
 
-/// The tools of one session; the shell keeps its state between calls.
+/// The tools of one session; the state of the shell persists between calls.
 #[derive(Debug)]
 pub struct Tools {
     shell: Shell,
@@ -25,8 +25,8 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Tools that work in `dir`. `idle_timeout` is how long this process may print nothing; a
-    /// command that prints nothing is ended before that.
+    /// Tools that work in `dir`. `path` is the `PATH` on which the shell is found. `idle_timeout` is how long this
+    /// process may print nothing; every command is ended before that.
     pub fn new(
         dir: PathBuf,
         path: &OsStr,
@@ -57,7 +57,7 @@ impl Tools {
     }
 
     /// Like [`Self::close`], but with a short grace period, for processes whose results are not needed.
-    pub async fn close_soon(&mut self) {
-        self.shell.close_soon().await;
+    pub async fn close_with_short_grace(&mut self) {
+        self.shell.close_with_short_grace().await;
     }
 }

@@ -50,7 +50,7 @@ pub async fn claim(exchange: &Exchange, stop: &Stop) -> Claim {
         let delay = match next_delay(&mut retries, after, stop) {
             Ok(delay) => delay,
             Err(no_retry) => {
-                let why = no_retry.appended_to(&why);
+                let why = no_retry.append_to(&why);
                 return Claim::Unanswered { why };
             }
         };

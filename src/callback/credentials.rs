@@ -123,7 +123,7 @@ async fn identity_token(
     let client = Client::builder()
         .unix_socket(socket)
         .no_proxy()
-        .tls_backend_preconfigured(tls::none());
+        .tls_backend_preconfigured(tls::config_without_tls());
     let client = client.timeout(SOCKET_TIMEOUT).build().map_err(failed)?;
     let body = serde_json::json!({ "aud": audience }).to_string();
     let response = client

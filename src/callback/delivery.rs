@@ -180,7 +180,7 @@ impl<'a> Attempts<'a> {
             Err(_) if can_use_completed => self.use_completed(&why),
             Err(NoRetry::OutOfTime) => Some(Delivery::Rejected { why }),
             Err(no_retry) => Some(Delivery::OutOfTime {
-                why: no_retry.appended_to(&why),
+                why: no_retry.append_to(&why),
             }),
         }
     }
@@ -195,7 +195,7 @@ impl<'a> Attempts<'a> {
                 None
             }
             Err(no_retry) => Some(Delivery::OutOfTime {
-                why: no_retry.appended_to(&why),
+                why: no_retry.append_to(&why),
             }),
         }
     }

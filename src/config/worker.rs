@@ -217,7 +217,7 @@ pub fn git_access(reader: &mut Reader) -> Access {
         proxies: reader.environment.proxy_variables(&[]),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
         ssh_agent: reader.environment.get("SSH_AUTH_SOCK").map(OsStr::to_owned),
-        silence_limit: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),
+        idle_timeout: reader.with_default(&settings::GIT_IDLE_TIMEOUT, values::duration),
     }
 }
 

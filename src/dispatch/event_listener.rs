@@ -14,7 +14,7 @@ use std::path::Path;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::receiver::{Answer, Arrived, Route, serve, signature};
+use crate::receiver::{Answer, ArrivedRequest, Route, serve, signature};
 use crate::webhook::SigningKey;
 
 /// How many requests may wait for the dispatcher. Workers repeat requests that get no answer.
@@ -70,7 +70,7 @@ impl Secret {
 
 /// Serves requests forever. Passes each event with a valid signature to the dispatcher, and sends its answer.
 pub async fn listen(listener: &TcpListener, secret: Secret, requests: mpsc::Sender<Request>) {
-    let answer = move |arrived: Arrived| {
+    let answer = move |arrived: ArrivedRequest| {
         let authenticated = authenticate(&secret, &arrived);
         let requests = requests.clone();
         async move {
@@ -95,7 +95,7 @@ pub async fn listen(listener: &TcpListener, secret: Secret, requests: mpsc::Send
 }
 
 /// Verifies the signature of a request, and reads its route and event.
-fn authenticate(secret: &Secret, arrived: &Arrived) -> Result<(Route, Value), Answer> {
+fn authenticate(secret: &Secret, arrived: &ArrivedRequest) -> Result<(Route, Value), Answer> {
     let refused = |why: &str| Answer::new(StatusCode::UNAUTHORIZED, why);
     let event: Value =
         serde_json::from_slice(&arrived.body).map_err(|_| refused("the body is not JSON"))?;

@@ -39,7 +39,7 @@ impl Spans {
         redactor: &Redactor,
     ) -> Self {
         let telemetry = Telemetry::new(settings, &state.dispatch, redactor);
-        let mut root = telemetry.root("dispatch");
+        let mut root = telemetry.root_span("dispatch");
         root.set_text("cicd.pipeline.name", project);
         root.set_text("cicd.pipeline.run.id", &state.dispatch);
         root.set_text("vcs.ref.head.name", &state.branch);

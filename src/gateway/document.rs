@@ -116,8 +116,8 @@ impl Document {
     fn end_name(&mut self) {
         if self.part == Part::Name {
             let name: Option<String> = serde_json::from_slice(&self.member).ok();
-            let is_wanted = name.is_some_and(|name| self.names.contains(&name.as_str()));
-            self.part = if is_wanted {
+            let is_extracted = name.is_some_and(|name| self.names.contains(&name.as_str()));
+            self.part = if is_extracted {
                 Part::ExtractedValue
             } else {
                 Part::Skipped
@@ -217,9 +217,9 @@ mod tests {
             let value = |name: &String| json!({ "usage": [text, name], "rest": { "model": text } });
             let object: Map<String, Value> = names.iter().map(|name| (name.clone(), value(name))).collect();
             let bytes = serde_json::to_vec_pretty(&object).unwrap();
-            let wanted = object.into_iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
-            let wanted: Map<String, Value> = wanted.collect();
-            proptest::prop_assert_eq!(members(&[&bytes]), Value::Object(wanted));
+            let expected = object.into_iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
+            let expected: Map<String, Value> = expected.collect();
+            proptest::prop_assert_eq!(members(&[&bytes]), Value::Object(expected));
         }
     }
 }

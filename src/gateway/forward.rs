@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::errors::GatewayError;
 use super::ledger::{Admission, Refusal, Reservation};
 use super::meter::Meter;
-use super::open_request::{MeteredBody, OpenRequest, State};
+use super::open_request::{MeteredBody, OpenRequest, RequestState};
 use super::request_cost;
 use super::route::{self, Decision};
 use super::shared::{Service, Shared};
@@ -32,7 +32,7 @@ const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// The maximum size of the bodies of all requests in memory together, in bytes.
-pub const MAX_BUFFERED: usize = 2 * MAX_REQUEST_SIZE;
+pub const MAX_BUFFERED_SIZE: usize = 2 * MAX_REQUEST_SIZE;
 /// The longest path in an error message, in bytes. A longer path is cut.
 const MAX_SHOWN_PATH: usize = 200;
 
@@ -57,8 +57,8 @@ static REMOVED_ANSWER_HEADERS: [HeaderName; 5] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-/// Further headers that the gateway removes from requests and answers. They concern only one connection too,
-/// but the HTTP library has no constants for them.
+/// Other headers that the gateway removes from requests and answers. They concern only one connection too, but the HTTP
+/// library has no constants for them.
 const REMOVED_HEADER_NAMES: [&str; 2] = ["keep-alive", "proxy-connection"];
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -110,15 +110,15 @@ pub async fn answer(
     }
 }
 
-/// The path without its random first segment, for messages.
+/// The path without its random first segment, for messages. A long path is cut.
 fn path_without_secret(path: &str) -> &str {
     let rest = path.trim_start_matches('/');
-    let below = rest.find('/').map_or("/", |at| &rest[at..]);
-    let mut end = below.len().min(MAX_SHOWN_PATH);
-    while !below.is_char_boundary(end) {
+    let shown = rest.find('/').map_or("/", |at| &rest[at..]);
+    let mut end = shown.len().min(MAX_SHOWN_PATH);
+    while !shown.is_char_boundary(end) {
         end -= 1;
     }
-    &below[..end]
+    &shown[..end]
 }
 
 fn not_found() -> Response<AnswerBody> {
@@ -175,13 +175,14 @@ impl Forwarding {
         let service = &self.shared.services[self.service];
         let length = parts.headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        // `_memory` counts the body as buffered until the service has answered.
         let (body, _memory) = self.read_body(body, length).await?;
-        let mut open = self.new_open_request(&parts.method);
+        let mut open_request = self.new_open_request(&parts.method);
         if self.price == RoutePrice::Tokens {
-            open.reservation = self.reserve(&parts.headers, &body).await?;
+            open_request.reservation = self.reserve(&parts.headers, &body).await?;
         }
         let headers = forwarded_headers(&parts.headers, service);
-        let url = route::target(&service.url, &self.path, parts.uri.query());
+        let url = route::target_url(&service.url, &self.path, parts.uri.query());
         let request = service
             .client
             .request(parts.method.clone(), url)
@@ -191,25 +192,26 @@ impl Forwarding {
             Method::GET | Method::HEAD if body.is_empty() => request,
             _ => request.body(body),
         };
-        open.state = State::Sent;
-        open.began = Instant::now();
+        open_request.state = RequestState::Sent;
+        open_request.began = Instant::now();
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) => {
-                open.state = State::Free;
-                let mut shown = service.url.clone();
+                open_request.state = RequestState::Free;
+                let mut shown_url = service.url.clone();
                 // The message must not show the credentials in the URL.
-                let _ = shown.set_username("");
-                let _ = shown.set_password(None);
-                let why = request_error(&shown, &error);
+                let _ = shown_url.set_username("");
+                let _ = shown_url.set_password(None);
+                let why = request_error(&shown_url, &error);
                 self.shared.reports.add(&Report::Unreachable { why });
                 return Err(ForwardError::NoAnswer);
             }
         };
-        Ok(self.return_answer(open, answer))
+        Ok(self.return_answer(open_request, answer))
     }
 
-    /// Reads the whole body; an error if the body needs too much time or memory.
+    /// Reads the whole body; an error if the body needs too much time or memory. `length` is the value of the header
+    /// `Content-Length`.
     async fn read_body(
         &self,
         mut body: Incoming,
@@ -226,12 +228,12 @@ impl Forwarding {
             shared: self.shared.clone(),
             bytes: 0,
         };
-        let mut read = Vec::new();
+        let mut content = Vec::new();
         loop {
             let frame = timeout(BODY_IDLE_TIMEOUT, body.frame());
             let frame = match timeout_at(deadline, frame).await {
                 Ok(Ok(Some(Ok(frame)))) => frame,
-                Ok(Ok(None)) => return Ok((read.into(), memory)),
+                Ok(Ok(None)) => return Ok((content.into(), memory)),
                 // The client closed the connection.
                 Ok(Ok(Some(Err(_)))) => return Err(ForwardError::NoAnswer),
                 Ok(Err(_)) | Err(_) => return Err(GatewayError::TooSlow.into()),
@@ -239,11 +241,11 @@ impl Forwarding {
             let Ok(bytes) = frame.into_data() else {
                 continue;
             };
-            if read.len() + bytes.len() > MAX_REQUEST_SIZE {
+            if content.len() + bytes.len() > MAX_REQUEST_SIZE {
                 return Err(too_large().into());
             }
             memory.grow(bytes.len())?;
-            read.extend_from_slice(&bytes);
+            content.extend_from_slice(&bytes);
         }
     }
 
@@ -294,34 +296,34 @@ impl Forwarding {
             path: self.path.clone(),
             costs_tokens: self.price == RoutePrice::Tokens,
             reservation: None,
-            state: State::Free,
+            state: RequestState::Free,
             status: None,
             began: Instant::now(),
-            first_byte: None,
+            time_to_first_byte: None,
         }
     }
 
     /// The answer for the client. Its body is counted while it is passed on.
     fn return_answer(
         &self,
-        mut open: OpenRequest,
+        mut open_request: OpenRequest,
         answer: reqwest::Response,
     ) -> Response<AnswerBody> {
         let status = answer.status();
-        open.status = Some(status.as_u16());
+        open_request.status = Some(status.as_u16());
         let mut headers = answer.headers().clone();
         let content_type = headers.get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
         let api = self.shared.services[self.service].provider.api;
-        open.state = if status.is_success() && open.costs_tokens {
-            State::Answered(Box::new(Meter::new(api, content_type.unwrap_or_default())))
+        open_request.state = if status.is_success() && open_request.costs_tokens {
+            RequestState::Answered(Box::new(Meter::new(api, content_type.unwrap_or_default())))
         } else {
-            State::Free
+            RequestState::Free
         };
         remove_connection_headers(&mut headers, &REMOVED_ANSWER_HEADERS);
         let body = MeteredBody {
             body: answer.into(),
-            open,
+            open_request,
         };
         let mut response = Response::new(Either::Right(body));
         *response.status_mut() = status;
@@ -347,12 +349,13 @@ fn forwarded_headers(headers: &HeaderMap, service: &Service) -> HeaderMap {
 /// Removes these headers, those that `Connection` names, and [`REMOVED_HEADER_NAMES`].
 fn remove_connection_headers(headers: &mut HeaderMap, names: &[HeaderName]) {
     let values = headers.get_all(CONNECTION).iter();
-    let words = values
+    let names_in_connection = values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','));
-    let named_in_connection: Vec<HeaderName> =
-        words.filter_map(|word| word.trim().parse().ok()).collect();
-    for name in names.iter().chain(&named_in_connection) {
+    let names_in_connection: Vec<HeaderName> = names_in_connection
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in names.iter().chain(&names_in_connection) {
         headers.remove(name);
     }
     for name in REMOVED_HEADER_NAMES {
@@ -360,19 +363,20 @@ fn remove_connection_headers(headers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
-/// The part of [`MAX_BUFFERED`] that a request's body uses; released when this is dropped.
+/// The part of [`MAX_BUFFERED_SIZE`] that a request's body uses; released when this value is dropped.
 struct BufferedMemory {
     shared: Rc<Shared>,
     bytes: usize,
 }
 
 impl BufferedMemory {
+    /// Counts more bytes; an error if that would exceed [`MAX_BUFFERED_SIZE`].
     fn grow(&mut self, bytes: usize) -> Result<(), GatewayError> {
-        let total = self.shared.buffered.get() + bytes;
-        if total > MAX_BUFFERED {
+        let total = self.shared.buffered_size.get() + bytes;
+        if total > MAX_BUFFERED_SIZE {
             return Err(GatewayError::Busy);
         }
-        self.shared.buffered.set(total);
+        self.shared.buffered_size.set(total);
         self.bytes += bytes;
         Ok(())
     }
@@ -380,7 +384,7 @@ impl BufferedMemory {
 
 impl Drop for BufferedMemory {
     fn drop(&mut self) {
-        let total = self.shared.buffered.get();
-        self.shared.buffered.set(total - self.bytes);
+        let total = self.shared.buffered_size.get();
+        self.shared.buffered_size.set(total - self.bytes);
     }
 }

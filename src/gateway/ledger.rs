@@ -1,4 +1,4 @@
-//! Adds up the spent and the reserved dollars and tokens, and decides whether a further request may be forwarded.
+//! Adds up the spent and the reserved dollars and tokens, and decides whether another request may be forwarded.
 //! Pure.
 //!
 //! A request is forwarded if the spent and the reserved amounts together are below the limit. So at most one
@@ -17,6 +17,7 @@ pub struct RequestCost {
 /// The maximum cost of an open request, which counts against the limits until the request ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reservation {
+    /// `None` if the price of the model is not known.
     price: Option<Price>,
     upper_bound: UpperBound,
 }
@@ -33,14 +34,17 @@ pub enum Admission {
 /// Why a request is not forwarded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refusal {
+    /// The limit of dollars is reached.
     Budget { spent_usd: f64, limit_usd: f64 },
+    /// The limit of tokens is reached.
     Tokens { spent: u64, limit: u64 },
+    /// There is a limit of dollars, but the model has no known price.
     PriceUnknown { model: String },
 }
 
 /// How a request ended.
 #[derive(Debug)]
-pub enum End<'a> {
+pub enum RequestEnd<'a> {
     /// The request costs nothing: the service did not receive or did not accept it, or its route is free.
     Free,
     /// The client closed the connection before the service answered.
@@ -95,7 +99,7 @@ impl Ledger {
         self.totals
     }
 
-    /// Decides about a request. The caller must settle an admitted request.
+    /// Decides about a request. When an admitted request ends, the caller must call [`Self::settle`].
     pub fn admit(&mut self, cost: &RequestCost) -> Admission {
         let price = Price::of(&cost.model);
         if self.limits.usd.is_some() && price.is_none() {
@@ -134,7 +138,7 @@ impl Ledger {
     }
 
     /// Accounts for a request that has ended. If the service did not report the usage, the upper bound counts instead.
-    pub fn settle(&mut self, reservation: Option<Reservation>, end: &End<'_>) {
+    pub fn settle(&mut self, reservation: Option<Reservation>, end: &RequestEnd<'_>) {
         if let Some(reservation) = &reservation {
             self.open_reservations -= 1;
             self.reserved_usd -= reservation.usd();
@@ -145,27 +149,27 @@ impl Ledger {
                 self.reserved_tokens = 0;
             }
         }
-        let nothing = AnswerUsage::default();
-        let measured = match end {
-            End::Free => return,
-            End::Abandoned => &nothing,
-            End::Answered(measured) => measured,
+        let no_usage = AnswerUsage::default();
+        let answer_usage = match end {
+            RequestEnd::Free => return,
+            RequestEnd::Abandoned => &no_usage,
+            RequestEnd::Answered(answer_usage) => answer_usage,
         };
-        if matches!(end, End::Answered(_)) {
+        if matches!(end, RequestEnd::Answered(_)) {
             self.totals.answers += 1;
         }
-        self.totals.usage = self.totals.usage.plus(measured.usage);
+        self.totals.usage = self.totals.usage.plus(answer_usage.usage);
         let estimate = reservation
             .filter(|_| self.has_limit())
             .map_or(Usage::default(), |reservation| {
-                estimate(measured, reservation.upper_bound)
+                estimate(answer_usage, reservation.upper_bound)
             });
         self.estimated_tokens = self.estimated_tokens.saturating_add(estimate.total());
-        let model = measured.model.as_deref();
+        let model = answer_usage.model.as_deref();
         let price = model
             .and_then(Price::of)
             .or(reservation.and_then(|reservation| reservation.price));
-        let cost = price.map(|price| price.cost(measured.usage) + price.cost(estimate));
+        let cost = price.map(|price| price.cost(answer_usage.usage) + price.cost(estimate));
         self.totals.cost_usd = match (self.totals.cost_usd, cost) {
             (Some(total), Some(cost)) => Some(total + cost),
             _ => None,
@@ -180,14 +184,14 @@ impl Ledger {
 }
 
 /// The most tokens that an answer can have cost in addition to the reported tokens.
-fn estimate(measured: &AnswerUsage, upper_bound: UpperBound) -> Usage {
-    let unreported = upper_bound.of_unreported(measured.usage);
-    if measured.is_complete || measured.usage == Usage::default() {
+fn estimate(answer_usage: &AnswerUsage, upper_bound: UpperBound) -> Usage {
+    let unreported = upper_bound.of_missing_numbers(answer_usage.usage);
+    if answer_usage.is_complete || answer_usage.usage == Usage::default() {
         return unreported;
     }
     // The answer ended early, so the service has reported only the output tokens of its beginning.
-    let reported = measured.usage.output_tokens.unwrap_or(0);
-    let streamed = measured.streamed_tokens.min(upper_bound.output_tokens);
+    let reported = answer_usage.usage.output_tokens.unwrap_or(0);
+    let streamed = answer_usage.streamed_tokens.min(upper_bound.output_tokens);
     Usage {
         output_tokens: Some(streamed.saturating_sub(reported)),
         ..unreported
@@ -196,7 +200,7 @@ fn estimate(measured: &AnswerUsage, upper_bound: UpperBound) -> Usage {
 
 impl Reservation {
     fn usd(&self) -> f64 {
-        let maximum = self.upper_bound.of_unreported(Usage::default());
+        let maximum = self.upper_bound.of_missing_numbers(Usage::default());
         self.price.map_or(0.0, |price| price.cost(maximum))
     }
 
@@ -236,7 +240,7 @@ mod tests {
         })
     }
 
-    fn measured(input: u64, output: u64, is_complete: bool) -> AnswerUsage {
+    fn answer_usage(input: u64, output: u64, is_complete: bool) -> AnswerUsage {
         AnswerUsage {
             model: Some("claude-sonnet-5-5-20260101".to_owned()),
             usage: Usage {
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn admitted(ledger: &mut Ledger) -> Reservation {
+    fn admit_request(ledger: &mut Ledger) -> Reservation {
         match ledger.admit(&request()) {
             Admission::Admitted(reservation) => reservation,
             other => panic!("{other:?}"),
@@ -266,14 +270,20 @@ mod tests {
     #[test]
     fn a_request_waits_while_the_rest_of_the_limit_is_reserved_for_others() {
         let mut ledger = ledger(Some(0.02), None);
-        let (first, second) = (admitted(&mut ledger), admitted(&mut ledger));
+        let (first, second) = (admit_request(&mut ledger), admit_request(&mut ledger));
         // 0.025 dollars are reserved.
         assert_eq!(ledger.admit(&request()), Admission::Wait);
-        ledger.settle(Some(first), &End::Answered(&measured(100, 100, true)));
+        ledger.settle(
+            Some(first),
+            &RequestEnd::Answered(&answer_usage(100, 100, true)),
+        );
         assert_cost(&ledger, 0.0012);
-        let third = admitted(&mut ledger);
-        ledger.settle(Some(second), &End::Free);
-        ledger.settle(Some(third), &End::Answered(&measured(0, 2_000, true)));
+        let third = admit_request(&mut ledger);
+        ledger.settle(Some(second), &RequestEnd::Free);
+        ledger.settle(
+            Some(third),
+            &RequestEnd::Answered(&answer_usage(0, 2_000, true)),
+        );
         // No input was reported, so its upper bound counts.
         assert_cost(&ledger, 0.0012 + 0.02 + 0.0025);
         let Admission::Refused(Refusal::Budget { limit_usd, .. }) = ledger.admit(&request()) else {
@@ -284,20 +294,26 @@ mod tests {
 
     #[test]
     fn the_first_request_is_forwarded_even_if_it_may_cost_more_than_the_limit() {
-        admitted(&mut ledger(Some(0.000_001), None));
+        admit_request(&mut ledger(Some(0.000_001), None));
         let mut ledger = ledger(None, Some(1));
-        let first = admitted(&mut ledger);
+        let first = admit_request(&mut ledger);
         assert_eq!(ledger.admit(&request()), Admission::Wait);
-        ledger.settle(Some(first), &End::Answered(&measured(3, 4, true)));
+        ledger.settle(
+            Some(first),
+            &RequestEnd::Answered(&answer_usage(3, 4, true)),
+        );
         let refusal = Refusal::Tokens { spent: 7, limit: 1 };
         assert_eq!(ledger.admit(&request()), Admission::Refused(refusal));
     }
 
     #[test]
     fn an_abandoned_request_and_an_answer_without_usage_cost_their_upper_bound() {
-        for end in [End::Abandoned, End::Answered(&AnswerUsage::default())] {
+        for end in [
+            RequestEnd::Abandoned,
+            RequestEnd::Answered(&AnswerUsage::default()),
+        ] {
             let mut ledger = ledger(Some(1.0), None);
-            let reservation = admitted(&mut ledger);
+            let reservation = admit_request(&mut ledger);
             ledger.settle(Some(reservation), &end);
             assert_cost(&ledger, 0.0125);
             assert_eq!(ledger.totals().usage, Usage::default());
@@ -307,8 +323,11 @@ mod tests {
     #[test]
     fn an_answer_that_ends_early_is_charged_for_the_text_that_was_streamed() {
         let mut ledger = ledger(Some(1.0), None);
-        let reservation = admitted(&mut ledger);
-        ledger.settle(Some(reservation), &End::Answered(&measured(100, 1, false)));
+        let reservation = admit_request(&mut ledger);
+        ledger.settle(
+            Some(reservation),
+            &RequestEnd::Answered(&answer_usage(100, 1, false)),
+        );
         // 400 tokens of text at 10 dollars for a million, and 100 tokens of input at 2.
         assert_cost(&ledger, 0.0042);
     }
@@ -316,17 +335,17 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_estimated_and_unknown_prices_make_the_cost_unknown() {
         let mut ledger = ledger(None, None);
-        let reservation = admitted(&mut ledger);
-        ledger.settle(Some(reservation), &End::Abandoned);
+        let reservation = admit_request(&mut ledger);
+        ledger.settle(Some(reservation), &RequestEnd::Abandoned);
         assert_cost(&ledger, 0.0);
         let Admission::Admitted(reservation) = ledger.admit(&request_for("gpt-x")) else {
             panic!("{ledger:?}");
         };
-        let measured = AnswerUsage {
+        let answer_usage = AnswerUsage {
             model: Some("gpt-x".to_owned()),
-            ..measured(1, 1, true)
+            ..answer_usage(1, 1, true)
         };
-        ledger.settle(Some(reservation), &End::Answered(&measured));
+        ledger.settle(Some(reservation), &RequestEnd::Answered(&answer_usage));
         assert_eq!(ledger.totals().cost_usd, None);
     }
 

@@ -34,7 +34,7 @@ pub struct AnswerUsage {
 pub struct Meter {
     api: Api,
     format: AnswerFormat,
-    measured: AnswerUsage,
+    answer_usage: AnswerUsage,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Meter {
         Self {
             api,
             format,
-            measured: AnswerUsage::default(),
+            answer_usage: AnswerUsage::default(),
         }
     }
 
@@ -66,7 +66,7 @@ impl Meter {
             AnswerFormat::Events(lines) => {
                 while let Some(line) = lines.next_line(&mut bytes) {
                     if !line.is_truncated {
-                        self.measured.read_line(self.api, &line.bytes);
+                        self.answer_usage.read_line(self.api, &line.bytes);
                     }
                 }
             }
@@ -74,17 +74,17 @@ impl Meter {
         }
     }
 
-    /// Must be called if the body of the answer has ended without an error.
+    /// Reads the end of the answer. Must be called if the body of the answer has ended without an error.
     pub fn finish(&mut self) {
         if let AnswerFormat::Document(document) = &self.format {
-            self.measured.read_json(self.api, &document.object());
-            self.measured.is_complete = true;
+            self.answer_usage.read_json(self.api, &document.object());
+            self.answer_usage.is_complete = true;
         }
     }
 
     /// The usage that was read so far.
     pub fn answer_usage(&self) -> &AnswerUsage {
-        &self.measured
+        &self.answer_usage
     }
 }
 
@@ -134,9 +134,9 @@ impl AnswerUsage {
             self.is_complete = true;
         }
         for inner in [fields.message, fields.response].into_iter().flatten() {
-            self.add(api, *inner);
+            self.update(api, *inner);
         }
-        self.add(
+        self.update(
             api,
             AnswerFields {
                 kind: None,
@@ -148,7 +148,8 @@ impl AnswerUsage {
         );
     }
 
-    fn add(&mut self, api: Api, fields: AnswerFields) {
+    /// Stores the model and the usage from these fields, if they have them.
+    fn update(&mut self, api: Api, fields: AnswerFields) {
         self.model = fields.model.or(self.model.take());
         if let Some(usage) = fields.usage {
             self.usage = self.usage.updated_by(usage_of(api, &usage));
@@ -220,44 +221,44 @@ mod tests {
     fn a_stream_of_the_messages_api_is_measured_in_chunks_of_any_size() {
         for at in 0..STREAM.len() {
             let (one, other) = STREAM.as_bytes().split_at(at);
-            let measured = measure(
+            let answer_usage = measure(
                 Api::Anthropic,
                 "text/event-stream; charset=utf-8",
                 &[one, other],
             );
-            assert_eq!(measured.usage, usage(3, 50, Some(100), Some(7)));
-            assert_eq!(measured.model.as_deref(), Some("claude-x"));
-            assert!(measured.is_complete);
+            assert_eq!(answer_usage.usage, usage(3, 50, Some(100), Some(7)));
+            assert_eq!(answer_usage.model.as_deref(), Some("claude-x"));
+            assert!(answer_usage.is_complete);
         }
     }
 
     #[test]
     fn the_output_tokens_of_a_stream_that_ends_early_are_estimated_from_its_text() {
         let end = STREAM.find("event: message_delta").unwrap();
-        let measured = measure(
+        let answer_usage = measure(
             Api::Anthropic,
             "text/event-stream",
             &[&STREAM.as_bytes()[..end]],
         );
-        assert_eq!(measured.usage, usage(3, 1, Some(100), Some(7)));
-        assert!(!measured.is_complete);
-        assert!(measured.streamed_tokens > 3, "{measured:?}");
+        assert_eq!(answer_usage.usage, usage(3, 1, Some(100), Some(7)));
+        assert!(!answer_usage.is_complete);
+        assert!(answer_usage.streamed_tokens > 3, "{answer_usage:?}");
     }
 
     #[test]
     fn both_apis_of_openai_are_measured_and_cached_tokens_do_not_count_as_input_tokens() {
         let document = br#"{"model":"gpt-x","usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4}}}"#;
-        let measured = measure(Api::OpenAi, "application/json", &[document]);
-        assert_eq!(measured.usage, usage(6, 5, Some(4), None));
+        let answer_usage = measure(Api::OpenAi, "application/json", &[document]);
+        assert_eq!(answer_usage.usage, usage(6, 5, Some(4), None));
         let chunks = b"data: {\"model\":\"gpt-x\",\"choices\":[{}],\"usage\":null}\n\ndata: {\"model\":\"gpt-x\",\"choices\":[],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5}}\n\ndata: [DONE]\n\n";
-        let measured = measure(Api::OpenAi, "text/event-stream", &[chunks]);
-        assert_eq!(measured.usage, usage(10, 5, None, None));
-        assert!(measured.is_complete);
+        let answer_usage = measure(Api::OpenAi, "text/event-stream", &[chunks]);
+        assert_eq!(answer_usage.usage, usage(10, 5, None, None));
+        assert!(answer_usage.is_complete);
         let events = b"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"model\":\"gpt-x\",\"usage\":{\"input_tokens\":9,\"input_tokens_details\":{\"cached_tokens\":8},\"output_tokens\":2}}}\n\n";
-        let measured = measure(Api::OpenAi, "text/event-stream", &[events]);
-        assert_eq!(measured.usage, usage(1, 2, Some(8), None));
+        let answer_usage = measure(Api::OpenAi, "text/event-stream", &[events]);
+        assert_eq!(answer_usage.usage, usage(1, 2, Some(8), None));
         assert_eq!(
-            (measured.model.as_deref(), measured.is_complete),
+            (answer_usage.model.as_deref(), answer_usage.is_complete),
             (Some("gpt-x"), true)
         );
     }
@@ -267,8 +268,11 @@ mod tests {
         let garbage = vec![b'x'; MAX_EVENT_SIZE];
         let chunks: Vec<&[u8]> = vec![&garbage, &garbage, b"\ndata: {\"usage\": [}\n\xff\n"];
         for content_type in ["text/event-stream", "application/json"] {
-            let measured = measure(Api::Anthropic, content_type, &chunks);
-            assert_eq!((measured.usage, measured.model), (Usage::default(), None));
+            let answer_usage = measure(Api::Anthropic, content_type, &chunks);
+            assert_eq!(
+                (answer_usage.usage, answer_usage.model),
+                (Usage::default(), None)
+            );
         }
     }
 }

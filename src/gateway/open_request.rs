@@ -10,13 +10,13 @@ use hyper::Method;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::ledger::{End, Reservation};
+use super::ledger::{RequestEnd, Reservation};
 use super::meter::{AnswerUsage, Meter};
 use super::shared::Shared;
 use super::wire::{self, Report};
 
 /// The state of a request, which decides its cost.
-pub enum State {
+pub enum RequestState {
     /// The request costs nothing: it was not sent, the service did not accept it, or its route is free.
     Free,
     /// The request was sent, and there is no answer yet.
@@ -24,32 +24,32 @@ pub enum State {
     Answered(Box<Meter>),
 }
 
-/// A request that has not ended. Its cost is settled when this is dropped, however the request ends.
+/// A request that has not ended. Its cost is settled when this value is dropped, however the request ends.
 pub struct OpenRequest {
     pub shared: Rc<Shared>,
     pub method: Method,
     pub path: String,
     pub costs_tokens: bool,
     pub reservation: Option<Reservation>,
-    pub state: State,
+    pub state: RequestState,
     /// The status of the service's answer.
     pub status: Option<u16>,
     /// When the request was sent. Before that, when its body had arrived.
     pub began: Instant,
     /// The time from `began` to the first byte of the answer's body.
-    pub first_byte: Option<Duration>,
+    pub time_to_first_byte: Option<Duration>,
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        let measured = match &self.state {
-            State::Answered(meter) => meter.answer_usage().clone(),
-            State::Free | State::Sent => AnswerUsage::default(),
+        let answer_usage = match &self.state {
+            RequestState::Answered(meter) => meter.answer_usage().clone(),
+            RequestState::Free | RequestState::Sent => AnswerUsage::default(),
         };
         let end = match self.state {
-            State::Sent if self.costs_tokens => End::Abandoned,
-            State::Free | State::Sent => End::Free,
-            State::Answered(_) => End::Answered(&measured),
+            RequestState::Sent if self.costs_tokens => RequestEnd::Abandoned,
+            RequestState::Free | RequestState::Sent => RequestEnd::Free,
+            RequestState::Answered(_) => RequestEnd::Answered(&answer_usage),
         };
         self.shared
             .ledger
@@ -60,10 +60,10 @@ impl Drop for OpenRequest {
         self.shared.reports.add(&Report::Request(wire::Request {
             method: self.method.to_string(),
             path: self.path.clone(),
-            output_tokens: measured.usage.output_tokens,
-            model: measured.model,
+            output_tokens: answer_usage.usage.output_tokens,
+            model: answer_usage.model,
             status: self.status,
-            first_byte_ms: self.first_byte.map(milliseconds),
+            first_byte_ms: self.time_to_first_byte.map(milliseconds),
             total_ms: milliseconds(self.began.elapsed()),
         }));
         self.shared.report_totals();
@@ -73,7 +73,7 @@ impl Drop for OpenRequest {
 /// The body of an answer. Counts the tokens while the body is passed on.
 pub struct MeteredBody {
     pub body: reqwest::Body,
-    pub open: OpenRequest,
+    pub open_request: OpenRequest,
 }
 
 impl Body for MeteredBody {
@@ -86,12 +86,14 @@ impl Body for MeteredBody {
     ) -> Poll<Option<Result<Frame<Bytes>, reqwest::Error>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(context);
-        let open = &mut this.open;
+        let open_request = &mut this.open_request;
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(bytes) = frame.data_ref() {
-                    open.first_byte.get_or_insert_with(|| open.began.elapsed());
-                    if let State::Answered(meter) = &mut open.state {
+                    open_request
+                        .time_to_first_byte
+                        .get_or_insert_with(|| open_request.began.elapsed());
+                    if let RequestState::Answered(meter) = &mut open_request.state {
                         meter.push(bytes);
                         // hyper does not poll again after the last bytes.
                         if this.body.is_end_stream() {
@@ -101,7 +103,7 @@ impl Body for MeteredBody {
                 }
             }
             Poll::Ready(None) => {
-                if let State::Answered(meter) = &mut open.state {
+                if let RequestState::Answered(meter) = &mut open_request.state {
                     meter.finish();
                 }
             }

@@ -10,15 +10,17 @@ use tokio::sync::Notify;
 
 use super::wire::{Report, Totals};
 
-/// If this many reports wait to be written, reports about further requests are dropped.
-const MAX_WAITING: usize = 256;
+/// If this many reports wait to be written, new reports about requests are dropped.
+const MAX_WAITING_REPORTS: usize = 256;
 
 /// The reports that are not written yet.
 #[derive(Debug, Default)]
 pub struct Reports {
+    /// The JSON texts of the reports, without the totals.
     waiting: RefCell<VecDeque<String>>,
     /// The latest totals, if they are not written yet.
     totals: Cell<Option<Totals>>,
+    /// Is notified when a report or totals were added.
     changed: Notify,
 }
 
@@ -27,7 +29,7 @@ impl Reports {
     pub fn add(&self, report: &Report) {
         let mut waiting = self.waiting.borrow_mut();
         let is_droppable = matches!(report, Report::Request(_));
-        if is_droppable && waiting.len() >= MAX_WAITING {
+        if is_droppable && waiting.len() >= MAX_WAITING_REPORTS {
             return;
         }
         // This never fails: numbers and strings can always be written as JSON.

@@ -33,8 +33,8 @@ pub fn read(body: &[u8]) -> Result<RequestCost, String> {
         fields.max_completion_tokens,
         fields.max_output_tokens,
     ];
-    let longest = limits.into_iter().flatten().max();
-    let output_tokens = longest
+    let largest_limit = limits.into_iter().flatten().max();
+    let output_tokens = largest_limit
         .unwrap_or(MAX_OUTPUT_TOKENS)
         .saturating_mul(fields.n.unwrap_or(1).max(1));
     Ok(RequestCost {

@@ -16,7 +16,7 @@ const MAX_MODEL_NAME_SIZE: usize = 200;
 pub enum Decision {
     /// The path does not begin with a secret path of this gateway. The answer is an empty 404.
     Unknown,
-    /// The service has no such route. `service` is its index in the endpoints.
+    /// The table of routes does not list the request. `service` is the index in the endpoints.
     NotForwarded { service: usize },
     Forward {
         /// The index of the service in the endpoints.
@@ -78,7 +78,7 @@ pub fn decide(endpoints: &[Endpoint], method: &Method, path: &str) -> Decision {
 }
 
 /// The URL of a forwarded request: the base URL with the path appended, and the queries of both.
-pub fn target(base: &Url, path: &str, query: Option<&str>) -> Url {
+pub fn target_url(base: &Url, path: &str, query: Option<&str>) -> Url {
     let mut url = base.clone();
     let base_path = base.path().trim_end_matches('/');
     // The base URL and the path may both contain `/v1`; the result contains it once.
@@ -95,24 +95,24 @@ pub fn target(base: &Url, path: &str, query: Option<&str>) -> Url {
     url
 }
 
-/// Whether a path fits the path of a route.
+/// Whether a path matches the path of a route. A `*` at the end of the route's path stands for the name of a model.
 fn matches_path(pattern: &str, path: &str) -> bool {
-    let Some(before) = pattern.strip_suffix('*') else {
+    let Some(prefix) = pattern.strip_suffix('*') else {
         return path == pattern;
     };
-    path.strip_prefix(before).is_some_and(is_model_name)
+    path.strip_prefix(prefix).is_some_and(is_model_name)
 }
 
 /// Whether the text is one segment of a path, without characters that a server could read as more segments.
 fn is_model_name(text: &str) -> bool {
-    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte);
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte);
     (1..=MAX_MODEL_NAME_SIZE).contains(&text.len())
-        && text.bytes().all(is_harmless)
+        && text.bytes().all(is_allowed)
         && text.bytes().any(|byte| byte != b'.')
 }
 
-/// Compares two texts in a time that does not depend on the position of their first difference. Otherwise the time of
-/// an answer would help to guess a secret path.
+/// Compares two texts in a time that does not depend on the position of their first difference. Otherwise the response
+/// time would help to guess a secret path.
 fn is_equal_in_constant_time(one: &str, other: &str) -> bool {
     let pairs = one.bytes().zip(other.bytes());
     let difference = pairs.fold(0, |difference, (one, other)| difference | (one ^ other));
@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn the_path_is_appended_to_the_base_url_and_contains_the_version_once() {
-        let url = |base: &str, path, query| target(&base.parse().unwrap(), path, query).to_string();
+        let url =
+            |base: &str, path, query| target_url(&base.parse().unwrap(), path, query).to_string();
         for (base, path, query, expected) in [
             (
                 "https://a.example",

@@ -33,7 +33,7 @@ use super::wire::{Configuration, Report};
 use crate::http::tls;
 use crate::model::{KeyHeader, Limits, Provider};
 
-/// The most connections at a time. Further connections wait. An agent needs only a few.
+/// The most connections at a time. More connections wait. An agent needs only a few.
 const MAX_CONNECTIONS: usize = 128;
 /// How long a connection may be idle, or take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -69,11 +69,10 @@ pub async fn serve(settings: &Settings) -> eyre::Result<()> {
         SignalKind::hangup(),
     ];
     let _ignored: Vec<_> = kinds.into_iter().map(signal).collect();
-    let (stdin, stdout) = standard_pipes().wrap_err(
+    let (stdin, mut stdout) = standard_pipes().wrap_err(
         "only the worker can start this command: standard input and output must be pipes",
     )?;
     let mut stdin = BufReader::new(stdin);
-    let mut stdout = stdout;
     let ready = serde_json::to_string(&Report::Ready)? + "\n";
     stdout.write_all(ready.as_bytes()).await?;
     let shared = Rc::new(read_configuration(settings, &mut stdin).await?);
@@ -98,7 +97,7 @@ pub async fn serve(settings: &Settings) -> eyre::Result<()> {
             () = accept(&listener, &shared) => {}
         }
     };
-    // When this ends, all open requests are dropped, which settles their cost.
+    // When `serving` ends, all open requests are dropped, which settles their cost.
     LocalSet::new().run_until(serving).await;
     shared.report_totals();
     // An error means that the worker has ended.
@@ -143,12 +142,12 @@ async fn read_configuration(
         let mut credentials = Vec::new();
         if let Some(key) = service.key {
             credentials.push(match provider.key_header {
-                KeyHeader::XApiKey => (HeaderName::from_static("x-api-key"), secret(&key)?),
-                KeyHeader::Bearer => (AUTHORIZATION, secret(&format!("Bearer {key}"))?),
+                KeyHeader::XApiKey => (HeaderName::from_static("x-api-key"), secret_header(&key)?),
+                KeyHeader::Bearer => (AUTHORIZATION, secret_header(&format!("Bearer {key}"))?),
             });
         }
         if let Some(token) = service.token {
-            credentials.push((AUTHORIZATION, secret(&format!("Bearer {token}"))?));
+            credentials.push((AUTHORIZATION, secret_header(&format!("Bearer {token}"))?));
         }
         endpoints.push(Endpoint {
             provider,
@@ -172,7 +171,7 @@ async fn read_configuration(
         ledger: RefCell::new(Ledger::new(limits)),
         settled: Notify::new(),
         has_refused: Cell::new(false),
-        buffered: Cell::new(0),
+        buffered_size: Cell::new(0),
         requests: Cell::new(0),
         reports: Reports::default(),
     })
@@ -191,7 +190,7 @@ fn client(url: &Url, settings: &Settings) -> eyre::Result<Client> {
 }
 
 /// The value of a header with a credential, which is never shown in messages.
-fn secret(text: &str) -> eyre::Result<HeaderValue> {
+fn secret_header(text: &str) -> eyre::Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
         eyre!("a key or token contains a character that no HTTP header can contain")
     })?;
@@ -233,6 +232,7 @@ async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {
     }
 }
 
+/// Answers the requests on one connection, one after another.
 async fn serve_connection(stream: TcpStream, shared: Rc<Shared>) {
     // Without this, the kernel may delay small events, to send them together.
     let _ = stream.set_nodelay(true);

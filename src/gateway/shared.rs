@@ -32,7 +32,7 @@ pub struct Shared {
     /// Whether a refusal was reported to the worker, which gets only the first one.
     pub has_refused: Cell<bool>,
     /// The size of the bodies of all requests in memory, in bytes.
-    pub buffered: Cell<usize>,
+    pub buffered_size: Cell<usize>,
     /// The number of requests whose whole body arrived.
     pub requests: Cell<u64>,
     pub reports: Reports,

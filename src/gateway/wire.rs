@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The only line from the worker. The worker then keeps the pipe open, and the gateway ends when the pipe is closed.
+/// The only line from the worker. The worker then leaves the pipe open, and the gateway ends when the pipe is closed.
 #[derive(Serialize, Deserialize)]
 pub struct Configuration {
     pub services: Vec<Service>,
@@ -19,7 +19,7 @@ pub struct Service {
     pub token: Option<String>,
 }
 
-/// The lines from the gateway.
+/// A line from the gateway.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
@@ -51,6 +51,7 @@ pub struct Request {
     pub model: Option<String>,
     /// `None` if there was no answer.
     pub status: Option<u16>,
+    /// The time from the request to the first byte of the answer's body.
     pub first_byte_ms: Option<f64>,
     pub total_ms: f64,
     pub output_tokens: Option<u64>,

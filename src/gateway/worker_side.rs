@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::wire::{self, Configuration, Report};
 use crate::environment::{Variables, value_of};
-use crate::model::{ANTHROPIC, Access, Limits, ServiceAccess, Spent, Usage, service_url};
+use crate::model::{ANTHROPIC, Access, Limits, ServiceAccess, Usage, UsageAndCost, service_url};
 use crate::process::{HelperProcess, Program, Stderr};
 use crate::programs;
 use crate::progress::Progress;
@@ -28,10 +28,10 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many of the last lines of standard error an error message contains.
 const MAX_STDERR_LINES: usize = 5;
 
-/// Whether the gateway is used.
+/// Whether the worker starts the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The gateway is used if there is a key or a token that it can hold.
+    /// The worker starts the gateway if there is a key or a token that only the gateway needs.
     Auto,
     Off,
 }
@@ -61,7 +61,7 @@ struct State {
     totals: wire::Totals,
     /// Why the gateway refused a request, if it did.
     refusal: Option<String>,
-    /// Why a service could not be reached, if that has happened; the last reason.
+    /// Why a service could not be reached the last time that this happened.
     unreachable: Option<String>,
     has_ended: bool,
 }
@@ -79,12 +79,12 @@ pub enum GatewayFailure {
 #[derive(Debug)]
 pub struct GatewayReport {
     /// The usage and the cost of the whole run.
-    pub spent: Spent,
+    pub spent: UsageAndCost,
     /// Why the gateway refused a request, if it did.
     pub refusal: Option<String>,
 }
 
-/// A running gateway. It ends when this is dropped.
+/// A running gateway. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct Gateway {
     process: HelperProcess,
@@ -130,7 +130,7 @@ impl Gateway {
             ))
         };
         let (mut keys_pipe, mut reports, mut stderr) = pipes().map_err(StartError::NotStarted)?;
-        let configuration = configuration(&services, limits);
+        let configuration = configuration_line(&services, limits);
         let started = timeout(
             START_TIMEOUT,
             send_keys(&mut keys_pipe, &mut reports, &configuration),
@@ -155,8 +155,8 @@ impl Gateway {
             services = names.join(", "),
             "the model gateway is ready"
         );
-        let moved_services = services.into_iter().zip(urls);
-        let access = access_behind_gateway(access, moved_services);
+        let services_with_urls = services.into_iter().zip(urls);
+        let access = access_behind_gateway(access, services_with_urls);
         let (sender, state) = watch::channel(State::default());
         tokio::spawn(read_reports(reports, sender, progress.clone()));
         tokio::spawn(log_stderr(stderr));
@@ -191,13 +191,13 @@ impl Gateway {
         }
     }
 
-    /// Why a service could not be reached, if that has happened; the last reason.
+    /// Why a service could not be reached the last time that this happened; `None` if it has not happened.
     pub fn unreachable(&self) -> Option<String> {
         self.state.borrow().unreachable.clone()
     }
 
     /// The usage and the cost that the gateway has counted so far.
-    pub fn spent(&self) -> Spent {
+    pub fn spent(&self) -> UsageAndCost {
         spent(self.state.borrow().totals)
     }
 
@@ -236,10 +236,10 @@ impl Gateway {
 /// credentials.
 fn access_behind_gateway<'a>(
     access: &Access,
-    moved_services: impl Iterator<Item = (&'a ServiceAccess, String)>,
+    services_with_urls: impl Iterator<Item = (&'a ServiceAccess, String)>,
 ) -> Access {
     let mut access = access.clone();
-    for (service, url) in moved_services {
+    for (service, url) in services_with_urls {
         let provider = service.provider;
         let mut services = access.services.iter_mut();
         if let Some(known) = services.find(|known| known.provider == provider) {
@@ -262,11 +262,11 @@ fn failure(state: &State) -> Option<GatewayFailure> {
 }
 
 /// The usage and the cost in the totals. All numbers are `None` before the first answer.
-fn spent(totals: wire::Totals) -> Spent {
+fn spent(totals: wire::Totals) -> UsageAndCost {
     if totals.answers == 0 {
-        return Spent::default();
+        return UsageAndCost::default();
     }
-    Spent {
+    UsageAndCost {
         turns: None,
         tool_calls: None,
         cost_usd: totals.cost_usd,
@@ -302,7 +302,7 @@ fn gateway_program(settings: &Settings, environment: &Variables) -> io::Result<P
 }
 
 /// The line with the services, their keys and the limits.
-fn configuration(services: &[&ServiceAccess], limits: Limits) -> SecretString {
+fn configuration_line(services: &[&ServiceAccess], limits: Limits) -> SecretString {
     let expose = |secret: &Option<SecretString>| {
         let secret = secret.as_ref();
         secret.map(|secret| secret.expose_secret().to_owned())
@@ -391,7 +391,7 @@ async fn log_stderr(mut stderr: PipeLines) {
 async fn read_reports(mut reports: PipeLines, state: watch::Sender<State>, progress: Progress) {
     while let Ok(Some(line)) = reports.next_line().await {
         match serde_json::from_str(&line) {
-            Ok(Report::Request(request)) => log(&request),
+            Ok(Report::Request(request)) => log_request(&request),
             Ok(Report::Totals(totals)) => {
                 progress.set_metered(spent(totals));
                 state.send_modify(|state| state.totals = totals);
@@ -412,7 +412,7 @@ async fn read_reports(mut reports: PipeLines, state: watch::Sender<State>, progr
 }
 
 /// Logs a request, for debugging.
-fn log(request: &wire::Request) {
+fn log_request(request: &wire::Request) {
     tracing::debug!(
         method = request.method,
         path = request.path,

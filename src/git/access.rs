@@ -16,18 +16,19 @@ pub struct Access {
     pub token: Option<SecretString>,
     /// The proxies that the worker's environment names.
     pub proxies: Variables,
-    /// A PEM file with further certificate authorities.
+    /// A PEM file with more certificate authorities to trust.
     pub authorities: Option<PathBuf>,
     /// The path of the socket of the user's ssh agent.
     pub ssh_agent: Option<OsString>,
-    /// How long a transfer may show no progress before the worker ends it; git itself waits forever.
-    pub silence_limit: Duration,
+    /// How long a call that contacts the remote may show no progress before the worker ends it; git itself waits
+    /// forever.
+    pub idle_timeout: Duration,
 }
 
 impl Access {
-    /// The variables of git's calls on the worker's side, in addition to those that git inherits.
+    /// The variables of all calls with the worker's configuration, in addition to those that git inherits.
     pub fn variables(&self, ssh: Option<&Ssh>) -> Variables {
-        let mut own: Variables = [
+        let mut variables: Variables = [
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_ATTR_NOSYSTEM", "1"),
@@ -43,12 +44,12 @@ impl Access {
         .map(|(name, value)| (name.into(), value.into()))
         .into();
         if let Some(ssh) = ssh {
-            own.push(("GIT_SSH_COMMAND".into(), ssh.command()));
+            variables.push(("GIT_SSH_COMMAND".into(), ssh.command()));
         }
-        own.extend_from_slice(&self.proxies);
+        variables.extend_from_slice(&self.proxies);
         if let Some(socket) = &self.ssh_agent {
-            own.push(("SSH_AUTH_SOCK".into(), socket.clone()));
+            variables.push(("SSH_AUTH_SOCK".into(), socket.clone()));
         }
-        own
+        variables
     }
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use base64::Engine;
 use tempfile::NamedTempFile;
 
-/// The files in which operating systems keep their authorities.
-const SYSTEM: [&str; 5] = [
+/// The files in which operating systems store their authorities.
+const SYSTEM_FILES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/ssl/certs/ca-bundle.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -19,15 +19,16 @@ const SYSTEM: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The PEM text that git needs. `None` if git finds the system's authorities itself, and `further` names no others.
-pub fn bundle(further: Option<&Path>) -> io::Result<Option<Vec<u8>>> {
-    let system = SYSTEM.iter().find_map(|path| fs::read(path).ok());
-    if system.is_some() && further.is_none() {
+/// The PEM text that git needs: the system's authorities and those in the file `extra`. `None` if git finds the
+/// system's authorities itself, and there is no `extra` file.
+pub fn bundle(extra: Option<&Path>) -> io::Result<Option<Vec<u8>>> {
+    let system = SYSTEM_FILES.iter().find_map(|path| fs::read(path).ok());
+    if system.is_some() && extra.is_none() {
         return Ok(None);
     }
     let mut pem = system.unwrap_or_else(built_in);
-    if let Some(path) = further {
-        let read = fs::read(path).map_err(|error| {
+    if let Some(path) = extra {
+        let content = fs::read(path).map_err(|error| {
             let path = path.display();
             io::Error::new(
                 error.kind(),
@@ -35,7 +36,7 @@ pub fn bundle(further: Option<&Path>) -> io::Result<Option<Vec<u8>>> {
             )
         });
         pem.push(b'\n');
-        pem.extend(read?);
+        pem.extend(content?);
     }
     Ok(Some(pem))
 }
@@ -58,8 +59,8 @@ fn built_in() -> Vec<u8> {
     pem.into_bytes()
 }
 
-/// Writes `pem` to a temporary file for one command. The file is deleted when this is dropped.
-pub fn file(pem: &[u8]) -> io::Result<NamedTempFile> {
+/// Writes `pem` to a temporary file for one command. The file is deleted when the result is dropped.
+pub fn temporary_file(pem: &[u8]) -> io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix("descartes-authorities-")
         .tempfile()?;

@@ -1,4 +1,4 @@
-//! git's configuration in every call: it keeps a repository from running programs, and names the credential helper.
+//! git's configuration in every call: it prevents a repository from running programs, and names the credential helper.
 //! The configuration is in the environment variable that `git -c` uses too, and overrides every configuration file. The
 //! documented variable `GIT_CONFIG_COUNT` has no effect before git 2.31.
 
@@ -9,8 +9,8 @@ use reqwest::Url;
 use super::ssh::quoted;
 use crate::environment::Variables;
 
-/// The configuration of every call on the worker's side. It overrides the configuration of the repository.
-const CONFIGURATION: [(&str, &str); 16] = [
+/// The configuration of every call with [`Side::Worker`]. It overrides the configuration of the repository.
+const CONFIGURATION_OF_WORKER: [(&str, &str); 16] = [
     // Run no programs that the repository names.
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
@@ -31,12 +31,12 @@ const CONFIGURATION: [(&str, &str); 16] = [
     ("maintenance.auto", "false"),
     // The workspace may belong to another user.
     ("safe.directory", "*"),
-    // Forges redirect renamed projects. The helper gives the token to the original host only.
+    // Forges (GitHub, GitLab) redirect renamed projects. The helper gives the token to the original host only.
     ("http.followRedirects", "initial"),
     ("http.lowSpeedLimit", "1"),
 ];
 
-/// The configuration of every call with the agent's environment: no hooks, and no programs that outlive the command.
+/// The configuration of every call with [`Side::Agent`]: no hooks, and no programs that outlive the command.
 /// All other configuration of the agent applies.
 const CONFIGURATION_OF_AGENT: [(&str, &str); 6] = [
     ("core.hooksPath", "/dev/null"),
@@ -57,7 +57,8 @@ pub enum Side {
 }
 
 impl Side {
-    /// How many bytes of standard error are kept. On the agent's side git may print one line for each file.
+    /// How many bytes of the end of standard error an error contains. On the agent's side git may print one line for
+    /// each file.
     pub fn max_stderr_size(self) -> usize {
         match self {
             Self::Worker => 2 * 1024,
@@ -66,26 +67,26 @@ impl Side {
     }
 }
 
-/// The environment variable with the configuration. `helper` is the credential helper for a URL: it gives the token to
-/// the host of that URL only.
+/// The environment variable with the configuration. `helper` is the URL of the remote and the credential helper, which
+/// gives the token to the host of that URL only. `extra` is more configuration, as keys and values.
 pub fn variables(
     side: Side,
     helper: Option<(&Url, &str)>,
-    silence_limit: Duration,
-    further: &[(String, String)],
+    idle_timeout: Duration,
+    extra: &[(String, String)],
 ) -> Variables {
     let fixed: &[(&str, &str)] = match side {
-        Side::Worker => &CONFIGURATION,
+        Side::Worker => &CONFIGURATION_OF_WORKER,
         Side::Agent => &CONFIGURATION_OF_AGENT,
     };
     let fixed = fixed.iter();
     let mut pairs: Vec<(String, String)> = fixed
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
-    pairs.extend_from_slice(further);
+    pairs.extend_from_slice(extra);
     pairs.push((
         "http.lowSpeedTime".to_owned(),
-        silence_limit.as_secs().max(1).to_string(),
+        idle_timeout.as_secs().max(1).to_string(),
     ));
     if let Some((url, helper)) = helper {
         for origin in origins(url) {
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn git_reads_every_key_and_value_as_it_was_written() {
-        let further = [
+        let extra = [
             (
                 "user.name",
                 "  it's \"quoted\", $HOME\\ and `ls`!\n two lines",
@@ -134,12 +135,12 @@ mod tests {
             ("filter.with=sign and 'quote'.clean", "c = d"),
             ("empty.value", ""),
         ];
-        let further = further.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let silence_limit = Duration::from_secs(7);
-        let variables = variables(Side::Worker, None, silence_limit, &further);
+        let extra = extra.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let idle_timeout = Duration::from_secs(7);
+        let variables = variables(Side::Worker, None, idle_timeout, &extra);
         let low_speed = ("http.lowSpeedTime".to_owned(), "7".to_owned());
         let hooks = ("core.hooksPath".to_owned(), "/dev/null".to_owned());
-        for (key, value) in further.iter().chain([&low_speed, &hooks]) {
+        for (key, value) in extra.iter().chain([&low_speed, &hooks]) {
             let output = Command::new("git")
                 .args(["config", "--null", "--get", key])
                 .env_clear()

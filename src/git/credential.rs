@@ -21,7 +21,7 @@ const COMMAND: &str = "git-credential";
 /// The longest token, in bytes.
 const MAX_TOKEN_SIZE: usize = 64 * 1024;
 
-/// The token for one git command.
+/// The token for one call of git.
 pub(super) struct Credential {
     /// The descriptors that git inherits.
     pub inherited: Inherited,

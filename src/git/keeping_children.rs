@@ -1,5 +1,5 @@
 //! Runs git in `dispatch`, whose workers are children of the same process and must survive. [`Git::run`] cannot be used
-//! there: it kills every process below the worker when git has ended.
+//! there: when git has ended, it kills all other descendants of this process.
 
 use std::fs::File;
 use std::io;
@@ -11,22 +11,22 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use super::call::{Call, Finished, GitError};
+use super::call::{Call, GitError, GitOutput};
+use super::error_output::{end_of_file, without_progress};
 use super::program::Git;
-use super::run::{DEFAULT_LIMIT, Prepared};
-use super::words::{last_words, without_progress};
+use super::run::{DEFAULT_TIME_LIMIT, PreparedCall};
 use crate::descriptors::Inherited;
 use crate::durations::in_words;
 use crate::process::Stderr;
 
-/// The most that a command may print on standard output, in bytes: as much as the largest graph, and a little more.
-const MAX_OUTPUT: u64 = 65 << 20;
-/// How often to look whether a transfer makes progress.
+/// The most that git may print on standard output, in bytes: as much as the largest graph, and a little more.
+const MAX_OUTPUT_SIZE: u64 = 65 << 20;
+/// How often to check whether a call has printed anything.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a transfer may take, even if it makes progress.
-const MAX_TRANSFER_TIME: Duration = Duration::from_secs(60 * 60);
+/// How long a call that contacts the remote may take, even if it makes progress.
+const MAX_REMOTE_TIME: Duration = Duration::from_secs(60 * 60);
 
-/// Kills git and what it has started if the future that waits for it is dropped.
+/// Kills git's process group when dropped, for example with the future that waits for git. `None` kills nothing.
 struct KillOnDrop(Option<Pid>);
 
 impl Drop for KillOnDrop {
@@ -38,22 +38,26 @@ impl Drop for KillOnDrop {
 }
 
 impl Git<'_> {
-    /// Runs a command to its end, without ending other children. A command that fails is an error.
+    /// Runs git to its end, without ending other children; returns its standard output. Every exit code except 0 is an
+    /// error.
     pub async fn run_keeping_children(&self, call: Call<'_>) -> Result<String, GitError> {
-        let output = self.finish_keeping_children(call).await?.success()?;
+        let output = self
+            .output_keeping_children(call)
+            .await?
+            .require_success()?;
         Ok(String::from_utf8_lossy(&output).trim_end().to_owned())
     }
 
-    /// Runs a command to its end, without ending other children. The caller decides about the exit code.
-    pub async fn finish_keeping_children(&self, call: Call<'_>) -> Result<Finished, GitError> {
-        let transfer = call.transfer;
+    /// Runs git to its end, without ending other children. The caller decides which exit codes are errors.
+    pub async fn output_keeping_children(&self, call: Call<'_>) -> Result<GitOutput, GitError> {
+        let contacts_remote = call.contacts_remote;
         let name = call.name();
         let start_error =
             |error: io::Error| GitError::from_io(&name, "could not be started", &error);
         let stderr = tempfile::tempfile().map_err(start_error)?;
-        let errors = stderr.try_clone().map_err(start_error)?;
+        let childs_stderr = stderr.try_clone().map_err(start_error)?;
         let prepared = self.prepare(call, Stderr::WithStdout);
-        let Prepared {
+        let PreparedCall {
             program,
             authorities: _authorities,
         } = prepared.map_err(start_error)?;
@@ -69,7 +73,7 @@ impl Git<'_> {
             .envs(program.env)
             .stdin(program.stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::piped())
-            .stderr(errors)
+            .stderr(childs_stderr)
             // Ctrl-C on the terminal must not end a merge in the middle: the dispatch ends git itself.
             .process_group(0)
             .kill_on_drop(true)
@@ -78,54 +82,53 @@ impl Git<'_> {
         drop(lent);
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let mut group = KillOnDrop(pid.and_then(Pid::from_raw));
-        let mut output = Vec::new();
+        let mut stdout = Vec::new();
         let ended = tokio::select! {
-            ended = read_to_end(&mut child, &mut output) => ended.map_err(start_error)?,
-            how = too_long(&stderr, transfer, self.silence_limit) => {
+            ended = read_to_end(&mut child, &mut stdout) => ended.map_err(start_error)?,
+            failure = wait_until_too_long(&stderr, contacts_remote, self.idle_timeout) => {
                 drop(group);
-                let words = self.words(stderr);
-                return Err(GitError { how, words, timed_out: true, ..blank(&name) });
+                let messages = self.messages_in(stderr);
+                return Err(GitError { failure, messages, ..blank_error(&name) });
             }
         };
+        // git has ended, so there is nothing to kill.
         group.0 = None;
-        let words = self.words(stderr);
+        let messages = self.messages_in(stderr);
         let Some(code) = ended.code() else {
-            let how = format!("ended with {ended}");
             return Err(GitError {
-                how,
-                words,
-                ..blank(&name)
+                failure: format!("ended with {ended}"),
+                messages,
+                ..blank_error(&name)
             });
         };
         let error = GitError {
-            how: format!("failed with exit code {code}"),
-            code: Some(code),
-            words,
-            ..blank(&name)
+            failure: format!("failed with exit code {code}"),
+            exit_code: Some(code),
+            messages,
+            ..blank_error(&name)
         };
-        Ok(Finished {
-            code,
-            output,
+        Ok(GitOutput {
+            exit_code: code,
+            stdout,
             error,
         })
     }
 
     /// The end of git's standard error, redacted, without progress lines.
-    fn words(&self, stderr: File) -> String {
-        let text = last_words(stderr, self.side.max_stderr_size());
+    fn messages_in(&self, stderr: File) -> String {
+        let text = end_of_file(stderr, self.side.max_stderr_size());
         self.redactor.text(&without_progress(&text))
     }
 }
 
-/// An error about a command, whose other fields the caller sets.
-fn blank(command: &str) -> GitError {
+/// An error about a command. The caller sets the other fields.
+fn blank_error(command: &str) -> GitError {
     GitError {
         command: command.to_owned(),
-        how: String::new(),
-        words: String::new(),
-        code: None,
-        stopped: false,
-        timed_out: false,
+        failure: String::new(),
+        messages: String::new(),
+        exit_code: None,
+        was_stopped: false,
     }
 }
 
@@ -135,37 +138,41 @@ async fn read_to_end(
     output: &mut Vec<u8>,
 ) -> io::Result<std::process::ExitStatus> {
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(MAX_OUTPUT).read_to_end(output).await?;
+        stdout.take(MAX_OUTPUT_SIZE).read_to_end(output).await?;
     }
-    if output.len() as u64 == MAX_OUTPUT {
+    if output.len() as u64 == MAX_OUTPUT_SIZE {
         return Err(io::Error::other(format!(
-            "it printed more than {MAX_OUTPUT} bytes"
+            "it printed more than {MAX_OUTPUT_SIZE} bytes"
         )));
     }
     child.wait().await
 }
 
-/// Waits until a command has taken too long: a transfer has printed no progress for `silence_limit`, or any command has
-/// reached its time limit. Returns the end of a sentence about it.
-async fn too_long(stderr: &File, transfer: bool, silence_limit: Duration) -> String {
-    let limit = if transfer {
-        MAX_TRANSFER_TIME
+/// Waits until a call has taken too long: git has printed nothing to the file `stderr` during the idle timeout (only if
+/// the call contacts the remote), or the call has reached its time limit. Returns [`GitError::failure`].
+async fn wait_until_too_long(
+    stderr: &File,
+    contacts_remote: bool,
+    idle_timeout: Duration,
+) -> String {
+    let time_limit = if contacts_remote {
+        MAX_REMOTE_TIME
     } else {
-        DEFAULT_LIMIT
+        DEFAULT_TIME_LIMIT
     };
     let began = Instant::now();
     let (mut size, mut last_progress) = (0, began);
     loop {
-        sleep(POLL_INTERVAL.min(silence_limit)).await;
-        let now_size = stderr.metadata().map_or(size, |found| found.len());
-        if now_size != size {
-            (size, last_progress) = (now_size, Instant::now());
+        sleep(POLL_INTERVAL.min(idle_timeout)).await;
+        let new_size = stderr.metadata().map_or(size, |metadata| metadata.len());
+        if new_size != size {
+            (size, last_progress) = (new_size, Instant::now());
         }
-        if transfer && last_progress.elapsed() >= silence_limit {
-            return format!("made no progress for {}", in_words(silence_limit));
+        if contacts_remote && last_progress.elapsed() >= idle_timeout {
+            return format!("made no progress for {}", in_words(idle_timeout));
         }
-        if began.elapsed() >= limit {
-            return format!("was not done within {}", in_words(limit));
+        if began.elapsed() >= time_limit {
+            return format!("was not done within {}", in_words(time_limit));
         }
     }
 }

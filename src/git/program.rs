@@ -23,8 +23,8 @@ use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 
-/// How many bytes of a command's output are kept as one text.
-pub(super) const MAX_ANSWER_SIZE: usize = 64 * 1024;
+/// The most bytes of standard output that are returned as one text. The rest is discarded.
+pub(super) const MAX_OUTPUT_SIZE: usize = 64 * 1024;
 
 /// The variables of the worker that git gets too. `HOME` is not one of them: an agent can write there, and git would
 /// read attributes, ignored files and `.netrc` in it.
@@ -42,29 +42,31 @@ const INHERITED_VARIABLES: [&str; 7] = [
 #[derive(Debug)]
 pub struct Git<'a> {
     pub(super) program: PathBuf,
-    /// How the program's file looked before the agent ran.
+    /// Size, inode and other facts about the program's file before the agent ran.
     pub(super) fingerprint: Fingerprint,
     /// git-lfs, if it was on the `PATH`.
     pub(super) lfs_program: Option<PathBuf>,
+    /// The environment variables of every call.
     pub(super) environment: Variables,
+    /// The token for http or https, and the URL of the remote that gets it.
     pub(super) token: Option<(Url, SecretString)>,
     pub(super) ssh: Option<Ssh>,
-    pub(super) silence_limit: Duration,
+    pub(super) idle_timeout: Duration,
     /// PEM of the certificate authorities to trust, if git does not find them itself.
     pub(super) authorities: Option<Vec<u8>>,
     pub(super) side: Side,
-    /// How calls on the agent's side are isolated.
+    /// How calls with [`Side::Agent`] are isolated.
     pub(super) launch: Option<Launch>,
-    /// The time at which all calls must have ended. `None` gives each call the default limit.
-    pub until: Option<Instant>,
+    /// The time at which all calls must have ended. If `None`, each call has the default time limit.
+    pub deadline: Option<Instant>,
     pub redactor: &'a Redactor,
     pub stop: &'a Stop,
     pub progress: &'a Progress,
 }
 
-/// The variable that makes git-lfs print its progress even without a terminal. The worker ends a transfer that prints
-/// no progress.
-pub fn lfs_progress() -> (OsString, OsString) {
+/// The variable that makes git-lfs print its progress even without a terminal. The worker ends a call that contacts the
+/// remote and prints no progress.
+pub fn lfs_progress_variable() -> (OsString, OsString) {
     ("GIT_LFS_FORCE_PROGRESS".into(), "1".into())
 }
 
@@ -82,17 +84,18 @@ impl<'a> Git<'a> {
         let inherited = environment
             .iter()
             .filter(|(name, _)| INHERITED_VARIABLES.iter().any(|known| name == known));
-        let mut own: Variables = inherited.cloned().collect();
-        let path = value_of(&own, "PATH").unwrap_or_default().to_owned();
+        let mut variables: Variables = inherited.cloned().collect();
+        let path = value_of(&variables, "PATH").unwrap_or_default().to_owned();
         let program = on_path(&path, "git").ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "there is no git on the PATH")
         })?;
         let fingerprint = Fingerprint::of(&program)?;
-        let ssh = on_path(&path, "ssh")
-            .and_then(|ssh| Ssh::to(remote, ssh, value_of(environment, "HOME").map(Into::into)));
-        own.extend(access.variables(ssh.as_ref()));
-        let has_own_authorities = value_of(&own, "GIT_SSL_CAINFO").is_some();
-        let authorities = if remote.starts_with("https://") && !has_own_authorities {
+        let ssh = on_path(&path, "ssh").and_then(|ssh| {
+            Ssh::for_remote(remote, ssh, value_of(environment, "HOME").map(Into::into))
+        });
+        variables.extend(access.variables(ssh.as_ref()));
+        let has_authorities_variable = value_of(&variables, "GIT_SSL_CAINFO").is_some();
+        let authorities = if remote.starts_with("https://") && !has_authorities_variable {
             authorities::bundle(access.authorities.as_deref())?
         } else {
             None
@@ -102,22 +105,22 @@ impl<'a> Git<'a> {
             .filter(|url| matches!(url.scheme(), "http" | "https"));
         let token = url.zip(access.token.clone());
         if token.is_some() {
-            // Fails now if no descriptor number is free for the token: an error after the agent's work would lose that
-            // work.
+            // The socket with the token needs a free descriptor number. If none is free, this must fail now: an error
+            // after the agent's work would lose that work.
             reserved_number()?;
         }
         Ok(Self {
             program,
             fingerprint,
             lfs_program: on_path(&path, "git-lfs"),
-            environment: own,
+            environment: variables,
             token,
             ssh,
-            silence_limit: access.silence_limit,
+            idle_timeout: access.idle_timeout,
             authorities,
             side: Side::Worker,
             launch: None,
-            until: None,
+            deadline: None,
             redactor,
             stop,
             progress,
@@ -129,7 +132,7 @@ impl<'a> Git<'a> {
         &self.program
     }
 
-    /// Whether the calls get a variable.
+    /// Whether the environment of the calls contains this variable.
     pub fn has_variable(&self, name: &str) -> bool {
         value_of(&self.environment, name).is_some()
     }
@@ -139,27 +142,28 @@ impl<'a> Git<'a> {
         self.lfs_program.as_deref()
     }
 
-    /// Variables for git-lfs with a credential. git and git-lfs find each other on the `PATH`. So `dir` gets links to
-    /// both programs and comes first on the `PATH`: a program that an agent has put into another directory is not
-    /// used.
+    /// Variables for calls of git-lfs that use the credential. git and git-lfs find each other on the `PATH`. So `dir`
+    /// gets links to both programs and comes first on the `PATH`: a program that an agent has put into another
+    /// directory is not used.
     pub fn lfs_variables(&self, lfs_program: &Path, dir: &Path) -> io::Result<Variables> {
         std::fs::create_dir(dir)?;
         std::os::unix::fs::symlink(&self.program, dir.join("git"))?;
         std::os::unix::fs::symlink(lfs_program, dir.join("git-lfs"))?;
         let mut path = dir.as_os_str().to_owned();
-        if let Some(further) = value_of(&self.environment, "PATH") {
+        if let Some(inherited_path) = value_of(&self.environment, "PATH") {
             path.push(":");
-            path.push(further);
+            path.push(inherited_path);
         }
-        Ok(vec![("PATH".into(), path), lfs_progress()])
+        Ok(vec![("PATH".into(), path), lfs_progress_variable()])
     }
 
-    /// Records the settings of ssh before the agent starts, so that the agent cannot change them for later calls.
+    /// Records the configuration of ssh and the known hosts before the agent starts, so that the agent cannot change
+    /// them for later calls.
     pub async fn record_ssh(&mut self) {
         let Some(mut ssh) = self.ssh.clone() else {
             return;
         };
-        let call = Program {
+        let program = Program {
             program: ssh.program().into(),
             args: ssh.print_arguments(),
             dir: "/".into(),
@@ -170,19 +174,19 @@ impl<'a> Git<'a> {
             launch: None,
         };
         let limits = Limits {
-            wall: self.silence_limit,
-            idle: None,
+            run_time: self.idle_timeout,
+            idle_timeout: None,
         };
-        let mut answer = Vec::new();
+        let mut printed = Vec::new();
         let mut on_output = |_, bytes: &[u8]| {
-            let room = MAX_ANSWER_SIZE - answer.len();
-            answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            let room = MAX_OUTPUT_SIZE - printed.len();
+            printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
             AfterRead::ReadMore
         };
         let ending =
-            process::supervise(call, limits, self.stop, self.progress, &mut on_output).await;
+            process::supervise(program, limits, self.stop, self.progress, &mut on_output).await;
         if matches!(ending, Ok(Ending::Exited(0))) {
-            ssh.record(&String::from_utf8_lossy(&answer));
+            ssh.record(&String::from_utf8_lossy(&printed));
             self.ssh = Some(ssh);
         } else {
             tracing::warn!(
@@ -192,8 +196,8 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Variables for calls in a private repository of the worker: ssh with its recorded settings, which are written to
-    /// files in `dir`.
+    /// Variables for calls in a repository that only the worker can write: `GIT_SSH_COMMAND` makes ssh use its recorded
+    /// configuration, which this writes to files in `dir`.
     pub fn ssh_variables(&self, dir: &Path) -> io::Result<Variables> {
         self.ssh.as_ref().map_or(Ok(Vec::new()), |ssh| {
             Ok(ssh
@@ -204,14 +208,16 @@ impl<'a> Git<'a> {
         })
     }
 
-    /// Whether there is time for another call after a wait.
+    /// Whether another call could start before the deadline after a wait of this length.
     pub fn has_time(&self, wait: Duration) -> bool {
-        self.until.is_none_or(|until| Instant::now() + wait < until)
+        self.deadline
+            .is_none_or(|deadline| Instant::now() + wait < deadline)
     }
 
-    /// The option that makes git serve a `file://` remote even if the remote belongs to another user. git does not
-    /// pass the caller's `safe.directory` to the process that serves the remote.
-    pub fn served_locally(&self, url: &str, service: &str) -> Option<OsString> {
+    /// The option that makes git serve a `file://` remote even if the remote belongs to another user; `None` for other
+    /// remotes. git does not pass the caller's `safe.directory` to the process that serves the remote. `service` is
+    /// `upload-pack` or `receive-pack`.
+    pub fn file_remote_option(&self, url: &str, service: &str) -> Option<OsString> {
         if !url.starts_with("file://") {
             return None;
         }
@@ -224,8 +230,8 @@ impl<'a> Git<'a> {
         Some(format!("{option}='{program}' -c safe.directory='*' {service}").into())
     }
 
-    /// The same git, whose calls another [`Stop`] ends.
-    pub fn under<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
+    /// The same git without a deadline, whose calls another [`Stop`] ends.
+    pub fn with_stop<'b>(&'b self, stop: &'b Stop) -> Git<'b> {
         Git {
             program: self.program.clone(),
             fingerprint: self.fingerprint,
@@ -233,20 +239,20 @@ impl<'a> Git<'a> {
             environment: self.environment.clone(),
             token: self.token.clone(),
             ssh: self.ssh.clone(),
-            silence_limit: self.silence_limit,
+            idle_timeout: self.idle_timeout,
             authorities: self.authorities.clone(),
             side: self.side,
             launch: self.launch.clone(),
-            until: None,
+            deadline: None,
             stop,
             redactor: self.redactor,
             progress: self.progress,
         }
     }
 
-    /// The same program for calls in the agent's repository: with the agent's environment, the agent's configuration
-    /// and no credential. A call that prints nothing for the silence limit is ended, because git may wait for
-    /// something that the agent left behind.
+    /// The same git for calls in the agent's repository: with the agent's environment, the agent's configuration and no
+    /// credential. A call that prints nothing during the idle timeout is ended, because git may wait for something that
+    /// the agent left behind.
     pub fn with_agents_environment(
         &self,
         environment: &Variables,
@@ -267,17 +273,14 @@ impl<'a> Git<'a> {
             ssh: None,
             side: Side::Agent,
             launch,
-            ..self.under(self.stop)
+            ..self.with_stop(self.stop)
         }
     }
 
-    /// Checks that a transfer may use the credential. An error if a process of the agent is alive, or if the program
-    /// was replaced.
-    pub(super) async fn may_start(&self, is_transfer: bool) -> Result<(), String> {
-        if !is_transfer {
-            return Ok(());
-        }
-        // An earlier command whose output was too long may not be reaped yet.
+    /// Checks that a call may use the credential. An error if a process of the agent is alive, or if git's file was
+    /// changed.
+    pub(super) async fn check_credential_use(&self) -> Result<(), String> {
+        // The process of an earlier call whose output was too long may not be reaped yet.
         if !process::no_descendants_left() {
             process::kill_leftovers().await;
         }
@@ -292,9 +295,9 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Gives a directory with everything in it to the user of calls on the agent's side, if that is not the worker's.
-    pub fn give_to_agent(&self, dir: &Path) -> io::Result<()> {
+    /// Makes the agent's user the owner of a directory and everything in it, if the agent has a separate user.
+    pub fn make_agent_owner_of(&self, dir: &Path) -> io::Result<()> {
         let user = self.launch.as_ref().and_then(|launch| launch.user.as_ref());
-        user.map_or(Ok(()), |user| user.give_all(dir))
+        user.map_or(Ok(()), |user| user.become_owner_of_all(dir))
     }
 }

@@ -7,74 +7,79 @@ use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
 use super::authorities;
-use super::call::{Call, GitError, words_of};
+use super::call::{Call, GitError, message_without_number};
 use super::configuration::{self, Side};
 use super::credential::Credential;
-use super::program::{Git, MAX_ANSWER_SIZE};
+use super::error_output::without_progress;
+use super::program::{Git, MAX_OUTPUT_SIZE};
 use super::transfer_progress::ProgressReader;
-use super::words::without_progress;
 use crate::durations::in_words;
 use crate::process::{self, AfterRead, Ending, Limits, Program, Stderr, Stream};
 use crate::ring_buffer::RingBuffer;
 
 /// The time limit of a call if the caller sets none: a large repository on a slow disk takes minutes, not hours.
-pub const DEFAULT_LIMIT: Duration = Duration::from_secs(10 * 60);
+pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// A call that is ready to start.
-pub struct Prepared {
+pub struct PreparedCall {
     pub program: Program,
-    /// The file with the certificate authorities; deleted when this is dropped.
+    /// The file with the certificate authorities; deleted when this value is dropped.
     pub authorities: Option<NamedTempFile>,
 }
 
 impl Git<'_> {
-    /// Runs a command; returns its standard output, up to [`MAX_ANSWER_SIZE`]. For a transfer, that includes standard
-    /// error.
+    /// Runs git to its end; returns the beginning of its standard output, up to [`MAX_OUTPUT_SIZE`]. For a call that
+    /// contacts the remote or shows progress, the output includes standard error.
     pub async fn run(&self, call: Call<'_>) -> Result<String, GitError> {
         let mut printed = Vec::new();
         self.stream(call, &mut |bytes| {
-            let room = MAX_ANSWER_SIZE - printed.len();
+            let room = MAX_OUTPUT_SIZE - printed.len();
             printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
         })
         .await?;
         Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
     }
 
-    /// Runs a command, and passes its standard output to `on_output` as it comes. Returns the end of standard error.
-    ///
-    /// The permission to start is checked first, because `prepare` already creates the socket with the token.
+    /// Runs git to its end, and passes its standard output to `on_output` as it arrives. Returns the end of git's
+    /// standard error, redacted, without progress lines.
     pub async fn stream(
         &self,
         call: Call<'_>,
         on_output: &mut dyn FnMut(&[u8]),
     ) -> Result<String, GitError> {
         let command = call.name();
-        let failed = |how: String, words: String| GitError {
+        let error_of = |failure: String, messages: String| GitError {
             command: command.clone(),
-            how,
-            words,
-            code: None,
-            stopped: false,
-            timed_out: false,
+            failure,
+            messages,
+            exit_code: None,
+            was_stopped: false,
         };
-        let start_error =
-            |error: io::Error| failed("could not be started".to_owned(), words_of(&error));
+        let start_error = |error: io::Error| {
+            error_of(
+                "could not be started".to_owned(),
+                message_without_number(&error),
+            )
+        };
 
-        let may_start = self.may_start(call.transfer).await;
-        may_start.map_err(|why| failed("was not started".to_owned(), why))?;
-        let has_idle_timeout = call.transfer || self.side == Side::Agent;
-        let idle = has_idle_timeout.then_some(self.silence_limit);
-        // A transfer prints its progress on standard error. Other commands print only errors there. These are read
-        // from a pipe and not from a file: creating a file on ext4 can take longer than the whole command, if many
-        // files were deleted just before.
-        let reads_progress = call.transfer || call.shows_progress;
+        // This check comes before `prepare`, which creates the socket with the token.
+        if call.contacts_remote {
+            let may_use_credential = self.check_credential_use().await;
+            may_use_credential.map_err(|why| error_of("was not started".to_owned(), why))?;
+        }
+        let has_idle_timeout = call.contacts_remote || self.side == Side::Agent;
+        let idle_timeout = has_idle_timeout.then_some(self.idle_timeout);
+        // Progress lines are on standard error. Calls without progress lines print only errors there. These are read
+        // from a pipe and not from a file: creating a file on ext4 can take longer than the whole call, if many files
+        // were deleted just before.
+        let reads_progress = call.contacts_remote || call.shows_progress;
         let stderr = if reads_progress {
             Stderr::WithStdout
         } else {
             Stderr::SeparateWithoutActivity
         };
         let mut errors = RingBuffer::new(self.side.max_stderr_size());
-        let Prepared {
+        let PreparedCall {
             program,
             authorities: _authorities,
         } = self.prepare(call, stderr).map_err(start_error)?;
@@ -91,49 +96,52 @@ impl Git<'_> {
             }
             AfterRead::ReadMore
         };
-        let wall = self.until.map_or(DEFAULT_LIMIT, |until| {
-            until.saturating_duration_since(Instant::now())
+        let run_time = self.deadline.map_or(DEFAULT_TIME_LIMIT, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
         });
-        let limits = Limits { wall, idle };
-        // The idle timeout starts with this command.
+        let limits = Limits {
+            run_time,
+            idle_timeout,
+        };
+        // The idle timeout starts with this call.
         self.progress.mark_alive();
         let ending =
             process::supervise(program, limits, self.stop, self.progress, &mut on_bytes).await;
-        let mut words = || {
+        let mut messages = || {
             let text = if reads_progress {
-                reader.words()
+                reader.other_lines()
             } else {
                 errors.text()
             };
             self.redactor.text(&without_progress(&text))
         };
         match ending {
-            Ok(Ending::Exited(0)) => Ok(words()),
+            Ok(Ending::Exited(0)) => Ok(messages()),
             Ok(Ending::Exited(code)) => Err(GitError {
-                code: Some(code),
-                ..failed(format!("failed with exit code {code}"), words())
+                exit_code: Some(code),
+                ..error_of(format!("failed with exit code {code}"), messages())
             }),
-            Ok(Ending::Idle(limit)) => Err(GitError {
-                timed_out: true,
-                ..failed(format!("made no progress for {}", in_words(limit)), words())
-            }),
-            Ok(ending @ Ending::TimedOut(_)) => Err(GitError {
-                timed_out: true,
-                ..failed(ending.to_string(), words())
-            }),
+            Ok(Ending::Idle(limit)) => Err(error_of(
+                format!("made no progress for {}", in_words(limit)),
+                messages(),
+            )),
             Ok(Ending::Stopped(_)) => Err(GitError {
-                stopped: true,
-                ..failed("was stopped".to_owned(), words())
+                was_stopped: true,
+                ..error_of("was stopped".to_owned(), messages())
             }),
-            Ok(ending) => Err(failed(ending.to_string(), words())),
-            Err(error) => Err(failed("could not be started".to_owned(), error.to_string())),
+            Ok(ending) => Err(error_of(ending.to_string(), messages())),
+            Err(error) => Err(error_of(
+                "could not be started".to_owned(),
+                error.to_string(),
+            )),
         }
     }
 
-    /// The program of a call, with its whole environment.
-    pub(super) fn prepare(&self, call: Call<'_>, stderr: Stderr) -> io::Result<Prepared> {
+    /// Makes the program of a call, with its whole environment. If the call contacts the remote, this creates the
+    /// socket with the token and the file with the certificate authorities.
+    pub(super) fn prepare(&self, call: Call<'_>, stderr: Stderr) -> io::Result<PreparedCall> {
         let mut env = self.environment.clone();
-        let token = self.token.as_ref().filter(|_| call.transfer);
+        let token = self.token.as_ref().filter(|_| call.contacts_remote);
         let credential = token.map(|(_, token)| Credential::new(token)).transpose()?;
         let helper = credential
             .as_ref()
@@ -142,18 +150,18 @@ impl Git<'_> {
         env.extend(configuration::variables(
             self.side,
             url.zip(helper),
-            self.silence_limit,
+            self.idle_timeout,
             &call.configuration,
         ));
         env.extend(call.variables);
-        let authorities = match self.authorities.as_ref().filter(|_| call.transfer) {
-            Some(pem) => Some(authorities::file(pem)?),
+        let authorities = match self.authorities.as_ref().filter(|_| call.contacts_remote) {
+            Some(pem) => Some(authorities::temporary_file(pem)?),
             None => None,
         };
         if let Some(file) = &authorities {
             env.push(("GIT_SSL_CAINFO".into(), file.path().into()));
         }
-        Ok(Prepared {
+        Ok(PreparedCall {
             program: Program {
                 program: self.program.clone().into(),
                 args: call.args,

@@ -51,25 +51,25 @@ pub struct Ssh {
     home: Option<OsString>,
     /// The options and the host that git passes to ssh.
     destination: Vec<OsString>,
-    /// `None` until the settings are recorded.
-    record: Option<Record>,
+    /// `None` until [`Ssh::record`] is called.
+    recorded: Option<RecordedSettings>,
 }
 
-/// The recorded settings.
+/// ssh's settings before the agent started.
 #[derive(Debug, Clone)]
-struct Record {
+struct RecordedSettings {
     configuration: String,
     known_hosts: Vec<u8>,
 }
 
 impl Ssh {
     /// ssh for the URL `remote`; `None` if the URL does not use ssh.
-    pub fn to(remote: &str, program: PathBuf, home: Option<OsString>) -> Option<Self> {
+    pub fn for_remote(remote: &str, program: PathBuf, home: Option<OsString>) -> Option<Self> {
         Some(Self {
             program,
             home,
             destination: destination(remote)?,
-            record: None,
+            recorded: None,
         })
     }
 
@@ -85,12 +85,12 @@ impl Ssh {
         arguments
     }
 
-    /// Records the printed configuration, and the known hosts.
-    pub fn record(&mut self, answer: &str) {
+    /// Records the configuration that `ssh -G` has printed, and the known hosts.
+    pub fn record(&mut self, printed: &str) {
         // The settings apply to this host only. A jump host has another name and must not get them.
         let mut configuration = format!("Host {}\n", self.host());
         let mut known_hosts = Vec::new();
-        for line in answer.lines() {
+        for line in printed.lines() {
             let (key, value) = line.split_once(' ').unwrap_or_default();
             if RECORDED_KEYWORDS.contains(&key) {
                 configuration.push_str(line);
@@ -98,17 +98,18 @@ impl Ssh {
             }
             if key == "userknownhostsfile" {
                 for file in value.split(' ') {
-                    known_hosts.extend(self.hosts_in(file));
+                    known_hosts.extend(self.read_known_hosts(file));
                     known_hosts.push(b'\n');
                 }
             }
         }
-        self.record = Some(Record {
+        self.recorded = Some(RecordedSettings {
             configuration,
             known_hosts,
         });
     }
 
+    /// The name of the host, without the user.
     fn host(&self) -> String {
         let destination = self.destination.last().map(|host| host.to_string_lossy());
         let destination = destination.unwrap_or_default();
@@ -120,7 +121,7 @@ impl Ssh {
     }
 
     /// The content of a file of known hosts.
-    fn hosts_in(&self, file: &str) -> Vec<u8> {
+    fn read_known_hosts(&self, file: &str) -> Vec<u8> {
         let file = match (file.strip_prefix("~/"), &self.home) {
             (Some(rest), Some(home)) => Path::new(home).join(rest),
             _ => PathBuf::from(file),
@@ -137,15 +138,15 @@ impl Ssh {
         self.command_with("")
     }
 
-    /// The command with the recorded settings; `None` if there are none. It writes them to files in `dir`, which the
-    /// agent must not be able to write.
+    /// The value of `GIT_SSH_COMMAND` after the agent has started: ssh with the recorded settings; `None` if there are
+    /// none. Writes the settings to files in `dir`, which the agent must not be able to write.
     pub fn recorded_command(&self, dir: &Path) -> io::Result<Option<OsString>> {
-        let Some(record) = &self.record else {
+        let Some(recorded) = &self.recorded else {
             return Ok(None);
         };
         let (configuration, hosts) = (dir.join("ssh_config"), dir.join("ssh_known_hosts"));
-        fs::write(&configuration, &record.configuration)?;
-        fs::write(&hosts, &record.known_hosts)?;
+        fs::write(&configuration, &recorded.configuration)?;
+        fs::write(&hosts, &recorded.known_hosts)?;
         let hosts = format!("UserKnownHostsFile={}", hosts.display());
         Ok(Some(self.command_with(&format!(
             " -F {} -o {} -o UpdateHostKeys=no",
@@ -188,7 +189,7 @@ fn destination(remote: &str) -> Option<Vec<OsString>> {
     Some(destination)
 }
 
-/// A word in quotes for a shell and for git.
+/// The word in single quotes, as a shell and git read it.
 pub fn quoted(word: &OsStr) -> String {
     format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"))
 }

@@ -1,11 +1,11 @@
 //! Reads the progress of a transfer from git's progress lines, and collects all other lines of git's output.
 
-use super::words::is_progress;
+use super::error_output::is_progress;
 use crate::progress::{Progress, Transfer};
 use crate::ring_buffer::RingBuffer;
 
-/// The longest progress line, in bytes. A longer line is kept with the other lines, in pieces.
-const MAX_LINE: usize = 4 * 1024;
+/// The longest progress line, in bytes. A longer line is stored with the other lines, in pieces.
+const MAX_LINE_SIZE: usize = 4 * 1024;
 
 /// The beginnings of git's and git-lfs's progress lines, each with the description that users see.
 const PHASES: [(&str, &str); 10] = [
@@ -24,18 +24,19 @@ const PHASES: [(&str, &str); 10] = [
 /// Separates the progress lines in the output of one command from the other lines.
 pub struct ProgressReader<'a> {
     progress: &'a Progress,
+    /// The beginning of the line that is not complete yet.
     line: Vec<u8>,
     /// The end of the other lines.
-    words: RingBuffer,
+    other_lines: RingBuffer,
 }
 
 impl<'a> ProgressReader<'a> {
-    /// Keeps the last `max_size` bytes of the other lines.
+    /// Stores the last `max_size` bytes of the other lines.
     pub fn new(progress: &'a Progress, max_size: usize) -> Self {
         Self {
             progress,
             line: Vec::new(),
-            words: RingBuffer::new(max_size),
+            other_lines: RingBuffer::new(max_size),
         }
     }
 
@@ -44,26 +45,26 @@ impl<'a> ProgressReader<'a> {
         for piece in bytes.split_inclusive(|byte| matches!(byte, b'\r' | b'\n')) {
             self.line.extend_from_slice(piece);
             let is_whole = matches!(piece.last(), Some(b'\r' | b'\n'));
-            if is_whole || self.line.len() > MAX_LINE {
+            if is_whole || self.line.len() > MAX_LINE_SIZE {
                 self.end_line();
             }
         }
     }
 
     /// The end of the other lines so far.
-    pub fn words(&mut self) -> String {
+    pub fn other_lines(&mut self) -> String {
         self.end_line();
-        self.words.text()
+        self.other_lines.text()
     }
 
     fn end_line(&mut self) {
         let text = String::from_utf8_lossy(&self.line);
         // A progress line of the remote ends with an escape sequence that clears the rest of the line.
         let text = text.trim().trim_end_matches("\u{1b}[K").trim_end();
-        if let Some(transfer) = parse(text) {
+        if let Some(transfer) = parse_progress_line(text) {
             self.progress.set_transfer(Some(transfer));
         } else if !is_progress(text) {
-            self.words.push(&self.line);
+            self.other_lines.push(&self.line);
         }
         self.line.clear();
     }
@@ -76,7 +77,7 @@ impl Drop for ProgressReader<'_> {
 }
 
 /// Reads `Receiving objects:  45% (9/20), 1.20 MiB | 300.00 KiB/s`.
-fn parse(line: &str) -> Option<Transfer> {
+fn parse_progress_line(line: &str) -> Option<Transfer> {
     let line = line.strip_prefix("remote: ").unwrap_or(line);
     let (name, rest) = line.split_once(':')?;
     let (_, step) = PHASES.iter().find(|(known, _)| *known == name)?;
@@ -86,12 +87,12 @@ fn parse(line: &str) -> Option<Transfer> {
     Some(Transfer {
         step,
         percent: percent.parse().ok().filter(|percent| *percent <= 100)?,
-        bytes: bytes.and_then(bytes_of),
+        bytes: bytes.and_then(parse_size),
     })
 }
 
-/// Reads `1.20 MiB` (git) and `1.2 MB` (git-lfs).
-fn bytes_of(size: &str) -> Option<u64> {
+/// Reads `1.20 MiB` (git) and `1.2 MB` (git-lfs) as a number of bytes.
+fn parse_size(size: &str) -> Option<u64> {
     let (number, unit) = size.trim().split_once(' ')?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let unit: u64 = match unit.trim_end_matches(|c: char| !c.is_ascii_alphabetic()) {
@@ -150,7 +151,7 @@ mod tests {
                 percent,
                 bytes,
             };
-            assert_eq!(parse(line), Some(expected), "{line}");
+            assert_eq!(parse_progress_line(line), Some(expected), "{line}");
         }
         for line in [
             "fatal: Receiving objects: 3%",
@@ -158,12 +159,12 @@ mod tests {
             "",
             "README: 3% (1/2)",
         ] {
-            assert_eq!(parse(line), None, "{line}");
+            assert_eq!(parse_progress_line(line), None, "{line}");
         }
     }
 
     #[test]
-    fn words_hold_no_progress_however_the_output_is_cut() {
+    fn other_lines_contain_no_progress_for_any_size_of_the_chunks() {
         let output = "Receiving objects:  10% (1/9)\rReceiving objects:  20% (2/9), 3 bytes | 1 KiB/s\rfatal: early EOF\nremote: Counting objects:  50% (1/2)\u{1b}[K\rremote: no\u{1b}[K\nlast";
         for size in 1..output.len() {
             let progress = Progress::new();
@@ -171,12 +172,15 @@ mod tests {
             for piece in output.as_bytes().chunks(size) {
                 reader.push(piece);
             }
-            assert_eq!(reader.words(), "fatal: early EOF\nremote: no\u{1b}[K\nlast");
+            assert_eq!(
+                reader.other_lines(),
+                "fatal: early EOF\nremote: no\u{1b}[K\nlast"
+            );
         }
     }
 
     #[test]
-    fn many_progress_lines_do_not_push_an_error_out_of_the_words() {
+    fn many_progress_lines_do_not_push_an_error_out_of_the_buffer() {
         let progress = Progress::new();
         let mut reader = ProgressReader::new(&progress, 64);
         reader.push(b"fatal: the reason\n");
@@ -184,7 +188,7 @@ mod tests {
             reader.push(b"Receiving objects:  45% (9/20), 1.25 MiB | 300.00 KiB/s\r");
         }
         assert_eq!(progress.snapshot().transfer.unwrap().percent, 45);
-        assert_eq!(reader.words(), "fatal: the reason\n");
+        assert_eq!(reader.other_lines(), "fatal: the reason\n");
         drop(reader);
         assert_eq!(progress.snapshot().transfer, None);
     }

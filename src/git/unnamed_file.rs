@@ -6,7 +6,7 @@ use std::io::{self, Seek, Write};
 
 use tempfile::{SpooledData, SpooledTempFile};
 
-/// The largest file that is kept in memory, in bytes. A larger file is on disk.
+/// The largest file that stays in memory, in bytes. A larger file is on disk.
 const MAX_SIZE_IN_MEMORY: usize = 256 * 1024;
 
 /// A file that is being written.
@@ -23,7 +23,7 @@ impl UnnamedFile {
         let mut file = match self.0.into_inner() {
             SpooledData::OnDisk(file) => file,
             SpooledData::InMemory(content) => {
-                let mut file = in_memory()?;
+                let mut file = create_in_memory()?;
                 file.write_all(content.get_ref())?;
                 file
             }
@@ -44,7 +44,7 @@ impl Write for UnnamedFile {
 }
 
 /// An empty file in memory; on disk if the system has no such files.
-fn in_memory() -> io::Result<File> {
+fn create_in_memory() -> io::Result<File> {
     #[cfg(target_os = "linux")]
     if let Ok(file) = rustix::fs::memfd_create("descartes-worker", rustix::fs::MemfdFlags::CLOEXEC)
     {

@@ -11,7 +11,7 @@ use super::tls;
 
 /// The message for a request that got no answer: its URL and the cause.
 pub fn request_error(url: &Url, error: &(dyn Error + 'static)) -> String {
-    let is_not_http = find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse);
+    let is_not_http = find_cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse);
     let cause = if is_not_http && url.scheme() == "http" {
         "the server does not speak plain HTTP: is it https://?".to_owned()
     } else {
@@ -28,14 +28,14 @@ pub fn no_answer_within(url: &Url, limit: Duration) -> String {
 
 /// The most useful one of an error's nested causes, in plain words.
 pub fn plain_cause(error: &(dyn Error + 'static)) -> String {
-    if let Some(tls) = find::<rustls::Error>(error) {
+    if let Some(tls) = find_cause::<rustls::Error>(error) {
         return tls::plain_cause(tls);
     }
     let innermost = chain(error).last().unwrap_or(error).to_string();
     if chain(error).any(|cause| cause.to_string() == "dns error") {
         return format!("the host name cannot be resolved ({innermost})");
     }
-    if let Some(http) = find::<hyper::Error>(error) {
+    if let Some(http) = find_cause::<hyper::Error>(error) {
         if http.is_parse() {
             return "the server's answer is not HTTP".to_owned();
         }
@@ -43,8 +43,8 @@ pub fn plain_cause(error: &(dyn Error + 'static)) -> String {
             return "the server closed the connection before the answer was complete".to_owned();
         }
     }
-    let kind = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
-    match kind.last().map(io::Error::kind) {
+    let io_errors = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    match io_errors.last().map(io::Error::kind) {
         Some(ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
         Some(ErrorKind::ConnectionReset) => "the server reset the connection".to_owned(),
         Some(ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe) => {
@@ -54,14 +54,14 @@ pub fn plain_cause(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// Whether the server's certificate is not trusted. A retry would not help.
-pub fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
-    let error = find::<rustls::Error>(error);
+/// Whether the server's certificate is invalid or not trusted. A retry would not help.
+pub fn is_invalid_certificate(error: &(dyn Error + 'static)) -> bool {
+    let error = find_cause::<rustls::Error>(error);
     matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }
 
-/// The first error of a type among an error and its causes.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+/// The first error of the type `T` among an error and its causes.
+fn find_cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 

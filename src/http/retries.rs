@@ -38,14 +38,15 @@ pub struct Retries {
 pub enum NoRetry {
     /// The deadline comes before the next attempt could begin.
     OutOfTime,
-    /// The server asked for a wait that ends after the latest start. A shorter wait would ignore the server's request.
+    /// The server asked for a wait that ends after the latest start: `asked` is the wait, `left` the time until the
+    /// latest start. A shorter wait would ignore the server's request.
     RetryAfterTooLong { asked: Duration, left: Duration },
 }
 
 impl NoRetry {
     /// Appends to `why` (the reason why the last attempt failed) the server's request for a long wait, if that is why
     /// there is no further attempt.
-    pub fn appended_to(&self, why: &str) -> String {
+    pub fn append_to(&self, why: &str) -> String {
         match self {
             Self::OutOfTime => why.to_owned(),
             Self::RetryAfterTooLong { .. } => format!("{why} ({self})"),
@@ -78,7 +79,7 @@ impl Retries {
         }
     }
 
-    /// Moves the deadline; the waits continue to grow.
+    /// Sets the deadline to `time` from now; the waits continue to grow.
     pub fn extend(&mut self, time: Duration) {
         let bound = self.bound;
         *self = Self::within(time);
@@ -95,14 +96,14 @@ impl Retries {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// How long to wait before the next attempt: never shorter than `after`, which is the server's `Retry-After`.
-    pub fn delay(&mut self, after: Option<Duration>) -> Result<Duration, NoRetry> {
+    /// How long to wait before the next attempt: never shorter than `retry_after`, which the server has sent.
+    pub fn delay(&mut self, retry_after: Option<Duration>) -> Result<Duration, NoRetry> {
         let left = self.left_for_waiting()?;
-        let asked = after.unwrap_or_default();
+        let asked = retry_after.unwrap_or_default();
         if asked > left {
             return Err(NoRetry::RetryAfterTooLong { asked, left });
         }
-        let jitter = self.bound.mul_f64(random_share());
+        let jitter = self.bound.mul_f64(random_fraction());
         self.bound = (self.bound * 2).min(MAX_BOUND);
         // Jitter is added to `Retry-After`, because all workers got the same value.
         Ok((asked + jitter).min(left))
@@ -112,7 +113,7 @@ impl Retries {
     /// killed soon.
     pub fn hurried_delay(&self) -> Result<Duration, NoRetry> {
         let left = self.left_for_waiting()?;
-        Ok(HURRIED_BOUND.mul_f64(random_share()).min(left))
+        Ok(HURRIED_BOUND.mul_f64(random_fraction()).min(left))
     }
 
     /// The time until the latest start of an attempt.
@@ -125,7 +126,7 @@ impl Retries {
     }
 }
 
-/// Reads `Retry-After`, which is a number of seconds or a date.
+/// Reads `Retry-After`, which is a number of seconds or a date. `None` if it is missing or malformed.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -141,7 +142,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// A random number between 0 and 1.
-fn random_share() -> f64 {
+fn random_fraction() -> f64 {
     // If the system gives no random number, the wait is as long as the bound.
     let random = getrandom::u32().unwrap_or(u32::MAX);
     f64::from(random) / f64::from(u32::MAX)
@@ -183,10 +184,10 @@ mod tests {
                 waits.iter().any(|wait| *wait > Duration::from_secs(8)),
                 "{waits:?}"
             );
-            let over = began.elapsed();
+            let elapsed = began.elapsed();
             assert!(
-                over < Duration::from_secs(15 * 60) && over > Duration::from_secs(14 * 60),
-                "{over:?}"
+                elapsed < Duration::from_secs(15 * 60) && elapsed > Duration::from_secs(14 * 60),
+                "{elapsed:?}"
             );
         });
     }
@@ -209,7 +210,7 @@ mod tests {
             }
             let no_retry = retries.delay(Some(seconds(3600))).unwrap_err();
             assert_eq!(
-                no_retry.appended_to("answered 503"),
+                no_retry.append_to("answered 503"),
                 "answered 503 (it asks to wait 3600 s, but the last attempt would have to begin within 58.0 s)"
             );
             sleep(seconds(58)).await;
@@ -217,24 +218,24 @@ mod tests {
         });
     }
 
-    fn after(value: &str) -> Option<Duration> {
+    fn read(value: &str) -> Option<Duration> {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
         retry_after(&headers, "2026-11-23T08:00:00Z".parse().unwrap())
     }
 
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
-        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
         assert_eq!(
-            after("Mon, 23 Nov 2026 08:01:30 GMT"),
+            read("Mon, 23 Nov 2026 08:01:30 GMT"),
             Some(Duration::from_secs(90))
         );
-        assert_eq!(after("Mon, 23 Nov 2026 07:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(after("soon"), None);
-        assert_eq!(after("-1"), None);
-        assert_eq!(after(""), None);
-        assert_eq!(after("86400"), Some(Duration::from_secs(86400)));
-        assert_eq!(after("999999999"), Some(MAX_RETRY_AFTER));
-        assert_eq!(after("99999999999999999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("Mon, 23 Nov 2026 07:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("soon"), None);
+        assert_eq!(read("-1"), None);
+        assert_eq!(read(""), None);
+        assert_eq!(read("86400"), Some(Duration::from_secs(86400)));
+        assert_eq!(read("999999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("99999999999999999999"), Some(MAX_RETRY_AFTER));
     }
 }

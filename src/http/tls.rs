@@ -24,22 +24,23 @@ pub enum TlsError {
     NoAuthority { path: PathBuf },
 }
 
-/// The TLS configuration for a URL. It trusts no authority if the URL is not https.
+/// The TLS configuration for a URL. It trusts no authority if the URL is not https. `authorities` is a PEM file with
+/// more authorities to trust.
 pub fn config(url: &Url, authorities: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
     if url.scheme() == "https" {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         if let Some(path) = authorities {
-            trust(&mut roots, path)?;
+            add_authorities(&mut roots, path)?;
         }
     }
-    Ok(config_with(roots))
+    Ok(config_with_roots(roots))
 }
 
 /// The configuration for connections without TLS: it trusts no authority. The HTTP client requires a configuration
 /// even for these.
-pub fn none() -> ClientConfig {
-    config_with(RootCertStore::empty())
+pub fn config_without_tls() -> ClientConfig {
+    config_with_roots(RootCertStore::empty())
 }
 
 /// A message for a TLS error in plain words. If the user can fix the cause, the message says how.
@@ -57,6 +58,7 @@ pub fn plain_cause(error: &rustls::Error) -> String {
     }
 }
 
+/// A message for a certificate that rustls rejects.
 fn certificate_cause(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => "the server's certificate is self-signed, or signed by \
@@ -96,7 +98,7 @@ fn certificate_cause(error: &CertificateError) -> String {
     }
 }
 
-fn config_with(roots: RootCertStore) -> ClientConfig {
+fn config_with_roots(roots: RootCertStore) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -108,11 +110,11 @@ fn config_with(roots: RootCertStore) -> ClientConfig {
 
 /// The number of authorities in a PEM file.
 pub fn count_authorities(path: &Path) -> Result<usize, TlsError> {
-    trust(&mut RootCertStore::empty(), path)
+    add_authorities(&mut RootCertStore::empty(), path)
 }
 
 /// Adds the authorities of a PEM file; returns their number.
-fn trust(roots: &mut RootCertStore, path: &Path) -> Result<usize, TlsError> {
+fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<usize, TlsError> {
     let pem = fs::read(path).map_err(|cause| TlsError::Unreadable {
         path: path.to_owned(),
         cause,

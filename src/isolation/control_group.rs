@@ -7,49 +7,49 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The file that lists the members of a group, and to which new members are written.
-const MEMBERS: &str = "cgroup.procs";
+const MEMBERS_FILE: &str = "cgroup.procs";
 /// The file that kills all members when `1` is written to it; since Linux 5.14.
-const KILL: &str = "cgroup.kill";
+const KILL_FILE: &str = "cgroup.kill";
 
 /// Where systemd and container runtimes mount the groups of version 2. The second place is used if groups of version 1
 /// are mounted too.
 const USUAL_MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
-/// `CGROUP2_SUPER_MAGIC` of the kernel.
+/// The kernel's number for this file system (`CGROUP2_SUPER_MAGIC`).
 #[cfg(target_os = "linux")]
-const FILE_SYSTEM: rustix::fs::FsWord = 0x6367_7270;
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 /// The number in the name of the next group that this process makes.
-static NEXT: AtomicU32 = AtomicU32::new(0);
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A group. Its members are killed when this is dropped.
+/// A group. Its members are killed when this value is dropped.
 #[derive(Debug)]
 pub struct ControlGroup {
     dir: PathBuf,
 }
 
 impl ControlGroup {
-    /// Makes an empty group; `None` if the worker is not allowed to, which is the usual case.
-    pub fn make() -> Option<Self> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    /// Creates an empty group; `None` if the worker is not allowed to create one, which is the usual case.
+    pub fn create() -> Option<Self> {
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("descartes-{}-{number}", std::process::id());
-        let dir = own_group()?.join(name);
+        let dir = worker_group_dir()?.join(name);
         fs::create_dir(&dir).ok()?;
         let group = Self { dir };
         // Before Linux 5.14 the members cannot be killed together, so the group would be of no use.
-        let can_kill = group.dir.join(KILL).exists();
+        let can_kill = group.dir.join(KILL_FILE).exists();
         can_kill.then_some(group)
     }
 
-    /// The file by which a process becomes a member.
-    pub(super) fn members(&self) -> PathBuf {
-        self.dir.join(MEMBERS)
+    /// The file to which a process writes to become a member.
+    pub(super) fn members_file(&self) -> PathBuf {
+        self.dir.join(MEMBERS_FILE)
     }
 
     /// Kills all members.
     pub fn kill(&self) {
         // An error means that the group is gone, and so are its members.
-        let _ = fs::write(self.dir.join(KILL), "1");
+        let _ = fs::write(self.dir.join(KILL_FILE), "1");
     }
 }
 
@@ -68,10 +68,10 @@ pub(super) fn join(members: &Path) {
 }
 
 /// A description of the limits of the worker's group for memory and processes; `None` if it has none.
-pub fn limits() -> Option<String> {
-    let own = own_group()?;
+pub fn describe_limits() -> Option<String> {
+    let dir = worker_group_dir()?;
     let limit = |name: &str| -> Option<u64> {
-        let text = fs::read_to_string(own.join(name)).ok()?;
+        let text = fs::read_to_string(dir.join(name)).ok()?;
         text.trim().parse().ok()
     };
     let memory = limit("memory.max").map(|bytes| format!("{} MiB of memory", bytes >> 20));
@@ -81,9 +81,9 @@ pub fn limits() -> Option<String> {
 }
 
 /// The directory of the worker's group.
-fn own_group() -> Option<PathBuf> {
+fn worker_group_dir() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = path_in(&groups)?;
+    let path = group_path_in(&groups)?;
     Some(mount_point()?.join(path))
 }
 
@@ -100,7 +100,7 @@ fn mount_point() -> Option<PathBuf> {
 
 #[cfg(target_os = "linux")]
 fn is_mount_point(dir: &Path) -> bool {
-    rustix::fs::statfs(dir).is_ok_and(|found| found.f_type == FILE_SYSTEM)
+    rustix::fs::statfs(dir).is_ok_and(|status| status.f_type == CGROUP2_MAGIC)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -109,7 +109,7 @@ fn is_mount_point(_: &Path) -> bool {
 }
 
 /// The path of a group of version 2 in lines like `0::/jobs/1`.
-fn path_in(groups: &str) -> Option<&str> {
+fn group_path_in(groups: &str) -> Option<&str> {
     groups.lines().find_map(|line| line.strip_prefix("0::/"))
 }
 
@@ -130,25 +130,25 @@ mod tests {
     fn the_directory_of_the_version_2_group_is_below_its_mount() {
         let groups = "8:pids:/\n0::/jobs/1\n";
         let mounts = "cgroup /sys/fs/cgroup/pids cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(path_in(groups), Some("jobs/1"));
-        assert_eq!(path_in("8:pids:/\n"), None);
+        assert_eq!(group_path_in(groups), Some("jobs/1"));
+        assert_eq!(group_path_in("8:pids:/\n"), None);
         assert_eq!(mount_point_in(mounts), Some("/sys/fs/cgroup/unified"));
         assert_eq!(mount_point_in("proc /proc proc rw 0 0\n"), None);
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_usual_place_is_a_mount_point_exactly_if_the_list_of_mounts_has_it() {
+    fn a_usual_mount_point_is_recognized_exactly_if_the_list_of_mounts_has_it() {
         let mounts = fs::read("/proc/self/mounts").unwrap();
         let mounts = String::from_utf8_lossy(&mounts);
-        let of_version_2: Vec<&str> = mounts
+        let version_2_mounts: Vec<&str> = mounts
             .lines()
             .map(|line| line.split(' ').collect::<Vec<_>>())
             .filter(|fields| fields.get(2) == Some(&"cgroup2"))
             .map(|fields| fields[1])
             .collect();
         for usual in USUAL_MOUNT_POINTS {
-            let is_listed = of_version_2.contains(&usual);
+            let is_listed = version_2_mounts.contains(&usual);
             assert_eq!(is_mount_point(Path::new(usual)), is_listed, "{usual}");
         }
         assert!(!is_mount_point(Path::new("/proc")));

@@ -71,7 +71,7 @@ impl Kind {
 }
 
 /// The kind that a launcher without a program reported by its exit code.
-pub fn kind_of_test(exit_code: i32) -> Option<Kind> {
+pub fn kind_from_exit_code(exit_code: i32) -> Option<Kind> {
     let number = usize::try_from(exit_code.checked_sub(TEST_EXIT_CODE)?).ok()?;
     Kind::ALL.get(number).copied()
 }

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use super::control_group;
 use super::init;
 use super::kind::{COMMAND, GROUP, Kind, PROGRAM, SET, TEST_EXIT_CODE, USER};
-use super::report::{Channel, NOT_STARTED};
+use super::socket::{LauncherSocket, NOT_STARTED};
 
 /// The hidden command was not started by a worker.
 #[derive(Debug, thiserror::Error)]
@@ -26,26 +26,28 @@ pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
     }
     let kind = args.next().unwrap_or_default();
     let keeps_pwd = args.next().is_some_and(|word| word == "pwd");
-    let (mut variables, mut user, mut group) = (Vec::new(), None, None);
+    let (mut variables, mut user, mut group_members) = (Vec::new(), None, None);
     let program = loop {
         match args.next() {
             Some(word) if word == SET => variables.extend(args.next().zip(args.next())),
-            Some(word) if word == GROUP => group = args.next(),
-            Some(word) if word == USER => match (number(args.next()), number(args.next())) {
-                (Some(uid), Some(gid)) => user = Some((uid, gid)),
-                _ => return Some(Err(NotStartedByWorker)),
-            },
+            Some(word) if word == GROUP => group_members = args.next(),
+            Some(word) if word == USER => {
+                match (parse_number(args.next()), parse_number(args.next())) {
+                    (Some(uid), Some(gid)) => user = Some((uid, gid)),
+                    _ => return Some(Err(NotStartedByWorker)),
+                }
+            }
             Some(word) if word == PROGRAM => break args.next(),
             _ => break None,
         }
     };
-    let Ok(channel) = Channel::from_stdin() else {
+    let Ok(socket) = LauncherSocket::from_stdin() else {
         return Some(Err(NotStartedByWorker));
     };
-    let Ok(stdin) = channel.receive_stdin() else {
+    let Ok(stdin) = socket.receive_stdin() else {
         return Some(Err(NotStartedByWorker));
     };
-    if let Some(members) = group {
+    if let Some(members) = group_members {
         control_group::join(Path::new(&members));
     }
     // Starts a session without a controlling terminal. An error means that the process leads one already.
@@ -56,7 +58,7 @@ pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
     let kind = if is_namespace {
         Kind::Namespace
     } else {
-        restrict()
+        restrict_by_landlock()
     };
     let Some(program) = program else {
         return Some(Ok(exit_code_of_test(kind)));
@@ -74,14 +76,14 @@ pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
         command.env_remove("PWD");
     }
     Some(Ok(if is_namespace {
-        init::run(command, channel)
+        init::run(command, socket)
     } else {
         let error = command.exec();
-        channel.not_started(&error)
+        socket.not_started(&error)
     }))
 }
 
-fn number(word: Option<OsString>) -> Option<u32> {
+fn parse_number(word: Option<OsString>) -> Option<u32> {
     word?.to_str()?.parse().ok()
 }
 
@@ -95,7 +97,7 @@ fn exit_code_of_test(kind: Kind) -> ExitCode {
 
 /// Restricts this process by Landlock, as far as the kernel supports it; returns the resulting kind of isolation.
 #[cfg(target_os = "linux")]
-fn restrict() -> Kind {
+fn restrict_by_landlock() -> Kind {
     if restrict_signals().is_ok() {
         Kind::Landlock
     } else if restrict_tracing().is_ok() {
@@ -106,7 +108,7 @@ fn restrict() -> Kind {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn restrict() -> Kind {
+fn restrict_by_landlock() -> Kind {
     Kind::Session
 }
 

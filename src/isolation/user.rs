@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::Variables;
 
-/// The list of users. Users in other databases, such as LDAP, are not found: a statically linked worker cannot load
-/// the C library's modules for such databases.
-const USERS: &str = "/etc/passwd";
+/// The file with the list of users. Users in other databases, such as LDAP, are not found: a statically linked worker
+/// cannot load the C library's modules for such databases.
+const USERS_FILE: &str = "/etc/passwd";
 
 /// The agent's user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub struct User {
 impl User {
     /// Finds a user by name or user id. The error completes a sentence that begins with `text`.
     pub fn find(text: &str) -> Result<Self, String> {
-        let list = fs::read_to_string(USERS).unwrap_or_default();
+        let list = fs::read_to_string(USERS_FILE).unwrap_or_default();
         let user = Self::find_in(&list, text)
-            .ok_or_else(|| format!("is not a user in {USERS}, and not a user id"))?;
+            .ok_or_else(|| format!("is not a user in {USERS_FILE}, and not a user id"))?;
         if user.uid == 0 {
             return Err("is root; name a user without root's rights".to_owned());
         }
@@ -63,19 +63,19 @@ impl User {
     }
 
     /// Changes the owner of a file or directory to this user. Changes a symbolic link itself, and not its target.
-    pub fn give(&self, path: &Path) -> io::Result<()> {
+    pub fn become_owner_of(&self, path: &Path) -> io::Result<()> {
         lchown(path, Some(self.uid), Some(self.gid))
     }
 
     /// Changes the owner of a directory and of everything below it to this user. No other process may change the
     /// directory at the same time.
-    pub fn give_all(&self, dir: &Path) -> io::Result<()> {
-        let mut left = vec![dir.to_owned()];
-        while let Some(next) = left.pop() {
-            self.give(&next)?;
+    pub fn become_owner_of_all(&self, dir: &Path) -> io::Result<()> {
+        let mut pending = vec![dir.to_owned()];
+        while let Some(next) = pending.pop() {
+            self.become_owner_of(&next)?;
             if fs::symlink_metadata(&next)?.is_dir() {
                 for entry in fs::read_dir(&next)? {
-                    left.push(entry?.path());
+                    pending.push(entry?.path());
                 }
             }
         }
@@ -84,19 +84,19 @@ impl User {
 
     /// Whether a file or directory belongs to this user.
     pub fn owns(&self, path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|found| found.uid() == self.uid)
+        fs::metadata(path).is_ok_and(|metadata| metadata.uid() == self.uid)
     }
 
     /// The variables that name this user, its home directory and, if `environment` sets `TMPDIR`, a temporary
-    /// directory. Makes the temporary directory below `dir`, and also the home directory if the user has none.
+    /// directory. Creates the temporary directory below `dir`, and also the home directory if the user has none.
     pub fn variables(&self, dir: &Path, environment: &Variables) -> io::Result<Variables> {
-        let make = |name: &str| {
+        let create = |name: &str| {
             let path = dir.join(name);
             fs::create_dir(&path)?;
-            self.give(&path).map(|()| path)
+            self.become_owner_of(&path).map(|()| path)
         };
         let home = self.home.clone().filter(|home| self.owns(home));
-        let home = home.map_or_else(|| make("home"), Ok)?;
+        let home = home.map_or_else(|| create("home"), Ok)?;
         let mut variables: Variables = [
             ("HOME", home.into_os_string()),
             ("USER", OsString::from(&self.name)),
@@ -106,7 +106,7 @@ impl User {
         .into();
         // Without the variable, programs use /tmp, where everyone can write.
         if environment.iter().any(|(name, _)| name == "TMPDIR") {
-            variables.push(("TMPDIR".into(), make("tmp")?.into_os_string()));
+            variables.push(("TMPDIR".into(), create("tmp")?.into_os_string()));
         }
         Ok(variables)
     }

@@ -22,7 +22,7 @@ pub struct DryRun {
     pub format: Format,
 }
 
-/// Prints what a run would do first.
+/// Prints the prompt, the command and the checks of the first round.
 ///
 /// # Errors
 /// If the run would fail before its agent starts.
@@ -43,8 +43,8 @@ pub async fn dry_run(settings: &DryRun, redactor: &Redactor) -> eyre::Result<()>
     let round = first_round(&settings.runner, dir, workplace, redactor).await;
     let round = round.map_err(|failure| eyre!(failure.sentence()))?;
     match settings.format {
-        Format::Lines => task_list::print(&redactor.text(&text(&round))),
-        Format::Json => Ok(print_object("dry_run", fields(&round), redactor)?),
+        Format::Lines => task_list::print(&redactor.text(&format_text(&round))),
+        Format::Json => Ok(print_object("dry_run", json_fields(&round), redactor)?),
     }
 }
 
@@ -54,7 +54,7 @@ fn command_line(round: &FirstRound) -> String {
     shlex::try_join(words).unwrap_or_else(|_| round.command.join(" "))
 }
 
-fn text(round: &FirstRound) -> String {
+fn format_text(round: &FirstRound) -> String {
     let FirstRound { task, .. } = round;
     let mut text = format!(
         "task      {} of phase {}: {}\nagent     {}",
@@ -95,7 +95,8 @@ fn text(round: &FirstRound) -> String {
     text
 }
 
-fn fields(round: &FirstRound) -> serde_json::Value {
+/// The fields of the object that `--json` prints.
+fn json_fields(round: &FirstRound) -> serde_json::Value {
     json!({
         "task": round.task.id,
         "phase": round.task.phase,

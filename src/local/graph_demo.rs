@@ -17,7 +17,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Works through the graph of the sample project, and shows the history of the merged branch.
 pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
-    let sample = sample::Sample::make_graph(&settings.environment)
+    let sample = sample::Sample::create_with_graph(&settings.environment)
         .await
         .wrap_err("cannot make the sample project")?;
     let state = tempfile::Builder::new()

@@ -7,18 +7,18 @@ use crate::line_splitter::{Line, LineEnd, LineSplitter};
 
 /// The longest line that is shown as a whole, in bytes. The result line is the longest that a worker
 /// prints, and has at most 256 KiB.
-const MAX_LINE: usize = 1024 * 1024;
+const MAX_LINE_SIZE: usize = 1024 * 1024;
 /// How many lines may wait to be shown.
 const MAX_WAITING_LINES: usize = 64;
 /// The size of the buffer for one read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 
-/// The lines of a pipe. A line that is too long ends with an ellipsis.
-pub fn lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> mpsc::Receiver<String> {
+/// Reads the lines of a pipe in a task. A line that is too long is cut and ends with an ellipsis. `None` has no lines.
+pub fn read_lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(MAX_WAITING_LINES);
     if let Some(mut pipe) = pipe {
         tokio::spawn(async move {
-            let mut splitter = LineSplitter::new(LineEnd::Newline, MAX_LINE);
+            let mut splitter = LineSplitter::new(LineEnd::Newline, MAX_LINE_SIZE);
             let mut chunk = vec![0; READ_SIZE];
             while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
                 let mut bytes = &chunk[..count];
@@ -50,12 +50,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_endless_line_is_cut_and_the_lines_around_it_are_whole() {
-        let printed = format!("one\n{}\n\nthree", "x".repeat(3 * MAX_LINE));
-        let mut lines = lines(Some(std::io::Cursor::new(printed.into_bytes())));
+    async fn a_line_that_is_too_long_is_cut_and_the_lines_around_it_are_whole() {
+        let printed = format!("one\n{}\n\nthree", "x".repeat(3 * MAX_LINE_SIZE));
+        let mut lines = read_lines(Some(std::io::Cursor::new(printed.into_bytes())));
         assert_eq!(lines.recv().await.as_deref(), Some("one"));
         let cut = lines.recv().await.unwrap();
-        assert_eq!(cut.len(), MAX_LINE + '…'.len_utf8());
+        assert_eq!(cut.len(), MAX_LINE_SIZE + '…'.len_utf8());
         assert!(cut.ends_with("x…"));
         assert_eq!(lines.recv().await.as_deref(), Some(""));
         assert_eq!(lines.recv().await.as_deref(), Some("three"));

@@ -14,7 +14,7 @@ use crate::terminal::{Format, HeartbeatContent, JsonLines, Screen, Signatures, T
 #[derive(Debug)]
 pub struct ReceiveSettings {
     pub listen: SocketAddr,
-    /// The secret that was given as a flag. It must not be printed.
+    /// The secret from the flag `--secret`. It must not be printed.
     pub secret: Option<SecretString>,
     pub receiver: receiver::Settings,
     pub format: Format,
@@ -30,7 +30,7 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
                 settings.listen
             )
         })?;
-    let (signatures, words) = if settings.receiver.signing_keys.is_empty() {
+    let (signatures, signature_text) = if settings.receiver.signing_keys.is_empty() {
         (
             Signatures::NotChecked,
             "does not verify signatures: set --secret or DESCARTES_CALLBACK_SECRET",
@@ -38,32 +38,33 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     } else {
         (Signatures::Required, "accepts only signed requests")
     };
-    let orchestrator = orchestrator.with(settings.receiver);
+    let orchestrator = orchestrator.with_settings(settings.receiver);
     let (sender, mut notices) = mpsc::unbounded_channel();
     let json = JsonLines::new(settings.format, screen.redactor());
     let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Message);
     timeline.show_url(&orchestrator.url(), signatures);
-    timeline.show_message("orchestrator", words);
+    timeline.show_message("orchestrator", signature_text);
     timeline.wait_for_workers();
-    let (mut terminated, mut interrupted) = (
+    let (mut sigterm, mut sigint) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let show = async {
+    let show_notices = async {
         loop {
             tokio::select! {
                 Some(notice) = notices.recv() => timeline.show_notice(&notice),
-                _ = terminated.recv() => break,
-                _ = interrupted.recv() => break,
+                _ = sigterm.recv() => break,
+                _ = sigint.recv() => break,
                 () = timeline.tick() => {}
             }
         }
     };
     tokio::select! {
         () = orchestrator.serve(sender) => {}
-        () = show => {}
+        () = show_notices => {}
     }
-    // Shows the rest: each request's notice was sent before its answer, so no answered request is missing.
+    // Shows the remaining notices. The notice about a request is sent before the answer, so the notices about all
+    // answered requests are here.
     while let Ok(notice) = notices.try_recv() {
         timeline.show_notice(&notice);
     }

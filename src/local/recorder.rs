@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::settings::{Project, Settings};
-use crate::clock::now;
+use crate::clock::{Millis, now};
 use crate::receiver::{Notice, Route};
 use crate::report::{
     self, Attempt, Cleaner, End, File, Interval, MergeEnd, Outcome, Report, ReportFile, Request,
@@ -15,21 +15,25 @@ use crate::scud::{self, FinishedTasks, TaskQuery};
 use crate::task::Task;
 use crate::terminal::Screen;
 
-/// How much of the log is kept, in bytes.
-const MAX_LOG: usize = 64 * 1024;
+/// How much of the end of the log is stored, in bytes.
+const MAX_LOG_SIZE: usize = 64 * 1024;
 
 /// The facts about a run that its page shows. Without `--report`, every method does nothing.
 pub struct Recorder {
     file: Option<ReportFile>,
     cleaner: Cleaner,
-    name: String,
+    /// The task as the settings name it.
+    task_name: String,
     project: String,
+    /// The task in the project's graph, if it was found.
     task: Option<Task>,
-    intended: i64,
-    started: Option<i64>,
-    granted: Option<i64>,
-    ended: Option<i64>,
-    run: String,
+    /// When the worker was about to be started.
+    intended: Millis,
+    started: Option<Millis>,
+    /// When the claim was granted.
+    granted: Option<Millis>,
+    ended: Option<Millis>,
+    run_id: String,
     /// The terminal event, once the worker has sent it.
     event: Option<Value>,
     samples: Samples,
@@ -40,20 +44,21 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Errors if the file cannot be written, before any work is done.
+    /// # Errors
+    /// If the file of `--report` cannot be written.
     pub fn for_run(settings: &Settings, screen: &Screen) -> eyre::Result<Self> {
         let file = settings.report.as_deref().map(ReportFile::check);
         Ok(Self {
             file: file.transpose()?,
             cleaner: Cleaner::new(screen.redactor()),
-            name: String::new(),
+            task_name: String::new(),
             project: String::new(),
             task: None,
             intended: now(),
             started: None,
             granted: None,
             ended: None,
-            run: String::new(),
+            run_id: String::new(),
             event: None,
             samples: Samples::default(),
             log: VecDeque::new(),
@@ -64,11 +69,11 @@ impl Recorder {
     }
 
     /// Reads the task from the project's graph.
-    pub async fn describe(&mut self, settings: &Settings) {
+    pub async fn read_task(&mut self, settings: &Settings) {
         if self.file.is_none() {
             return;
         }
-        self.name.clone_from(&settings.task);
+        self.task_name.clone_from(&settings.task);
         match &settings.project {
             Project::InPlace(dir) | Project::Committed(dir) => {
                 let query = TaskQuery {
@@ -85,25 +90,25 @@ impl Recorder {
     }
 
     /// Records the time at which the worker is about to be started.
-    pub fn begin(&mut self) {
+    pub fn record_intended_start(&mut self) {
         self.intended = now();
     }
 
     /// Records the time at which the worker was started.
-    pub fn started(&mut self) {
+    pub fn record_start(&mut self) {
         self.started = Some(now());
     }
 
-    /// Keeps the facts of an event that the built-in orchestrator received.
-    pub fn notice(&mut self, notice: &Notice) {
-        let (Notice::Received(received), Some(_)) = (notice, &self.file) else {
+    /// Records the facts of an event that the built-in orchestrator received.
+    pub fn record_notice(&mut self, notice: &Notice) {
+        let (Notice::Event(received), Some(_)) = (notice, &self.file) else {
             return;
         };
         let is_accepted = received.answer.status.is_success();
         match received.route {
             Route::Started if is_accepted => {
                 self.granted.get_or_insert_with(now);
-                received.text("/run_id").clone_into(&mut self.run);
+                received.text("/run_id").clone_into(&mut self.run_id);
             }
             Route::Progress => {
                 if let Some(progress) = received.event.get("progress") {
@@ -118,14 +123,14 @@ impl Recorder {
         }
     }
 
-    /// Keeps a line of the worker's log.
-    pub fn log(&mut self, line: &str) {
+    /// Records a line of the worker's log.
+    pub fn record_log_line(&mut self, line: &str) {
         if self.file.is_none() {
             return;
         }
         self.log_bytes += line.len() + 1;
         self.log.push_back(line.to_owned());
-        while self.log_bytes > MAX_LOG
+        while self.log_bytes > MAX_LOG_SIZE
             && let Some(first) = self.log.pop_front()
         {
             self.log_bytes -= first.len() + 1;
@@ -133,7 +138,7 @@ impl Recorder {
     }
 
     /// Records the end of the worker, and its exit code.
-    pub fn end(&mut self, code: Option<i32>) {
+    pub fn record_end(&mut self, code: Option<i32>) {
         self.exit_code = code;
         self.ended.get_or_insert_with(now);
     }
@@ -168,7 +173,7 @@ impl Recorder {
         };
         let task = self.task.as_ref();
         let name = task.map_or_else(
-            || self.name.clone(),
+            || self.task_name.clone(),
             |task| format!("{}:{}", task.phase, task.id),
         );
         let title = task.map_or("", |task| task.title.as_str());
@@ -223,7 +228,7 @@ impl Recorder {
         let lines: Vec<&str> = self.log.iter().map(String::as_str).collect();
         let log = self.cleaner.block(&lines.join("\n"), limits.max_log());
         let mut attempt = Attempt {
-            run: self.cleaner.line(&self.run),
+            run: self.cleaner.line(&self.run_id),
             number: 1,
             engine: "local",
             spans: report::stages_of(&times, self.event.as_ref(), &self.samples),

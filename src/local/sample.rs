@@ -16,6 +16,7 @@ use crate::environment::Variables;
 /// The task that the demo runs.
 pub const TASK: &str = "greeting:2";
 
+/// The files of the project of `demo`: their paths and contents.
 const FILES: [(&str, &str); 6] = [
     ("greet.sh", include_str!("sample/greet.sh")),
     ("test.sh", include_str!("sample/test.sh")),
@@ -45,7 +46,7 @@ const GRAPH_FILES: [(&str, &str); 5] = [
     ),
 ];
 
-/// A sample project on disk. Dropping this deletes the project.
+/// A sample project on disk. Dropping this value deletes the project.
 #[derive(Debug)]
 pub struct Sample {
     dir: TempDir,
@@ -55,18 +56,19 @@ pub struct Sample {
 
 impl Sample {
     /// The project of `demo`.
-    pub async fn make(environment: &Variables) -> eyre::Result<Self> {
-        Self::with(&FILES, "A greeting that is not right yet", environment).await
+    pub async fn create(environment: &Variables) -> eyre::Result<Self> {
+        Self::create_with_files(&FILES, "A greeting that is not right yet", environment).await
     }
 
     /// The project of `demo --graph`.
-    pub async fn make_graph(environment: &Variables) -> eyre::Result<Self> {
-        Self::with(&GRAPH_FILES, "An empty shop", environment).await
+    pub async fn create_with_graph(environment: &Variables) -> eyre::Result<Self> {
+        Self::create_with_files(&GRAPH_FILES, "An empty shop", environment).await
     }
 
-    async fn with(
+    /// Writes the files, and commits them with this message.
+    async fn create_with_files(
         files: &[(&str, &str)],
-        message: &str,
+        commit_message: &str,
         environment: &Variables,
     ) -> eyre::Result<Self> {
         let dir = tempfile::Builder::new()
@@ -86,7 +88,7 @@ impl Sample {
             .await?;
         sample.git(["add", "--all"]).await?;
         sample
-            .git(["commit", "--quiet", "--message", message])
+            .git(["commit", "--quiet", "--message", commit_message])
             .await?;
         Ok(sample)
     }
@@ -96,7 +98,7 @@ impl Sample {
         self.dir.path()
     }
 
-    /// The changes since the project was made.
+    /// The changes since the project was created.
     pub async fn diff(&self) -> eyre::Result<String> {
         self.git(["diff", "--no-ext-diff", "--no-color"]).await
     }

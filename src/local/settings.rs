@@ -18,12 +18,12 @@ pub struct Settings {
     /// The phase of the task, if `task` names none.
     pub tag: Option<String>,
     pub project_id: String,
-    /// The settings that were given as flags. They become environment variables of the worker.
+    /// The settings from flags. They become environment variables of the worker.
     pub variables: Vec<(&'static str, OsString)>,
     pub agent: Agent,
     /// The environment for the demo's git, from this process.
     pub environment: Variables,
-    /// The directories that lock files may be in, the preferred one first.
+    /// The directories in which lock files may be, the preferred one first.
     pub lock_dirs: Vec<PathBuf>,
     pub format: Format,
     /// Where to write a page about the run at the end.
@@ -35,9 +35,11 @@ pub struct Settings {
 pub enum Project {
     /// A directory, which the worker changes in place.
     InPlace(PathBuf),
-    /// A directory that stays as it is: the worker clones its git repository, and pushes the work to a branch of it.
+    /// A directory that the worker does not change (`--commit`): the worker clones its git repository, and pushes the
+    /// work to a branch of that repository.
     Committed(PathBuf),
-    /// A repository, which the worker clones and pushes to.
+    /// A repository, which the worker clones and pushes to. `into` is the directory of the clone; `None` is a new
+    /// temporary directory.
     Cloned { url: String, into: Option<PathBuf> },
 }
 
@@ -63,40 +65,47 @@ impl Project {
     }
 }
 
-/// The path of the git repository whose working tree a directory is.
+/// The path of the git repository whose working tree the directory is.
+///
+/// # Errors
+/// If the directory is not the working tree of a repository.
 pub fn repository_of(dir: &Path) -> eyre::Result<String> {
-    let shown = dir.display();
+    let shown_dir = dir.display();
     let absolute = std::fs::canonicalize(dir).wrap_err_with(|| {
-        format!("cannot use the project's directory {shown}; name another one with --project")
+        format!("cannot use the project's directory {shown_dir}; name another one with --project")
     })?;
     if !absolute.join(".git").exists() {
         bail!(
-            "--commit needs a git repository, and {shown} has no .git; run `git init` and commit the project there, \
+            "--commit needs a git repository, and {shown_dir} has no .git; run `git init` and commit the project there, \
              or name another directory with --project, or leave --commit out to change the directory in place"
         );
     }
     match absolute.to_str() {
         Some(path) => Ok(path.to_owned()),
-        None => bail!("--commit needs a directory whose name is UTF-8, and {shown} is not"),
+        None => bail!("--commit needs a directory whose name is UTF-8, and {shown_dir} is not"),
     }
 }
 
 /// Whether a working tree of a repository has a branch checked out. Pushing to it would leave that tree behind its
 /// branch.
 pub fn is_checked_out(dir: &Path, branch: &str) -> bool {
-    let git = dir.join(".git");
-    // In a second working tree, `.git` is a file that names the directory.
-    let named = std::fs::read_to_string(&git).ok();
-    let named = named.and_then(|text| Some(dir.join(text.strip_prefix("gitdir: ")?.trim_end())));
-    let own = named.unwrap_or(git);
-    let common = std::fs::read_to_string(own.join("commondir")).ok();
-    let common = common.map_or_else(|| own.clone(), |path| own.join(path.trim_end()));
-    let others = std::fs::read_dir(common.join("worktrees"));
-    let others = others.into_iter().flatten().flatten();
-    let trees = others.map(|tree| tree.path()).chain([own, common.clone()]);
+    let dot_git = dir.join(".git");
+    // In a working tree that `git worktree` has added, `.git` is a file that names the directory.
+    let named_dir = std::fs::read_to_string(&dot_git).ok();
+    let named_dir =
+        named_dir.and_then(|text| Some(dir.join(text.strip_prefix("gitdir: ")?.trim_end())));
+    let git_dir = named_dir.unwrap_or(dot_git);
+    let common_dir = std::fs::read_to_string(git_dir.join("commondir")).ok();
+    let common_dir =
+        common_dir.map_or_else(|| git_dir.clone(), |path| git_dir.join(path.trim_end()));
+    let added_trees = std::fs::read_dir(common_dir.join("worktrees"));
+    let added_trees = added_trees.into_iter().flatten().flatten();
+    let git_dirs = added_trees
+        .map(|entry| entry.path())
+        .chain([git_dir, common_dir.clone()]);
     let head = format!("ref: refs/heads/{branch}");
-    trees
-        .filter_map(|tree| std::fs::read_to_string(tree.join("HEAD")).ok())
+    git_dirs
+        .filter_map(|git_dir| std::fs::read_to_string(git_dir.join("HEAD")).ok())
         .any(|text| text.trim_end() == head)
 }
 
@@ -104,10 +113,10 @@ pub fn is_checked_out(dir: &Path, branch: &str) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub enum Agent {
     /// The agent that the settings name.
-    Chosen,
-    /// The settings name no agent, but there is a key. The worker will use this kind of agent: the first that can use
-    /// the key.
-    Known(&'static Kind),
+    FromSettings,
+    /// The settings name no agent, but there is a key. The worker will use this kind of agent: the first one that can
+    /// use the key.
+    FromKey(&'static Kind),
     /// The settings name no agent, and there is no key.
-    Absent,
+    None,
 }

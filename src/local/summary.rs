@@ -7,7 +7,7 @@ use console::{Style, style};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::ended::Ended;
+use super::worker_end::WorkerEnd;
 use crate::amounts::{dollars, possible_cost, with_commas};
 use crate::durations::in_words;
 use crate::excerpt::visible;
@@ -15,9 +15,9 @@ use crate::terminal::{JsonLines, Screen};
 
 /// The width of the column with the labels.
 const LABEL_WIDTH: usize = 11;
-/// How many lines of the causes are shown; the end is the most interesting part of a check's output.
-const MAX_CAUSES: usize = 20;
-/// How many checks are shown.
+/// How many lines of the cause are shown at most: the last ones, because the end of a check's output says most.
+const MAX_CAUSE_LINES: usize = 20;
+/// How many checks are shown at most.
 const MAX_CHECKS: usize = 20;
 
 /// The rows of the summary.
@@ -34,27 +34,30 @@ impl Rows {
         self.0.push(format!("{label} {text}"));
     }
 
-    /// Adds a further line to the last row.
-    fn more(&mut self, text: &str) {
+    /// Adds a line to the last row.
+    fn add_line(&mut self, text: &str) {
         self.add("", text);
     }
 }
 
 /// Prints the summary.
-pub fn show(ended: &Ended, screen: &Screen) {
-    screen.lines(&lines(ended, screen));
+pub fn show(worker_end: &WorkerEnd, screen: &Screen) {
+    screen.lines(&summary_lines(worker_end, screen));
 }
 
 /// Writes the result object of `--json`. `diff` is the diff that the demo shows. Waits for the events first: a reader
 /// that is too slow for them must still get the result.
-pub async fn write_result(ended: &Ended, json: &JsonLines, diff: Option<&str>) {
+pub async fn write_result(worker_end: &WorkerEnd, json: &JsonLines, diff: Option<&str>) {
     json.close().await;
-    let patch = ended.patch.as_ref().and_then(|patch| patch.as_ref().ok());
+    let patch = worker_end
+        .patch
+        .as_ref()
+        .and_then(|patch| patch.as_ref().ok());
     let mut fields = json!({
-        "exit_code": ended.exit_code(),
-        "event": ended.event,
-        "directory": ended.directory,
-        "repository": ended.repository,
+        "exit_code": worker_end.exit_code(),
+        "event": worker_end.event,
+        "directory": worker_end.directory,
+        "repository": worker_end.repository,
         "patch_file": patch,
     });
     if let Some(diff) = diff {
@@ -65,14 +68,14 @@ pub async fn write_result(ended: &Ended, json: &JsonLines, diff: Option<&str>) {
 }
 
 /// The lines of the summary.
-fn lines(ended: &Ended, screen: &Screen) -> Vec<String> {
+fn summary_lines(worker_end: &WorkerEnd, screen: &Screen) -> Vec<String> {
     let mut rows = Rows(vec![String::new()]);
-    verdict(&mut rows, ended);
-    if let Some(duration) = ended.number("/result/duration_ms") {
+    add_verdict(&mut rows, worker_end);
+    if let Some(duration) = worker_end.number("/result/duration_ms") {
         rows.add("time", &in_words(Duration::from_millis(duration)));
     }
-    agent(&mut rows, ended);
-    let event = ended.event.as_ref();
+    add_agent(&mut rows, worker_end);
+    let event = worker_end.event.as_ref();
     let result = event.map(|event| &event["result"]);
     // Without an agent, checks or work, a run ended before its first step.
     let has_worked = result.is_some_and(|result| {
@@ -82,49 +85,50 @@ fn lines(ended: &Ended, screen: &Screen) -> Vec<String> {
         has_checks || !result["agent"].is_null() || !result["work"].is_null()
     });
     if has_worked {
-        checks(&mut rows, ended);
-        work(&mut rows, ended, screen);
+        add_checks(&mut rows, worker_end);
+        add_work(&mut rows, worker_end, screen);
     }
     rows.0
 }
 
 /// Adds the outcome and, after a failure, the reason.
-fn verdict(rows: &mut Rows, ended: &Ended) {
-    let message = visible(ended.text("/message").unwrap_or_default());
-    match ended.text("/status") {
+fn add_verdict(rows: &mut Rows, worker_end: &WorkerEnd) {
+    let message = visible(worker_end.text("/message").unwrap_or_default());
+    match worker_end.text("/status") {
         Some("completed") => {
             rows.add_styled(&Style::new().green().bold(), "completed", &message);
         }
         Some(_) => {
             rows.add_styled(&Style::new().red().bold(), "failed", &message);
-            let reason = ended.text("/failure/reason").unwrap_or_default();
-            let retryable = match ended.event.as_ref() {
+            let reason = worker_end.text("/failure/reason").unwrap_or_default();
+            let retryable = match worker_end.event.as_ref() {
                 Some(event) if event["failure"]["retryable"] == true => {
                     "another attempt may succeed"
                 }
                 _ => "another attempt would fail too, unless something is changed",
             };
             rows.add("reason", &format!("{reason}; {retryable}"));
-            causes(rows, ended.text("/failure/detail").unwrap_or_default());
+            add_causes(rows, worker_end.text("/failure/detail").unwrap_or_default());
         }
         None => {
-            let how = match ended.status.code() {
+            let ending = match worker_end.status.code() {
                 Some(code) => format!("ended with exit code {code}"),
                 None => "was killed".to_owned(),
             };
             rows.add_styled(
                 &Style::new().red().bold(),
                 "no result",
-                &format!("the worker {how} before it had a result; the lines above say why"),
+                &format!("the worker {ending} before it had a result; the lines above say why"),
             );
         }
     }
 }
 
-fn causes(rows: &mut Rows, detail: &str) {
+/// Adds the last lines of the cause.
+fn add_causes(rows: &mut Rows, detail: &str) {
     let detail = visible(detail.trim());
     let lines: Vec<&str> = detail.lines().collect();
-    let skipped = lines.len().saturating_sub(MAX_CAUSES);
+    let skipped = lines.len().saturating_sub(MAX_CAUSE_LINES);
     let mut label = "cause";
     if skipped > 0 {
         rows.add(label, &format!("[{skipped} lines left out]"));
@@ -137,15 +141,15 @@ fn causes(rows: &mut Rows, detail: &str) {
 }
 
 /// Adds which agent worked, and its turns, tokens and cost.
-fn agent(rows: &mut Rows, ended: &Ended) {
-    let number = |field: &str| ended.number(&format!("/result/agent/{field}"));
-    let Some(kind) = ended.text("/result/agent/kind") else {
+fn add_agent(rows: &mut Rows, worker_end: &WorkerEnd) {
+    let number = |field: &str| worker_end.number(&format!("/result/agent/{field}"));
+    let Some(kind) = worker_end.text("/result/agent/kind") else {
         return;
     };
     let mut parts = vec![kind.to_owned()];
-    parts.extend(ended.text("/result/agent/model").map(visible));
-    parts.extend(number("turns").map(|turns| counted(turns, "turn", "turns")));
-    parts.extend(number("tool_calls").map(|calls| counted(calls, "tool call", "tool calls")));
+    parts.extend(worker_end.text("/result/agent/model").map(visible));
+    parts.extend(number("turns").map(|turns| count_of(turns, "turn", "turns")));
+    parts.extend(number("tool_calls").map(|calls| count_of(calls, "tool call", "tool calls")));
     rows.add("agent", &parts.join(", "));
     let tokens = [
         ("input_tokens", "in"),
@@ -163,14 +167,15 @@ fn agent(rows: &mut Rows, ended: &Ended) {
     if !tokens.is_empty() {
         rows.add("tokens", &tokens.join(", "));
     }
-    let cost = ended.event.as_ref();
+    let cost = worker_end.event.as_ref();
     let cost = cost.and_then(|event| event.pointer("/result/agent/cost_usd")?.as_f64());
     if let Some(cost) = cost.and_then(possible_cost) {
         rows.add("cost", &dollars(cost));
     }
 }
 
-fn counted(count: u64, one: &str, many: &str) -> String {
+/// A number with its noun: "1 turn", "2 turns".
+fn count_of(count: u64, one: &str, many: &str) -> String {
     format!(
         "{} {}",
         with_commas(count),
@@ -179,8 +184,8 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 }
 
 /// Adds the checks of the last round.
-fn checks(rows: &mut Rows, ended: &Ended) {
-    let event = ended.event.as_ref();
+fn add_checks(rows: &mut Rows, worker_end: &WorkerEnd) {
+    let event = worker_end.event.as_ref();
     let Some(checks) = event.and_then(|event| event.pointer("/result/checks")?.as_array()) else {
         return;
     };
@@ -191,7 +196,7 @@ fn checks(rows: &mut Rows, ended: &Ended) {
     for check in checks.iter().take(MAX_CHECKS) {
         let command = check["command"].as_str().unwrap_or_default();
         let command = visible(command.lines().next().unwrap_or_default());
-        let how = match check["exit_code"].as_i64() {
+        let result = match check["exit_code"].as_i64() {
             Some(0) => style("passed".to_owned()).for_stderr().green(),
             Some(code) => style(format!("failed with exit code {code}"))
                 .for_stderr()
@@ -200,47 +205,50 @@ fn checks(rows: &mut Rows, ended: &Ended) {
                 .for_stderr()
                 .red(),
         };
-        let took = Duration::from_millis(check["duration_ms"].as_u64().unwrap_or_default());
-        rows.add(label, &format!("{command}: {how} ({})", in_words(took)));
+        let duration = Duration::from_millis(check["duration_ms"].as_u64().unwrap_or_default());
+        rows.add(
+            label,
+            &format!("{command}: {result} ({})", in_words(duration)),
+        );
         label = "";
     }
     if let Some(left @ 1..) = checks.len().checked_sub(MAX_CHECKS) {
-        rows.more(&format!("and {left} more"));
+        rows.add_line(&format!("and {left} more"));
     }
 }
 
 /// Adds how much was changed, and where the changes are.
-fn work(rows: &mut Rows, ended: &Ended, screen: &Screen) {
-    if let Some(dir) = &ended.directory {
-        let shown = file_link(dir, screen);
-        rows.add("changes", &format!("in {shown}; nothing is committed"));
+fn add_work(rows: &mut Rows, worker_end: &WorkerEnd, screen: &Screen) {
+    if let Some(dir) = &worker_end.directory {
+        let link = file_link(dir, screen);
+        rows.add("changes", &format!("in {link}; nothing is committed"));
         return;
     }
-    let event = ended.event.as_ref();
+    let event = worker_end.event.as_ref();
     let Some(work) = event
         .map(|event| &event["result"]["work"])
         .filter(|work| !work.is_null())
     else {
         return;
     };
-    rows.add("changes", &difference(work));
+    rows.add("changes", &change_counts(work));
     if let Some(branch) = work["branch"].as_str() {
-        let url = ended.repository.as_deref().unwrap_or_default();
+        let url = worker_end.repository.as_deref().unwrap_or_default();
         let is_web = url.starts_with("https://") || url.starts_with("http://");
-        let repository = match &ended.committed_to {
+        let repository = match &worker_end.committed_to {
             Some(dir) => file_link(dir, screen),
             None if is_web => screen.link(url, url),
             None => url.to_owned(),
         };
         rows.add("branch", &format!("{} of {repository}", visible(branch)));
-        if ended.committed_to.is_some() && ended.text("/status") == Some("completed") {
+        if worker_end.committed_to.is_some() && worker_end.text("/status") == Some("completed") {
             rows.add("next", &format!("git merge {}", visible(branch)));
         }
     }
-    match &ended.patch {
+    match &worker_end.patch {
         Some(Ok(path)) => {
             rows.add("patch", &file_link(path, screen));
-            rows.more(&format!("apply it with: git apply {}", quoted(path)));
+            rows.add_line(&format!("apply it with: git apply {}", quoted(path)));
         }
         Some(Err(why)) => rows.add("patch", &format!("could not be saved: {why}")),
         None if work["patch_truncated"] == true && work["pushed"] != true => {
@@ -250,15 +258,16 @@ fn work(rows: &mut Rows, ended: &Ended, screen: &Screen) {
     }
 }
 
-fn difference(work: &Value) -> String {
+/// How many files and lines were changed.
+fn change_counts(work: &Value) -> String {
     let number = |field: &str| work[field].as_u64().unwrap_or_default();
     match number("files_changed") {
         0 => "none".to_owned(),
         files => format!(
             "{}, {} and {}",
-            counted(files, "file", "files"),
-            counted(number("insertions"), "line added", "lines added"),
-            counted(number("deletions"), "removed", "removed")
+            count_of(files, "file", "files"),
+            count_of(number("insertions"), "line added", "lines added"),
+            count_of(number("deletions"), "removed", "removed")
         ),
     }
 }

@@ -13,11 +13,11 @@ use eyre::{WrapErr, bail, eyre};
 
 use crate::file_lock::{FileLock, LockError};
 
-/// The lock of a task. It is released when this is dropped.
+/// The lock of a task. It is released when this value is dropped.
 #[derive(Debug)]
 pub struct TaskLock {
     file: FileLock,
-    /// Whether to remove the file when the lock is released.
+    /// Whether this process has taken the lock and removes the file when the lock is released.
     is_owner: bool,
 }
 
@@ -25,10 +25,10 @@ impl TaskLock {
     /// Takes the lock for a task of the project in a directory. `task` must be the full name, because every other name
     /// of the task would have a separate lock.
     ///
-    /// The lock file is made in the first usable one of `lock_dirs`.
+    /// The lock file is created in the first of `lock_dirs` that only this user can write to.
     ///
     /// # Errors
-    /// If another `local` holds the lock, or no directory is usable.
+    /// If another `local` holds the lock, or there is no such directory.
     pub fn take(lock_dirs: &[PathBuf], project: &Path, task: &str) -> eyre::Result<Self> {
         let project = fs::canonicalize(project).wrap_err_with(|| {
             format!(
@@ -36,15 +36,15 @@ impl TaskLock {
                 project.display()
             )
         })?;
-        let path = first_usable(lock_dirs)?.join(file_name(&project, task));
-        let refused = |error| match error {
+        let path = first_private_dir(lock_dirs)?.join(file_name(&project, task));
+        let lock_error = |error| match error {
             LockError::Held(holder) => eyre!(already_running(&project, &holder)),
             LockError::File(error) => {
                 eyre::Report::new(error).wrap_err(format!("cannot lock {}", path.display()))
             }
         };
-        let file = FileLock::take(&path, task).map_err(refused)?;
-        file.make_shareable().map_err(refused)?;
+        let file = FileLock::take(&path, task).map_err(lock_error)?;
+        file.make_shareable().map_err(lock_error)?;
         Ok(Self {
             file,
             is_owner: true,
@@ -83,11 +83,11 @@ impl Drop for TaskLock {
     }
 }
 
-/// The first directory that exists, or can be made, and that only this user can write to.
-pub fn first_usable(lock_dirs: &[PathBuf]) -> eyre::Result<&Path> {
+/// The first directory that exists, or can be created, and that only this user can write to.
+pub fn first_private_dir(lock_dirs: &[PathBuf]) -> eyre::Result<&Path> {
     let mut problems = Vec::new();
     for dir in lock_dirs {
-        match private_directory(dir) {
+        match ensure_private(dir) {
             Ok(()) => return Ok(dir),
             Err(error) => problems.push(format!("{}: {error}", dir.display())),
         }
@@ -98,17 +98,19 @@ pub fn first_usable(lock_dirs: &[PathBuf]) -> eyre::Result<&Path> {
     )
 }
 
-fn private_directory(dir: &Path) -> io::Result<()> {
+/// Creates a directory if it is missing, and checks that only this user can write to it.
+fn ensure_private(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let found = fs::symlink_metadata(dir)?;
+    let metadata = fs::symlink_metadata(dir)?;
     let user = rustix::process::geteuid().as_raw();
-    if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
+    if !metadata.is_dir() || metadata.uid() != user || metadata.mode() & 0o022 != 0 {
         return Err(io::Error::other("other users can write to it"));
     }
     // A file system can be read-only although the mode says otherwise.
     tempfile::tempfile_in(dir).map(drop)
 }
 
+/// The name of the lock file: a hash of the project's directory and the task's full name.
 fn file_name(project: &Path, task: &str) -> String {
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
     for part in [

@@ -6,16 +6,15 @@ use super::usage::Usage;
 /// The usage and the cost of one agent process so far, and its limit.
 #[derive(Debug)]
 pub struct CostMeter {
-    reported: Usage,
+    reported_usage: Usage,
     /// The usage that is assumed for answers whose usage the service did not report. Zero if there is no limit.
-    estimated: Usage,
+    estimated_usage: Usage,
     /// `None` if the model has no known price.
     price: Option<Price>,
-    /// US dollars.
-    limit: Option<f64>,
+    limit_usd: Option<f64>,
 }
 
-/// Whether more may be spent.
+/// Whether the cost has reached the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CostLimit {
     Within,
@@ -43,48 +42,48 @@ impl UpperBound {
 }
 
 impl CostMeter {
-    /// A meter without any cost. `limit` is in US dollars.
-    pub fn new(model: &str, limit: Option<f64>) -> Self {
+    /// A meter without any cost.
+    pub fn new(model: &str, limit_usd: Option<f64>) -> Self {
         Self {
-            reported: Usage::default(),
-            estimated: Usage::default(),
+            reported_usage: Usage::default(),
+            estimated_usage: Usage::default(),
             price: Price::of(model),
-            limit,
+            limit_usd,
         }
     }
 
     /// Adds the usage of one answer, even of an incomplete one. If there is a limit, missing and impossible
     /// numbers are replaced by their upper bounds: a service that reports nothing must not cost nothing.
     pub fn add(&mut self, usage: Usage, upper_bound: UpperBound) -> CostLimit {
-        self.reported = self.reported.plus(usage);
-        let estimate = upper_bound.of_unreported(usage);
-        if self.limit.is_some() && estimate != Usage::default() {
-            if self.estimated == Usage::default() {
+        self.reported_usage = self.reported_usage.plus(usage);
+        let estimate = upper_bound.of_missing_numbers(usage);
+        if self.limit_usd.is_some() && estimate != Usage::default() {
+            if self.estimated_usage == Usage::default() {
                 tracing::warn!(
                     "the model's service reports no usable numbers of tokens; because there is a \
                      budget, such answers count as the most that they can have cost"
                 );
             }
-            self.estimated = self.estimated.plus(estimate);
+            self.estimated_usage = self.estimated_usage.plus(estimate);
         }
         self.limit_state()
     }
 
     /// The usage that the service reported.
     pub fn usage(&self) -> Usage {
-        self.reported
+        self.reported_usage
     }
 
     /// The cost in US dollars, if the model has a known price. Includes the cost of the estimated usage.
     pub fn cost(&self) -> Option<f64> {
         self.price
-            .map(|price| price.cost(self.reported) + price.cost(self.estimated))
+            .map(|price| price.cost(self.reported_usage) + price.cost(self.estimated_usage))
     }
 
     /// Whether the cost has reached the limit.
     pub fn limit_state(&self) -> CostLimit {
         let cost = self.cost().unwrap_or(0.0);
-        if self.limit.is_some_and(|limit| cost >= limit) {
+        if self.limit_usd.is_some_and(|limit| cost >= limit) {
             CostLimit::Reached
         } else {
             CostLimit::Within
@@ -95,7 +94,7 @@ impl CostMeter {
 impl UpperBound {
     /// The upper bounds of the numbers that are missing in `usage`. A zero counts as missing, because each
     /// answer has input and output tokens.
-    pub fn of_unreported(self, usage: Usage) -> Usage {
+    pub fn of_missing_numbers(self, usage: Usage) -> Usage {
         let cached = [
             usage.cache_read_input_tokens,
             usage.cache_creation_input_tokens,
@@ -124,9 +123,9 @@ mod tests {
         output_tokens: 2_000,
     };
 
-    /// The tokens that are charged beyond the reported ones: input, output.
-    fn charged(usage: Usage) -> (Option<u64>, Option<u64>) {
-        let estimate = UPPER_BOUND.of_unreported(usage);
+    /// The estimated tokens in addition to the reported ones: input, output.
+    fn estimated_tokens(usage: Usage) -> (Option<u64>, Option<u64>) {
+        let estimate = UPPER_BOUND.of_missing_numbers(usage);
         assert_eq!(
             (estimate.input_tokens, estimate.cache_read_input_tokens),
             (None, None)
@@ -144,14 +143,26 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_impossible_numbers_are_charged_at_their_upper_bound() {
+    fn missing_and_impossible_numbers_are_replaced_by_their_upper_bounds() {
         let (input, output) = (Some(1_000), Some(2_000));
-        assert_eq!(charged(usage(None, None, None)), (input, output));
-        assert_eq!(charged(usage(Some(0), Some(0), None)), (input, output));
-        assert_eq!(charged(usage(None, Some(5), Some(7))), (input, None));
-        assert_eq!(charged(usage(Some(3), None, None)), (None, output));
-        assert_eq!(charged(usage(Some(0), Some(5), Some(7))), (None, None));
-        assert_eq!(charged(usage(Some(3), Some(5), None)), (None, None));
+        assert_eq!(estimated_tokens(usage(None, None, None)), (input, output));
+        assert_eq!(
+            estimated_tokens(usage(Some(0), Some(0), None)),
+            (input, output)
+        );
+        assert_eq!(
+            estimated_tokens(usage(None, Some(5), Some(7))),
+            (input, None)
+        );
+        assert_eq!(estimated_tokens(usage(Some(3), None, None)), (None, output));
+        assert_eq!(
+            estimated_tokens(usage(Some(0), Some(5), Some(7))),
+            (None, None)
+        );
+        assert_eq!(
+            estimated_tokens(usage(Some(3), Some(5), None)),
+            (None, None)
+        );
     }
 
     #[test]

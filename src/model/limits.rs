@@ -1,6 +1,6 @@
 //! The limits for all rounds of an agent together.
 
-use super::usage::Spent;
+use super::usage::UsageAndCost;
 
 /// Limits for agents that support them; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -16,18 +16,20 @@ pub struct Limits {
 /// Why an agent must not start another round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitReached {
+    /// All turns are used.
     Turns,
+    /// The budget is used up.
     Budget,
     /// There is a budget, but the earlier rounds did not report their cost.
     CostUnknown,
 }
 
 impl Limits {
-    /// The limits of the next round, after this much was spent.
+    /// The limits of the next round, after the earlier rounds have used `spent`.
     ///
     /// # Errors
     /// If one of the limits is reached, or the cost of the earlier rounds is unknown.
-    pub fn remaining(self, spent: &Spent) -> Result<Self, LimitReached> {
+    pub fn remaining(self, spent: &UsageAndCost) -> Result<Self, LimitReached> {
         let used_turns = u32::try_from(spent.turns.unwrap_or(0)).unwrap_or(u32::MAX);
         let turns = self.turns.map(|max| max.saturating_sub(used_turns));
         let is_first_round = spent.turns.is_none();

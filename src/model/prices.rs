@@ -62,7 +62,7 @@ pub fn full_name(model: String) -> String {
 }
 
 /// The date of the prices.
-pub fn as_of() -> &'static str {
+pub fn price_date() -> &'static str {
     &PRICES.as_of
 }
 
@@ -79,7 +79,11 @@ mod tests {
     #[test]
     fn the_default_model_has_a_price_and_the_table_a_date() {
         assert!(Price::of(super::super::DEFAULT_MODEL).is_some());
-        assert!(as_of().parse::<jiff::civil::Date>().is_ok(), "{}", as_of());
+        assert!(
+            price_date().parse::<jiff::civil::Date>().is_ok(),
+            "{}",
+            price_date()
+        );
     }
 
     #[test]

@@ -18,9 +18,8 @@ pub struct Provider {
     pub token_variable: Option<&'static str>,
     /// The variable of the base URL.
     pub base_url_variable: &'static str,
-    /// Further variables with which some agents read the key and the base URL.
+    /// Other variables from which some agents read the key or the base URL, each with its value.
     pub aliases: &'static [(&'static str, Alias)],
-    /// Whether `/v1` belongs to the base URL.
     pub version: VersionSegment,
     /// The requests that the model gateway forwards.
     pub routes: &'static [Route],
@@ -41,7 +40,7 @@ pub enum KeyHeader {
     Bearer,
 }
 
-/// The value of a further variable.
+/// The value of a variable in [`Provider::aliases`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alias {
     Key,
@@ -119,6 +118,7 @@ pub static OPENAI: Provider = Provider {
     ],
 };
 
+/// A route whose requests cost tokens.
 const fn costs_tokens(path: &'static str) -> Route {
     Route {
         methods: &["POST"],
@@ -127,6 +127,7 @@ const fn costs_tokens(path: &'static str) -> Route {
     }
 }
 
+/// A route whose requests cost nothing.
 const fn free(methods: &'static [&'static str], path: &'static str) -> Route {
     Route {
         methods,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The usage and the cost of an agent so far, in all its rounds together.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Spent {
+pub struct UsageAndCost {
     /// The number of answers of the model.
     pub turns: Option<u64>,
     pub tool_calls: Option<u64>,
@@ -39,7 +39,7 @@ pub fn token_count(value: &Value) -> Option<u64> {
         .or_else(|| fraction().map(|count| count.ceil() as u64))
 }
 
-impl Spent {
+impl UsageAndCost {
     /// The sum. If only one side has a number, the sum has that number.
     pub fn plus(self, other: Self) -> Self {
         let cost_usd = match (self.cost_usd, other.cost_usd) {
@@ -58,8 +58,9 @@ impl Spent {
         }
     }
 
-    /// The larger numbers: those of the agent (`self`) or those that the model gateway has counted (`metered`). The
-    /// agent's numbers do not include requests since its last report, and the gateway may not know the cost.
+    /// The larger cost and the larger usage: those of the agent (`self`) or those that the model gateway has counted
+    /// (`metered`). The agent's numbers do not include requests since its last report, and the gateway may not know the
+    /// cost.
     pub fn or_larger(self, metered: Self) -> Self {
         let costs = self.cost_usd.into_iter().chain(metered.cost_usd);
         let usages = metered.usage.into_iter().chain(self.usage);

@@ -64,8 +64,8 @@ pub(super) struct Descendants {
     sigchld: Option<Signal>,
 }
 
-/// The state of a process that [`peek`] returns.
-pub(super) enum State {
+/// The state of a child that [`peek`] returns.
+pub(super) enum ChildState {
     Running,
     /// The child has ended. Its pid stays reserved until it is reaped.
     Dead(ExitStatus),
@@ -74,8 +74,7 @@ pub(super) enum State {
 }
 
 impl Descendants {
-    /// Makes the worker the parent of all orphans below it. Must be called before the worker starts
-    /// anything.
+    /// Makes the worker the parent of all orphans below it. Must be called before the worker starts a program.
     pub(super) fn adopt() -> Self {
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
@@ -93,7 +92,7 @@ impl Descendants {
 
     /// Waits until a descendant may have died, at most for `timeout`. The kernel reports only the
     /// deaths of the worker's own children, and none if the worker was started with SIGCHLD blocked.
-    pub(super) async fn wait_for_a_death(&mut self, timeout: Duration) {
+    pub(super) async fn wait_for_death(&mut self, timeout: Duration) {
         let reported = async {
             match &mut self.sigchld {
                 Some(signal) => signal.recv().await,
@@ -109,23 +108,23 @@ impl Descendants {
     /// Kills and reaps until no descendant is left.
     pub(super) async fn kill_all(&mut self) {
         while reap_all() && kill_children() {
-            self.wait_for_a_death(POLL_WHILE_KILLING).await;
+            self.wait_for_death(POLL_WHILE_KILLING).await;
         }
     }
 }
 
 /// Looks at a child without reaping it.
-pub(super) fn peek(child: Pid) -> State {
+pub(super) fn peek(child: Pid) -> ChildState {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     match waitid(WaitId::Pid(child), options) {
-        Ok(None) => State::Running,
+        Ok(None) => ChildState::Running,
         Ok(Some(status)) => {
             // `ExitStatus` needs the encoding of waitpid(2).
             let code = status.exit_status().map(|code| (code & 0xff) << 8);
             let raw = code.or(status.terminating_signal()).unwrap_or_default();
-            State::Dead(ExitStatus::from_raw(raw))
+            ChildState::Dead(ExitStatus::from_raw(raw))
         }
-        Err(_) => State::NotAChild,
+        Err(_) => ChildState::NotAChild,
     }
 }
 
@@ -203,8 +202,8 @@ pub(super) fn children_to_kill() -> Vec<Pid> {
 #[cfg(target_os = "linux")]
 pub(super) fn has_living_member(group: Pid) -> bool {
     // If all children are the leader or exempt, no other process is left: every descendant is below a child.
-    let is_outside = |child: &Pid| *child == group || is_exempt(*child);
-    if listed_children().is_some_and(|children| children.iter().all(is_outside)) {
+    let is_leader_or_exempt = |child: &Pid| *child == group || is_exempt(*child);
+    if listed_children().is_some_and(|children| children.iter().all(is_leader_or_exempt)) {
         return false;
     }
     let Ok(processes) = std::fs::read_dir("/proc") else {
@@ -272,6 +271,7 @@ struct Stat {
 
 #[cfg(target_os = "linux")]
 impl Stat {
+    /// Reads the line of the process whose pid is this text.
     fn of(pid: &str) -> Option<Self> {
         if !pid.starts_with(|first: char| first.is_ascii_digit()) {
             return None;
@@ -287,6 +287,7 @@ impl Stat {
         })
     }
 
+    /// Whether the process is a zombie or is being removed.
     fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }

@@ -33,7 +33,7 @@ pub enum Ending {
     Stopped(StopReason),
 }
 
-/// The end of a sentence about the child: "was killed by SIGKILL".
+/// Completes a sentence that begins with the child: "was killed by SIGKILL".
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::descendants::{self, Descendants, POLL_WHILE_KILLING, State};
+use super::descendants::{self, ChildState, Descendants, POLL_WHILE_KILLING};
 use super::launcher::{Launcher, LeaderEnd};
 
 /// How often to check whether the leader has ended if no SIGCHLD arrives, which is rare.
@@ -24,6 +24,7 @@ pub(super) struct Group {
     descendants: Descendants,
 }
 
+/// The state of the leader.
 #[derive(Clone, Copy)]
 enum Leader {
     Running,
@@ -50,16 +51,16 @@ impl Group {
     }
 
     /// Waits until the leader has ended, or until the launcher reports the end of the program. Reaps orphans meanwhile.
-    pub(super) async fn leader_ended(&mut self) -> LeaderEnd {
+    pub(super) async fn wait_for_leader_end(&mut self) -> LeaderEnd {
         loop {
-            self.reap_all_but_the_leader();
+            self.update_leader_and_reap_others();
             // The launcher reports before it ends, so its report must be read after the leader's state.
             if let Some(end) = self.launcher.as_mut().and_then(Launcher::reported_end) {
                 return end;
             }
             match self.leader {
                 Leader::Running => {
-                    let death = self.descendants.wait_for_a_death(POLL_WITHOUT_SIGCHLD);
+                    let death = self.descendants.wait_for_death(POLL_WITHOUT_SIGCHLD);
                     match &mut self.launcher {
                         None => death.await,
                         Some(launcher) => tokio::select! {
@@ -82,7 +83,7 @@ impl Group {
         grace: impl Future<Output = ()>,
         give_up: impl Future<Output = ()>,
     ) {
-        if self.has_members() {
+        if self.has_living_process() {
             self.terminate();
             tokio::select! {
                 () = self.wait_until_empty() => {}
@@ -129,8 +130,8 @@ impl Group {
     }
 
     /// Whether the group has a living process.
-    fn has_members(&mut self) -> bool {
-        self.reap_all_but_the_leader();
+    fn has_living_process(&mut self) -> bool {
+        self.update_leader_and_reap_others();
         match self.leader {
             Leader::Running => true,
             Leader::Unreaped(_) => descendants::has_living_member(self.id),
@@ -138,18 +139,20 @@ impl Group {
         }
     }
 
+    /// Waits until no process of the group is alive.
     async fn wait_until_empty(&mut self) {
-        while self.has_members() {
-            self.descendants.wait_for_a_death(POLL_WHILE_KILLING).await;
+        while self.has_living_process() {
+            self.descendants.wait_for_death(POLL_WHILE_KILLING).await;
         }
     }
 
-    fn reap_all_but_the_leader(&mut self) {
+    /// Updates the state of the leader without reaping it, and reaps all other dead children.
+    fn update_leader_and_reap_others(&mut self) {
         if matches!(self.leader, Leader::Running) {
             self.leader = match descendants::peek(self.id) {
-                State::Running => Leader::Running,
-                State::Dead(status) => Leader::Unreaped(status),
-                State::NotAChild => Leader::Reaped,
+                ChildState::Running => Leader::Running,
+                ChildState::Dead(status) => Leader::Unreaped(status),
+                ChildState::NotAChild => Leader::Reaped,
             };
         }
         descendants::reap_all_except(self.id);

@@ -17,7 +17,7 @@ use super::program::Program;
 /// How often to check whether the process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A running helper process. It is killed when this is dropped.
+/// A running helper process. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct HelperProcess {
     pid: Pid,
@@ -63,7 +63,8 @@ impl HelperProcess {
         Ok((Self { pid }, pipes))
     }
 
-    /// Waits until the helper has ended, and kills it after the grace period. Its standard input must be closed.
+    /// Waits until the helper has ended, at most for the grace period; then the drop of `self` kills it. The caller
+    /// must have closed its standard input.
     pub async fn end(self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while descendants::is_exempt(self.pid) && Instant::now() < deadline {

@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use crate::isolation::{ControlGroup, Message, Prepared, Report};
+use crate::isolation::{ControlGroup, Message, PreparedLaunch, WorkerSocket};
 
 /// How the leader, or the program that it launched, ended.
 pub(super) enum LeaderEnd {
@@ -20,7 +20,7 @@ pub(super) enum LeaderEnd {
 
 /// A running launcher.
 pub(super) struct Launcher {
-    report: Report,
+    socket: WorkerSocket,
     control_group: Option<ControlGroup>,
     /// Becomes readable when a message arrives; `None` after the launcher has closed its end.
     readiness: Option<UnixStream>,
@@ -29,16 +29,16 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    pub(super) fn of(prepared: Prepared) -> io::Result<Self> {
-        let Prepared {
-            report,
+    pub(super) fn of(prepared: PreparedLaunch) -> io::Result<Self> {
+        let PreparedLaunch {
+            socket,
             control_group,
             ..
         } = prepared;
-        let readiness = UnixStream::from_std(report.socket()?)?;
+        let readiness = UnixStream::from_std(socket.try_clone_socket()?)?;
         Ok(Self {
             is_namespace: prepared.is_namespace,
-            report,
+            socket,
             control_group,
             readiness: Some(readiness),
         })
@@ -46,7 +46,7 @@ impl Launcher {
 
     /// How the program ended, if the launcher has reported that.
     pub(super) fn reported_end(&mut self) -> Option<LeaderEnd> {
-        Some(match self.report.read()? {
+        Some(match self.socket.read()? {
             Message::NotStarted(error) => {
                 LeaderEnd::NotStarted(io::Error::from_raw_os_error(error))
             }
@@ -56,17 +56,17 @@ impl Launcher {
 
     /// Waits until there may be a message.
     pub(super) async fn wait_for_message(&mut self) {
-        let Some(socket) = &self.readiness else {
+        let Some(readiness) = &self.readiness else {
             return pending().await;
         };
-        let ready = socket.ready(Interest::READABLE).await;
+        let ready = readiness.ready(Interest::READABLE).await;
         // After the launcher has closed its end, there is nothing to wait for.
         if !ready.is_ok_and(|ready| !ready.is_read_closed()) {
             self.readiness = None;
         }
         // Marks the socket as read, so that the next call waits for the next message.
-        if let Some(socket) = &self.readiness {
-            let _ = socket.try_io(Interest::READABLE, || -> io::Result<()> {
+        if let Some(readiness) = &self.readiness {
+            let _ = readiness.try_io(Interest::READABLE, || -> io::Result<()> {
                 Err(io::ErrorKind::WouldBlock.into())
             });
         }
@@ -81,6 +81,6 @@ impl Launcher {
 
     /// Asks the first process of the namespace to send SIGTERM to all others; fails if that process has ended.
     pub(super) fn terminate(&mut self) -> io::Result<()> {
-        self.report.terminate()
+        self.socket.terminate()
     }
 }

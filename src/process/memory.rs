@@ -39,10 +39,10 @@ pub(super) fn with_raised_score<T>(start: impl FnOnce() -> T) -> T {
     let (Some(mut file), Some(own_score)) = (open_own_score(), own_score) else {
         return start();
     };
-    let raised = file.write_all(AGENT_SCORE.to_string().as_bytes());
+    let raise_result = file.write_all(AGENT_SCORE.to_string().as_bytes());
     let started = start();
-    let restored = file.write_all(own_score.to_string().as_bytes());
-    if let Err(error) = raised.and(restored) {
+    let restore_result = file.write_all(own_score.to_string().as_bytes());
+    if let Err(error) = raise_result.and(restore_result) {
         tracing::debug!(%error, "the out-of-memory score cannot be set");
     }
     started
@@ -73,25 +73,26 @@ impl OomKills {
     /// Reads the most specific counter that there is.
     pub(super) fn count() -> Self {
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let in_group = group_files(&groups).into_iter().find_map(|file| {
-            let count = counter_in(&file)?;
+        let in_group = counter_files(&groups).into_iter().find_map(|file| {
+            let count = read_counter(&file)?;
             Some(Self::InGroup { file, count })
         });
         in_group
-            .unwrap_or_else(|| counter_in(MACHINE_COUNTER).map_or(Self::Unknown, Self::OnMachine))
+            .unwrap_or_else(|| read_counter(MACHINE_COUNTER).map_or(Self::Unknown, Self::OnMachine))
     }
 
     /// Reads the same counter again, and compares.
-    pub(super) fn compared_with_now(&self) -> OutOfMemory {
+    pub(super) fn compare_with_now(&self) -> OutOfMemory {
         let now = match self {
-            Self::InGroup { file, .. } => counter_in(file),
-            Self::OnMachine(_) => counter_in(MACHINE_COUNTER),
+            Self::InGroup { file, .. } => read_counter(file),
+            Self::OnMachine(_) => read_counter(MACHINE_COUNTER),
             Self::Unknown => None,
         };
-        now.map_or(OutOfMemory::No, |now| self.compared_with(now))
+        now.map_or(OutOfMemory::No, |now| self.compare_with(now))
     }
 
-    fn compared_with(&self, later: u64) -> OutOfMemory {
+    /// Compares with a later value of the same counter.
+    fn compare_with(&self, later: u64) -> OutOfMemory {
         match self {
             Self::InGroup { count, .. } if later > *count => OutOfMemory::Certainly,
             Self::OnMachine(count) if later > *count => OutOfMemory::Possibly,
@@ -102,7 +103,7 @@ impl OomKills {
 
 /// The files that may contain the counter of the worker's control group. `groups` is the text of
 /// `/proc/self/cgroup`; in a container, its paths may be those on the host.
-fn group_files(groups: &str) -> Vec<String> {
+fn counter_files(groups: &str) -> Vec<String> {
     // Lines like `4:cpu,memory:/jobs/1`.
     let group_of = |controller: &str| {
         let mut lines = groups.lines().map(|line| line.splitn(3, ':'));
@@ -126,12 +127,13 @@ fn group_files(groups: &str) -> Vec<String> {
     files
 }
 
-fn counter_in(file: &str) -> Option<u64> {
-    counter(&read_to_string(file).ok()?)
+/// The number of kills in a counter file; `None` if the file is missing or has no such number.
+fn read_counter(file: &str) -> Option<u64> {
+    parse_counter(&read_to_string(file).ok()?)
 }
 
 /// The number of kills in the text of a counter file.
-fn counter(text: &str) -> Option<u64> {
+fn parse_counter(text: &str) -> Option<u64> {
     let count = text
         .lines()
         .find_map(|line| line.strip_prefix("oom_kill "))?;
@@ -149,29 +151,29 @@ mod tests {
 
     #[test]
     fn a_kill_in_the_workers_control_group_is_certain() {
-        assert_eq!(in_group(0).compared_with(1), OutOfMemory::Certainly);
+        assert_eq!(in_group(0).compare_with(1), OutOfMemory::Certainly);
     }
 
     #[test]
     fn a_kill_that_only_the_machine_counts_is_only_possible() {
         let before = OomKills::OnMachine(7);
-        assert_eq!(before.compared_with(8), OutOfMemory::Possibly);
+        assert_eq!(before.compare_with(8), OutOfMemory::Possibly);
     }
 
     #[test]
     fn no_kill_is_found_if_the_counter_is_unchanged_or_cannot_be_read() {
-        assert_eq!(in_group(1).compared_with(1), OutOfMemory::No);
-        assert_eq!(OomKills::OnMachine(7).compared_with(7), OutOfMemory::No);
-        assert_eq!(in_group(1).compared_with_now(), OutOfMemory::No);
-        assert_eq!(OomKills::Unknown.compared_with_now(), OutOfMemory::No);
+        assert_eq!(in_group(1).compare_with(1), OutOfMemory::No);
+        assert_eq!(OomKills::OnMachine(7).compare_with(7), OutOfMemory::No);
+        assert_eq!(in_group(1).compare_with_now(), OutOfMemory::No);
+        assert_eq!(OomKills::Unknown.compare_with_now(), OutOfMemory::No);
     }
 
     #[test]
     fn the_counter_of_the_machine_is_not_read_if_the_control_group_has_one() {
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let has_group = group_files(&groups)
+        let has_group = counter_files(&groups)
             .iter()
-            .any(|file| counter_in(file).is_some());
+            .any(|file| read_counter(file).is_some());
         let is_in_group = matches!(OomKills::count(), OomKills::InGroup { .. });
         assert_eq!(is_in_group, has_group);
     }
@@ -180,7 +182,7 @@ mod tests {
     fn the_counter_is_read_from_both_versions_of_control_groups() {
         let first = "9:name=systemd:/\n4:cpu,memory:/jobs/1\n0::/\n";
         assert_eq!(
-            group_files(first),
+            counter_files(first),
             [
                 "/sys/fs/cgroup/memory/jobs/1/memory.oom_control",
                 "/sys/fs/cgroup/memory/memory.oom_control",
@@ -189,18 +191,21 @@ mod tests {
             ]
         );
         assert_eq!(
-            group_files("0::/user.slice\n"),
+            counter_files("0::/user.slice\n"),
             [
                 "/sys/fs/cgroup/user.slice/memory.events",
                 "/sys/fs/cgroup/memory.events"
             ]
         );
-        assert_eq!(group_files("4:memory:/\n"), [""; 0]);
+        assert_eq!(counter_files("4:memory:/\n"), [""; 0]);
         assert_eq!(
-            counter("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+            parse_counter("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
             Some(3)
         );
-        assert_eq!(counter("oom 2\noom_group_kill 0\noom_kill 1\n"), Some(1));
-        assert_eq!(counter("under_oom 0\n"), None);
+        assert_eq!(
+            parse_counter("oom 2\noom_group_kill 0\noom_kill 1\n"),
+            Some(1)
+        );
+        assert_eq!(parse_counter("under_oom 0\n"), None);
     }
 }

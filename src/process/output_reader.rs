@@ -39,8 +39,8 @@ pub enum AfterRead {
     Finished,
 }
 
-/// The reading ends of a child's output.
-pub(super) struct Outputs {
+/// The reading ends of the pipes for a child's output.
+pub(super) struct OutputPipes {
     pub(super) stdout: io::PipeReader,
     pub(super) stderr: Option<io::PipeReader>,
     pub(super) stderr_is_activity: bool,
@@ -51,14 +51,14 @@ pub(super) struct OutputReader<'a> {
     stdout: Pipe,
     stderr: Pipe,
     stderr_is_activity: bool,
-    finished: Arc<Notify>,
+    result_reported: Arc<Notify>,
     progress: &'a Progress,
     on_output: &'a mut dyn FnMut(Stream, &[u8]) -> AfterRead,
 }
 
 impl<'a> OutputReader<'a> {
     pub(super) fn new(
-        outputs: Outputs,
+        outputs: OutputPipes,
         progress: &'a Progress,
         on_output: &'a mut dyn FnMut(Stream, &[u8]) -> AfterRead,
     ) -> Self {
@@ -66,15 +66,15 @@ impl<'a> OutputReader<'a> {
             stdout: Pipe::new(Some(outputs.stdout), CHUNK_SIZE),
             stderr: Pipe::new(outputs.stderr, SMALL_CHUNK_SIZE),
             stderr_is_activity: outputs.stderr_is_activity,
-            finished: Arc::default(),
+            result_reported: Arc::default(),
             progress,
             on_output,
         }
     }
 
     /// Is notified when the child has reported its result.
-    pub(super) fn finished(&self) -> Arc<Notify> {
-        self.finished.clone()
+    pub(super) fn result_reported(&self) -> Arc<Notify> {
+        self.result_reported.clone()
     }
 
     /// Reads the output until `event` happens.
@@ -85,13 +85,13 @@ impl<'a> OutputReader<'a> {
             // makes a task that reads without pause yield.
             tokio::select! {
                 biased;
-                happened = &mut event => return happened,
+                result = &mut event => return result,
                 () = self.read(), if self.is_open() => {}
             }
         }
     }
 
-    /// Reads the rest of the output.
+    /// Reads the output that is left in the pipes, for at most [`DRAIN_TIMEOUT`].
     pub(super) async fn read_rest(&mut self) {
         let rest = async {
             while self.is_open() {
@@ -109,6 +109,7 @@ impl<'a> OutputReader<'a> {
         self.stdout.receiver.is_some() || self.stderr.receiver.is_some()
     }
 
+    /// Reads the next bytes of either stream, and passes them to the caller.
     async fn read(&mut self) {
         let (stream, bytes) = tokio::select! {
             bytes = self.stdout.read() => (Stream::Stdout, bytes),
@@ -121,7 +122,7 @@ impl<'a> OutputReader<'a> {
             self.progress.mark_alive();
         }
         if (self.on_output)(stream, bytes) == AfterRead::Finished {
-            self.finished.notify_one();
+            self.result_reported.notify_one();
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Program {
     pub stdin: Option<File>,
     /// The destination of standard error.
     pub stderr: Stderr,
-    /// Further descriptors that the program inherits.
+    /// Descriptors that the program inherits in addition to its standard streams.
     pub inherited: Option<Inherited>,
     /// How the program is isolated from the worker; `None` for the worker's own programs.
     pub launch: Option<Launch>,
@@ -33,7 +33,7 @@ pub struct Program {
 /// The destination of standard error.
 #[derive(Debug)]
 pub enum Stderr {
-    /// Into the same pipe as standard output, which keeps their order exactly.
+    /// Into the same pipe as standard output, so that the order of both stays exact.
     WithStdout,
     /// Into a separate pipe, so that it cannot break the lines of a protocol.
     Separate,
@@ -62,9 +62,9 @@ impl Program {
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The longest run time, by the wall clock.
-    pub wall: Duration,
-    /// The longest time without any output; `None` is unlimited.
-    pub idle: Option<Duration>,
+    pub run_time: Duration,
+    /// The longest time without activity; `None` is unlimited.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// Why a program could not be started.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::route::Route;
 
-/// The problems with the fields that every event has.
+/// The problems with the fields that every event has, each as one clause.
 pub fn problems(route: Route, event: &Value) -> Vec<String> {
     let mut problems = Vec::new();
     for field in [

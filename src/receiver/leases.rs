@@ -31,11 +31,11 @@ pub struct Lease {
     length_if_cancelled: Duration,
     last_renewal: Instant,
     /// Whether the end of the lease was reported.
-    is_reported: bool,
+    is_end_reported: bool,
 }
 
 impl Lease {
-    /// The lease for a claim. `fixed` is a length that applies to every lease.
+    /// The lease for a claim. `fixed` is the length of every lease, if the user has set one.
     pub fn new(claim: &Value, fixed: Option<Duration>, now: Instant) -> Self {
         let length = fixed.unwrap_or_else(|| lease_of_claim(claim));
         let finish_deadline = milliseconds(claim, "/limits/finish_deadline_ms");
@@ -44,17 +44,17 @@ impl Lease {
             length,
             length_if_cancelled: fixed.unwrap_or(length.max(max_silence)),
             last_renewal: now,
-            is_reported: false,
+            is_end_reported: false,
         }
     }
 
     /// Starts the lease again.
     pub fn renew(&mut self, now: Instant) {
         self.last_renewal = now;
-        self.is_reported = false;
+        self.is_end_reported = false;
     }
 
-    /// Extends the lease of a run that was cancelled, because such a run sends no further heartbeats.
+    /// Extends the lease of a run that was cancelled, because such a run sends no more heartbeats.
     pub fn extend_for_cancellation(&mut self) {
         self.length = self.length_if_cancelled;
     }
@@ -67,10 +67,10 @@ impl Lease {
     /// How long the run has been silent, if the lease is over. `None` if this was already returned since the last
     /// renewal.
     pub fn report_end(&mut self, now: Instant) -> Option<Duration> {
-        if self.is_reported || !self.is_over(now) {
+        if self.is_end_reported || !self.is_over(now) {
             return None;
         }
-        self.is_reported = true;
+        self.is_end_reported = true;
         Some(now.saturating_duration_since(self.last_renewal))
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::envelope;
 use super::leases::Lease;
-use super::notice::{Answer, Notice, Received};
+use super::notice::{Answer, Notice, ReceivedEvent};
 use super::route::Route;
 
 /// Identifies a task: task ids are unique only within a project.
@@ -26,14 +26,14 @@ struct Run {
     task: TaskKey,
     lease: Lease,
     last_sequence: Option<u64>,
-    /// The ids of its events.
+    /// The ids of the events that it has sent.
     event_ids: HashSet<String>,
-    end: Option<End>,
+    end: Option<RunEnd>,
 }
 
 /// Why a task does not belong to a run any more.
 #[derive(Debug)]
-enum End {
+enum RunEnd {
     /// Its terminal event arrived.
     Event { id: String, task: TaskEnd },
     /// Its lease was over, and the task was granted to the run with this id.
@@ -57,10 +57,13 @@ pub enum Repetition {
     Grant,
 }
 
+/// The runs that have sent events.
 #[derive(Debug)]
 pub struct Ledger {
+    /// The runs by their ids.
     runs: HashMap<String, Run>,
     repetition: Repetition,
+    /// The length of every lease, if the user has set one.
     fixed_lease: Option<Duration>,
     /// The ids of tasks and runs whose heartbeats are answered with a cancellation.
     cancelled: Vec<String>,
@@ -80,7 +83,7 @@ impl Ledger {
         }
     }
 
-    /// Handles one request. `scripted` replaces the status that the orchestrator would answer.
+    /// Handles one request. `scripted_status` replaces the status that the orchestrator would answer.
     ///
     /// # Errors
     /// The answer to a request that is not an event of a run.
@@ -88,12 +91,12 @@ impl Ledger {
         &mut self,
         route: Route,
         body: &[u8],
-        scripted: Option<StatusCode>,
+        scripted_status: Option<StatusCode>,
         now: Instant,
-    ) -> Result<Received, Answer> {
+    ) -> Result<ReceivedEvent, Answer> {
         let event: Value = serde_json::from_slice(body)
             .map_err(|error| bad_request(format!("the body is not JSON: {error}")))?;
-        let mut received = Received {
+        let mut received = ReceivedEvent {
             route,
             problems: envelope::problems(route, &event),
             event,
@@ -103,7 +106,7 @@ impl Ledger {
         if received.text("/run_id").is_empty() || received.text("/event_id").is_empty() {
             return Err(bad_request(received.problems.join("; ")));
         }
-        let scripted = scripted.map(|status| Answer::new(status, "scripted by --answer"));
+        let scripted = scripted_status.map(|status| Answer::new(status, "scripted by --answer"));
         // An event is not recorded if the scripted answer makes the worker send it again. A claim is not
         // recorded if the scripted answer refuses it.
         let is_recorded = scripted.as_ref().is_none_or(|answer| {
@@ -126,7 +129,7 @@ impl Ledger {
     }
 
     /// Adds an event to its run, and decides the answer.
-    fn add(&mut self, received: &mut Received, now: Instant) -> Answer {
+    fn add(&mut self, received: &mut ReceivedEvent, now: Instant) -> Answer {
         let (run_id, event_id) = (
             received.text("/run_id").to_owned(),
             received.text("/event_id").to_owned(),
@@ -148,7 +151,7 @@ impl Ledger {
         }
         if is_claim
             && self.repetition == Repetition::Refuse
-            && let Some(other) = self.final_run(&task, &run_id)
+            && let Some(other) = self.run_with_final_end(&task, &run_id)
         {
             return Answer::new(
                 StatusCode::GONE,
@@ -189,11 +192,11 @@ impl Ledger {
     }
 
     /// The id of another run that has ended this task for good.
-    fn final_run(&self, task: &TaskKey, run_id: &str) -> Option<&str> {
+    fn run_with_final_end(&self, task: &TaskKey, run_id: &str) -> Option<&str> {
         let is_final = |run: &Run| {
             matches!(
                 run.end,
-                Some(End::Event {
+                Some(RunEnd::Event {
                     task: TaskEnd::Final,
                     ..
                 })
@@ -208,7 +211,7 @@ impl Ledger {
     fn replace_runs_without_lease(&mut self, task: &TaskKey, run_id: &str) {
         for (id, run) in &mut self.runs {
             if id != run_id && run.task == *task && run.end.is_none() {
-                run.end = Some(End::Replaced(run_id.to_owned()));
+                run.end = Some(RunEnd::Replaced(run_id.to_owned()));
             }
         }
     }
@@ -239,20 +242,25 @@ impl Run {
     }
 
     /// Adds a new event; returns an answer that refuses it if the task does not belong to the run any more.
-    fn add(&mut self, event_id: String, is_first: bool, received: &mut Received) -> Option<Answer> {
+    fn add(
+        &mut self,
+        event_id: String,
+        is_first: bool,
+        received: &mut ReceivedEvent,
+    ) -> Option<Answer> {
         if is_first != (received.route == Route::Started) {
             let problem = "a run begins with one started event";
             received.problems.push(problem.to_owned());
         }
         match &self.end {
             None => {}
-            Some(End::Event { id, .. }) => {
+            Some(RunEnd::Event { id, .. }) => {
                 let problem = format!("the run ended already, with event {id}");
                 received.problems.push(problem);
                 let answer = Answer::new(StatusCode::CONFLICT, "the run ended already");
                 return Some(answer);
             }
-            Some(End::Replaced(other)) => {
+            Some(RunEnd::Replaced(other)) => {
                 let why = format!("the lease is over, and run {other} has the task now");
                 return Some(Answer::new(StatusCode::CONFLICT, why));
             }
@@ -274,7 +282,7 @@ impl Run {
                 Route::Failed if *retryable != false => TaskEnd::Retryable,
                 _ => TaskEnd::Final,
             };
-            self.end = Some(End::Event {
+            self.end = Some(RunEnd::Event {
                 id: event_id.clone(),
                 task,
             });

@@ -7,15 +7,13 @@ use serde_json::{Value, json};
 
 use super::route::Route;
 
-/// A notice of the orchestrator.
+/// A notice of the built-in orchestrator to the user.
 #[derive(Debug, Clone)]
 pub enum Notice {
-    Received(Received),
+    /// An event of a run arrived.
+    Event(ReceivedEvent),
     /// A request that is not an event of a run, or whose signature is wrong.
-    Refused {
-        path: String,
-        why: String,
-    },
+    Refused { path: String, why: String },
     /// A run has sent nothing for the whole length of its lease. Its worker has most likely died.
     LeaseOver {
         task_id: String,
@@ -26,7 +24,7 @@ pub enum Notice {
 
 /// One event, and the answer to it.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedEvent {
     pub route: Route,
     /// The event as it arrived.
     pub event: Value,
@@ -71,13 +69,13 @@ impl Answer {
         }
     }
 
-    /// Whether the worker stops to deliver its terminal event after this answer.
+    /// Whether the worker stops sending its terminal event after this answer.
     pub fn ends_delivery(&self) -> bool {
         self.status.is_success() || matches!(self.status.as_u16(), 409 | 410)
     }
 }
 
-impl Received {
+impl ReceivedEvent {
     /// A string in the event, by its JSON pointer; empty if there is none.
     pub fn text(&self, pointer: &str) -> &str {
         let value = self.event.pointer(pointer);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+/// A route: the kind of event that a worker sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Route {
     Started,

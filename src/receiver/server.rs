@@ -21,13 +21,13 @@ use super::notice::Answer;
 
 /// The protocol's maximum size of a body, in bytes.
 const MAX_BODY_SIZE: usize = 256 * 1024;
-/// The most connections at a time: far more than the workers on one machine need. Further connections wait.
+/// The most connections at a time: far more than the workers on one machine need. More connections wait.
 const MAX_CONNECTIONS: usize = 1024;
 /// How long the head of a request, and then its body, may take to arrive.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A request that has arrived completely.
-pub struct Arrived {
+pub struct ArrivedRequest {
     pub path: String,
     pub headers: hyper::HeaderMap,
     pub body: Bytes,
@@ -36,7 +36,7 @@ pub struct Arrived {
 /// Serves forever; `answer` answers each request. Must run in a [`tokio::task::LocalSet`].
 pub async fn serve<F, A>(listener: &TcpListener, answer: F)
 where
-    F: Fn(Arrived) -> A + 'static,
+    F: Fn(ArrivedRequest) -> A + 'static,
     A: Future<Output = Answer> + 'static,
 {
     let answer = Rc::new(answer);
@@ -73,7 +73,7 @@ where
 /// Reads one request completely, and answers it.
 async fn respond<F, A>(request: Request<Incoming>, answer: &F) -> Response<Full<Bytes>>
 where
-    F: Fn(Arrived) -> A,
+    F: Fn(ArrivedRequest) -> A,
     A: Future<Output = Answer>,
 {
     let (parts, body) = request.into_parts();
@@ -83,7 +83,7 @@ where
             Answer::new(StatusCode::METHOD_NOT_ALLOWED, "workers use POST")
         }
         Ok(Ok(body)) => {
-            let arrived = Arrived {
+            let arrived = ArrivedRequest {
                 path: parts.uri.path().to_owned(),
                 headers: parts.headers,
                 body: body.to_bytes(),

@@ -11,7 +11,7 @@ const MAX_CLOCK_DIFFERENCE: u64 = 5 * 60;
 /// Checks that one of the request's signatures was made with one of the keys, and that its timestamp is recent.
 ///
 /// # Errors
-/// Why the signature is not accepted.
+/// If the signature is not accepted; the text says why.
 pub fn verify(
     keys: &[SigningKey],
     headers: &HeaderMap,
@@ -53,7 +53,7 @@ mod tests {
 
     const TIME: i64 = 1_614_265_330;
 
-    fn verified(timestamp: &str, seconds_later: i64) -> Result<(), String> {
+    fn verify_at(timestamp: &str, seconds_later: i64) -> Result<(), String> {
         let key = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let headers = HeaderMap::from_iter([
             ("webhook-id".parse().unwrap(), "id".parse().unwrap()),
@@ -74,19 +74,19 @@ mod tests {
     fn a_timestamp_may_differ_by_five_minutes_in_both_directions() {
         let time = TIME.to_string();
         for seconds_later in [-300, 0, 300] {
-            assert_eq!(verified(&time, seconds_later), Ok(()));
+            assert_eq!(verify_at(&time, seconds_later), Ok(()));
         }
         for seconds_later in [-301, 301] {
-            let why = verified(&time, seconds_later).unwrap_err();
+            let why = verify_at(&time, seconds_later).unwrap_err();
             assert!(why.contains("by 301 s; at most 300 s"), "{why}");
         }
     }
 
     #[test]
-    fn a_timestamp_that_is_not_the_signed_one_is_refused() {
-        let why = verified(&(TIME + 1).to_string(), 0).unwrap_err();
+    fn a_timestamp_that_differs_from_the_signed_timestamp_is_rejected() {
+        let why = verify_at(&(TIME + 1).to_string(), 0).unwrap_err();
         assert!(why.starts_with("no signature is right"), "{why}");
-        let why = verified("yesterday", 0).unwrap_err();
+        let why = verify_at("yesterday", 0).unwrap_err();
         assert!(why.contains("\"yesterday\", not a number"), "{why}");
     }
 }

@@ -5,37 +5,37 @@ use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The characters that form data and URLs (WHATWG) encode.
-const URL: &AsciiSet = &NON_ALPHANUMERIC
+/// The characters that are percent-encoded in form data and URLs (WHATWG).
+const ENCODED_IN_URLS: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~')
     .remove(b'*');
 
-/// The encodings in which a secret may appear, without base64.
+/// A secret in the encodings in which it may appear, except base64.
 pub fn plain_forms(secret: &str) -> Vec<Vec<u8>> {
     let json = |text: &str| {
         let quoted = serde_json::Value::from(text).to_string();
         quoted[1..quoted.len() - 1].to_owned()
     };
-    let all = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
-    let url = utf8_percent_encode(secret, URL).to_string();
+    let all_encoded = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    let url_encoded = utf8_percent_encode(secret, ENCODED_IN_URLS).to_string();
     // JSON and shells escape quotes and line ends; JSON inside JSON does it twice.
-    let quoted = json(secret);
-    let twice = json(&quoted);
-    let slashes = quoted.replace('/', "\\/");
-    let slashes_twice = json(&slashes);
+    let json_encoded = json(secret);
+    let json_in_json = json(&json_encoded);
+    let slashes_escaped = json_encoded.replace('/', "\\/");
+    let slashes_escaped_in_json = json(&slashes_escaped);
     let texts = [
         secret.to_owned(),
-        lower_case_escapes(&all),
-        lower_case_escapes(&url),
-        all,
-        url,
-        quoted,
-        twice,
-        slashes,
-        slashes_twice,
+        lower_case_escapes(&all_encoded),
+        lower_case_escapes(&url_encoded),
+        all_encoded,
+        url_encoded,
+        json_encoded,
+        json_in_json,
+        slashes_escaped,
+        slashes_escaped_in_json,
     ];
     texts.into_iter().map(String::into_bytes).collect()
 }
@@ -57,7 +57,8 @@ fn lower_case_escapes(text: &str) -> String {
     lower.collect()
 }
 
-/// The parts of a base64 text that show that the text contains the secret: for each offset and both alphabets.
+/// The parts of base64 texts that depend only on the secret: for each offset of the secret in a group of three bytes,
+/// and for both alphabets.
 pub fn base64_forms(secret: &str) -> Vec<Vec<u8>> {
     let alphabets = [&alphabet::STANDARD, &alphabet::URL_SAFE];
     let engines =

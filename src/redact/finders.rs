@@ -16,15 +16,16 @@ pub struct Finders {
     base64: Option<Forms>,
 }
 
-/// How much of a base64 form at the end of a chunk is held back across a line end, in bytes. A shorter
-/// beginning would hold back half of all lines; the forms without their first bytes find the rest.
-const MIN_BROKEN_PREFIX: usize = 4;
+/// The shortest beginning of a base64 form at the end of a chunk that is held back if it contains a line end, in bytes.
+/// With a lower limit, half of all lines would be held back. Forms without their first bytes find the rest of a form
+/// whose beginning was passed on.
+const MIN_BROKEN_PREFIX_SIZE: usize = 4;
 
-/// Longer secrets are not searched across line ends, which would need too much memory.
-const MAX_BROKEN_FORM: usize = 16 * 1024;
+/// Longer base64 forms, in bytes, are not searched across line ends, which would need too much memory.
+const MAX_BROKEN_FORM_SIZE: usize = 16 * 1024;
 /// How many base64 characters before a line end show that the line may belong to a base64 text. A shorter line must
 /// have no other characters.
-const MIN_BROKEN_LINE: usize = 16;
+const MIN_BROKEN_LINE_SIZE: usize = 16;
 
 impl Finders {
     /// The finders of these secrets and of their parts, in every encoding.
@@ -34,14 +35,14 @@ impl Finders {
         for part in secrets.flat_map(parts::parts) {
             plain.extend(plain_forms(&part));
             let forms = base64_forms(&part);
-            let searchable = 3 * MIN_BROKEN_PREFIX..=MAX_BROKEN_FORM;
+            let searchable = 3 * MIN_BROKEN_PREFIX_SIZE..=MAX_BROKEN_FORM_SIZE;
             for form in forms.iter().filter(|form| searchable.contains(&form.len())) {
                 // A line end may come after the first few bytes of a form, which were passed on by then. The rest of
                 // the form follows.
-                let rests = (1..MIN_BROKEN_PREFIX).map(|from| form[from..].to_vec());
-                plain.extend(rests.clone());
+                let tails = (1..MIN_BROKEN_PREFIX_SIZE).map(|from| form[from..].to_vec());
+                plain.extend(tails.clone());
                 base64.push(form.clone());
-                base64.extend(rests);
+                base64.extend(tails);
             }
             plain.extend(forms);
         }
@@ -67,32 +68,34 @@ impl Finders {
             .plain
             .as_ref()
             .map_or_else(Vec::new, |forms| forms.spans(bytes));
-        if let Some((forms, text)) = self.unbroken(bytes) {
+        if let Some((forms, text)) = self.base64_without_line_ends(bytes) {
             let broken = forms.spans(&text.bytes).into_iter();
-            spans.extend(broken.map(|span| text.places[span.start]..text.places[span.end - 1] + 1));
+            spans.extend(
+                broken.map(|span| text.positions[span.start]..text.positions[span.end - 1] + 1),
+            );
             spans.sort_by_key(|span| span.start);
         }
         spans
     }
 
     /// The position of the last bytes, which may be the beginning of a secret.
-    pub fn unfinished(&self, bytes: &[u8]) -> usize {
+    pub fn start_of_unfinished(&self, bytes: &[u8]) -> usize {
         let plain = self.plain.as_ref();
-        let plain = plain.map_or(bytes.len(), |forms| forms.unfinished(bytes));
-        let Some((forms, text)) = self.unbroken(bytes) else {
+        let plain = plain.map_or(bytes.len(), |forms| forms.start_of_unfinished(bytes));
+        let Some((forms, text)) = self.base64_without_line_ends(bytes) else {
             return plain;
         };
-        let from = forms.unfinished(&text.bytes);
-        if text.bytes.len() - from < MIN_BROKEN_PREFIX {
+        let from = forms.start_of_unfinished(&text.bytes);
+        if text.bytes.len() - from < MIN_BROKEN_PREFIX_SIZE {
             return plain;
         }
-        plain.min(text.places[from])
+        plain.min(text.positions[from])
     }
 
-    /// The bytes without line ends, if they have any line ends.
-    fn unbroken(&self, bytes: &[u8]) -> Option<(&Forms, Unbroken)> {
+    /// The base64 forms, and the bytes without line ends; `None` if the bytes cannot be broken base64.
+    fn base64_without_line_ends(&self, bytes: &[u8]) -> Option<(&Forms, WithoutLineEnds)> {
         let forms = self.base64.as_ref()?;
-        has_broken_base64(bytes).then(|| (forms, Unbroken::of(bytes)))
+        has_broken_base64(bytes).then(|| (forms, WithoutLineEnds::of(bytes)))
     }
 }
 
@@ -103,35 +106,35 @@ fn has_broken_base64(bytes: &[u8]) -> bool {
     let last = bytes.len().saturating_sub(1);
     let last_return = bytes.ends_with(b"\r").then_some(last);
     let mut line_ends = memchr::memchr_iter(b'\n', bytes).chain(last_return);
-    line_ends.any(|place| {
-        let line = bytes[..place]
+    line_ends.any(|position| {
+        let line = bytes[..position]
             .strip_suffix(b"\r")
-            .unwrap_or(&bytes[..place]);
-        let end = line.iter().rev().take(MIN_BROKEN_LINE);
+            .unwrap_or(&bytes[..position]);
+        let end = line.iter().rev().take(MIN_BROKEN_LINE_SIZE);
         let length = end.take_while(is_base64).count();
-        length == line.len().min(MIN_BROKEN_LINE)
+        length == line.len().min(MIN_BROKEN_LINE_SIZE)
     })
 }
 
 /// Bytes without line ends.
-struct Unbroken {
+struct WithoutLineEnds {
     bytes: Vec<u8>,
     /// The original position of each byte.
-    places: Vec<usize>,
+    positions: Vec<usize>,
 }
 
-impl Unbroken {
+impl WithoutLineEnds {
     fn of(bytes: &[u8]) -> Self {
-        let mut unbroken = Self {
+        let mut result = Self {
             bytes: Vec::with_capacity(bytes.len()),
-            places: Vec::with_capacity(bytes.len()),
+            positions: Vec::with_capacity(bytes.len()),
         };
         let mut from = 0;
         for end in memchr::memchr2_iter(b'\n', b'\r', bytes).chain([bytes.len()]) {
-            unbroken.bytes.extend_from_slice(&bytes[from..end]);
-            unbroken.places.extend(from..end);
+            result.bytes.extend_from_slice(&bytes[from..end]);
+            result.positions.extend(from..end);
             from = end + 1;
         }
-        unbroken
+        result
     }
 }

@@ -10,26 +10,27 @@ use serde_json::Value;
 use super::names::is_secret;
 
 /// The shortest secret that is masked, in bytes: shorter ones occur by chance in many texts.
-const MIN_SECRET: usize = 4;
+const MIN_SECRET_SIZE: usize = 4;
 /// The shortest value under a secret name inside JSON, in bytes.
-const MIN_NAMED_VALUE: usize = 6;
+const MIN_NAMED_VALUE_SIZE: usize = 6;
 /// The shortest line, and the shortest other value inside JSON, in bytes: the lines of a PEM body are
 /// longer, braces and words like `service_account` are shorter.
-const MIN_PART: usize = 16;
+const MIN_PART_SIZE: usize = 16;
 /// How many levels are decoded: a base64 text that contains JSON that contains a PEM file has three.
 const MAX_DEPTH: usize = 4;
 
 /// The secret and all its parts.
 pub(super) fn parts(secret: &str) -> BTreeSet<String> {
     let mut parts = BTreeSet::new();
-    collect(secret, MIN_SECRET, 0, &mut parts);
+    collect(secret, MIN_SECRET_SIZE, 0, &mut parts);
     parts
 }
 
-fn collect(text: &str, min: usize, depth: usize, parts: &mut BTreeSet<String>) {
+/// Adds the text, without white space around it too, and its parts.
+fn collect(text: &str, min_size: usize, depth: usize, parts: &mut BTreeSet<String>) {
     let trimmed = text.trim();
     for whole in [text, trimmed] {
-        if whole.len() >= min && !whole.trim().is_empty() {
+        if whole.len() >= min_size && !whole.trim().is_empty() {
             parts.insert(whole.to_owned());
         }
     }
@@ -40,17 +41,17 @@ fn collect(text: &str, min: usize, depth: usize, parts: &mut BTreeSet<String>) {
     match serde_json::from_str(trimmed) {
         // A text that is a number or a word has no parts.
         Ok(value @ (Value::Object(_) | Value::Array(_) | Value::String(_))) => {
-            collect_values(&value, MIN_PART, depth, parts);
+            collect_values(&value, MIN_PART_SIZE, depth, parts);
         }
         _ => {
-            if let Some(decoded) = decoded(trimmed) {
-                collect(&decoded, MIN_PART, depth + 1, parts);
+            if let Some(decoded) = decode(trimmed) {
+                collect(&decoded, MIN_PART_SIZE, depth + 1, parts);
             }
         }
     }
 }
 
-/// The lines of a text, and the whole body of a PEM file. Environment files write line ends as `\n`.
+/// Adds the lines of a text, and the whole body of a PEM file. Environment files write line ends as `\n`.
 fn collect_lines(text: &str, parts: &mut BTreeSet<String>) {
     let text = text.replace("\\r", "").replace("\\n", "\n");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -61,8 +62,8 @@ fn collect_lines(text: &str, parts: &mut BTreeSet<String>) {
     let is_boundary = |line: &&str| line.starts_with("-----");
     let is_pem = lines.iter().any(is_boundary);
     for block in lines.split(is_boundary) {
-        let long = block.iter().filter(|line| line.len() >= MIN_PART);
-        parts.extend(long.map(|line| (*line).to_owned()));
+        let long_lines = block.iter().filter(|line| line.len() >= MIN_PART_SIZE);
+        parts.extend(long_lines.map(|line| (*line).to_owned()));
         if !is_pem || block.len() < 2 {
             continue;
         }
@@ -70,54 +71,54 @@ fn collect_lines(text: &str, parts: &mut BTreeSet<String>) {
         // to be masked alone.
         for separator in ["", "\n", "\r\n", "\\n"] {
             let body = block.join(separator);
-            if body.len() >= MIN_PART {
+            if body.len() >= MIN_PART_SIZE {
                 parts.insert(body);
             }
             let last_two = block[block.len() - 2..].join(separator);
-            if last_two.len() >= MIN_PART {
+            if last_two.len() >= MIN_PART_SIZE {
                 parts.insert(last_two);
             }
         }
     }
 }
 
-/// The values inside JSON. Every value belongs to the secret, but short ones are masked only under a
+/// Adds the values inside JSON. Every value belongs to the secret, but short ones are masked only under a
 /// name that says that they are secret.
-fn collect_values(value: &Value, min: usize, depth: usize, parts: &mut BTreeSet<String>) {
+fn collect_values(value: &Value, min_size: usize, depth: usize, parts: &mut BTreeSet<String>) {
     match value {
-        Value::String(text) if text.len() >= min => collect(text, min, depth + 1, parts),
-        Value::Number(number) if min == MIN_NAMED_VALUE => {
-            collect(&number.to_string(), min, MAX_DEPTH, parts);
+        Value::String(text) if text.len() >= min_size => collect(text, min_size, depth + 1, parts),
+        Value::Number(number) if min_size == MIN_NAMED_VALUE_SIZE => {
+            collect(&number.to_string(), min_size, MAX_DEPTH, parts);
         }
         Value::Array(values) => {
             for value in values {
-                collect_values(value, min, depth, parts);
+                collect_values(value, min_size, depth, parts);
             }
         }
         Value::Object(fields) => {
             for (name, value) in fields {
-                let min = if is_secret(name) {
-                    MIN_NAMED_VALUE
+                let min_size = if is_secret(name) {
+                    MIN_NAMED_VALUE_SIZE
                 } else {
-                    min
+                    min_size
                 };
-                collect_values(value, min, depth, parts);
+                collect_values(value, min_size, depth, parts);
             }
         }
         _ => {}
     }
 }
 
-/// The text of a base64 secret, if it is JSON or PEM.
-fn decoded(text: &str) -> Option<String> {
+/// Decodes a base64 secret; `None` if the result is not JSON or PEM.
+fn decode(text: &str) -> Option<String> {
     let compact: String = text.split_whitespace().collect();
     let bytes = STANDARD
         .decode(&compact)
         .or_else(|_| URL_SAFE_NO_PAD.decode(compact.trim_end_matches('=')))
         .ok()?;
     let text = String::from_utf8(bytes).ok()?;
-    let begin = text.trim_start();
-    (begin.starts_with(['{', '[']) || begin.starts_with("-----BEGIN")).then_some(text)
+    let start = text.trim_start();
+    (start.starts_with(['{', '[']) || start.starts_with("-----BEGIN")).then_some(text)
 }
 
 #[cfg(test)]
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_contains_itself_as_text_ends() {
+    fn json_that_is_nested_in_strings_is_decoded_to_a_maximum_depth() {
         let mut text = "\"x\"".to_owned();
         for _ in 0..10 {
             text = serde_json::Value::from(text).to_string();

@@ -15,6 +15,7 @@ fn redactor(secrets: &[&str]) -> Redactor {
     Redactor::new(&secrets)
 }
 
+/// Masks a stream that arrives in these chunks.
 fn mask_chunks(redactor: &Redactor, chunks: &[&[u8]]) -> Vec<u8> {
     let mut clean = Vec::new();
     let mut stream = redactor.stream();
@@ -56,17 +57,17 @@ fn a_secret_is_masked_in_base64_that_is_broken_into_lines_at_any_column_and_offs
                 .collect();
             for separator in ["\n", "\r\n"] {
                 let text = lines.join(separator) + separator;
-                for n in [1, 7, 4096] {
-                    let chunks: Vec<&[u8]> = text.as_bytes().chunks(n).collect();
+                for chunk_size in [1, 7, 4096] {
+                    let chunks: Vec<&[u8]> = text.as_bytes().chunks(chunk_size).collect();
                     let clean = mask_chunks(&redactor, &chunks);
                     let clean = String::from_utf8(clean).unwrap().replace(['\n', '\r'], "");
-                    // A line end after fewer than four of its characters may leave those.
+                    // Fewer than four characters before or after a line end may stay.
                     let core = &encoded[(offset + 3) * 4 / 3 + 2..(offset + secret.len()) * 4 / 3];
                     for piece in core.as_bytes().windows(8) {
                         let piece = str::from_utf8(piece).unwrap();
                         assert!(
                             !clean.contains(piece),
-                            "{piece} of {text:?} in {clean} offset {offset} column {column} chunks {n}"
+                            "{piece} of {text:?} in {clean} offset {offset} column {column} chunks of {chunk_size}"
                         );
                     }
                 }
@@ -188,9 +189,9 @@ fn terminal_codes_stay_if_no_secret_is_hidden_by_them() {
 }
 
 #[test]
-fn an_empty_secret_masks_nothing() {
-    for nothing in ["", " ", "\n\n", "ab"] {
-        assert_eq!(redactor(&[nothing]).text("a b\n\nab"), "a b\n\nab");
+fn an_empty_or_very_short_secret_masks_nothing() {
+    for secret in ["", " ", "\n\n", "ab"] {
+        assert_eq!(redactor(&[secret]).text("a b\n\nab"), "a b\n\nab");
     }
 }
 
@@ -242,25 +243,25 @@ proptest! {
         // The output does not depend on the cuts, and all other bytes stay.
         let whole = String::from_utf8(mask_chunks(&redactor, &[text.as_bytes()])).unwrap();
         prop_assert_eq!(&split, &whole);
-        prop_assert_eq!(whole, masked_naively(&text, &secrets));
+        prop_assert_eq!(whole, mask_naively(&text, &secrets));
     }
 }
 
 /// A slow implementation to compare with: masks every byte that belongs to a secret, each run once.
-fn masked_naively(text: &str, secrets: &[&str]) -> String {
-    let mut secret_end = vec![false; text.len()];
+fn mask_naively(text: &str, secrets: &[&str]) -> String {
+    let mut is_secret = vec![false; text.len()];
     for start in 0..text.len() {
         for secret in secrets {
             if text[start..].starts_with(secret) {
-                secret_end[start..start + secret.len()].fill(true);
+                is_secret[start..start + secret.len()].fill(true);
             }
         }
     }
     let mut clean = String::new();
     for (index, letter) in text.char_indices() {
-        if !secret_end[index] {
+        if !is_secret[index] {
             clean.push(letter);
-        } else if index == 0 || !secret_end[index - 1] {
+        } else if index == 0 || !is_secret[index - 1] {
             clean.push_str(MASK);
         }
     }

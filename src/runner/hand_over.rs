@@ -156,7 +156,7 @@ impl Run<'_> {
         let (Some(clone), Some(git)) = (&prepared.workspace.clone, &prepared.git) else {
             return Ok("nothing was cloned".to_owned());
         };
-        let git = git.under(stop);
+        let git = git.with_stop(stop);
         let environment = self.environment_of_own_programs();
         let agents = (&environment, self.settings.isolation.launch());
         let product = product::collect(&git, clone, agents, &message).await?;

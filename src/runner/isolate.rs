@@ -13,8 +13,8 @@ use crate::task::{Failure, Reason};
 
 /// How long a test may take; it usually needs a few milliseconds.
 const TEST_LIMITS: Limits = Limits {
-    wall: Duration::from_secs(10),
-    idle: None,
+    run_time: Duration::from_secs(10),
+    idle_timeout: None,
 };
 /// A shell script that enters each of its arguments. Its exit code is the position of the first directory that it
 /// cannot enter, counted from 1, or 0.
@@ -169,7 +169,7 @@ async fn try_out(
     let ending = process::supervise(program, TEST_LIMITS, stop, progress, &mut keep).await;
     let ending = ending.map_err(|error| error.to_string())?;
     let kind = match ending {
-        Ending::Exited(code) => isolation::kind_of_test(code),
+        Ending::Exited(code) => isolation::kind_from_exit_code(code),
         _ => None,
     };
     kind.ok_or_else(|| {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::tool_spans::ToolSpans;
 use crate::excerpt;
 use crate::line_splitter::{Line, LineEnd, LineSplitter};
-use crate::model::Spent;
+use crate::model::UsageAndCost;
 use crate::progress::Progress;
 use crate::redact::{Redactor, Stream};
 use crate::stream_json::{ToolCall, ToolResult};
@@ -102,7 +102,7 @@ impl<'a> AgentOutput<'a> {
     }
 
     /// Reports what the agent has spent so far, and logs it once in each turn.
-    pub fn set_spent(&mut self, spent: &Spent) {
+    pub fn set_spent(&mut self, spent: &UsageAndCost) {
         self.sinks.progress.set_spent(*spent);
         let turns = spent.turns.unwrap_or(0);
         if let (true, Some(usage)) = (turns > self.logged_turns, spent.usage) {

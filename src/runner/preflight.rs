@@ -105,7 +105,7 @@ async fn machine(findings: &mut Findings, settings: &Settings, stop: &Stop) {
     findings.note("isolation", kind, |kind| {
         format!("{}: the agent {}", kind.word(), isolation.description())
     });
-    if let Some(limits) = crate::isolation::limits() {
+    if let Some(limits) = crate::isolation::describe_limits() {
         findings.note("control group", Ok(limits), String::clone);
     }
     let mut needed = vec![std::env::temp_dir()];
@@ -203,7 +203,7 @@ async fn remote(
     let git = git.map_err(|error| Failure::from_error(Reason::WorkspaceFailed, &error));
     let git = findings.note("git", git, |git| git.program().display().to_string());
     if let Some(mut git) = git {
-        git.until = Some(Instant::now() + REPOSITORY_TIMEOUT);
+        git.deadline = Some(Instant::now() + REPOSITORY_TIMEOUT);
         let answer = ask(&git, repository).await;
         findings.note("repository", answer, String::clone);
     }
@@ -345,9 +345,9 @@ async fn ask(git: &Git<'_>, repository: &Repository) -> Result<String, Failure> 
     let call = Call::new(Path::new("/"), ["ls-remote", "--"])
         .arg(url)
         .arg(wanted)
-        .transfer();
+        .contacts_remote();
     let failed = |message: String, error: &GitError| Failure {
-        causes: vec![error.words.clone()],
+        causes: vec![error.messages.clone()],
         ..Failure::new(Reason::WorkspaceFailed, message)
     };
     let answer = git

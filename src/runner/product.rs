@@ -225,9 +225,9 @@ async fn from_files(
 ) -> Result<Product, Failure> {
     let fetched = Repository::create(git, &clone.base, &[])?;
     let fetch = fetched.call(["fetch", "--progress", "--no-tags", "--depth=1"]);
-    let fetch = fetch.args(git.served_locally(&clone.url, "upload-pack"));
+    let fetch = fetch.args(git.file_remote_option(&clone.url, "upload-pack"));
     let fetch = fetch.arg("--").arg(&clone.url).arg(&clone.base);
-    run(git, fetch.transfer()).await?;
+    run(git, fetch.contacts_remote()).await?;
     let replacement = Repository::create(git, &clone.base, &[fetched.objects()])?;
     let index = replacement.dir().join("index-of-base");
     let prepared = replacement
@@ -243,7 +243,7 @@ async fn from_files(
     )
     .await?;
     for repository in [&fetched, &replacement] {
-        let given = agents_git.give_to_agent(repository.dir());
+        let given = agents_git.make_agent_owner_of(repository.dir());
         given.map_err(|error| failed_io(&error))?;
     }
     let staging = Staging::Replacement {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::product::{Repository, Upload};
-use crate::git::{Git, GitError, Trouble};
+use crate::git::{Git, GitError, GitErrorKind};
 use crate::task::{Failure, Reason};
 
 /// The waits between attempts. They suffice for a remote that restarts. After a longer outage, the push fails.
@@ -103,11 +103,11 @@ impl Push<'_> {
                 Answer::Rejected(error) => return Err(failure(&branch, &error)),
                 Answer::Failed(error) => error,
             };
-            let Some(wait) = waits.next().filter(|_| !error.stopped) else {
+            let Some(wait) = waits.next().filter(|_| !error.was_stopped) else {
                 return Err(failure(&branch, &error));
             };
             tracing::warn!(
-                words = error.words,
+                words = error.messages,
                 "the work was not pushed, trying again: {}",
                 error.summary()
             );
@@ -124,8 +124,12 @@ impl Push<'_> {
         let fetch = self
             .repository
             .call(["fetch", "--progress", "--no-tags", "--depth=1"]);
-        let fetch = fetch.args(self.git.served_locally(self.url, "upload-pack"));
-        let fetch = fetch.arg("--").arg(self.url).arg(reference).transfer();
+        let fetch = fetch.args(self.git.file_remote_option(self.url, "upload-pack"));
+        let fetch = fetch
+            .arg("--")
+            .arg(self.url)
+            .arg(reference)
+            .contacts_remote();
         self.git.run(fetch).await.ok()?;
         let format = "--format=%H%n%(trailers:key=Run-Id,valueonly)";
         let log = self.repository.call(["log", "-1", format, "FETCH_HEAD"]);
@@ -142,12 +146,12 @@ impl Push<'_> {
             let Err(error) = upload.send(self.git).await else {
                 return Ok(());
             };
-            let is_transient = error.trouble().is_transient() && !error.stopped;
+            let is_transient = error.kind().is_transient() && !error.was_stopped;
             let Some(wait) = waits.next().filter(|_| is_transient) else {
                 return Err(failure("the Git LFS server", &error));
             };
             tracing::warn!(
-                words = error.words,
+                words = error.messages,
                 "the Git LFS objects were not uploaded, trying again: {}",
                 error.summary()
             );
@@ -164,16 +168,16 @@ impl Push<'_> {
         let call = self
             .repository
             .call(["push", "--porcelain", "--progress", "--no-verify"]);
-        let call = call.args(self.git.served_locally(self.url, "receive-pack"));
-        let call = call.arg("--").arg(self.url).arg(refspec).transfer();
+        let call = call.args(self.git.file_remote_option(self.url, "receive-pack"));
+        let call = call.arg("--").arg(self.url).arg(refspec).contacts_remote();
         let Err(error) = self.git.run(call).await else {
             return Answer::Accepted;
         };
-        let trouble = error.trouble();
+        let kind = error.kind();
         // With `--porcelain`, git prints for a rejected reference: `!<tab>from:to<tab>[reason] (details)`.
-        let rejected = error.words.lines().find(|line| line.starts_with('!'));
+        let rejected = error.messages.lines().find(|line| line.starts_with('!'));
         let rejected = rejected.unwrap_or_default().to_owned();
-        if rejected.contains("[rejected]") || trouble == Trouble::BranchConflict {
+        if rejected.contains("[rejected]") || kind == GitErrorKind::BranchConflict {
             return Answer::BranchUnusable(error);
         }
         if CONCURRENT_PUSH_ERRORS
@@ -182,7 +186,7 @@ impl Push<'_> {
         {
             return Answer::Failed(error);
         }
-        if rejected.contains("[remote rejected]") || !trouble.is_transient() {
+        if rejected.contains("[remote rejected]") || !kind.is_transient() {
             return Answer::Rejected(error);
         }
         Answer::Failed(error)
@@ -203,8 +207,8 @@ fn failure(target: &str, error: &GitError) -> Failure {
     let summary = error.summary();
     let message = format!("the work could not be pushed to {target}: {summary}");
     let mut failed = Failure::new(Reason::PushFailed, message);
-    failed.causes.push(error.words.clone());
-    let is_rejected = error.words.contains("[remote rejected]") && error.trouble().is_transient();
-    failed.retryable = error.trouble().is_retryable() && !is_rejected;
+    failed.causes.push(error.messages.clone());
+    let is_rejected = error.messages.contains("[remote rejected]") && error.kind().is_transient();
+    failed.retryable = error.kind().is_retryable() && !is_rejected;
     failed
 }

@@ -191,8 +191,8 @@ impl Rounds<'_, '_> {
         let program = program?;
         tracing::info!(agent = self.agent.report().kind, "the agent starts");
         let limits = Limits {
-            wall: self.time_left(),
-            idle: self.run.settings.idle_timeout,
+            run_time: self.time_left(),
+            idle_timeout: self.run.settings.idle_timeout,
         };
         let Self {
             run,
@@ -317,8 +317,8 @@ async fn run_checks(
         span.context().add_to(&mut environment);
         let program = Program::shell(command, dir, environment, launch);
         let limits = Limits {
-            wall: checks.limit(time_until(deadline)),
-            idle: None,
+            run_time: checks.limit(time_until(deadline)),
+            idle_timeout: None,
         };
         let (redactor, stop) = (run.redactor, run.stop);
         let checked = checks::run(command, program, limits, redactor, stop, run.progress);

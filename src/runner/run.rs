@@ -118,7 +118,7 @@ impl<'a> Run<'a> {
             retryable: false,
             ..Failure::from_error(Reason::WorkspaceFailed, &error)
         })?;
-        git.until = Some(Instant::now() + MAX_CLONE_TIME);
+        git.deadline = Some(Instant::now() + MAX_CLONE_TIME);
         git.record_ssh().await;
         let mut span = self.trace.child("clone");
         span.set_text("vcs.repository.url.full", &repository.url);
@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
         let (isolation_settings, environment) = (&settings.isolation, &settings.environment);
         let kind = isolate::test(isolation_settings, environment, self.stop, self.progress).await?;
         let (word, description) = (kind.word(), isolation_settings.description());
-        if let Some(limits) = isolation::limits() {
+        if let Some(limits) = isolation::describe_limits() {
             tracing::info!("the control group of the worker allows {limits}");
         }
         if kind < Kind::Landlock

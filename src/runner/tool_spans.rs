@@ -50,7 +50,7 @@ impl ToolSpans {
 
     /// Ends the span of the call that has this result.
     pub fn end(&mut self, result: &ToolResult) {
-        let position = self.open.iter().position(|(id, _)| *id == result.call);
+        let position = self.open.iter().position(|(id, _)| *id == result.call_id);
         if let Some((_, mut span)) = position.and_then(|at| self.open.remove(at)) {
             if result.is_error {
                 span.fail("tool_failed");

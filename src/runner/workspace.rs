@@ -122,7 +122,7 @@ impl Workspace {
             let prepared = fs::set_permissions(run_dir.path(), fs::Permissions::from_mode(0o711));
             let prepared = prepared
                 .and_then(|()| fs::create_dir(&state_dir))
-                .and_then(|()| user.give(&state_dir))
+                .and_then(|()| user.become_owner_of(&state_dir))
                 .and_then(|()| user.variables(run_dir.path(), environment));
             user_variables = prepared.map_err(|error| {
                 let name = &user.name;
@@ -221,7 +221,7 @@ impl Workspace {
                 .tempfile_in(dir)?;
             let (mut reader, path) = file.keep().map_err(|error| error.error)?;
             if let Some(user) = &self.user {
-                user.give(&path)?;
+                user.become_owner_of(&path)?;
             }
             reader.write_all(prompt.as_bytes())?;
             reader.rewind()?;

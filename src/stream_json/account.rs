@@ -5,14 +5,14 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::model::{Spent, Usage};
+use crate::model::{Usage, UsageAndCost};
 
-/// How many messages are remembered. At any time, the agent and each subagent are writing at most one message.
+/// How many of the last messages are remembered. The agent and each subagent write at most one message at a time.
 const MAX_OPEN_MESSAGES: usize = 64;
 
-/// Which rounds are included in the totals that an agent reports.
+/// Which rounds the totals that an agent reports include.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Totals {
+pub enum TotalsScope {
     /// The whole session, with all earlier rounds.
     Session,
     /// Only the current round.
@@ -23,8 +23,8 @@ pub enum Totals {
 /// round.
 #[derive(Debug)]
 pub struct Account {
-    totals: Totals,
-    earlier_rounds: Spent,
+    totals_scope: TotalsScope,
+    earlier_rounds: UsageAndCost,
     /// The last messages. A message comes in several lines, each of which repeats its usage, and lines of
     /// subagents may come between them.
     open_messages: VecDeque<(MessageKey, Usage)>,
@@ -50,10 +50,10 @@ impl MessageKey {
 }
 
 impl Account {
-    pub fn new(totals: Totals) -> Self {
+    pub fn new(totals_scope: TotalsScope) -> Self {
         Self {
-            totals,
-            earlier_rounds: Spent::default(),
+            totals_scope,
+            earlier_rounds: UsageAndCost::default(),
             open_messages: VecDeque::new(),
             closed_messages: None,
             turns: None,
@@ -68,7 +68,7 @@ impl Account {
         let earlier_rounds = self.spent();
         *self = Self {
             earlier_rounds,
-            ..Self::new(self.totals)
+            ..Self::new(self.totals_scope)
         };
     }
 
@@ -104,22 +104,22 @@ impl Account {
     }
 
     /// The usage and the cost of all rounds so far.
-    pub fn spent(&self) -> Spent {
+    pub fn spent(&self) -> UsageAndCost {
         // This sum is too low, because messages report their output tokens before they are complete. So the totals that
         // the agent reports replace it.
         let open = self.open_messages.iter().map(|(_, usage)| *usage);
         let counted = self.closed_messages.into_iter().chain(open);
         let counted = counted.reduce(Usage::plus);
-        let round = Spent {
+        let round = UsageAndCost {
             turns: self.turns,
             tool_calls: self.tool_calls,
             cost_usd: self.reported_cost,
             usage: self.reported_usage.or(counted),
         };
         let sum = self.earlier_rounds.plus(round);
-        match self.totals {
-            Totals::Round => sum,
-            Totals::Session => Spent {
+        match self.totals_scope {
+            TotalsScope::Round => sum,
+            TotalsScope::Session => UsageAndCost {
                 cost_usd: self.reported_cost.or(self.earlier_rounds.cost_usd),
                 usage: self.reported_usage.or(sum.usage),
                 ..sum

@@ -5,19 +5,19 @@
 
 mod assistant;
 mod fields;
-mod outcome;
+mod result;
 mod tokens;
 mod tool_results;
 
 use serde::Deserialize;
 
-pub use assistant::{Assistant, Block, ToolCall};
-use fields::{Raw, fields, object, value};
-pub use outcome::{CONNECTION_FAILED, CONNECTION_REJECTED, Outcome};
+pub use assistant::{AssistantLine, Block, ToolCall};
+use fields::{RawField, fields, object, value};
+pub use result::{CONNECTION_FAILED, CONNECTION_REJECTED, ResultLine};
 pub use tool_results::{ToolResult, tool_results};
 
 /// The longest name of a model, in bytes.
-const MAX_MODEL_NAME: usize = 200;
+const MAX_MODEL_NAME_SIZE: usize = 200;
 
 /// The fields that lines of every type have.
 #[derive(Debug)]
@@ -34,11 +34,11 @@ impl CommonFields {
         #[derive(Deserialize)]
         struct Fields<'a> {
             #[serde(borrow, default, rename = "type")]
-            kind: Raw<'a>,
+            kind: RawField<'a>,
             #[serde(borrow, default)]
-            subtype: Raw<'a>,
+            subtype: RawField<'a>,
             #[serde(borrow, default)]
-            session_id: Raw<'a>,
+            session_id: RawField<'a>,
         }
         let fields: Fields<'_> = object(json)?;
         Some(Self {
@@ -54,33 +54,33 @@ pub fn model(json: &[u8]) -> Option<String> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default)]
-        model: Raw<'a>,
+        model: RawField<'a>,
     }
     let model = value(fields::<Fields<'_>>(json).model);
-    model.filter(|model: &String| model.len() <= MAX_MODEL_NAME)
+    model.filter(|model: &String| model.len() <= MAX_MODEL_NAME_SIZE)
 }
 
 /// A `system/api_retry` line: a request to the model's service failed and will be repeated.
 #[derive(Debug)]
-pub struct Retry {
+pub struct RetryLine {
     attempt: u64,
     delay_ms: u64,
     status: Option<u16>,
     error: Option<String>,
 }
 
-impl Retry {
+impl RetryLine {
     pub fn of(json: &[u8]) -> Self {
         #[derive(Deserialize, Default)]
         struct Fields<'a> {
             #[serde(borrow, default)]
-            attempt: Raw<'a>,
+            attempt: RawField<'a>,
             #[serde(borrow, default)]
-            retry_delay_ms: Raw<'a>,
+            retry_delay_ms: RawField<'a>,
             #[serde(borrow, default)]
-            error_status: Raw<'a>,
+            error_status: RawField<'a>,
             #[serde(borrow, default)]
-            error: Raw<'a>,
+            error: RawField<'a>,
         }
         let fields: Fields<'_> = fields(json);
         Self {

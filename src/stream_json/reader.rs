@@ -3,19 +3,20 @@
 //! Lines that are not JSON objects are passed on unchanged. Fields with an unexpected type count as
 //! absent. Knows nothing about processes: the caller knows how the agent ended.
 
-use super::account::{Account, Totals};
+use super::account::{Account, TotalsScope};
 use super::lines::{
-    self, Assistant, Block, CommonFields, Outcome, Retry, ToolCall, ToolResult, tool_results,
+    self, AssistantLine, Block, CommonFields, ResultLine, RetryLine, ToolCall, ToolResult,
+    tool_results,
 };
 use crate::line_splitter::{Line, LineEnd, LineSplitter};
-use crate::model::Spent;
+use crate::model::UsageAndCost;
 use crate::task::Failure;
 
 /// The longest line that is read, in bytes; longer ones are skipped. Claude Code's lines have up to two
 /// megabytes: they contain a written file twice.
-const MAX_LINE: usize = 4 * 1024 * 1024;
+const MAX_LINE_SIZE: usize = 4 * 1024 * 1024;
 /// The longest id of a session, in bytes; UUIDs have 36.
-const MAX_SESSION_ID: usize = 100;
+const MAX_SESSION_ID_SIZE: usize = 100;
 
 /// Reads the output of an agent, in all its rounds.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct Conclusion {
     /// `None` if the agent says that it succeeded.
     pub failure: Option<Failure>,
     final_message: Option<String>,
-    /// Whether further turns follow, each with its own `result` line.
+    /// Whether more turns follow, each with a `result` line.
     pub is_provisional: bool,
 }
 
@@ -55,25 +56,25 @@ pub enum Event<'a> {
     /// The end of a tool call.
     ToolResult(&'a ToolResult),
     /// The usage and the cost of the agent, in all rounds so far.
-    Spent(Spent),
+    Spent(UsageAndCost),
 }
 
 /// Whether more output is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum StreamState {
     MoreExpected,
     /// The agent has printed its last `result` line.
     Finished,
 }
 
 impl Reader {
-    /// `totals` says what the numbers in a `result` line include.
-    pub fn new(totals: Totals) -> Self {
+    /// `totals_scope` says which rounds the numbers in a `result` line include.
+    pub fn new(totals_scope: TotalsScope) -> Self {
         Self {
             session_id: None,
             model: None,
             reads_tool_results: false,
-            account: Account::new(totals),
+            account: Account::new(totals_scope),
             lines: new_splitter(),
             is_retrying: false,
             conclusion: None,
@@ -89,7 +90,7 @@ impl Reader {
     }
 
     /// The usage and the cost of the agent, in all rounds so far.
-    pub fn spent(&self) -> Spent {
+    pub fn spent(&self) -> UsageAndCost {
         self.account.spent()
     }
 
@@ -99,21 +100,22 @@ impl Reader {
     }
 
     /// Reads the next bytes of the output.
-    pub fn read(&mut self, mut bytes: &[u8], on_event: &mut dyn FnMut(Event<'_>)) -> Progress {
-        let mut progress = Progress::MoreExpected;
+    pub fn read(&mut self, mut bytes: &[u8], on_event: &mut dyn FnMut(Event<'_>)) -> StreamState {
+        let mut state = StreamState::MoreExpected;
         while let Some(line) = self.lines.next_line(&mut bytes) {
-            if is_readable(&line) && self.read_line(&line.bytes, on_event) == Progress::Finished {
-                progress = Progress::Finished;
+            if is_readable(&line) && self.read_line(&line.bytes, on_event) == StreamState::Finished
+            {
+                state = StreamState::Finished;
             }
         }
-        progress
+        state
     }
 
-    fn read_line(&mut self, json: &[u8], on_event: &mut dyn FnMut(Event<'_>)) -> Progress {
+    fn read_line(&mut self, json: &[u8], on_event: &mut dyn FnMut(Event<'_>)) -> StreamState {
         let Some(common) = CommonFields::of(json) else {
             on_event(Event::Raw(json));
             on_event(Event::Raw(b"\n"));
-            return Progress::MoreExpected;
+            return StreamState::MoreExpected;
         };
         // The id becomes an argument of the next round's command, so it must not look like an option.
         let session_id = common.session_id.filter(|id| is_session_id(id));
@@ -122,25 +124,25 @@ impl Reader {
             ("system", "init") => self.model = lines::model(json).or(self.model.take()),
             ("system", "api_retry") => {
                 self.is_retrying = true;
-                on_event(Event::Text(&Retry::of(json).message()));
+                on_event(Event::Text(&RetryLine::of(json).message()));
             }
             ("user", _) if self.reads_tool_results => {
                 for result in tool_results(json) {
                     on_event(Event::ToolResult(&result));
                 }
             }
-            ("assistant", _) => self.read_message(Assistant::of(json), on_event),
+            ("assistant", _) => self.read_message(AssistantLine::of(json), on_event),
             ("result", _) => {
-                let progress = self.read_result(&Outcome::of(json));
+                let state = self.read_result(&ResultLine::of(json));
                 on_event(Event::Spent(self.spent()));
-                return progress;
+                return state;
             }
             _ => {}
         }
-        Progress::MoreExpected
+        StreamState::MoreExpected
     }
 
-    fn read_message(&mut self, message: Assistant, on_event: &mut dyn FnMut(Event<'_>)) {
+    fn read_message(&mut self, message: AssistantLine, on_event: &mut dyn FnMut(Event<'_>)) {
         for block in message.blocks {
             match block {
                 Block::Text(text) => on_event(Event::Text(&text)),
@@ -159,18 +161,18 @@ impl Reader {
         on_event(Event::Spent(self.spent()));
     }
 
-    fn read_result(&mut self, outcome: &Outcome) -> Progress {
-        self.account.set_totals(outcome.cost_usd, outcome.usage);
-        let is_provisional = outcome.is_provisional();
+    fn read_result(&mut self, line: &ResultLine) -> StreamState {
+        self.account.set_totals(line.cost_usd, line.usage);
+        let is_provisional = line.is_provisional();
         self.conclusion = Some(Conclusion {
-            failure: outcome.failure(self.is_retrying),
-            final_message: outcome.final_message(),
+            failure: line.failure(self.is_retrying),
+            final_message: line.final_message(),
             is_provisional,
         });
         if is_provisional {
-            Progress::MoreExpected
+            StreamState::MoreExpected
         } else {
-            Progress::Finished
+            StreamState::Finished
         }
     }
 
@@ -180,25 +182,26 @@ impl Reader {
             && is_readable(&line)
             && CommonFields::of(&line.bytes).is_some_and(|common| common.line_type == "result")
         {
-            self.read_result(&Outcome::of(&line.bytes));
+            self.read_result(&ResultLine::of(&line.bytes));
         }
         self.conclusion.as_ref()
     }
 }
 
 fn new_splitter() -> LineSplitter {
-    LineSplitter::new(LineEnd::Newline, MAX_LINE)
+    LineSplitter::new(LineEnd::Newline, MAX_LINE_SIZE)
 }
 
+/// Whether the line is complete and not blank.
 fn is_readable(line: &Line) -> bool {
     !line.is_truncated && !line.bytes.trim_ascii().is_empty()
 }
 
-/// Whether this is a valid id, and does not look like an option of a command.
+/// Whether the text is a valid id, and does not look like an option of a command.
 fn is_session_id(id: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     !id.is_empty()
-        && id.len() <= MAX_SESSION_ID
+        && id.len() <= MAX_SESSION_ID_SIZE
         && !id.starts_with('-')
         && id.chars().all(is_allowed)
 }

@@ -17,10 +17,10 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// The largest content block that is written, in bytes of JSON. Larger blocks are shortened, because the reader skips
 /// long lines.
 const MAX_BLOCK_SIZE: usize = 256 * 1024;
-/// The limit below which a field of a too large block is kept, in bytes.
+/// Shorter fields of a block that is too large are written, in bytes.
 const MAX_FIELD_SIZE: usize = 100;
 /// The longest final message, in characters.
-const MAX_FINAL_MESSAGE: usize = 64 * 1024;
+const MAX_FINAL_MESSAGE_CHARS: usize = 64 * 1024;
 /// Replaces content that is too large.
 const TOO_LONG: &str = "[too long to show]";
 
@@ -55,16 +55,17 @@ pub struct Message<'a> {
     pub usage: Usage,
 }
 
+/// Writes the lines of one session.
 #[derive(Debug)]
 pub struct Writer {
     session_id: String,
-    started: Instant,
-    last_line: Instant,
+    started_at: Instant,
+    last_line_at: Instant,
     keep_alive_interval: Duration,
 }
 
 impl Writer {
-    /// Writes the first line. `idle_timeout` is how long standard output may be silent.
+    /// Writes the first line. `idle_timeout` is how long this process may write nothing.
     pub fn start(
         session_id: &str,
         model: &str,
@@ -74,8 +75,8 @@ impl Writer {
         let quarter = idle_timeout.map(|idle_timeout| idle_timeout / 4);
         let mut writer = Self {
             session_id: session_id.to_owned(),
-            started: Instant::now(),
-            last_line: Instant::now(),
+            started_at: Instant::now(),
+            last_line_at: Instant::now(),
             keep_alive_interval: quarter.map_or(KEEP_ALIVE_INTERVAL, |quarter| {
                 KEEP_ALIVE_INTERVAL.min(quarter)
             }),
@@ -90,12 +91,13 @@ impl Writer {
 
     /// Writes a keep-alive line, unless another line was written within the keep-alive interval.
     pub fn keep_alive(&mut self) {
-        if self.last_line.elapsed() >= self.keep_alive_interval {
+        if self.last_line_at.elapsed() >= self.keep_alive_interval {
             // If standard output is closed, writing the next line fails, too.
             let _ = self.write_keep_alive();
         }
     }
 
+    /// Writes a keep-alive line.
     pub fn write_keep_alive(&mut self) -> io::Result<()> {
         self.write_line(json!({ "type": "system", "subtype": "alive" }))
     }
@@ -118,7 +120,7 @@ impl Writer {
     /// Writes the answer of a turn. The turn's number is added to its id, because a service may use one
     /// id for several answers.
     pub fn write_answer(&mut self, turn: u32, answer: &Message<'_>) -> io::Result<()> {
-        let content: Vec<Value> = answer.content.iter().map(shortened).collect();
+        let content: Vec<Value> = answer.content.iter().map(shorten).collect();
         let usage = answer.usage;
         self.write_line(json!({
             "type": "assistant",
@@ -170,8 +172,8 @@ impl Writer {
             End::ServiceFailed { .. } => (None, Some(lines::CONNECTION_REJECTED)),
             _ => (None, None),
         };
-        let message = excerpt::first_chars(message, MAX_FINAL_MESSAGE);
-        let duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let message = excerpt::first_chars(message, MAX_FINAL_MESSAGE_CHARS);
+        let duration = u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.write_line(json!({
             "type": "result", "subtype": subtype, "is_error": !matches!(end, End::Success { .. }),
             "api_error_status": status, "api_error": api_error, "result": message, "num_turns": turns,
@@ -186,7 +188,7 @@ impl Writer {
 
     fn write_line(&mut self, mut line: Value) -> io::Result<()> {
         line["session_id"] = self.session_id.as_str().into();
-        self.last_line = Instant::now();
+        self.last_line_at = Instant::now();
         let mut stdout = io::stdout().lock();
         serde_json::to_writer(&mut stdout, &line)?;
         stdout.write_all(b"\n")?;
@@ -196,7 +198,7 @@ impl Writer {
 
 /// The content block to write. A block that is too large is reduced to its type and, for a tool call, its name, command
 /// and path.
-fn shortened(block: &Value) -> Value {
+fn shorten(block: &Value) -> Value {
     if block.to_string().len() <= MAX_BLOCK_SIZE {
         return block.clone();
     }

@@ -1,5 +1,5 @@
 //! Replaces the other files of this module if the feature `otel` is not compiled in. Every item has the name and the
-//! signature of one there, and does nothing.
+//! signature of the item that it replaces, and does nothing.
 
 use super::answer::Answer;
 use crate::environment::Variables;
@@ -7,7 +7,7 @@ use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::Outcome;
 
-/// The settings of the export, which exports nothing.
+/// The settings of an export that exports nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Settings;
 
@@ -26,7 +26,7 @@ impl Telemetry {
     }
 
     #[expect(clippy::unused_self, reason = "the other implementation needs it")]
-    pub fn root(&self, _name: &'static str) -> Span {
+    pub fn root_span(&self, _name: &'static str) -> Span {
         Span
     }
 
@@ -63,7 +63,7 @@ impl Span {
     pub fn fail(&mut self, _reason: &str) {}
 
     #[expect(clippy::unused_self, reason = "the other implementation needs it")]
-    pub fn conclude(&mut self, _outcome: &Outcome) {}
+    pub fn set_outcome(&mut self, _outcome: &Outcome) {}
 
     #[expect(clippy::unused_self, reason = "the other implementation needs it")]
     pub fn end(self) {}

@@ -3,7 +3,7 @@
 /// Whether a collector answers, in one sentence for people.
 #[derive(Debug)]
 pub struct Answer {
-    /// The data that the collector takes: traces or metrics.
+    /// The data that the collector stores: "traces" or "metrics".
     pub subject: &'static str,
     /// The result in words, with the URL.
     pub sentence: String,

@@ -26,7 +26,7 @@ use crate::shutdown::Stop;
 
 const PROTOBUF: &str = "application/x-protobuf";
 /// The longest part of a collector's message that is quoted in a warning, in characters.
-const MAX_QUOTED: usize = 200;
+const MAX_QUOTED_CHARS: usize = 200;
 /// How long `check` waits for a collector's answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -39,9 +39,9 @@ pub struct Collector {
     client: OnceCell<Client>,
 }
 
-/// Why data was not accepted.
+/// Why data was not exported.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ExportError {
     pub why: String,
     pub retry: Retry,
 }
@@ -59,7 +59,7 @@ pub enum Retry {
 
 /// An answer of a collector. One part of the answer counts what the collector did not accept.
 pub trait PartialSuccess: Message + Default {
-    /// How many items were rejected, and why.
+    /// The number of rejected items, and the reason; `None` if the answer does not report rejected items.
     fn rejected(&self) -> Option<(i64, &str)>;
 }
 
@@ -91,19 +91,19 @@ impl Collector {
         without_query(&self.destination.url)
     }
 
-    /// Sends data once.
-    pub async fn send<A: PartialSuccess>(&self, data: &impl Message) -> Result<(), Refusal> {
+    /// Sends data once, within the time limit of the destination.
+    pub async fn send<A: PartialSuccess>(&self, data: &impl Message) -> Result<(), ExportError> {
         let limit = self.destination.timeout;
-        let exchange = self.exchange::<A>(data.encode_to_vec());
-        timeout(limit, exchange).await.unwrap_or_else(|_| {
-            Err(Refusal {
+        let request = self.send_and_check::<A>(data.encode_to_vec());
+        timeout(limit, request).await.unwrap_or_else(|_| {
+            Err(ExportError {
                 why: no_answer_within(&self.destination.url, limit),
                 retry: Retry::WithNextExport,
             })
         })
     }
 
-    async fn exchange<A: PartialSuccess>(&self, body: Vec<u8>) -> Result<(), Refusal> {
+    async fn send_and_check<A: PartialSuccess>(&self, body: Vec<u8>) -> Result<(), ExportError> {
         let url = &self.destination.url;
         let client = self.client.get_or_try_init(|| async { self.new_client() });
         let request = client
@@ -112,15 +112,15 @@ impl Collector {
             .header(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF))
             .headers(self.destination.headers.clone())
             .body(body);
-        let response = request.send().await.map_err(|error| Refusal {
+        let response = request.send().await.map_err(|error| ExportError {
             why: request_error(url, &error),
             retry: Retry::WithNextExport,
         })?;
-        self.judge::<A>(response).await
+        self.check_response::<A>(response).await
     }
 
-    fn new_client(&self) -> Result<Client, Refusal> {
-        let permanent = |why| Refusal {
+    fn new_client(&self) -> Result<Client, ExportError> {
+        let permanent = |why| ExportError {
             why,
             retry: Retry::Never,
         };
@@ -131,22 +131,26 @@ impl Collector {
         client.map_err(|error| permanent(request_error(url, &error)))
     }
 
-    async fn judge<A: PartialSuccess>(&self, response: Response) -> Result<(), Refusal> {
+    /// An error unless the collector accepted all data.
+    async fn check_response<A: PartialSuccess>(
+        &self,
+        response: Response,
+    ) -> Result<(), ExportError> {
         let status = response.status();
-        let body = answer_body(response).await.map_err(|error| Refusal {
+        let body = answer_body(response).await.map_err(|error| ExportError {
             why: request_error(&self.destination.url, &error),
             // The collector may have the data already.
             retry: Retry::Never,
         })?;
         let url = self.shown_url();
         if !status.is_success() {
-            let words = String::from_utf8_lossy(&body);
-            let words = excerpt::first_chars(&excerpt::visible(&words), MAX_QUOTED);
-            return Err(Refusal {
-                why: format!("{url}: the collector answered {status} {words}")
+            let message = String::from_utf8_lossy(&body);
+            let message = excerpt::first_chars(&excerpt::visible(&message), MAX_QUOTED_CHARS);
+            return Err(ExportError {
+                why: format!("{url}: the collector answered {status} {message}")
                     .trim_end()
                     .to_owned(),
-                retry: retry_after(status),
+                retry: retry_for_status(status),
             });
         }
         // Some services answer with JSON, or with nothing.
@@ -154,7 +158,7 @@ impl Collector {
             return Ok(());
         }
         let rejected = |why| {
-            Err(Refusal {
+            Err(ExportError {
                 why,
                 retry: Retry::Never,
             })
@@ -166,7 +170,7 @@ impl Collector {
             Ok(answer) => match answer.rejected() {
                 Some((count @ 1.., why)) => rejected(format!(
                     "{url}: the collector rejected {count} items: {}",
-                    excerpt::first_chars(why, MAX_QUOTED)
+                    excerpt::first_chars(why, MAX_QUOTED_CHARS)
                 )),
                 _ => Ok(()),
             },
@@ -174,17 +178,18 @@ impl Collector {
     }
 }
 
-/// The protocol's specification calls four statuses retryable.
-fn retry_after(status: StatusCode) -> Retry {
+/// When to retry after an answer with this status. The protocol's specification calls four statuses retryable.
+fn retry_for_status(status: StatusCode) -> Retry {
     match status.as_u16() {
         429 | 502 | 503 | 504 => Retry::Soon,
         _ => Retry::Never,
     }
 }
 
-/// Sends empty messages to the collectors at the same time, and describes their answers. A stop signal ends this.
+/// Sends empty messages to the collectors at the same time, and describes their answers. A stop signal ends the wait.
 pub async fn ask_collectors(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Vec<Answer> {
-    // The messages hold one empty part, because the requests for messages of no bytes would have no length.
+    // Each message has one empty part. A message without parts would have no bytes, and its request no
+    // `Content-Length`.
     let traces = ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans::default()],
     };
@@ -206,7 +211,7 @@ pub async fn ask_collectors(settings: &Settings, redactor: &Redactor, stop: &Sto
     answers.collect()
 }
 
-/// Sends a message to the collector of one signal, and describes the answer.
+/// Sends a message to a collector, and describes the answer; `None` if there is no collector.
 async fn ask<A: PartialSuccess>(
     destination: Option<&Destination>,
     message: &impl Message,
@@ -222,7 +227,7 @@ async fn ask<A: PartialSuccess>(
     let collector = Collector::new(destination, settings);
     let url = collector.shown_url();
     let answer = tokio::select! {
-        answer = collector.send::<A>(message) => answer.map_err(|refusal| refusal.why),
+        answer = collector.send::<A>(message) => answer.map_err(|error| error.why),
         _ = stop.requested() => Err(format!("{url}: stopped before there was an answer")),
     };
     Some(match answer {

@@ -21,17 +21,17 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::collector::{Collector, Refusal, Retry};
+use super::collector::{Collector, ExportError, Retry};
 
 /// How often finished spans are sent: the default of the SDK's batch processor.
-const INTERVAL: Duration = Duration::from_secs(5);
+const EXPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// The most spans that wait to be sent: the default of the SDK's batch processor.
-const MAX_WAITING: usize = 2_048;
+const MAX_WAITING_SPANS: usize = 2_048;
 /// The most spans in one request: the default of the SDK's batch processor.
-const MAX_BATCH: usize = 512;
+const MAX_BATCH_SIZE: usize = 512;
 /// The pause before the only retry of the last export. The last export also waits this long for the answer to a
 /// request that was sent before it.
-const PAUSE: Duration = Duration::from_millis(500);
+const LAST_EXPORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Finished spans that are not sent yet.
 #[derive(Debug, Clone, Default)]
@@ -44,8 +44,8 @@ struct QueueState {
     dropped: AtomicU64,
 }
 
-/// Spans that are being sent. A batch that is dropped puts its spans back into the queue, so that an aborted request
-/// loses nothing.
+/// Spans that are being sent. When a batch is dropped, its spans return to the queue, so that an aborted request loses
+/// nothing.
 struct Batch<'q> {
     queue: &'q Queue,
     /// The spans that go back into the queue on drop; emptied if the collector has them or will never accept them.
@@ -66,17 +66,17 @@ impl Queue {
     /// The oldest spans; `None` if no span waits.
     fn next_batch(&self) -> Option<Batch<'_>> {
         let mut waiting = self.spans();
-        let count = waiting.len().min(MAX_BATCH);
+        let count = waiting.len().min(MAX_BATCH_SIZE);
         let spans = waiting.drain(..count).collect();
         // Not `then_some`: it would drop an empty batch, whose drop waits for this lock.
         (count > 0).then(|| Batch { queue: self, spans })
     }
 
-    /// Puts spans back that the collector may accept later.
+    /// Returns spans to the front of the queue.
     fn put_back(&self, batch: Vec<SpanData>) {
         let mut spans = self.spans();
         for span in batch.into_iter().rev() {
-            if spans.len() == MAX_WAITING {
+            if spans.len() == MAX_WAITING_SPANS {
                 self.0.dropped.fetch_add(1, Ordering::Relaxed);
             } else {
                 spans.push_front(span);
@@ -93,7 +93,7 @@ impl SpanProcessor for Queue {
             return;
         }
         let mut spans = self.spans();
-        if spans.len() == MAX_WAITING {
+        if spans.len() == MAX_WAITING_SPANS {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
             spans.push_back(span);
@@ -116,8 +116,9 @@ pub struct Exporter {
     pub metrics: Option<Collector>,
     pub queue: Queue,
     pub resource: Resource,
-    /// The metrics of the run, as soon as it has ended.
-    pub run: Mutex<Option<ExportMetricsServiceRequest>>,
+    /// The metrics of the run; `None` before the run has ended.
+    pub run_metrics: Mutex<Option<ExportMetricsServiceRequest>>,
+    /// Whether a failure was logged.
     pub has_warned: AtomicBool,
     /// Whether the last export of traces has ended.
     pub has_sent_traces: AtomicBool,
@@ -126,7 +127,8 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Sends finished spans every few seconds, until `closing` is true. Then sends the rest, and the metrics.
+    /// Sends finished spans every few seconds, until `closing` is true. Then sends the remaining spans, and the
+    /// metrics.
     pub async fn run(self: Arc<Self>, closing: watch::Receiver<bool>) {
         // At the same time: a collector of traces that hangs must not delay metrics for another collector.
         tokio::join!(
@@ -137,29 +139,32 @@ impl Exporter {
 
     async fn send_traces(&self, mut closing: watch::Receiver<bool>) {
         if let Some(collector) = &self.traces {
-            while timeout(INTERVAL, closed(&mut closing)).await.is_err() {
+            while timeout(EXPORT_INTERVAL, wait_for_closing(&mut closing))
+                .await
+                .is_err()
+            {
                 let last_export_begins = async {
-                    closed(&mut closing).await;
+                    wait_for_closing(&mut closing).await;
                     // The answer may be on its way: a batch that is sent twice may be stored twice.
-                    sleep(PAUSE).await;
+                    sleep(LAST_EXPORT_PAUSE).await;
                 };
                 tokio::select! {
-                    result = self.send_waiting_spans(collector) => self.warn_if_refused(result),
+                    result = self.send_waiting_spans(collector) => self.warn_about_failure(result),
                     () = last_export_begins => break,
                 }
             }
             let mut result = self.send_waiting_spans(collector).await;
-            if is_refused_for_a_moment(&result) {
-                sleep(PAUSE).await;
+            if may_succeed_soon(&result) {
+                sleep(LAST_EXPORT_PAUSE).await;
                 result = self.send_waiting_spans(collector).await;
             }
-            self.warn_if_refused(result);
+            self.warn_about_failure(result);
         }
         self.has_sent_traces.store(true, Ordering::Relaxed);
     }
 
     /// Sends all spans that wait, in batches. Stops at the first batch that may be accepted later.
-    async fn send_waiting_spans(&self, collector: &Collector) -> Result<(), Refusal> {
+    async fn send_waiting_spans(&self, collector: &Collector) -> Result<(), ExportError> {
         while let Some(mut batch) = self.queue.next_batch() {
             let attributes = ResourceAttributesWithSchema::from(&self.resource);
             let data = ExportTraceServiceRequest {
@@ -167,28 +172,28 @@ impl Exporter {
             };
             let answer = collector.send::<ExportTraceServiceResponse>(&data).await;
             match answer {
-                Err(refusal) if refusal.retry != Retry::Never => return Err(refusal),
+                Err(error) if error.retry != Retry::Never => return Err(error),
                 _ => batch.spans.clear(),
             }
-            self.warn_if_refused(answer);
+            self.warn_about_failure(answer);
         }
         Ok(())
     }
 
     async fn send_metrics(&self, mut closing: watch::Receiver<bool>) {
-        closed(&mut closing).await;
+        wait_for_closing(&mut closing).await;
         let data = self
-            .run
+            .run_metrics
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let (Some(collector), Some(data)) = (&self.metrics, data) {
             let mut result = collector.send::<ExportMetricsServiceResponse>(&data).await;
-            if is_refused_for_a_moment(&result) {
-                sleep(PAUSE).await;
+            if may_succeed_soon(&result) {
+                sleep(LAST_EXPORT_PAUSE).await;
                 result = collector.send::<ExportMetricsServiceResponse>(&data).await;
             }
-            self.warn_if_refused(result);
+            self.warn_about_failure(result);
         }
         self.has_sent_metrics.store(true, Ordering::Relaxed);
     }
@@ -206,8 +211,8 @@ impl Exporter {
         unfinished.collect::<Vec<_>>().join(" and ")
     }
 
-    fn warn_if_refused(&self, result: Result<(), Refusal>) {
-        if let Err(Refusal { why, .. }) = result {
+    fn warn_about_failure(&self, result: Result<(), ExportError>) {
+        if let Err(ExportError { why, .. }) = result {
             self.warn_once(&why);
         }
     }
@@ -227,17 +232,18 @@ impl Exporter {
         let dropped = self.queue.0.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
             self.warn_once(&format!(
-                "{dropped} spans were dropped, because more than {MAX_WAITING} were waiting"
+                "{dropped} spans were dropped, because more than {MAX_WAITING_SPANS} were waiting"
             ));
         }
     }
 }
 
-/// Waits until `closing` is true, which begins the last export. If the sender is dropped, the last export begins, too.
-async fn closed(closing: &mut watch::Receiver<bool>) {
+/// Waits until `closing` is true or its sender is dropped. Then the last export begins.
+async fn wait_for_closing(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-fn is_refused_for_a_moment(result: &Result<(), Refusal>) -> bool {
-    matches!(result, Err(refusal) if refusal.retry == Retry::Soon)
+/// Whether the collector answered that it is busy.
+fn may_succeed_soon(result: &Result<(), ExportError>) -> bool {
+    matches!(result, Err(error) if error.retry == Retry::Soon)
 }

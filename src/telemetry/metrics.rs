@@ -37,12 +37,12 @@ const TOKEN_BUCKETS: [f64; 14] = [
     67_108_864.0,
 ];
 
-/// The limits of the buckets of durations, in seconds: from a command to a day.
+/// The limits of the buckets of durations, in seconds.
 const DURATION_BUCKETS: [f64; 13] = [
     1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 1_800.0, 3_600.0, 14_400.0, 86_400.0,
 ];
 
-/// A reader that collects the metrics when it is asked to.
+/// Gives the meter provider a reader that [`of_run`] uses too.
 #[derive(Debug)]
 struct SharedReader(Arc<ManualReader>);
 
@@ -92,43 +92,44 @@ pub fn of_run(
     Some(ExportMetricsServiceRequest::from(&metrics))
 }
 
+/// Records the run, its duration, and the cost and the tokens of its agent.
 fn record(provider: &SdkMeterProvider, outcome: &Outcome, project: &str, redactor: &Redactor) {
     let meter = provider.meter(env!("CARGO_PKG_NAME"));
-    let mut run = vec![
+    let mut run_attributes = vec![
         KeyValue::new("cicd.pipeline.name", redactor.text(project)),
         KeyValue::new("cicd.pipeline.result", result_word(&outcome.verdict)),
     ];
     if let Verdict::Failed(failure) = &outcome.verdict {
-        run.push(KeyValue::new("error.type", failure.reason.word()));
+        run_attributes.push(KeyValue::new("error.type", failure.reason.word()));
     }
     let runs = meter.u64_counter("descartes.runs").with_unit("{run}");
     let runs = runs.with_description("Runs that have ended");
-    runs.build().add(1, &run);
+    runs.build().add(1, &run_attributes);
     let duration = meter
         .f64_histogram("cicd.pipeline.run.duration")
         .with_unit("s");
     let duration =
         duration.with_description("Duration of a run, from the granted claim to the verdict");
-    let mut executing = run;
-    executing.push(KeyValue::new("cicd.pipeline.run.state", "executing"));
+    let mut duration_attributes = run_attributes;
+    duration_attributes.push(KeyValue::new("cicd.pipeline.run.state", "executing"));
     duration
         .with_boundaries(DURATION_BUCKETS.to_vec())
         .build()
-        .record(outcome.report.duration.as_secs_f64(), &executing);
+        .record(outcome.report.duration.as_secs_f64(), &duration_attributes);
     let Some(agent) = &outcome.report.agent else {
         return;
     };
-    let mut of_agent = vec![
+    let mut agent_attributes = vec![
         KeyValue::new("gen_ai.operation.name", "invoke_agent"),
         KeyValue::new("gen_ai.agent.name", agent.kind),
     ];
     if let Some(model) = &agent.model {
-        of_agent.push(KeyValue::new("gen_ai.request.model", redactor.text(model)));
+        agent_attributes.push(KeyValue::new("gen_ai.request.model", redactor.text(model)));
     }
     if let Some(cost) = agent.spent.cost_usd {
         let costs = meter.f64_counter("descartes.cost").with_unit("{USD}");
         let costs = costs.with_description("What agents have cost, as they calculate it");
-        costs.build().add(cost, &of_agent);
+        costs.build().add(cost, &agent_attributes);
     }
     let Some(usage) = agent.spent.usage else {
         return;
@@ -138,13 +139,14 @@ fn record(provider: &SdkMeterProvider, outcome: &Outcome, project: &str, redacto
         .with_unit("{token}");
     let tokens = tokens.with_description("Tokens of a run; input includes cached tokens");
     let tokens = tokens.with_boundaries(TOKEN_BUCKETS.to_vec()).build();
-    let cached = meter
+    let cached_tokens = meter
         .u64_counter("descartes.cached_tokens")
         .with_unit("{token}");
-    let cached = cached.with_description("Tokens that were read from the cache or written to it");
-    let cached = cached.build();
+    let cached_tokens =
+        cached_tokens.with_description("Tokens that were read from the cache or written to it");
+    let cached_tokens = cached_tokens.build();
     let with = |key: &'static str, value: &'static str| {
-        let mut attributes = of_agent.clone();
+        let mut attributes = agent_attributes.clone();
         attributes.push(KeyValue::new(key, value));
         attributes
     };
@@ -161,7 +163,7 @@ fn record(provider: &SdkMeterProvider, outcome: &Outcome, project: &str, redacto
         ("creation", usage.cache_creation_input_tokens),
     ] {
         if let Some(number) = number {
-            cached.add(number, &with("descartes.cache.operation", kind));
+            cached_tokens.add(number, &with("descartes.cache.operation", kind));
         }
     }
 }

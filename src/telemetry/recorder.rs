@@ -16,13 +16,13 @@ use super::collector::Collector;
 use super::exporter::{Exporter, Queue};
 use super::metrics;
 use super::settings::{Settings, Temporality};
-use super::spans::{Source, Span, remote};
+use super::spans::{Span, SpanFactory, parse_traceparent};
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::Outcome;
 
 /// How long the last export may take. The run's outcome was delivered before.
-const LAST_EXPORT: Duration = Duration::from_secs(3);
+const LAST_EXPORT_TIME_LIMIT: Duration = Duration::from_secs(3);
 
 /// Records and exports what this process does. Without a collector in the settings, every method does nothing.
 #[derive(Debug, Clone)]
@@ -31,18 +31,20 @@ pub struct Telemetry(Option<Arc<State>>);
 #[derive(Debug)]
 struct State {
     /// `None` if traces are not exported.
-    source: Option<Source>,
+    span_factory: Option<SpanFactory>,
+    /// The `traceparent` of the span that this process belongs to.
     parent: Option<String>,
     temporality: Temporality,
     redactor: Redactor,
     exporter: Arc<Exporter>,
+    /// True from the beginning of the last export.
     closing: watch::Sender<bool>,
     /// The exporting task; `None` before [`Telemetry::start`].
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Telemetry {
-    /// Sends nothing and starts nothing. `instance` distinguishes this process from others of the same service.
+    /// Does not send or start anything yet. `instance` distinguishes this process from others of the same service.
     pub fn new(settings: &Settings, instance: &str, redactor: &Redactor) -> Self {
         if settings.traces.is_none() && settings.metrics.is_none() {
             return Self(None);
@@ -54,7 +56,7 @@ impl Telemetry {
             let provider = provider.with_span_processor(queue.clone());
             provider.with_resource(resource.clone()).build()
         };
-        let source = settings.traces.as_ref().map(|_| Source {
+        let span_factory = settings.traces.as_ref().map(|_| SpanFactory {
             tracer: provider().tracer(env!("CARGO_PKG_NAME")),
             redactor: redactor.clone(),
         });
@@ -64,13 +66,13 @@ impl Telemetry {
             metrics: settings.metrics.clone().map(collector),
             queue,
             resource,
-            run: Mutex::new(None),
+            run_metrics: Mutex::new(None),
             has_warned: AtomicBool::new(false),
             has_sent_traces: AtomicBool::new(false),
             has_sent_metrics: AtomicBool::new(false),
         };
         Self(Some(Arc::new(State {
-            source,
+            span_factory,
             parent: settings.parent.clone(),
             temporality: settings.temporality,
             redactor: redactor.clone(),
@@ -80,12 +82,12 @@ impl Telemetry {
         })))
     }
 
-    /// Begins the span of this process, below the one that started it.
-    pub fn root(&self, name: &'static str) -> Span {
+    /// Begins the span of this process. Its parent is the span that the settings name.
+    pub fn root_span(&self, name: &'static str) -> Span {
         let state = self.0.as_ref();
-        let source = state.and_then(|state| Some((state, state.source.as_ref()?)));
-        source.map_or_else(Span::none, |(state, source)| {
-            source.begin(name, remote(state.parent.as_deref()))
+        let span_factory = state.and_then(|state| Some((state, state.span_factory.as_ref()?)));
+        span_factory.map_or_else(Span::none, |(state, span_factory)| {
+            span_factory.begin(name, parse_traceparent(state.parent.as_deref()))
         })
     }
 
@@ -104,7 +106,10 @@ impl Telemetry {
         if exporter.metrics.is_some() {
             let (temporality, resource) = (state.temporality, exporter.resource.clone());
             let metrics = metrics::of_run(outcome, project, temporality, resource, &state.redactor);
-            *exporter.run.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+            *exporter
+                .run_metrics
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = metrics;
         }
     }
 
@@ -135,13 +140,13 @@ impl Telemetry {
             .take();
         let Some(mut task) = task else { return };
         state.closing.send_replace(true);
-        if timeout(LAST_EXPORT, &mut task).await.is_err() {
+        if timeout(LAST_EXPORT_TIME_LIMIT, &mut task).await.is_err() {
             task.abort();
             state.exporter.warn_once(&format!(
                 "{}: no answer within {} s; `descartes-worker check` shows whether a collector answers, and \
                  OTEL_SDK_DISABLED=true turns the export off",
                 state.exporter.unfinished(),
-                LAST_EXPORT.as_secs()
+                LAST_EXPORT_TIME_LIMIT.as_secs()
             ));
         }
         state.exporter.warn_about_dropped_spans();
@@ -151,16 +156,16 @@ impl Telemetry {
 /// The attributes that every span and metric of this process has.
 fn resource(settings: &Settings, instance: &str, redactor: &Redactor) -> Resource {
     let name = settings.service_name.as_deref();
-    let own = [
+    let defaults = [
         ("service.name", name.unwrap_or(env!("CARGO_PKG_NAME"))),
         ("service.version", env!("CARGO_PKG_VERSION")),
         ("service.instance.id", instance),
     ];
-    let given = settings.resource.iter();
-    let given = given.map(|(key, value)| (key.as_str(), value.as_str()));
-    // A later attribute replaces an earlier one with the same key; OTEL_SERVICE_NAME is the strongest.
-    let last = name.map(|name| ("service.name", name));
-    let all = own.into_iter().chain(given).chain(last);
+    let configured = settings.resource.iter();
+    let configured = configured.map(|(key, value)| (key.as_str(), value.as_str()));
+    // A later attribute replaces an earlier one with the same key, and OTEL_SERVICE_NAME replaces all others.
+    let service_name = name.map(|name| ("service.name", name));
+    let all = defaults.into_iter().chain(configured).chain(service_name);
     let all = all.map(|(key, value)| KeyValue::new(key.to_owned(), redactor.text(value)));
     Resource::builder_empty().with_attributes(all).build()
 }

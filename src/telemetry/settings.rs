@@ -12,10 +12,10 @@ pub struct Settings {
     pub traces: Option<Destination>,
     pub metrics: Option<Destination>,
     pub service_name: Option<String>,
-    /// Further attributes of this process, as keys and values.
+    /// More attributes of this process, as keys and values.
     pub resource: Vec<(String, String)>,
     pub temporality: Temporality,
-    /// A PEM file with further certificate authorities.
+    /// A PEM file with more certificate authorities to trust.
     pub authorities: Option<PathBuf>,
     /// The `traceparent` of the span that this process belongs to.
     pub parent: Option<String>,

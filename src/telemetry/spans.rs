@@ -16,30 +16,30 @@ use crate::redact::Redactor;
 use crate::task::{Outcome, Reason, Verdict};
 
 /// The longest text of a name or an attribute, in characters.
-const MAX_TEXT: usize = 200;
+const MAX_TEXT_LENGTH: usize = 200;
 
-/// The parts that every new span needs.
+/// Makes spans.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct SpanFactory {
     pub tracer: SdkTracer,
     pub redactor: Redactor,
 }
 
-/// A span that has not ended; it ends when it is dropped.
+/// A span that has not ended; it ends when it is dropped. `None` is not recorded.
 #[derive(Debug)]
 pub struct Span(Option<Box<Recording>>);
 
 #[derive(Debug)]
 struct Recording {
     span: SdkSpan,
-    source: Source,
+    factory: SpanFactory,
 }
 
 /// A span's identity, for its children.
 #[derive(Debug, Clone)]
-pub struct TraceContext(Option<(SpanContext, Source)>);
+pub struct TraceContext(Option<(SpanContext, SpanFactory)>);
 
-impl Source {
+impl SpanFactory {
     /// Begins a span. Without a valid parent, it begins a trace.
     pub fn begin(&self, name: &str, parent: SpanContext) -> Span {
         // A new context instead of the thread's one, because many tasks share this thread.
@@ -52,18 +52,18 @@ impl Source {
         let span = self.tracer.build_with_context(builder, &context);
         Span(Some(Box::new(Recording {
             span,
-            source: self.clone(),
+            factory: self.clone(),
         })))
     }
 
     /// Masks the secrets before it shortens the text: a part of a secret would not be recognised.
     fn masked(&self, text: &str) -> String {
-        excerpt::first_chars(&self.redactor.text(text), MAX_TEXT)
+        excerpt::first_chars(&self.redactor.text(text), MAX_TEXT_LENGTH)
     }
 }
 
 impl Span {
-    /// A span that is not recorded, and neither are its children.
+    /// A span that is not recorded. Its children are not recorded either.
     pub fn none() -> Self {
         Self(None)
     }
@@ -74,7 +74,7 @@ impl Span {
         let context = |recording: &Recording| {
             (
                 recording.span.span_context().clone(),
-                recording.source.clone(),
+                recording.factory.clone(),
             )
         };
         TraceContext(recording.map(context))
@@ -82,8 +82,8 @@ impl Span {
 
     /// Adds an attribute; secrets in it are masked.
     pub fn set_text(&mut self, key: &'static str, value: &str) {
-        if let Some(Recording { span, source }) = self.0.as_deref_mut() {
-            span.set_attribute(KeyValue::new(key, source.masked(value)));
+        if let Some(Recording { span, factory }) = self.0.as_deref_mut() {
+            span.set_attribute(KeyValue::new(key, factory.masked(value)));
         }
     }
 
@@ -102,15 +102,15 @@ impl Span {
 
     /// Marks the span as failed. `reason` must be a fixed word: messages may quote output, which must not be exported.
     pub fn fail(&mut self, reason: &str) {
-        if let Some(Recording { span, source }) = self.0.as_deref_mut() {
-            let reason = source.masked(reason);
+        if let Some(Recording { span, factory }) = self.0.as_deref_mut() {
+            let reason = factory.masked(reason);
             span.set_attribute(KeyValue::new("error.type", reason.clone()));
             span.set_status(Status::error(reason));
         }
     }
 
     /// Adds the outcome of a run.
-    pub fn conclude(&mut self, outcome: &Outcome) {
+    pub fn set_outcome(&mut self, outcome: &Outcome) {
         self.set_text("cicd.pipeline.result", result_word(&outcome.verdict));
         if let Verdict::Failed(failure) = &outcome.verdict {
             self.fail(failure.reason.word());
@@ -167,7 +167,7 @@ impl TraceContext {
     /// Begins a span below this one.
     pub fn child(&self, name: &str) -> Span {
         match &self.0 {
-            Some((context, source)) => source.begin(name, local(context)),
+            Some((context, factory)) => factory.begin(name, as_local(context)),
             None => Span::none(),
         }
     }
@@ -179,7 +179,7 @@ impl TraceContext {
             .is_some_and(|(context, _)| context.is_sampled())
     }
 
-    /// The header and the variable of W3C Trace Context that name this span as the parent.
+    /// The value of the header or variable `traceparent` that names this span as the parent (W3C Trace Context).
     pub fn traceparent(&self) -> Option<String> {
         let (context, _) = self.0.as_ref()?;
         let (trace, span) = (context.trace_id(), context.span_id());
@@ -189,7 +189,7 @@ impl TraceContext {
         Some(text)
     }
 
-    /// Names this span as the parent of a child process.
+    /// Adds the variable that names this span as the parent of a child process's spans.
     pub fn add_to(&self, variables: &mut Variables) {
         if let Some(traceparent) = self.traceparent() {
             *variables = merge(variables, vec![("TRACEPARENT".into(), traceparent.into())]);
@@ -197,8 +197,8 @@ impl TraceContext {
     }
 }
 
-/// The same context, marked as one of this process.
-fn local(context: &SpanContext) -> SpanContext {
+/// The same context, marked as local to this process. A context from a `traceparent` is remote.
+fn as_local(context: &SpanContext) -> SpanContext {
     SpanContext::new(
         context.trace_id(),
         context.span_id(),
@@ -208,8 +208,8 @@ fn local(context: &SpanContext) -> SpanContext {
     )
 }
 
-/// The context that a `traceparent` names; an invalid one, which begins a trace, if the text is not one.
-pub(super) fn remote(traceparent: Option<&str>) -> SpanContext {
+/// The context in a `traceparent`. If the text is missing or malformed, the context is invalid, and begins a new trace.
+pub(super) fn parse_traceparent(traceparent: Option<&str>) -> SpanContext {
     let parsed = traceparent.and_then(|text| {
         let parts: Vec<&str> = text.split('-').collect();
         let [_, trace, span, flags] = parts[..] else {
@@ -257,8 +257,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_is_read_with_its_sampling_flag_and_a_broken_one_begins_a_trace() {
-        let read = remote(Some(
+    fn a_traceparent_is_read_with_its_sampling_flag_and_a_malformed_one_begins_a_trace() {
+        let read = parse_traceparent(Some(
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         ));
         assert_eq!(
@@ -267,9 +267,12 @@ mod tests {
         );
         assert_eq!(read.span_id().to_string(), "b7ad6b7169203331");
         assert!(read.is_sampled() && read.is_remote());
-        for broken in ["", "00-1-2", "00-zz-b7ad6b7169203331-01"] {
-            assert!(!remote(Some(broken)).is_valid(), "{broken}");
+        for malformed in ["", "00-1-2", "00-zz-b7ad6b7169203331-01"] {
+            assert!(
+                !parse_traceparent(Some(malformed)).is_valid(),
+                "{malformed}"
+            );
         }
-        assert!(!remote(None).is_valid());
+        assert!(!parse_traceparent(None).is_valid());
     }
 }

@@ -14,7 +14,7 @@ use super::log_line::{self, Level};
 use super::markdown::Markdown;
 use super::screen::Screen;
 use crate::excerpt::visible;
-use crate::receiver::{Notice, Received};
+use crate::receiver::{Notice, ReceivedEvent};
 use crate::result_line;
 
 /// How often the status line is drawn.
@@ -71,7 +71,7 @@ struct Runs {
 }
 
 impl Runs {
-    fn update(&mut self, received: &Received) {
+    fn update(&mut self, received: &ReceivedEvent) {
         let (run_id, task_id) = (received.text("/run_id"), received.text("/task_id"));
         match received.route.word() {
             "started" if received.answer.status.is_success() => {
@@ -108,7 +108,7 @@ impl Runs {
 
 impl Heartbeats {
     /// The text for a heartbeat; `None` if the last line of its run has the same one.
-    fn new_text(&mut self, received: &Received) -> Option<String> {
+    fn new_text(&mut self, received: &ReceivedEvent) -> Option<String> {
         let text = match self.content {
             HeartbeatContent::Message => received.text("/message"),
             HeartbeatContent::Phase => received.text("/progress/phase"),
@@ -172,7 +172,7 @@ impl<'a> Timeline<'a> {
     /// Shows a notice of the orchestrator.
     pub fn show_notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::Received(received) => {
+            Notice::Event(received) => {
                 self.json.write_now("event", event_fields(received));
                 self.show_event(received);
             }
@@ -212,7 +212,7 @@ impl<'a> Timeline<'a> {
     }
 
     /// Shows an event that arrived, and the answer unless it is the usual one.
-    fn show_event(&mut self, received: &Received) {
+    fn show_event(&mut self, received: &ReceivedEvent) {
         self.runs.update(received);
         // Drawn before the row: otherwise the old status line would appear below it.
         self.draw();
@@ -355,7 +355,7 @@ fn level_style(level: Level) -> Style {
 }
 
 /// The fields of an event for `--json`.
-fn event_fields(received: &Received) -> serde_json::Value {
+fn event_fields(received: &ReceivedEvent) -> serde_json::Value {
     let answer = &received.answer;
     json!({
         "route": received.route.word(),

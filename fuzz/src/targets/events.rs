@@ -13,10 +13,10 @@ use crate::callback::credentials;
 use crate::callback::settings::{Identity, Limits, Machine, Settings};
 use crate::callback::wire::{Event, Kind};
 use crate::excerpt;
-use crate::model::Spent;
+use crate::model::UsageAndCost;
 use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
-use crate::stream_json::{Reader, Totals};
+use crate::stream_json::{Reader, TotalsScope};
 use crate::task::{
     AgentReport, CheckReport, Failure, Outcome, Patch, PhaseStart, Reason, Report, Verdict, Work,
 };
@@ -183,8 +183,8 @@ fn settings(input: &mut Unstructured<'_>) -> Result<Settings> {
 }
 
 /// The numbers come from where the agent's numbers come from: lines that it prints.
-fn spent(input: &mut Unstructured<'_>) -> Result<Spent> {
-    let mut reader = Reader::new(Totals::Round);
+fn spent(input: &mut Unstructured<'_>) -> Result<UsageAndCost> {
+    let mut reader = Reader::new(TotalsScope::Round);
     for _ in 0..input.int_in_range(0..=3)? {
         let tokens: i64 = input.arbitrary()?;
         let usage = json!({"input_tokens": tokens, "output_tokens": input.arbitrary::<f64>()?});
@@ -232,7 +232,7 @@ fn progress(input: &mut Unstructured<'_>, redactor: &Redactor) -> Result<Progres
 
 fn outcome(
     input: &mut Unstructured<'_>,
-    spent: Spent,
+    spent: UsageAndCost,
     progress: &Progress,
     redactor: &Redactor,
 ) -> Result<Outcome> {

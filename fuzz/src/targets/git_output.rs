@@ -1,7 +1,7 @@
-//! What git prints: records, raw diffs, words.
+//! Git's output: records, raw diffs, error messages.
 
-use crate::git::trouble::Trouble;
-use crate::git::words::{quote, without_progress};
+use crate::git::error_kind::GitErrorKind;
+use crate::git::error_output::{most_useful_lines, without_progress};
 use crate::runner::product::entries::entries_of_raw_diff;
 use crate::runner::product::left_behind::LeftBehind;
 use crate::runner::product::lfs::pointer::Pointer;
@@ -9,7 +9,7 @@ use crate::runner::product::records::Records;
 
 pub fn git_output(data: &[u8]) {
     check_records(data);
-    check_words(&String::from_utf8_lossy(data));
+    check_messages(&String::from_utf8_lossy(data));
     if let Some(pointer) = Pointer::parse(data) {
         assert_eq!(pointer.oid.len(), 64);
     }
@@ -42,25 +42,25 @@ fn check_records(data: &[u8]) {
     }
 }
 
-fn check_words(text: &str) {
-    let words = without_progress(text);
-    assert!(words.lines().all(|line| !line.is_empty()));
+fn check_messages(text: &str) {
+    let messages = without_progress(text);
+    assert!(messages.lines().all(|line| !line.is_empty()));
     assert_eq!(
-        words,
-        without_progress(&words),
-        "nothing is left to be left out"
+        messages,
+        without_progress(&messages),
+        "progress lines are left"
     );
-    let trouble = Trouble::of(&words);
-    let names_trouble = |line: &str| !Trouble::of(line).is_transient();
-    let quote = quote(&words, names_trouble);
-    assert_eq!(quote.is_empty(), words.is_empty(), "{words:?}");
-    assert!(!quote.contains('\n'));
-    assert!(!trouble.is_transient() || trouble.phrase().is_none());
+    let kind = GitErrorKind::of(&messages);
+    let names_cause = |line: &str| !GitErrorKind::of(line).is_transient();
+    let lines = most_useful_lines(&messages, names_cause);
+    assert_eq!(lines.is_empty(), messages.is_empty(), "{messages:?}");
+    assert!(!lines.contains('\n'));
+    assert!(!kind.is_transient() || kind.phrase().is_none());
     let mut left = LeftBehind::default();
     left.add_words(text);
     assert!(
         left.incomplete().is_none(),
-        "these words name no changed file"
+        "these messages name no changed file"
     );
     assert!(left.notes().iter().all(|note| !note.is_empty()));
 }

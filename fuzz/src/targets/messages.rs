@@ -11,7 +11,7 @@ use crate::builtin::messages::{Answer, Change, PartialAnswer, error_of_body, is_
 
 /// The input is a stream of events, and the body of an error.
 pub fn messages(data: &[u8]) {
-    let (_, message) = error_of_body(data);
+    let message = error_of_body(data).message;
     assert!(message.len() <= 3 * data.len(), "nothing is invented");
     let whole = receive(data, data.len().max(1));
     assert_eq!(whole, receive(data, 1), "cuts do not matter");

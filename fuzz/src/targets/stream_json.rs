@@ -1,10 +1,10 @@
 //! The lines of `stream-json`.
 
-use crate::stream_json::{Event, Reader, Totals};
+use crate::stream_json::{Event, Reader, TotalsScope};
 
 /// Cuts do not change what is read, and no line vanishes that is not an object.
 pub fn stream_json(data: &[u8]) {
-    for totals in [Totals::Session, Totals::Round] {
+    for totals in [TotalsScope::Session, TotalsScope::Round] {
         let whole = read(data, data.len().max(1), totals);
         assert_eq!(whole, read(data, 1, totals));
         assert_eq!(whole, read(data, 7, totals));
@@ -22,7 +22,7 @@ struct Read {
     spent: String,
 }
 
-fn read(data: &[u8], chunk: usize, totals: Totals) -> Read {
+fn read(data: &[u8], chunk: usize, totals: TotalsScope) -> Read {
     let mut reader = Reader::new(totals);
     reader.reads_tool_results = true;
     let mut events = Vec::new();

@@ -120,47 +120,51 @@ fn incomplete_tool_calls_and_thinking_are_left_out_and_incomplete_text_is_kept()
     ];
     events.extend(end("max_tokens"));
     let answer = push_all(&events).unwrap().into_answer().unwrap();
-    assert_eq!(answer.content, [text("half")]);
+    assert_eq!(answer.content, [text_block("half")]);
     assert!(answer.is_cut_off());
 }
 
 #[test]
 fn a_stream_without_message_stop_is_not_an_answer() {
-    let events = [start(), block(0, &text("a")), stop(0)];
+    let events = [start(), block(0, &text_block("a")), stop(0)];
     assert!(push_all(&events).unwrap().into_answer().is_none());
 }
 
 #[test]
 fn an_invalid_event_is_an_error_that_says_what_is_wrong() {
     let malformed = |events: &[Value]| match push_all(events) {
-        Err(StreamError::Malformed(what)) => what,
+        Err(StreamError::Malformed(why)) => why,
         other => panic!("{:?}", other.map(|partial| partial.answer)),
     };
     assert_eq!(malformed(&[start(), stop(0)]), "there is no block 0");
     assert_eq!(
-        malformed(&[start(), block(1, &text("a"))]),
+        malformed(&[start(), block(1, &text_block("a"))]),
         "block 1 is out of order"
     );
     let error = PartialAnswer::default().push("{").unwrap_err();
     assert!(matches!(error, StreamError::Malformed(_)));
     let reported =
         json!({ "type": "error", "error": { "type": "overloaded_error", "message": "later" } });
-    let expected = StreamError::Reported {
+    let expected = StreamError::Reported(ErrorDetails {
         kind: "overloaded_error".to_owned(),
         message: "later".to_owned(),
-    };
+    });
     assert_eq!(push_all(&[start(), reported]).map(drop), Err(expected));
 }
 
 #[test]
 fn the_message_of_an_error_is_read_from_json_and_from_other_bodies() {
     let body = br#"{"type":"error","error":{"type":"not_found_error","message":"no such model"}}"#;
-    let expected = ("not_found_error".to_owned(), "no such model".to_owned());
+    let details = |kind: &str, message: &str| ErrorDetails {
+        kind: kind.to_owned(),
+        message: message.to_owned(),
+    };
+    let expected = details("not_found_error", "no such model");
     assert_eq!(error_of_body(body), expected);
     let page = b"<html>\n  Bad   Gateway </html>";
     assert_eq!(
         error_of_body(page),
-        (String::new(), "<html> Bad Gateway </html>".to_owned())
+        details("", "<html> Bad Gateway </html>")
     );
 }
 
@@ -169,7 +173,7 @@ fn pings_unknown_events_and_empty_deltas_do_not_change_the_answer() {
     let mut answer = PartialAnswer::default();
     let mut push = |event: &Value| answer.push(&event.to_string()).unwrap();
     assert_eq!(push(&start()), Change::Grown);
-    assert_eq!(push(&block(0, &text(""))), Change::Grown);
+    assert_eq!(push(&block(0, &text_block(""))), Change::Grown);
     let text_delta = |text: &str| delta(0, &json!({ "type": "text_delta", "text": text }));
     assert_eq!(push(&text_delta("a")), Change::Grown);
     let [message_delta, message_stop] = end("end_turn");
@@ -194,12 +198,17 @@ fn an_answer_that_starts_twice_or_is_too_large_is_an_error() {
     assert_eq!(twice, Err(expected));
     let large = "x".repeat(MAX_ANSWER_SIZE / 2);
     let text_delta = delta(0, &json!({ "type": "text_delta", "text": large }));
-    let events = [start(), block(0, &text("")), text_delta.clone(), text_delta];
+    let events = [
+        start(),
+        block(0, &text_block("")),
+        text_delta.clone(),
+        text_delta,
+    ];
     assert_eq!(push_all(&events).map(drop), Err(StreamError::TooLarge));
 }
 
 #[test]
-fn usage_is_read_number_by_number_and_a_final_number_of_output_tokens_is_required() {
+fn an_invalid_or_missing_number_of_tokens_counts_as_unknown() {
     let usage = |at_start: Value, at_end: Value| {
         let events = [
             json!({ "type": "message_start", "message": { "usage": at_start } }),

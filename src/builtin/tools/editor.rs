@@ -11,11 +11,11 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use super::arguments::text;
+use super::arguments::string_argument;
 
 /// The largest file that is shown or changed, in bytes. The model can use the shell for a larger file.
 const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
-/// How many entries the view of a directory has.
+/// How many entries the view of a directory has at most.
 const MAX_ENTRIES: usize = 500;
 /// How many levels the view of a directory has; the API's documentation says two.
 const MAX_DEPTH: usize = 2;
@@ -41,19 +41,19 @@ impl Editor {
 
     /// Executes one call of the tool.
     pub fn call(&self, input: &Value) -> Result<String, String> {
-        let command = text(input, "command")?;
-        let given_path = text(input, "path")?;
+        let command = string_argument(input, "command")?;
+        let given_path = string_argument(input, "path")?;
         let path = self.resolve(given_path)?;
         match command {
             "view" if path.is_dir() => view_directory(&path, given_path),
             "view" => view(&read(&path, given_path)?, &input["view_range"]),
-            "create" => create(&path, given_path, text(input, "file_text")?),
+            "create" => create(&path, given_path, string_argument(input, "file_text")?),
             "str_replace" => {
                 let new = match &input["new_str"] {
                     Value::Null => "",
-                    _ => text(input, "new_str")?,
+                    _ => string_argument(input, "new_str")?,
                 };
-                replace(&path, given_path, text(input, "old_str")?, new)
+                replace(&path, given_path, string_argument(input, "old_str")?, new)
             }
             "insert" => {
                 // The argument's name in earlier versions of the tool, which models still use.
@@ -61,7 +61,7 @@ impl Editor {
                     Value::Null => "new_str",
                     _ => "insert_text",
                 };
-                let added = text(input, name).map_err(|_| missing_text())?;
+                let added = string_argument(input, name).map_err(|_| missing_text())?;
                 insert(&path, given_path, &input["insert_line"], added)
             }
             _ => Err(format!(
@@ -70,7 +70,7 @@ impl Editor {
         }
     }
 
-    /// The path without symbolic links; an error if it is outside of the workspace.
+    /// The path without symbolic links; an error if it is outside of the workspace. The file may be missing.
     fn resolve(&self, given_path: &str) -> Result<PathBuf, String> {
         let outside = || {
             format!(
@@ -159,11 +159,11 @@ fn write(path: &Path, given_path: &str, content: &str) -> Result<(), String> {
     written.map_err(|error| format!("{given_path} cannot be written: {error}"))
 }
 
-/// Lines with their numbers, in the format of `cat -n`.
+/// Lines with their numbers, in the format of `cat -n`. `first` is the number of the first line.
 fn numbered(lines: &[&str], first: usize) -> String {
     let mut text = String::new();
-    for (at, line) in lines.iter().enumerate() {
-        let _ = writeln!(text, "{:>6}\t{line}", first + at);
+    for (number, line) in (first..).zip(lines) {
+        let _ = writeln!(text, "{number:>6}\t{line}");
     }
     text
 }
@@ -252,9 +252,9 @@ fn create(path: &Path, given_path: &str, content: &str) -> Result<String, String
             .map_err(|error| format!("the directory of {given_path} cannot be created: {error}"))?;
     }
     write(path, given_path, content)?;
-    let how = if existed { "overwritten" } else { "created" };
+    let change = if existed { "overwritten" } else { "created" };
     Ok(format!(
-        "{given_path} is {how}: {} lines",
+        "{given_path} is {change}: {} lines",
         content.lines().count()
     ))
 }
@@ -284,7 +284,7 @@ fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String
             let first = line(*at);
             Ok(format!(
                 "{given_path} is changed:\n{}",
-                with_context(&changed, first, first + new.matches('\n').count())
+                numbered_with_context(&changed, first, first + new.matches('\n').count())
             ))
         }
         several => {
@@ -345,12 +345,12 @@ fn insert(path: &Path, given_path: &str, after: &Value, added: &str) -> Result<S
     let last = after + 1 + added.matches('\n').count();
     Ok(format!(
         "{given_path} is changed:\n{}",
-        with_context(&changed, after + 1, last)
+        numbered_with_context(&changed, after + 1, last)
     ))
 }
 
 /// The lines from `first` to `last` with [`CONTEXT_LINES`] before and after them.
-fn with_context(content: &str, first: usize, last: usize) -> String {
+fn numbered_with_context(content: &str, first: usize, last: usize) -> String {
     let lines: Vec<&str> = content.lines().collect();
     let begin = first.saturating_sub(CONTEXT_LINES + 1).min(lines.len());
     let end = (last + CONTEXT_LINES).min(lines.len()).max(begin);

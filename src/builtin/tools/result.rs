@@ -17,7 +17,7 @@ pub struct ToolResult {
 
 impl ToolResult {
     /// The content block of the Messages API.
-    pub fn block(self, call_id: &str) -> Value {
+    pub fn into_block(self, call_id: &str) -> Value {
         json!({
             "type": "tool_result", "tool_use_id": call_id, "content": self.text, "is_error": self.is_error,
         })

@@ -19,7 +19,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::arguments::text;
+use super::arguments::string_argument;
 use super::result::MAX_RESULT_SIZE;
 use crate::environment::Variables;
 use crate::excerpt;
@@ -27,10 +27,10 @@ use crate::line_splitter::{LineEnd, LineSplitter};
 use crate::programs::on_path;
 use crate::ring_buffer::RingBuffer;
 
-/// How long one command may take: enough for a large build.
+/// How long one command may take: enough for a large build. Shorter if the idle timeout is short.
 const MAX_TIME_LIMIT: Duration = Duration::from_secs(10 * 60);
-/// The share of the idle timeout for which a command may print nothing. It is below 1, so that the command is ended
-/// before the worker ends the whole agent because of its idle timeout.
+/// A command may take at most this share of the idle timeout, so that a command that prints nothing is ended before the
+/// worker ends the whole agent.
 const IDLE_TIMEOUT_SHARE: f64 = 0.75;
 /// The time between SIGTERM and SIGKILL for processes whose results are not needed. It is shorter if the time limit is
 /// short.
@@ -41,13 +41,13 @@ const SHORT_GRACE_DIVISOR: u32 = 8;
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often to check whether the process group is empty.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How much of the beginning and of the end of a command's output is kept, in bytes each. The rest
-/// of [`MAX_RESULT_SIZE`] is for notes.
-const MAX_END_SIZE: usize = MAX_RESULT_SIZE / 2 - 1_000;
+/// How much of the beginning and of the end of a command's output the model gets, in bytes each. The rest of
+/// [`MAX_RESULT_SIZE`] is for notes.
+const MAX_PART_SIZE: usize = MAX_RESULT_SIZE / 2 - 1_000;
 /// The size of one read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 /// The longest line that is read from the shell's standard error, in bytes.
-const MAX_STATUS_LINE: usize = 16 * 1024;
+const MAX_STATUS_LINE_SIZE: usize = 16 * 1024;
 /// How many reads collect the output that is in the pipe when a command ends. A background process
 /// may keep printing forever.
 const MAX_FINAL_READS: usize = 64;
@@ -68,7 +68,7 @@ struct ShellProcess {
     child: Child,
     group: Pid,
     stdin: ChildStdin,
-    /// Standard output of the shell; both output streams of its commands.
+    /// Standard output of the shell. Its commands write standard output and standard error here.
     output: pipe::Receiver,
     /// Standard error of the shell: the exit statuses of commands, and the shell's own messages.
     /// Separate from the output, in which a command could forge a status.
@@ -90,6 +90,7 @@ enum CommandEnd {
 struct CommandOutput {
     head: Vec<u8>,
     tail: RingBuffer,
+    /// How many bytes between `head` and `tail` were left out.
     left_out: u64,
 }
 
@@ -120,12 +121,12 @@ impl Shell {
         on_output: &mut dyn FnMut(),
     ) -> Result<String, String> {
         if input["restart"].as_bool().unwrap_or(false) {
-            self.close_soon().await;
+            self.close_with_short_grace().await;
             if input["command"].is_null() {
                 return Ok("the shell was restarted".to_owned());
             }
         }
-        let command = text(input, "command")?;
+        let command = string_argument(input, "command")?;
         if command.contains('\0') {
             return Err("the command contains a NUL character".to_owned());
         }
@@ -134,6 +135,7 @@ impl Shell {
             .map_err(|error| format!("the shell cannot be used: {error}"))?
     }
 
+    /// Runs a command. The outer error means that there is no shell; the inner error is for the model.
     async fn run(
         &mut self,
         command: &str,
@@ -153,12 +155,12 @@ impl Shell {
         Ok(match end {
             CommandEnd::ExitCode(code) => Ok(with_exit_code(&output, code)),
             CommandEnd::ShellExited(status) => {
-                self.close_soon().await;
+                self.close_with_short_grace().await;
                 let note = format!("[the shell ended ({status}); the next command gets a new one]");
                 Err(with_note(&output, &note))
             }
             CommandEnd::TimedOut => {
-                self.close_soon().await;
+                self.close_with_short_grace().await;
                 let note = format!(
                     "[killed: it did not end within {} s, and the next command gets a new shell; \
                      run longer commands in the background, with their output in a file]",
@@ -204,7 +206,7 @@ impl Shell {
             stdin,
             output: pipe::Receiver::from_owned_fd(output.into())?,
             status: pipe::Receiver::from_owned_fd(status.into())?,
-            status_lines: LineSplitter::new(LineEnd::Newline, MAX_STATUS_LINE),
+            status_lines: LineSplitter::new(LineEnd::Newline, MAX_STATUS_LINE_SIZE),
             status_marker: format!("status-{random:016x}"),
         })
     }
@@ -218,13 +220,14 @@ impl Shell {
     }
 
     /// Ends the process group with the short grace period.
-    pub async fn close_soon(&mut self) {
+    pub async fn close_with_short_grace(&mut self) {
         let grace = SHORT_GRACE.min(self.time_limit / SHORT_GRACE_DIVISOR);
         self.close(sleep(grace)).await;
     }
 }
 
 impl ShellProcess {
+    /// Runs a command, and appends its output to `command_output`.
     async fn run(
         &mut self,
         command: &str,
@@ -319,7 +322,7 @@ impl ShellProcess {
             // A stopped process handles SIGTERM only after SIGCONT.
             let _ = kill_process_group(self.group, Signal::CONT);
             tokio::select! {
-                () = self.group_is_empty() => {}
+                () = self.wait_for_empty_group() => {}
                 () = grace => {
                     // An error means that the last process has just ended.
                     let _ = kill_process_group(self.group, Signal::KILL);
@@ -331,7 +334,7 @@ impl ShellProcess {
 
     /// Waits until the process group has no members. Reads and drops their output, because a process
     /// that writes to a full pipe cannot end.
-    async fn group_is_empty(&mut self) {
+    async fn wait_for_empty_group(&mut self) {
         let mut buffer = vec![0; READ_SIZE];
         let mut is_output_open = true;
         loop {
@@ -363,13 +366,13 @@ impl CommandOutput {
     fn new() -> Self {
         Self {
             head: Vec::new(),
-            tail: RingBuffer::new(MAX_END_SIZE),
+            tail: RingBuffer::new(MAX_PART_SIZE),
             left_out: 0,
         }
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        let room = (MAX_END_SIZE - self.head.len()).min(bytes.len());
+        let room = (MAX_PART_SIZE - self.head.len()).min(bytes.len());
         self.head.extend_from_slice(&bytes[..room]);
         self.left_out += self.tail.push(&bytes[room..]);
     }

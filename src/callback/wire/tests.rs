@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::result::MAX_CHECKS;
 use super::*;
 use crate::callback::settings::Machine;
-use crate::model::Spent;
+use crate::model::UsageAndCost;
 use crate::task::{self, AgentReport, CheckReport, Reason, Report};
 
 /// A text of control characters: each of them takes six bytes in JSON.
@@ -67,7 +67,7 @@ fn the_largest_possible_event_is_within_the_limit() {
             model: Some(control_characters(1_000_000)),
             session_id: Some(control_characters(1_000_000)),
             exit_code: None,
-            spent: Spent::default(),
+            spent: UsageAndCost::default(),
         }),
         checks: checks(1000, 100_000, 1),
         output: task::Output {

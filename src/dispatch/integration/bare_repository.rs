@@ -7,7 +7,7 @@ use super::error::IntegrationError;
 use super::local_project::LocalProject;
 use super::types::{Commit, Settings};
 use crate::environment::{Variables, variable};
-use crate::git::{Call, Finished, Git};
+use crate::git::{Call, Git, GitOutput};
 
 /// The attributes that make git merge the task graph with this program's merge driver; see [`configuration`].
 const ATTRIBUTES: &str = ".scud/tasks/tasks.scg merge=scud\n";
@@ -78,7 +78,7 @@ impl BareRepository {
     pub fn call<'a>(&'a self, args: impl IntoIterator<Item = &'a str>) -> Call<'a> {
         Call::new(&self.dir, args)
             .variables(&vec![variable("GIT_DIR", &self.dir)])
-            .configured(&self.configuration)
+            .configuration(&self.configuration)
     }
 
     /// Runs a command. `what` is the beginning of the error message.
@@ -99,15 +99,15 @@ impl BareRepository {
         git: &Git<'_>,
         what: &str,
         call: Call<'_>,
-    ) -> Result<Finished, IntegrationError> {
+    ) -> Result<GitOutput, IntegrationError> {
         let finished = git
-            .finish_keeping_children(call)
+            .output_keeping_children(call)
             .await
             .map_err(IntegrationError::git(what))?;
-        match finished.code {
+        match finished.exit_code {
             0 | 1 => Ok(finished),
             _ => Err(finished
-                .success()
+                .require_success()
                 .map_err(IntegrationError::git(what))
                 .expect_err("the exit code is neither 0 nor 1")),
         }
@@ -164,7 +164,7 @@ impl BareRepository {
     ) -> Result<bool, IntegrationError> {
         let call = self.call(["merge-base", "--is-ancestor", ancestor, descendant]);
         let what = "the history of the integration branch cannot be read";
-        Ok(self.run_allowing_code_1(git, what, call).await?.code == 0)
+        Ok(self.run_allowing_code_1(git, what, call).await?.exit_code == 0)
     }
 
     /// Sets a reference. If `old` is given, the reference must still have that value; the empty string means that
@@ -226,7 +226,9 @@ impl BareRepository {
         let call = self.call(["cat-file", "--batch"]);
         let call = with_input(call, format!("{tree}:{path}\n").as_bytes())?;
         let finished = self.run_allowing_code_1(git, &what, call).await?;
-        let output = finished.success().map_err(IntegrationError::git(what))?;
+        let output = finished
+            .require_success()
+            .map_err(IntegrationError::git(what))?;
         // The output is `<id> blob <size>`, the content and a line break. Without such a file, it is one line that
         // describes the problem.
         let Some(end) = output.iter().position(|byte| *byte == b'\n') else {
@@ -283,7 +285,9 @@ impl BareRepository {
         let finished = self
             .run_allowing_code_1(git, &what, self.call(["cat-file", "blob", id]))
             .await?;
-        let content = finished.success().map_err(IntegrationError::git(what))?;
+        let content = finished
+            .require_success()
+            .map_err(IntegrationError::git(what))?;
         Ok(TreeEntry::File(Blob {
             mode: mode.to_owned(),
             content,

@@ -66,7 +66,7 @@ impl LocalProject {
 /// The error if git finds no repository at a directory, or cannot use it, for example because of its configuration.
 fn unreadable(dir: &Path, error: GitError) -> IntegrationError {
     let dir = dir.display();
-    let what = if error.words.contains("not a git repository") {
+    let what = if error.messages.contains("not a git repository") {
         format!("{dir} is not in a git repository (`git init` makes one; then commit the project)")
     } else {
         format!("the repository of {dir} cannot be read")

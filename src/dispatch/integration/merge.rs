@@ -108,7 +108,7 @@ impl Integration {
             .bare
             .run_allowing_code_1(git, &what, call)
             .await?;
-        let text = String::from_utf8_lossy(&finished.output).into_owned();
+        let text = String::from_utf8_lossy(&finished.stdout).into_owned();
         // The output is the tree, then the paths that conflict. A zero byte follows each of them.
         let mut parts = text.split('\0').filter(|part| !part.is_empty());
         let Some(tree) = parts.next() else {
@@ -117,7 +117,7 @@ impl Integration {
                 output: text,
             });
         };
-        Ok(match finished.code {
+        Ok(match finished.exit_code {
             0 => Tree::Clean(tree.to_owned()),
             _ => Tree::Conflicts(parts.map(str::to_owned).collect()),
         })

@@ -266,7 +266,7 @@ impl Integration {
 }
 
 fn is_checked_out(error: &GitError) -> bool {
-    error.words.contains("branch is currently checked out")
+    error.messages.contains("branch is currently checked out")
 }
 
 /// Whether a push was rejected because the branch is at another commit than expected.
@@ -279,5 +279,5 @@ fn is_stale(error: &GitError) -> bool {
         "incorrect old value",
         "reference already exists",
     ];
-    words.iter().any(|stale| error.words.contains(stale))
+    words.iter().any(|stale| error.messages.contains(stale))
 }

@@ -73,10 +73,10 @@ impl Repositories {
             Source::Local(dir) => {
                 let question = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
                 let call = Call::new(dir, question).arg(format!("{base}^{{commit}}"));
-                let finished = git.finish_keeping_children(call).await;
+                let finished = git.output_keeping_children(call).await;
                 let finished =
                     finished.map_err(IntegrationError::git("the base cannot be read"))?;
-                let output = finished.success().map_err(|_| no_base())?;
+                let output = finished.require_success().map_err(|_| no_base())?;
                 String::from_utf8_lossy(&output).trim_end().to_owned()
             }
             Source::Remote(url) => {
@@ -140,7 +140,9 @@ impl Repositories {
         let call = call.args(lease.map(Into::into));
         let call = call.args(self.server_option(git, "receive-pack"));
         let call = call.arg("--").arg(target).arg(refspec);
-        git.run_keeping_children(call.transfer()).await.map(drop)
+        git.run_keeping_children(call.contacts_remote())
+            .await
+            .map(drop)
     }
 
     /// Deletes references of the repository `target`.
@@ -158,7 +160,10 @@ impl Repositories {
         let call = call.args(self.server_option(git, "receive-pack"));
         let call = call.arg("--").arg(target).args(refspecs);
         let what = format!("branches of runs cannot be deleted from {target}");
-        self.bare.run(git, &what, call.transfer()).await.map(drop)
+        self.bare
+            .run(git, &what, call.contacts_remote())
+            .await
+            .map(drop)
     }
 
     /// The references of the repository `target` that match the patterns: their names and commits.
@@ -173,7 +178,7 @@ impl Repositories {
         let call = call.arg("--").arg(target);
         let call = call.args(patterns.iter().map(Into::into));
         let what = format!("the branches of {target} cannot be listed");
-        let text = self.bare.run(git, &what, call.transfer()).await?;
+        let text = self.bare.run(git, &what, call.contacts_remote()).await?;
         let pairs = text.lines().filter_map(|line| line.split_once('\t'));
         Ok(pairs
             .map(|(commit, name)| (name.to_owned(), commit.to_owned()))
@@ -199,14 +204,17 @@ impl Repositories {
         let call = call.arg("--").arg(target);
         let call = call.args(refspecs.iter().map(Into::into));
         let what = format!("{target} cannot be fetched from");
-        self.bare.run(git, &what, call.transfer()).await.map(drop)
+        self.bare
+            .run(git, &what, call.contacts_remote())
+            .await
+            .map(drop)
     }
 
     /// The option for the git command that serves a transfer in the user's repository. That command runs no hooks
     /// and changes no work tree.
     pub fn server_option(&self, git: &Git<'_>, service: &str) -> Option<OsString> {
         match &self.settings.source {
-            Source::Remote(url) => git.served_locally(url, service),
+            Source::Remote(url) => git.file_remote_option(url, service),
             Source::Local(_) => {
                 let program = git.program().to_string_lossy().replace('\'', "'\\''");
                 let settings = [
@@ -263,8 +271,8 @@ fn version(text: &str) -> Option<(u32, u32)> {
 /// The object format of a remote repository: SHA-256 if its object ids have 64 digits.
 async fn format_of_remote(git: &Git<'_>, url: &str) -> Result<String, IntegrationError> {
     let call = Call::new(Path::new("/"), ["ls-remote"]);
-    let call = call.args(git.served_locally(url, "upload-pack"));
-    let call = call.arg("--").arg(url).arg("HEAD").transfer();
+    let call = call.args(git.file_remote_option(url, "upload-pack"));
+    let call = call.arg("--").arg(url).arg("HEAD").contacts_remote();
     let answer = git.run_keeping_children(call).await;
     let answer = answer.map_err(IntegrationError::git(format!("{url} cannot be read")))?;
     let hash = answer.split('\t').next().unwrap_or_default();

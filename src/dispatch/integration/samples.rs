@@ -142,7 +142,7 @@ impl SampleProject {
                 proxies: Vec::new(),
                 authorities: None,
                 ssh_agent: None,
-                silence_limit: Duration::from_secs(60),
+                idle_timeout: Duration::from_secs(60),
             },
             redactor: Redactor::new(&[]),
         }

@@ -96,7 +96,7 @@ impl Integration {
         let call = call.args(self.repositories.server_option(&git, "receive-pack"));
         let refspec = format!("{}:refs/heads/descartes-runs/preflight", self.tip.id);
         let call = call.arg("--").arg(target).arg(refspec);
-        let pushed = git.run_keeping_children(call.transfer()).await;
+        let pushed = git.run_keeping_children(call.contacts_remote()).await;
         Ok(pushed.err().map(|error| error.summary()))
     }
 
@@ -109,12 +109,14 @@ impl Integration {
         let users = git.with_agents_environment(&self.repositories.settings.environment, None);
         let what = "the user's repository cannot be read";
         let call = call.variables(&vec![variable("GIT_OPTIONAL_LOCKS", "0")]);
-        let finished = users.finish_keeping_children(call).await;
+        let finished = users.output_keeping_children(call).await;
         let finished = finished.map_err(IntegrationError::git(what))?;
-        if finished.code == 1 {
+        if finished.exit_code == 1 {
             return Ok(None);
         }
-        let output = finished.success().map_err(IntegrationError::git(what))?;
+        let output = finished
+            .require_success()
+            .map_err(IntegrationError::git(what))?;
         Ok(Some(String::from_utf8_lossy(&output).into_owned()))
     }
 }

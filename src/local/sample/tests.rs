@@ -19,6 +19,7 @@ fn environment() -> Variables {
     vec![("PATH".into(), path)]
 }
 
+/// Runs a script of the project as the worker runs the agent.
 fn shell(dir: &Path, script: &str, task: &str, prompt: &str) -> Output {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(&file, prompt).unwrap();
@@ -31,28 +32,28 @@ fn shell(dir: &Path, script: &str, task: &str, prompt: &str) -> Output {
         .unwrap()
 }
 
-fn assert_works(dir: &Path, task: &str, prompt: &str) {
+fn assert_agent_succeeds(dir: &Path, task: &str, prompt: &str) {
     let output = shell(dir, ".agent.sh", task, prompt);
     assert!(output.status.success(), "{task}: {output:?}");
 }
 
-fn passes_checks(dir: &Path) -> bool {
+fn checks_pass(dir: &Path) -> bool {
     shell(dir, "test.sh", "", "").status.success()
 }
 
 #[test]
 fn every_task_of_the_shop_passes_the_checks_but_the_receipt_only_after_a_repair() {
-    let sample = block_on(Sample::make_graph(&environment())).unwrap();
+    let sample = block_on(Sample::create_with_graph(&environment())).unwrap();
     let dir = sample.dir();
     for task in ["shop:1", "2.1", "shop:2.2", "6", "7", "4", "3", "5"] {
-        assert_works(dir, task, "Do the task.");
+        assert_agent_succeeds(dir, task, "Do the task.");
         if task == "3" {
-            assert!(!passes_checks(dir), "the receipt is right at once");
+            assert!(!checks_pass(dir), "the receipt is right at once");
             let repair =
                 "Your work on task 3 (Print a receipt) is not done: the check `sh test.sh` failed";
-            assert_works(dir, task, repair);
+            assert_agent_succeeds(dir, task, repair);
         }
-        assert!(passes_checks(dir), "{task}");
+        assert!(checks_pass(dir), "{task}");
     }
     let catalog = fs::read_to_string(dir.join("catalog.txt")).unwrap();
     let lines = [
@@ -66,10 +67,10 @@ fn every_task_of_the_shop_passes_the_checks_but_the_receipt_only_after_a_repair(
 
 #[test]
 fn prices_and_stock_conflict_unless_one_is_built_on_the_other() {
-    let sample = block_on(Sample::make_graph(&environment())).unwrap();
+    let sample = block_on(Sample::create_with_graph(&environment())).unwrap();
     let git = |args: &[&str]| block_on(sample.git(args)).unwrap();
     let commit = |task: &str| {
-        assert_works(sample.dir(), task, "Do the task.");
+        assert_agent_succeeds(sample.dir(), task, "Do the task.");
         git(&["add", "--all"]);
         git(&["commit", "--quiet", "--message", task]);
     };
@@ -83,7 +84,7 @@ fn prices_and_stock_conflict_unless_one_is_built_on_the_other() {
     assert_eq!(conflicts, "catalog.txt\n");
     git(&["merge", "--abort"]);
     commit("2.2");
-    assert!(passes_checks(sample.dir()));
+    assert!(checks_pass(sample.dir()));
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn the_graph_of_the_shop_has_eight_tasks_to_work_on() {
         .find(|(name, _)| name.ends_with("tasks.scg"));
     let (_, graph) = graph.unwrap();
     assert_eq!(graph.matches(" | P | ").count(), 8);
-    let sample = block_on(Sample::make_graph(&environment())).unwrap();
+    let sample = block_on(Sample::create_with_graph(&environment())).unwrap();
     let project = crate::scud::Project::at(sample.dir().to_owned());
     for task in ["1", "2.1", "2.2", "3", "4", "5", "6", "7"] {
         let query = crate::scud::TaskQuery {

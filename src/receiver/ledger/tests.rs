@@ -40,7 +40,7 @@ impl Fixture {
         route: Route,
         task: &str,
         scripted: Option<u16>,
-    ) -> Received {
+    ) -> ReceivedEvent {
         let event = json!({
             "task_id": task, "project_id": self.project, "message": "m", "version": 1, "run_id": run,
             "status": route.status(),

@@ -11,7 +11,7 @@ use super::streaming::{CommandLine, Streaming, limit_flags};
 use crate::model::{self as model_service, DEFAULT_MODEL, Limits};
 use crate::process::Program;
 use crate::scud::AgentDefinition;
-use crate::stream_json::Totals;
+use crate::stream_json::TotalsScope;
 use crate::task::{Failure, Reason};
 use crate::{builtin, programs};
 
@@ -66,8 +66,8 @@ impl CommandLine for Builtin {
         Some(self.model.clone())
     }
 
-    fn totals(&self) -> Totals {
-        Totals::Round
+    fn totals(&self) -> TotalsScope {
+        TotalsScope::Round
     }
 
     fn program(&self, mut place: Place<'_>, left: Limits, session: Option<&str>) -> Program {

@@ -10,7 +10,7 @@ use crate::environment::variable;
 use crate::model::{Access, Limits};
 use crate::process::Program;
 use crate::scud::AgentDefinition;
-use crate::stream_json::Totals;
+use crate::stream_json::TotalsScope;
 use crate::task::{Failure, Reason};
 
 pub static KIND: Kind = Kind {
@@ -62,8 +62,8 @@ impl CommandLine for ClaudeCode {
         self.model.clone()
     }
 
-    fn totals(&self) -> Totals {
-        Totals::Session
+    fn totals(&self) -> TotalsScope {
+        TotalsScope::Session
     }
 
     fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program {

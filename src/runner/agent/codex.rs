@@ -43,7 +43,7 @@ fn write(dir: &Path, user: Option<&User>, text: &str) -> io::Result<()> {
     }
     fs::create_dir_all(dir)?;
     fs::write(dir.join("config.toml"), text)?;
-    user.map_or(Ok(()), |user| user.give_all(dir))
+    user.map_or(Ok(()), |user| user.become_owner_of_all(dir))
 }
 
 /// The text of the configuration file. The gateway's URL needs no quoting: it has letters, digits, slashes, colons and

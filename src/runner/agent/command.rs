@@ -6,7 +6,7 @@
 use super::codex;
 use super::kind::{Agent, Kind, NewAgent, Place, Settings};
 use crate::environment::variable;
-use crate::model::Spent;
+use crate::model::UsageAndCost;
 use crate::process::{self, AfterRead, Ending, Program, StartError};
 use crate::runner::failures::{NOT_EXECUTABLE, NOT_FOUND, exit_code, killing_signal};
 use crate::runner::output::AgentOutput;
@@ -48,7 +48,7 @@ impl Agent for Shell {
             model: self.model.clone(),
             session_id: None,
             exit_code: self.exit_code,
-            spent: Spent::default(),
+            spent: UsageAndCost::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::model::{LimitReached, Limits};
 use crate::process::{self, AfterRead, Ending, Program, StartError, Stderr};
 use crate::runner::failures::{exit_code, killing_signal, out_of_memory};
 use crate::runner::output::AgentOutput;
-use crate::stream_json::{Conclusion, Event, Progress, Reader, Totals};
+use crate::stream_json::{Conclusion, Event, Reader, StreamState, TotalsScope};
 use crate::task::{AgentReport, Failure, Reason};
 
 /// The part that differs between agents that print `stream-json`.
@@ -22,7 +22,7 @@ pub trait CommandLine {
     fn model(&self) -> Option<String>;
 
     /// Whether the numbers in a `result` line include earlier rounds.
-    fn totals(&self) -> Totals;
+    fn totals(&self) -> TotalsScope;
 
     /// The program of a round. `limits` are the remaining ones; `session` is the session of the
     /// earlier rounds.
@@ -82,8 +82,8 @@ impl<C: CommandLine> Agent for Streaming<C> {
             Event::Spent(spent) => output.set_spent(&spent),
         });
         match progress {
-            Progress::MoreExpected => AfterRead::ReadMore,
-            Progress::Finished => AfterRead::Finished,
+            StreamState::MoreExpected => AfterRead::ReadMore,
+            StreamState::Finished => AfterRead::Finished,
         }
     }
 

@@ -102,7 +102,7 @@ impl<'a> AgentSide<'a> {
             .map_err(|error| around(&io::Error::other(error)))?
             .map_err(|error| GitError::from_io("add", "could not read the index", &error))?;
         let new_objects = dir.join("objects");
-        let made = fs::create_dir(&new_objects).and_then(|()| git.give_to_agent(dir));
+        let made = fs::create_dir(&new_objects).and_then(|()| git.make_agent_owner_of(dir));
         made.map_err(|error| around(&error))?;
         repository.set("GIT_INDEX_FILE", &index);
         repository.set("GIT_OBJECT_DIRECTORY", &new_objects);
@@ -201,7 +201,7 @@ impl<'a> AgentSide<'a> {
             .await
         {
             // Exit code 1: there is no reference.
-            Err(error) if error.code != Some(1) => Err(error),
+            Err(error) if error.exit_code != Some(1) => Err(error),
             _ => Ok(found),
         }
     }
@@ -214,7 +214,7 @@ impl<'a> AgentSide<'a> {
         let args = ["rev-parse", "--verify", "--quiet", "MERGE_HEAD^{commit}"];
         match self.run(args).await {
             Ok(commit) => Ok(Some(commit)),
-            Err(error) if error.code == Some(1) => Ok(None),
+            Err(error) if error.exit_code == Some(1) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -32,7 +32,7 @@ pub fn failed(error: &GitError) -> Failure {
     let summary = error.summary();
     let message = format!("the work could not be committed: {summary}");
     Failure {
-        causes: vec![error.words.clone()],
+        causes: vec![error.messages.clone()],
         ..Failure::new(Reason::PushFailed, message)
     }
 }

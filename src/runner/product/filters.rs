@@ -47,7 +47,7 @@ impl Filters {
         };
         match git.stream(call, &mut on_output).await {
             // Exit code 1: nothing matches.
-            Err(error) if error.code != Some(1) => return Err(error),
+            Err(error) if error.exit_code != Some(1) => return Err(error),
             _ => {}
         }
         let overrides = names

@@ -9,7 +9,7 @@ use super::errors::{failed_io, run};
 use super::left_behind::LeftBehind;
 use super::records::Records;
 use super::repository::Repository;
-use crate::git::{Git, Trouble};
+use crate::git::{Git, GitErrorKind};
 use crate::runner::workspace::Clone;
 use crate::task::Failure;
 
@@ -142,12 +142,12 @@ async fn is_published(git: &Git<'_>, like: &str, url: &str, commit: &str) -> Res
     ];
     let fetch = probe
         .call(fetch)
-        .args(git.served_locally(url, "upload-pack"));
+        .args(git.file_remote_option(url, "upload-pack"));
     let fetch = fetch.arg("--").arg(url).arg(commit);
-    let asked = git.run(fetch.transfer()).await;
+    let asked = git.run(fetch.contacts_remote()).await;
     Ok(match asked {
         Ok(_) => true,
-        Err(error) => !matches!(error.trouble(), Trouble::Permanent(_)),
+        Err(error) => !matches!(error.kind(), GitErrorKind::Permanent(_)),
     })
 }
 

@@ -54,7 +54,7 @@ impl Index<'_> {
                 .run(["update-index", flag, "--", GRAPH_PATH])
                 .await
             {
-                Err(error) if error.code.is_none() => return Err(error),
+                Err(error) if error.exit_code.is_none() => return Err(error),
                 _ => {}
             }
         }
@@ -100,7 +100,7 @@ impl Index<'_> {
             let mut call = self
                 .agent_side
                 .call(["add", "--all", "--ignore-errors", "--verbose"])
-                .configured(&filters.overrides);
+                .configuration(&filters.overrides);
             if filters.is_sparse {
                 // Also adds new files outside the sparse directories. Files that the sparse checkout left out do not
                 // count as deleted.
@@ -117,12 +117,12 @@ impl Index<'_> {
             match self.agent_side.git.stream(call, &mut |_| {}).await {
                 Ok(words) => return Ok(words),
                 // Some files could not be added.
-                Err(error) if error.code == Some(1) => return Ok(error.words),
+                Err(error) if error.exit_code == Some(1) => return Ok(error.messages),
                 // Before git 2.34 there is no --sparse, and such files are added without it.
-                Err(error) if filters.is_sparse && error.code == Some(USAGE_ERROR) => {
+                Err(error) if filters.is_sparse && error.exit_code == Some(USAGE_ERROR) => {
                     filters.is_sparse = false;
                 }
-                Err(error) if filters.disable_failed(&error.words) => {}
+                Err(error) if filters.disable_failed(&error.messages) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -283,7 +283,7 @@ impl<'a> Batch<'a> {
             self.add_pointer();
             self.scan.finish(&mut |_| {});
         }
-        if self.scan.masked() && self.found.len() <= MAX_NAMES {
+        if self.scan.has_masked() && self.found.len() <= MAX_NAMES {
             self.found.insert(self.name.clone());
         }
         if self.unread == 0 && self.markers.are_complete() && self.conflicts.len() <= MAX_NAMES {

@@ -56,7 +56,7 @@ pub async fn changes(
     let call = repository
         .call(diff(["--raw", "--no-abbrev", "--numstat", "-z"]))
         // Counts larger files as binary, by their size alone.
-        .configured(&[("core.bigFileThreshold".to_owned(), "16m".to_owned())])
+        .configuration(&[("core.bigFileThreshold".to_owned(), "16m".to_owned())])
         .arg(base)
         .arg(head);
     run_stream(git, call, &mut |bytes| {
@@ -211,7 +211,7 @@ async fn difference(
     if whole {
         redacted.finish(&mut keep);
     }
-    let masked = redacted.masked();
+    let masked = redacted.has_masked();
     Ok((kept, !whole || masked))
 }
 

@@ -250,10 +250,10 @@ impl<'a> Search<'a> {
     ) -> Result<Option<String>, GitError> {
         let mut smudged = tempfile::tempfile().map_err(|error| around(&error))?;
         let call = self.agent_side.call(["cat-file", "--filters"]);
-        let call = call.configured(&self.filters.overrides);
+        let call = call.configuration(&self.filters.overrides);
         let call = call.arg(option_path(path)).arg(object);
         match self.write(call, &mut smudged).await {
-            Err(error) if error.stopped => return Err(error),
+            Err(error) if error.was_stopped => return Err(error),
             Err(_) => return Ok(None),
             Ok(_) => {}
         }
@@ -272,8 +272,8 @@ impl<'a> Search<'a> {
         let call = self.agent_side.call(["hash-object", "-w", "--stdin"]);
         let call = call
             .arg(option_path(path))
-            .configured(&self.filters.overrides)
-            .configured(configuration);
+            .configuration(&self.filters.overrides)
+            .configuration(configuration);
         let call = call.input_file(content).map_err(|error| around(&error))?;
         self.agent_side.git.run(call).await
     }
@@ -302,7 +302,7 @@ impl<'a> Search<'a> {
         name.push(OsStr::from_bytes(path));
         let call = self.agent_side.call(["rev-parse", "--verify", "--quiet"]);
         match self.agent_side.git.run(call.arg(name)).await {
-            Err(error) if error.stopped => Err(error),
+            Err(error) if error.was_stopped => Err(error),
             found => Ok(found.is_ok_and(|found| found == *object)),
         }
     }

@@ -94,7 +94,7 @@ async fn name_uncommitted(
     let call = Call::new(dir, ["status", "--porcelain", "-z", "--no-renames"]);
     let records = match agent_side.records(call).await {
         Ok(records) => records,
-        Err(error) if error.stopped => return Err(error),
+        Err(error) if error.was_stopped => return Err(error),
         Err(_) => return Ok(()),
     };
     let paths = records.iter().filter_map(|record| record.get(3..));

@@ -138,7 +138,7 @@ async fn clone(
             "--depth=1",
             "--progress",
         ];
-        git.run(Call::new(dir, args).transfer()).await?;
+        git.run(Call::new(dir, args).contacts_remote()).await?;
         for submodule in submodules::cloned(git, dir).await? {
             lfs::prepare(git, &submodule, repository.lfs).await?;
         }
@@ -177,7 +177,7 @@ async fn clone(
 async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
     let (owner, path) = (user.clone(), dir.to_owned());
     // Not on the runtime's thread, because a clone can have very many files.
-    let result = tokio::task::spawn_blocking(move || owner.give_all(&path)).await;
+    let result = tokio::task::spawn_blocking(move || owner.become_owner_of_all(&path)).await;
     let result = result.map_err(io::Error::other).and_then(|result| result);
     let failed = |error: io::Error| {
         GitError::from_io("checkout", "could not be given to the agent's user", &error)
@@ -186,7 +186,8 @@ async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitErr
     // The index has the owner of each file. Without the refresh git would read every file again.
     git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
         .await?;
-    user.give(&dir.join(".git/index")).map_err(failed)
+    user.become_owner_of(&dir.join(".git/index"))
+        .map_err(failed)
 }
 
 fn clone_failure(repository: &Repository, error: &GitError) -> Failure {
@@ -201,8 +202,8 @@ fn clone_failure(repository: &Repository, error: &GitError) -> Failure {
         repository.url
     );
     Failure {
-        causes: vec![error.words.clone()],
-        retryable: error.trouble().is_retryable(),
+        causes: vec![error.messages.clone()],
+        retryable: error.kind().is_retryable(),
         ..Failure::new(Reason::WorkspaceFailed, message)
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::empty_repository::{self, ObjectFormat};
 use crate::git::{Call, Git, GitError};
 
-/// The waits between attempts after transient trouble.
+/// The waits between attempts after a transient error.
 pub const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
@@ -33,7 +33,7 @@ pub async fn fetch_base(
     init(dir, ObjectFormat::Sha1)?;
     match fetch(git, dir, url, reference).await {
         // Only this error shows that the remote repository uses SHA-256.
-        Err(error) if error.words.contains("mismatched algorithms") => {
+        Err(error) if error.messages.contains("mismatched algorithms") => {
             let failed = |error: io::Error| {
                 GitError::from_io("init", "could not be repeated for SHA-256", &error)
             };
@@ -49,7 +49,7 @@ pub async fn fetch_base(
     }
 }
 
-/// Fetches into the repository in `dir`, and retries after transient trouble.
+/// Fetches into the repository in `dir`, and retries after a transient error.
 async fn fetch(
     git: &Git<'_>,
     dir: &Path,
@@ -59,14 +59,14 @@ async fn fetch(
     let mut waits = WAITS.iter();
     loop {
         let args = ["fetch", "--progress", "--no-tags", "--depth=1"];
-        let call = Call::new(dir, args).args(git.served_locally(url, "upload-pack"));
+        let call = Call::new(dir, args).args(git.file_remote_option(url, "upload-pack"));
         let call = call.arg("--").arg(url).arg(reference.unwrap_or("HEAD"));
-        let Err(error) = git.run(call.transfer()).await else {
+        let Err(error) = git.run(call.contacts_remote()).await else {
             return Ok(());
         };
-        let is_transient = error.trouble().is_transient()
-            && !error.stopped
-            && !error.words.contains("mismatched algorithms");
+        let is_transient = error.kind().is_transient()
+            && !error.was_stopped
+            && !error.messages.contains("mismatched algorithms");
         let Some(wait) = waits
             .next()
             .filter(|wait| is_transient && git.has_time(**wait))
@@ -92,8 +92,8 @@ async fn reject_ambiguous(
         return Ok(());
     }
     let branch = format!("refs/heads/{name}");
-    let call = Call::new(dir, ["ls-remote"]).args(git.served_locally(url, "upload-pack"));
-    let call = call.arg("--").arg(url).arg(&branch).transfer();
+    let call = Call::new(dir, ["ls-remote"]).args(git.file_remote_option(url, "upload-pack"));
+    let call = call.arg("--").arg(url).arg(&branch).contacts_remote();
     if git
         .run(call)
         .await?

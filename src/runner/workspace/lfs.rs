@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::configuration;
 use super::fetch::WAITS;
-use crate::git::{Call, Git, GitError, lfs_progress};
+use crate::git::{Call, Git, GitError, lfs_progress_variable};
 
 /// Configures the filter of Git LFS if the project uses it, so that the agent's git turns changed files into pointers.
 /// Downloads the files if `with_files` is set.
@@ -43,21 +43,23 @@ async fn is_used(git: &Git<'_>, dir: &Path) -> Result<bool, GitError> {
     let call = Call::new(dir, args).arg(":(glob)**/.gitattributes");
     match git.run(call).await {
         Ok(_) => Ok(true),
-        Err(error) if error.code == Some(1) => Ok(false),
+        Err(error) if error.exit_code == Some(1) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Downloads the files of Git LFS, and retries after transient trouble.
+/// Downloads the files of Git LFS, and retries after a transient error.
 async fn pull(git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
     let mut waits = WAITS.iter();
     loop {
         let call = Call::new(dir, ["lfs", "pull", "origin"]);
-        let call = call.variables(&vec![lfs_progress()]).transfer();
+        let call = call
+            .variables(&vec![lfs_progress_variable()])
+            .contacts_remote();
         let Err(error) = git.run(call).await else {
             return Ok(());
         };
-        let is_transient = error.trouble().is_transient() && !error.stopped;
+        let is_transient = error.kind().is_transient() && !error.was_stopped;
         let Some(wait) = waits
             .next()
             .filter(|wait| is_transient && git.has_time(**wait))

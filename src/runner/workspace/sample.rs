@@ -24,7 +24,7 @@ pub async fn copy(sample: &Path, user: Option<&User>) -> io::Result<TempDir> {
             .tempdir()?;
         copy_all(&from, to.path())?;
         if let Some(user) = user {
-            user.give_all(to.path())?;
+            user.become_owner_of_all(to.path())?;
         }
         Ok(to)
     });

@@ -32,7 +32,7 @@ async fn paths(git: &Git<'_>, dir: &Path) -> Result<Vec<PathBuf>, GitError> {
     let listed = match git.run(call.arg("^submodule\\..*\\.path$")).await {
         Ok(listed) => listed,
         // Exit code 1: nothing matches, or there is no file.
-        Err(error) if error.code == Some(1) => return Ok(Vec::new()),
+        Err(error) if error.exit_code == Some(1) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let paths = listed

@@ -6,18 +6,18 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::fields::{Raw, fields, value};
-use super::tokens::tokens;
+use super::fields::{RawField, fields, value};
+use super::tokens::read_usage;
 use crate::model::Usage;
 
 /// How many content blocks of one message are read.
 const MAX_BLOCKS: usize = 1_000;
-/// The model of messages that Claude Code writes itself.
-const SYNTHETIC: &str = "<synthetic>";
+/// The name of the model in messages that Claude Code writes itself.
+const SYNTHETIC_MODEL: &str = "<synthetic>";
 
 /// An `assistant` line: a message of the model, or a part of one.
 #[derive(Debug, Default)]
-pub struct Assistant {
+pub struct AssistantLine {
     pub blocks: Vec<Block>,
     pub usage: Option<MessageUsage>,
 }
@@ -27,29 +27,29 @@ pub struct Assistant {
 pub struct MessageUsage {
     pub message_id: String,
     pub usage: Usage,
-    /// Whether the message is the agent's own, and not a subagent's.
+    /// Whether the message is the agent's and not a subagent's.
     pub is_turn: bool,
 }
 
-impl Assistant {
+impl AssistantLine {
     pub fn of(json: &[u8]) -> Self {
         #[derive(Deserialize, Default)]
         struct Fields<'a> {
             #[serde(borrow, default)]
-            message: Raw<'a>,
+            message: RawField<'a>,
             #[serde(borrow, default)]
-            parent_tool_use_id: Raw<'a>,
+            parent_tool_use_id: RawField<'a>,
         }
         #[derive(Deserialize, Default)]
         struct Message<'a> {
             #[serde(borrow, default)]
-            id: Raw<'a>,
+            id: RawField<'a>,
             #[serde(borrow, default)]
-            model: Raw<'a>,
+            model: RawField<'a>,
             #[serde(borrow, default)]
-            content: Raw<'a>,
+            content: RawField<'a>,
             #[serde(borrow, default)]
-            usage: Raw<'a>,
+            usage: RawField<'a>,
         }
         let line: Fields<'_> = fields(json);
         let Some(message) = line.message else {
@@ -58,9 +58,9 @@ impl Assistant {
         let message: Message<'_> = fields(message.get().as_bytes());
         let content = message.content.map_or("[]", RawValue::get);
         let blocks: Blocks<'_> = serde_json::from_str(content).unwrap_or(Blocks(Vec::new()));
-        let is_synthetic = value::<String>(message.model).as_deref() == Some(SYNTHETIC);
+        let is_synthetic = value::<String>(message.model).as_deref() == Some(SYNTHETIC_MODEL);
         let is_turn = value::<String>(line.parent_tool_use_id).is_none();
-        let usage = match (value(message.id), tokens(message.usage)) {
+        let usage = match (value(message.id), read_usage(message.usage)) {
             (Some(message_id), Some(usage)) if !is_synthetic => Some(MessageUsage {
                 message_id,
                 usage,
@@ -69,7 +69,7 @@ impl Assistant {
             _ => None,
         };
         Self {
-            blocks: blocks.0.into_iter().filter_map(visible).collect(),
+            blocks: blocks.0.into_iter().filter_map(shown_block).collect(),
             usage,
         }
     }
@@ -79,7 +79,7 @@ impl Assistant {
 #[derive(Debug)]
 pub enum Block {
     Text(String),
-    /// What the model thinks before it answers.
+    /// A thinking block of the model.
     Thought(String),
     ToolCall(ToolCall),
 }
@@ -99,9 +99,9 @@ pub struct ToolCall {
 pub(super) struct Blocks<'a>(pub(super) Vec<&'a RawValue>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct First;
-        impl<'de> Visitor<'de> for First {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FirstBlocks;
+        impl<'de> Visitor<'de> for FirstBlocks {
             type Value = Vec<&'de RawValue>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,26 +118,26 @@ impl<'de: 'a, 'a> Deserialize<'de> for Blocks<'a> {
                 Ok(blocks)
             }
         }
-        from.deserialize_seq(First).map(Self)
+        deserializer.deserialize_seq(FirstBlocks).map(Self)
     }
 }
 
 /// The part of a block that the log shows.
-fn visible(block: &RawValue) -> Option<Block> {
+fn shown_block(block: &RawValue) -> Option<Block> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default, rename = "type")]
-        kind: Raw<'a>,
+        kind: RawField<'a>,
         #[serde(borrow, default)]
-        text: Raw<'a>,
+        text: RawField<'a>,
         #[serde(borrow, default)]
-        thinking: Raw<'a>,
+        thinking: RawField<'a>,
         #[serde(borrow, default)]
-        id: Raw<'a>,
+        id: RawField<'a>,
         #[serde(borrow, default)]
-        name: Raw<'a>,
+        name: RawField<'a>,
         #[serde(borrow, default)]
-        input: Raw<'a>,
+        input: RawField<'a>,
     }
     let block: Fields<'_> = fields(block.get().as_bytes());
     match value::<String>(block.kind)?.as_str() {
@@ -157,25 +157,25 @@ fn visible(block: &RawValue) -> Option<Block> {
 
 /// A description of a tool call: `bash cargo test`. Not shortened: secrets must be masked first, and a
 /// part of a secret would not be recognised.
-fn describe_call(name: &str, input: Raw<'_>) -> String {
+fn describe_call(name: &str, input: RawField<'_>) -> String {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default)]
-        command: Raw<'a>,
+        command: RawField<'a>,
         #[serde(borrow, default)]
-        path: Raw<'a>,
+        path: RawField<'a>,
         #[serde(borrow, default)]
-        file_path: Raw<'a>,
+        file_path: RawField<'a>,
         #[serde(borrow, default)]
-        notebook_path: Raw<'a>,
+        notebook_path: RawField<'a>,
         #[serde(borrow, default)]
-        pattern: Raw<'a>,
+        pattern: RawField<'a>,
         #[serde(borrow, default)]
-        url: Raw<'a>,
+        url: RawField<'a>,
         #[serde(borrow, default)]
-        query: Raw<'a>,
+        query: RawField<'a>,
         #[serde(borrow, default)]
-        description: Raw<'a>,
+        description: RawField<'a>,
     }
     let Some(raw) = input else {
         return name.to_owned();

@@ -1,4 +1,4 @@
-//! Reads the fields of a JSON object, each on its own: a field with an unexpected type counts as absent.
+//! Reads the fields of a JSON object independently of each other: a field with an unexpected type counts as absent.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -7,16 +7,16 @@ use serde_json::value::RawValue;
 /// The largest list or table that is read, in bytes. Real lists and tables have a few hundred bytes.
 const MAX_LIST_SIZE: usize = 64 * 1024;
 
-/// The JSON text of a field.
-pub type Raw<'a> = Option<&'a RawValue>;
+/// The JSON text of a field; `None` if the field is absent.
+pub type RawField<'a> = Option<&'a RawValue>;
 
 /// The value of a field, if the field has the expected type.
-pub fn value<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
+pub fn value<T: DeserializeOwned>(raw: RawField<'_>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
 /// A field with a list or a table; `None` if it is too large.
-pub fn unless_too_large(raw: Raw<'_>) -> Raw<'_> {
+pub fn unless_too_large(raw: RawField<'_>) -> RawField<'_> {
     raw.filter(|raw| raw.get().len() <= MAX_LIST_SIZE)
 }
 

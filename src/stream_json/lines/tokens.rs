@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::fields::{Raw, object, value};
+use super::fields::{RawField, object, value};
 use crate::model::{Usage, token_count};
 
 /// Numbers of tokens, with the names of the Messages API.
-pub fn tokens(usage: Raw<'_>) -> Option<Usage> {
+pub fn read_usage(usage: RawField<'_>) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Fields<'a> {
         #[serde(borrow, default)]
-        input_tokens: Raw<'a>,
+        input_tokens: RawField<'a>,
         #[serde(borrow, default)]
-        output_tokens: Raw<'a>,
+        output_tokens: RawField<'a>,
         #[serde(borrow, default)]
-        cache_read_input_tokens: Raw<'a>,
+        cache_read_input_tokens: RawField<'a>,
         #[serde(borrow, default)]
-        cache_creation_input_tokens: Raw<'a>,
+        cache_creation_input_tokens: RawField<'a>,
     }
     let fields: Fields<'_> = object(usage?.get().as_bytes())?;
     Some(usage_of([
@@ -31,7 +31,7 @@ pub fn tokens(usage: Raw<'_>) -> Option<Usage> {
 }
 
 /// Usage from four numbers: input tokens, output tokens, tokens read from the cache, tokens written to it.
-fn usage_of(numbers: [Raw<'_>; 4]) -> Usage {
+fn usage_of(numbers: [RawField<'_>; 4]) -> Usage {
     let [input, output, cache_read, cache_creation] =
         numbers.map(|number| token_count(&value(number)?));
     Usage {
@@ -43,18 +43,18 @@ fn usage_of(numbers: [Raw<'_>; 4]) -> Usage {
 }
 
 /// `modelUsage`: numbers of tokens for each model, with Claude Code's names.
-pub fn sum_of_models(usage: Raw<'_>) -> Option<Usage> {
+pub fn sum_of_models(usage: RawField<'_>) -> Option<Usage> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Fields<'a> {
         #[serde(borrow, default)]
-        input_tokens: Raw<'a>,
+        input_tokens: RawField<'a>,
         #[serde(borrow, default)]
-        output_tokens: Raw<'a>,
+        output_tokens: RawField<'a>,
         #[serde(borrow, default)]
-        cache_read_input_tokens: Raw<'a>,
+        cache_read_input_tokens: RawField<'a>,
         #[serde(borrow, default)]
-        cache_creation_input_tokens: Raw<'a>,
+        cache_creation_input_tokens: RawField<'a>,
     }
     let models: BTreeMap<String, &RawValue> = serde_json::from_str(usage?.get()).ok()?;
     let usages = models.values().filter_map(|model| {

@@ -3,13 +3,12 @@
 use serde::Deserialize;
 
 use super::assistant::Blocks;
-use super::fields::{Raw, fields, value};
+use super::fields::{RawField, fields, value};
 
 /// The end of a tool call.
 #[derive(Debug)]
 pub struct ToolResult {
-    /// The id of the call.
-    pub call: String,
+    pub call_id: String,
     pub is_error: bool,
 }
 
@@ -18,21 +17,21 @@ pub fn tool_results(json: &[u8]) -> Vec<ToolResult> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default)]
-        message: Raw<'a>,
+        message: RawField<'a>,
     }
     #[derive(Deserialize, Default)]
     struct Message<'a> {
         #[serde(borrow, default)]
-        content: Raw<'a>,
+        content: RawField<'a>,
     }
     #[derive(Deserialize, Default)]
     struct Block<'a> {
         #[serde(borrow, default, rename = "type")]
-        kind: Raw<'a>,
+        kind: RawField<'a>,
         #[serde(borrow, default)]
-        tool_use_id: Raw<'a>,
+        tool_use_id: RawField<'a>,
         #[serde(borrow, default)]
-        is_error: Raw<'a>,
+        is_error: RawField<'a>,
     }
     let Some(message) = fields::<Fields<'_>>(json).message else {
         return Vec::new();
@@ -47,7 +46,7 @@ pub fn tool_results(json: &[u8]) -> Vec<ToolResult> {
     let result = |block: Block<'_>| {
         let is_result = value::<String>(block.kind).as_deref() == Some("tool_result");
         Some(ToolResult {
-            call: value(block.tool_use_id).filter(|_| is_result)?,
+            call_id: value(block.tool_use_id).filter(|_| is_result)?,
             is_error: value(block.is_error).unwrap_or(false),
         })
     };

@@ -125,7 +125,7 @@ impl ApiClient {
 
     pub fn with_timeout(address: Address, answer_timeout: Duration) -> eyre::Result<Self> {
         let builder = Client::builder()
-            .tls_backend_preconfigured(tls::none())
+            .tls_backend_preconfigured(tls::config_without_tls())
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT);

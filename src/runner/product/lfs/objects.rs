@@ -158,7 +158,7 @@ impl Copying {
         }
         scan.finish(&mut |_| {});
         let is_object = size == pointer.size && pointer.has_digest(digest);
-        Ok(is_object.then(|| scan.masked()))
+        Ok(is_object.then(|| scan.has_masked()))
     }
 }
 

@@ -63,9 +63,9 @@ impl Upload {
         let call = call.map_err(|error| failed_io(&error))?;
         match git.run(call).await {
             Ok(_) => Ok(true),
-            Err(error) if error.stopped => Err(failed(&error)),
+            Err(error) if error.was_stopped => Err(failed(&error)),
             Err(error) => {
-                tracing::debug!(oid = pointer.oid, words = error.words, "no LFS object");
+                tracing::debug!(oid = pointer.oid, words = error.messages, "no LFS object");
                 Ok(false)
             }
         }
@@ -87,6 +87,6 @@ impl Upload {
 
     fn call<const N: usize>(&self, args: [&'static str; N]) -> Call<'_> {
         let call = self.repository.call(args).variables(&self.variables);
-        call.configured(&self.configuration).transfer()
+        call.configuration(&self.configuration).contacts_remote()
     }
 }

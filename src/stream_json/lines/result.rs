@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::fields::{Raw, fields, unless_too_large, value};
+use super::fields::{RawField, fields, unless_too_large, value};
 use super::tokens::sum_of_models;
 use crate::amounts::possible_cost;
 use crate::excerpt;
@@ -10,7 +10,7 @@ use crate::model::{Usage, is_temporary};
 use crate::task::{Failure, Reason};
 
 /// The longest final message, in bytes.
-const MAX_FINAL_MESSAGE: usize = 64 * 1024;
+const MAX_FINAL_MESSAGE_SIZE: usize = 64 * 1024;
 /// The value of `api_error` if a request got no answer, but a later request may get one.
 pub const CONNECTION_FAILED: &str = "connection_failed";
 /// The value of `api_error` if a request got no answer, and no later request will.
@@ -18,7 +18,7 @@ pub const CONNECTION_REJECTED: &str = "connection_rejected";
 
 /// A `result` line: the agent's own report about its end.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ResultLine {
     subtype: Option<String>,
     is_error: bool,
     api_error_status: Option<u16>,
@@ -31,28 +31,28 @@ pub struct Outcome {
     pub usage: Option<Usage>,
 }
 
-impl Outcome {
+impl ResultLine {
     pub fn of(json: &[u8]) -> Self {
         #[derive(Deserialize, Default)]
         struct Fields<'a> {
             #[serde(borrow, default)]
-            subtype: Raw<'a>,
+            subtype: RawField<'a>,
             #[serde(borrow, default)]
-            is_error: Raw<'a>,
+            is_error: RawField<'a>,
             #[serde(borrow, default)]
-            api_error_status: Raw<'a>,
+            api_error_status: RawField<'a>,
             #[serde(borrow, default)]
-            api_error: Raw<'a>,
+            api_error: RawField<'a>,
             #[serde(borrow, default)]
-            result: Raw<'a>,
+            result: RawField<'a>,
             #[serde(borrow, default)]
-            errors: Raw<'a>,
+            errors: RawField<'a>,
             #[serde(borrow, default)]
-            queued_turn_count: Raw<'a>,
+            queued_turn_count: RawField<'a>,
             #[serde(borrow, default)]
-            total_cost_usd: Raw<'a>,
+            total_cost_usd: RawField<'a>,
             #[serde(borrow, default, rename = "modelUsage")]
-            model_usage: Raw<'a>,
+            model_usage: RawField<'a>,
         }
         let fields: Fields<'_> = fields(json);
         Self {
@@ -62,7 +62,7 @@ impl Outcome {
             api_error: value(fields.api_error),
             result: value(fields.result)
                 .filter(|message: &String| !message.trim().is_empty())
-                .map(|message| excerpt::first_bytes(&message, MAX_FINAL_MESSAGE)),
+                .map(|message| excerpt::first_bytes(&message, MAX_FINAL_MESSAGE_SIZE)),
             errors: value(unless_too_large(fields.errors)).unwrap_or_default(),
             queued_turns: value(fields.queued_turn_count).unwrap_or(0),
             cost_usd: value(fields.total_cost_usd).and_then(possible_cost),
@@ -70,7 +70,7 @@ impl Outcome {
         }
     }
 
-    /// Whether further turns follow, each with a `result` line.
+    /// Whether more turns follow, each with a `result` line.
     pub fn is_provisional(&self) -> bool {
         self.queued_turns > 0
     }
@@ -91,12 +91,13 @@ impl Outcome {
             None if self.errors.is_empty() => subtype.to_owned(),
             None => self.errors.join("; "),
         };
-        let unanswered = match self.api_error.as_deref() {
+        // `None` if the failure is not that a request got no answer.
+        let may_succeed_later = match self.api_error.as_deref() {
             Some(CONNECTION_FAILED) => Some(true),
             Some(CONNECTION_REJECTED) => Some(false),
             _ => is_retrying.then_some(true),
         };
-        Some(match (subtype, self.api_error_status, unanswered) {
+        Some(match (subtype, self.api_error_status, may_succeed_later) {
             ("error_max_turns", ..) => Failure::new(
                 Reason::LimitReached,
                 "the agent's turns are used up, and it was not done",
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cost_that_no_agent_can_have_counts_as_absent() {
+    fn an_impossible_cost_counts_as_absent() {
         for (cost, expected) in [
             ("0", Some(0.0)),
             ("0.25", Some(0.25)),
@@ -142,7 +143,7 @@ mod tests {
             ("1e999", None),
         ] {
             let json = format!(r#"{{"type":"result","total_cost_usd":{cost}}}"#);
-            assert_eq!(Outcome::of(json.as_bytes()).cost_usd, expected, "{cost}");
+            assert_eq!(ResultLine::of(json.as_bytes()).cost_usd, expected, "{cost}");
         }
     }
 }

@@ -5,27 +5,29 @@ use std::fs::read_to_string;
 
 use super::kind::Kind;
 
-/// The bit of the capability that allows namespaces without a user namespace.
+/// The number of the capability that allows a PID namespace without a user namespace.
 const CAP_SYS_ADMIN: u32 = 21;
 /// The first version of Linux with Landlock.
-const LANDLOCK: (u32, u32) = (5, 13);
+const LANDLOCK_VERSION: (u32, u32) = (5, 13);
 /// The first version of Linux whose Landlock can restrict signals.
-const LANDLOCK_SIGNALS: (u32, u32) = (6, 12);
+const LANDLOCK_SIGNALS_VERSION: (u32, u32) = (6, 12);
 
 /// The strongest kind of isolation that the machine probably allows.
-pub fn kind(has_bubblewrap: bool) -> Kind {
+pub fn guess_kind(has_bubblewrap: bool) -> Kind {
     if has_bubblewrap && namespaces_are_allowed() {
         return Kind::Namespace;
     }
     let modules = read_to_string("/sys/kernel/security/lsm");
-    let is_off = modules.is_ok_and(|names| !names.trim().split(',').any(|name| name == "landlock"));
+    let landlock_is_off =
+        modules.is_ok_and(|names| !names.trim().split(',').any(|name| name == "landlock"));
     match kernel_version() {
-        Some(version) if version >= LANDLOCK_SIGNALS && !is_off => Kind::Landlock,
-        Some(version) if version >= LANDLOCK && !is_off => Kind::LandlockTrace,
+        Some(version) if version >= LANDLOCK_SIGNALS_VERSION && !landlock_is_off => Kind::Landlock,
+        Some(version) if version >= LANDLOCK_VERSION && !landlock_is_off => Kind::LandlockTrace,
         _ => Kind::Session,
     }
 }
 
+/// Whether bubblewrap can probably make a PID namespace.
 fn namespaces_are_allowed() -> bool {
     let Ok(status) = read_to_string("/proc/self/status") else {
         return false;
@@ -42,6 +44,7 @@ fn namespaces_are_allowed() -> bool {
         && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").unwrap_or(0) == 0
 }
 
+/// Whether the text of `/proc/<pid>/status` shows the capability.
 fn has_admin_capability(status: &str) -> bool {
     let mut lines = status.lines();
     let effective = lines.find_map(|line| line.strip_prefix("CapEff:\t"));
@@ -49,6 +52,7 @@ fn has_admin_capability(status: &str) -> bool {
     effective.is_some_and(|bits| bits & (1 << CAP_SYS_ADMIN) != 0)
 }
 
+/// The major and the minor version of Linux.
 fn kernel_version() -> Option<(u32, u32)> {
     if !cfg!(target_os = "linux") {
         return None;

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-/// The last bytes of a file, at most `limit`.
-pub fn last_words(mut file: File, limit: usize) -> String {
+/// The last bytes of a file, at most `limit`. Empty if the file cannot be read.
+pub fn end_of_file(mut file: File, limit: usize) -> String {
     let length = file.metadata().map_or(0, |found| found.len());
     let from = length.saturating_sub(limit as u64);
     let mut bytes = Vec::new();
@@ -15,8 +15,8 @@ pub fn last_words(mut file: File, limit: usize) -> String {
         .unwrap_or_default()
 }
 
-/// The beginnings of lines that only report the progress of a transfer.
-const PROGRESS: [&str; 17] = [
+/// The beginnings of lines that only report progress.
+const PROGRESS_LINE_BEGINNINGS: [&str; 17] = [
     "Enumerating objects:",
     "Counting objects:",
     "Compressing objects:",
@@ -36,17 +36,19 @@ const PROGRESS: [&str; 17] = [
     "Downloading <unknown file>",
 ];
 
-/// Whether a line only reports the progress of a transfer.
+/// Whether a line only reports progress.
 pub fn is_progress(line: &str) -> bool {
     let line = line.strip_prefix("remote: ").unwrap_or(line);
-    PROGRESS.iter().any(|beginning| line.starts_with(beginning))
+    PROGRESS_LINE_BEGINNINGS
+        .iter()
+        .any(|beginning| line.starts_with(beginning))
 }
 
-/// The most useful lines of an error output: the lines of the remote; if there are none, the last line for which
-/// `names_trouble` is true; if there is none, the last error.
-pub fn quote(words: &str, names_trouble: impl Fn(&str) -> bool) -> String {
+/// The most useful lines of git's messages: the first lines of the remote; if there are none, the last line for which
+/// `names_cause` is true; if there is none, the last error; if there is none, the last line.
+pub fn most_useful_lines(messages: &str, names_cause: impl Fn(&str) -> bool) -> String {
     const MAX_LINES: usize = 3;
-    let remote = words
+    let remote = messages
         .lines()
         .filter_map(|line| line.strip_prefix("remote:"));
     let remote: Vec<&str> = remote
@@ -57,12 +59,13 @@ pub fn quote(words: &str, names_trouble: impl Fn(&str) -> bool) -> String {
     if !remote.is_empty() {
         return format!("remote: {}", remote.join("; "));
     }
-    let mut backwards = words.lines().rev();
-    let trouble = words.lines().rev().find(|line| names_trouble(line));
-    let error = backwards.find(|line| line.starts_with("fatal: ") || line.starts_with("error: "));
-    trouble
+    let cause = messages.lines().rev().find(|line| names_cause(line));
+    let mut lines_from_end = messages.lines().rev();
+    let error =
+        lines_from_end.find(|line| line.starts_with("fatal: ") || line.starts_with("error: "));
+    cause
         .or(error)
-        .or_else(|| words.lines().last())
+        .or_else(|| messages.lines().last())
         .unwrap_or_default()
         .to_owned()
 }

@@ -33,7 +33,8 @@ pub enum Message {
 }
 
 impl Message {
-    fn encoded(self) -> [u8; MESSAGE_SIZE] {
+    /// The letter of the kind, and the number in little endian.
+    fn encode(self) -> [u8; MESSAGE_SIZE] {
         let (kind, number) = match self {
             Self::NotStarted(error) => (b'E', error),
             Self::Ended(status) => (b'S', status),
@@ -42,7 +43,8 @@ impl Message {
         [kind, a, b, c, d]
     }
 
-    fn decoded([kind, number @ ..]: [u8; MESSAGE_SIZE]) -> Option<Self> {
+    /// Reads an encoded message; `None` if its letter is unknown.
+    fn decode([kind, number @ ..]: [u8; MESSAGE_SIZE]) -> Option<Self> {
         let number = i32::from_le_bytes(number);
         match kind {
             b'E' => Some(Self::NotStarted(number)),
@@ -54,14 +56,14 @@ impl Message {
 
 /// The worker's end of the socket.
 #[derive(Debug)]
-pub struct Report(UnixStream);
+pub struct WorkerSocket(UnixStream);
 
-impl Report {
+impl WorkerSocket {
     /// Makes both ends: the worker's and the launcher's.
     pub(super) fn pair() -> io::Result<(Self, UnixStream)> {
-        let (ours, theirs) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        Ok((Self(ours), theirs))
+        let (worker_end, launcher_end) = UnixStream::pair()?;
+        worker_end.set_nonblocking(true)?;
+        Ok((Self(worker_end), launcher_end))
     }
 
     /// Sends the program's standard input to the launcher; `None` means an empty one.
@@ -81,7 +83,7 @@ impl Report {
     pub fn read(&mut self) -> Option<Message> {
         let mut bytes = [0; MESSAGE_SIZE];
         match self.0.read(&mut bytes) {
-            Ok(MESSAGE_SIZE) => Message::decoded(bytes),
+            Ok(MESSAGE_SIZE) => Message::decode(bytes),
             _ => None,
         }
     }
@@ -91,16 +93,16 @@ impl Report {
         self.0.write_all(TERMINATE)
     }
 
-    /// The same socket, for waiting until there is something to read.
-    pub fn socket(&self) -> io::Result<UnixStream> {
+    /// Clones the socket, for waiting until there is something to read.
+    pub fn try_clone_socket(&self) -> io::Result<UnixStream> {
         self.0.try_clone()
     }
 }
 
 /// The launcher's end of the socket.
-pub(super) struct Channel(UnixStream);
+pub(super) struct LauncherSocket(UnixStream);
 
-impl Channel {
+impl LauncherSocket {
     /// The socket that is this process's standard input. The program gets another standard input.
     pub fn from_stdin() -> io::Result<Self> {
         let socket = io::stdin().as_fd().try_clone_to_owned()?;
@@ -132,7 +134,7 @@ impl Channel {
 
     /// Sends a message to the worker. An error means that the worker has ended, and is ignored.
     pub fn send(&mut self, message: Message) {
-        let _ = self.0.write_all(&message.encoded());
+        let _ = self.0.write_all(&message.encode());
     }
 
     /// Reports that the program could not be executed; returns the launcher's exit code for that.

@@ -1,25 +1,23 @@
-//! The kinds of trouble that git's error messages describe.
-//!
-//! One table decides whether the same command can succeed later.
+//! The kinds of errors that git's messages describe. They decide whether the same call can succeed later.
 
-/// What a failed command means for the next attempt.
+/// The kind of the error of a failed call. It decides whether another attempt can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// The same command fails again until a person changes something.
+pub enum GitErrorKind {
+    /// The same call fails again until a person changes something. The text describes the error.
     Permanent(&'static str),
     /// The disk of this machine is full; another machine may have room.
     DiskFull,
-    /// Another branch's name is a prefix of this branch's name, or the other way round.
+    /// Another branch has a conflicting name: git cannot store both branches `a` and `a/b`.
     BranchConflict,
     /// Everything else: the connection, a server's error, a timeout.
     Transient,
 }
 
-/// Each kind of trouble, and phrases of git or a forge that show it, in lower case. The first entry that matches
-/// decides, so more specific phrases come first.
-const TABLE: &[(Trouble, &[&str])] = &[
+/// Each kind, and phrases of git or a forge that show it, in lower case. The first entry that matches decides, so more
+/// specific phrases come first.
+const PHRASES: &[(GitErrorKind, &[&str])] = &[
     (
-        Trouble::BranchConflict,
+        GitErrorKind::BranchConflict,
         &[
             "directory file conflict",
             "' exists; cannot create 'refs/heads/",
@@ -28,11 +26,11 @@ const TABLE: &[(Trouble, &[&str])] = &[
         ],
     ),
     (
-        Trouble::Permanent("git may have been changed by the agent"),
+        GitErrorKind::Permanent("git may have been changed by the agent"),
         &["so it gets no credential"],
     ),
     (
-        Trouble::Permanent("the remote's quota is used up"),
+        GitErrorKind::Permanent("the remote's quota is used up"),
         &[
             "quota exceeded",
             "over its quota",
@@ -45,13 +43,13 @@ const TABLE: &[(Trouble, &[&str])] = &[
             "exceeded its lfs budget",
         ],
     ),
-    (Trouble::DiskFull, &["no space left on device"]),
+    (GitErrorKind::DiskFull, &["no space left on device"]),
     (
-        Trouble::Permanent("the token lacks the `workflow` scope"),
+        GitErrorKind::Permanent("the token lacks the `workflow` scope"),
         &["without `workflow` scope", "without `workflows` permission"],
     ),
     (
-        Trouble::Permanent("the branch is protected"),
+        GitErrorKind::Permanent("the branch is protected"),
         &[
             "protected branch",
             "gh006",
@@ -60,11 +58,11 @@ const TABLE: &[(Trouble, &[&str])] = &[
         ],
     ),
     (
-        Trouble::Permanent("a hook of the remote declined"),
+        GitErrorKind::Permanent("a hook of the remote declined"),
         &["hook declined", "deny updating a hidden ref"],
     ),
     (
-        Trouble::Permanent("the remote refused the credentials"),
+        GitErrorKind::Permanent("the remote refused the credentials"),
         &[
             "authentication failed",
             // git-lfs:
@@ -81,7 +79,7 @@ const TABLE: &[(Trouble, &[&str])] = &[
         ],
     ),
     (
-        Trouble::Permanent("the remote does not allow this"),
+        GitErrorKind::Permanent("the remote does not allow this"),
         &[
             "permission to ",
             "write access to repository not granted",
@@ -90,7 +88,7 @@ const TABLE: &[(Trouble, &[&str])] = &[
         ],
     ),
     (
-        Trouble::Permanent("there is no such repository"),
+        GitErrorKind::Permanent("there is no such repository"),
         &[
             "does not appear to be a git repository",
             "repository not found",
@@ -103,7 +101,7 @@ const TABLE: &[(Trouble, &[&str])] = &[
         ],
     ),
     (
-        Trouble::Permanent("there is no such branch, tag or commit"),
+        GitErrorKind::Permanent("there is no such branch, tag or commit"),
         &[
             "couldn't find remote ref",
             "not our ref",
@@ -113,15 +111,15 @@ const TABLE: &[(Trouble, &[&str])] = &[
         ],
     ),
     (
-        Trouble::Permanent("a branch and a tag have the same name"),
+        GitErrorKind::Permanent("a branch and a tag have the same name"),
         &["is ambiguous: write refs/"],
     ),
     (
-        Trouble::Permanent("git-lfs is missing"),
+        GitErrorKind::Permanent("git-lfs is missing"),
         &["there is no git-lfs on the path"],
     ),
     (
-        Trouble::Permanent("the ssh server has no Git LFS"),
+        GitErrorKind::Permanent("the ssh server has no Git LFS"),
         &[
             "git-lfs-authenticate: command not found",
             "git-lfs-authenticate: not found",
@@ -129,11 +127,11 @@ const TABLE: &[(Trouble, &[&str])] = &[
         ],
     ),
     (
-        Trouble::Permanent("the repository belongs to another user"),
+        GitErrorKind::Permanent("the repository belongs to another user"),
         &["dubious ownership"],
     ),
     (
-        Trouble::Permanent("the certificate is not trusted"),
+        GitErrorKind::Permanent("the certificate is not trusted"),
         &[
             "server certificate verification failed",
             "ssl certificate problem",
@@ -143,25 +141,23 @@ const TABLE: &[(Trouble, &[&str])] = &[
     ),
 ];
 
-impl Trouble {
-    /// The kind that the error messages of a failed command describe.
-    pub fn of(words: &str) -> Self {
-        let words = words.to_lowercase();
+impl GitErrorKind {
+    /// The kind that the messages of a failed call describe.
+    pub fn of(messages: &str) -> Self {
+        let messages = messages.to_lowercase();
+        let contains = |phrase: &&str| messages.contains(phrase);
         // If two pushes change a reference at the same time, the message can contain a phrase of `BranchConflict`.
-        let race = ["but expected", "reference already exists", "incorrect old"];
-        let found = TABLE.iter().find(|(trouble, phrases)| {
-            let is_race = race
-                .iter()
-                .any(|words_of_race| words.contains(words_of_race));
-            phrases.iter().any(|phrase| words.contains(phrase))
-                && !(is_race && *trouble == Self::BranchConflict)
+        let race_phrases = ["but expected", "reference already exists", "incorrect old"];
+        let is_race = race_phrases.iter().any(contains);
+        let found = PHRASES.iter().find(|(kind, phrases)| {
+            phrases.iter().any(contains) && !(is_race && *kind == Self::BranchConflict)
         });
-        found.map_or(Self::Transient, |(trouble, _)| *trouble)
+        found.map_or(Self::Transient, |(kind, _)| *kind)
     }
 
-    /// Every kind that has a phrase.
+    /// Every kind in the table of phrases: all except `Transient`.
     pub fn all() -> impl Iterator<Item = Self> {
-        TABLE.iter().map(|(trouble, _)| *trouble)
+        PHRASES.iter().map(|(kind, _)| *kind)
     }
 
     /// Whether the same task may succeed on another machine or later.
@@ -169,12 +165,12 @@ impl Trouble {
         !matches!(self, Self::Permanent(_))
     }
 
-    /// Whether the same command may succeed on this machine in a moment.
+    /// Whether the same call may succeed on this machine in a moment.
     pub fn is_transient(self) -> bool {
         self == Self::Transient
     }
 
-    /// A description for messages.
+    /// A description for messages; `None` for `Transient`.
     pub fn phrase(self) -> Option<&'static str> {
         match self {
             Self::Permanent(phrase) => Some(phrase),
@@ -190,8 +186,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permanent_trouble_is_recognized_by_the_words_of_git_and_of_forges() {
-        for (words, phrase) in [
+    fn permanent_errors_are_recognized_by_the_messages_of_git_and_of_forges() {
+        for (messages, phrase) in [
             (
                 "remote: HTTP Basic: Access denied\nfatal: Authentication failed for 'https://x/'",
                 "the remote refused the credentials",
@@ -241,14 +237,18 @@ mod tests {
                 "the ssh server has no Git LFS",
             ),
         ] {
-            assert_eq!(Trouble::of(words), Trouble::Permanent(phrase), "{words}");
-            assert!(!Trouble::of(words).is_retryable());
+            assert_eq!(
+                GitErrorKind::of(messages),
+                GitErrorKind::Permanent(phrase),
+                "{messages}"
+            );
+            assert!(!GitErrorKind::of(messages).is_retryable());
         }
     }
 
     #[test]
-    fn trouble_that_passes_is_transient() {
-        for words in [
+    fn errors_that_may_pass_are_transient() {
+        for messages in [
             "fatal: unable to access 'https://x/': The requested URL returned error: 503",
             "fatal: unable to access 'https://x/': Empty reply from server",
             "fatal: unable to access 'https://x/': Could not resolve host: x",
@@ -259,29 +259,29 @@ mod tests {
             "fatal: cannot lock ref 'refs/heads/a/b': unable to create directory for .git/refs/heads/a/b",
             "",
         ] {
-            assert!(Trouble::of(words).is_transient(), "{words}");
+            assert!(GitErrorKind::of(messages).is_transient(), "{messages}");
         }
     }
 
     #[test]
-    fn a_directory_that_the_worker_cannot_write_is_no_refusal_by_the_remote() {
+    fn a_local_permission_error_is_not_taken_for_rejected_credentials() {
         let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
         let error = crate::git::GitError::from_io("init", "could not make it", &denied);
-        assert_eq!(error.words, "Permission denied");
-        assert_eq!(error.trouble(), Trouble::Transient);
+        assert_eq!(error.messages, "Permission denied");
+        assert_eq!(error.kind(), GitErrorKind::Transient);
         let refused = "git@host: Permission denied (publickey,password).";
-        assert!(!Trouble::of(refused).is_transient());
+        assert!(!GitErrorKind::of(refused).is_transient());
     }
 
     #[test]
-    fn a_full_disk_and_a_branch_in_the_way_have_kinds_of_their_own() {
+    fn a_full_disk_and_a_conflicting_branch_name_are_separate_kinds() {
         let full = "error: unable to write file README: No space left on device";
-        assert_eq!(Trouble::of(full), Trouble::DiskFull);
+        assert_eq!(GitErrorKind::of(full), GitErrorKind::DiskFull);
         let conflict = "! [remote rejected] a/b -> a/b (cannot lock ref 'refs/heads/a/b': 'refs/heads/a' exists; cannot create 'refs/heads/a/b')";
-        assert_eq!(Trouble::of(conflict), Trouble::BranchConflict);
+        assert_eq!(GitErrorKind::of(conflict), GitErrorKind::BranchConflict);
         let conflict = "error: cannot lock ref 'refs/heads/a': there is a non-empty directory '/srv/refs/heads/a' blocking reference 'refs/heads/a'";
-        assert_eq!(Trouble::of(conflict), Trouble::BranchConflict);
+        assert_eq!(GitErrorKind::of(conflict), GitErrorKind::BranchConflict);
         let conflict = "! [remote rejected] a -> a (directory file conflict)";
-        assert_eq!(Trouble::of(conflict), Trouble::BranchConflict);
+        assert_eq!(GitErrorKind::of(conflict), GitErrorKind::BranchConflict);
     }
 }

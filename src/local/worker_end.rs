@@ -9,18 +9,18 @@ use std::process::ExitStatus;
 use serde_json::Value;
 
 use super::settings::{Project, Settings};
-use super::task_lock::first_usable;
+use super::task_lock::first_private_dir;
 
-/// The longest part of a task's id in the name of a file, in characters.
-const MAX_ID: usize = 60;
+/// The longest part of an id in the name of a file, in characters.
+const MAX_ID_LENGTH: usize = 60;
 
 /// How a worker ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct WorkerEnd {
     pub status: ExitStatus,
     /// The event on the result line; `None` if there was no such line, because the worker did not begin.
     pub event: Option<Value>,
-    /// The directory that the worker has changed in place.
+    /// The directory that the worker has changed in place, if it has not cloned a repository.
     pub directory: Option<PathBuf>,
     /// The repository that the worker has cloned.
     pub repository: Option<String>,
@@ -30,7 +30,7 @@ pub struct Ended {
     pub patch: Option<Result<PathBuf, String>>,
 }
 
-impl Ended {
+impl WorkerEnd {
     pub fn new(
         status: ExitStatus,
         event: Option<Value>,
@@ -63,18 +63,18 @@ impl Ended {
         u8::try_from(code).unwrap_or(u8::MAX)
     }
 
-    /// A string of the event, by its JSON pointer.
+    /// A string in the event, by its JSON pointer.
     pub fn text(&self, pointer: &str) -> Option<&str> {
         self.event.as_ref()?.pointer(pointer)?.as_str()
     }
 
-    /// A number of the event, by its JSON pointer.
+    /// A number in the event, by its JSON pointer.
     pub fn number(&self, pointer: &str) -> Option<u64> {
         self.event.as_ref()?.pointer(pointer)?.as_u64()
     }
 }
 
-/// The patch of work that was not pushed.
+/// The patch in the event, if the work was not pushed.
 fn unpushed_patch(event: &Value) -> Option<&str> {
     let work = event.pointer("/result/work")?;
     let is_pushed = work.get("pushed").and_then(Value::as_bool) == Some(true);
@@ -85,16 +85,16 @@ fn unpushed_patch(event: &Value) -> Option<&str> {
 /// The name of the file with the patch of a run.
 fn file_name(task: &str, event: Option<&Value>) -> String {
     let run = event.and_then(|event| event.get("run_id")?.as_str());
-    let word = |text: &str| -> String {
-        let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        text.chars().take(MAX_ID).map(allowed).collect()
+    let part = |text: &str| -> String {
+        let replaced = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        text.chars().take(MAX_ID_LENGTH).map(replaced).collect()
     };
-    format!("{}-{}.patch", word(task), word(run.unwrap_or_default()))
+    format!("{}-{}.patch", part(task), part(run.unwrap_or_default()))
 }
 
-/// Writes the patch to a private directory; returns the path, or why that is not possible.
+/// Writes the patch to a private directory; returns the path of the file, or why that is not possible.
 fn save(patch: &str, dirs: &[PathBuf], name: &str) -> Result<PathBuf, String> {
-    let dir = first_usable(dirs).map_err(|error| format!("{error:#}"))?;
+    let dir = first_private_dir(dirs).map_err(|error| format!("{error:#}"))?;
     let file = dir.join("patches").join(name);
     write(&file, patch).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(file)
