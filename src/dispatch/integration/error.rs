@@ -1,4 +1,4 @@
-//! Why an operation on the integration branch failed.
+//! The errors of operations on the integration branch.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,8 +9,10 @@ use crate::scud::{EditError, FileError};
 /// Why an operation on the integration branch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IntegrationError {
+    /// The text says why git was not found.
     #[error("{0}; install git, at least 2.38")]
     NoGit(String),
+    /// The text is what `git version` prints.
     #[error("this is {0}, and merges without a work tree need at least 2.38: install a newer git")]
     OldGit(String),
     #[error(
@@ -56,8 +58,9 @@ pub enum IntegrationError {
         branch: String,
         run_id: String,
     },
+    /// A mistake in the project: a file in a commit is too large, or not a regular file.
     #[error(transparent)]
-    Entry(#[from] FileError),
+    ProjectFile(#[from] FileError),
     #[error("the task cannot be marked as done in the merged graph: {0}")]
     Graph(#[from] EditError),
     #[error("git {command} printed something unexpected: {output}")]
@@ -65,7 +68,7 @@ pub enum IntegrationError {
 }
 
 impl IntegrationError {
-    /// Turns a failure of git into an error whose message begins with `what`.
+    /// Returns a function that turns a failure of git into an error whose message begins with `what`.
     pub(super) fn git(what: impl Into<String>) -> impl FnOnce(GitError) -> Self {
         let what = what.into();
         move |error| Self::Git { what, error }
