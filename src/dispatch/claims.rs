@@ -17,7 +17,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer that needs no journal entry.
+    /// A reply with an answer that needs no journal entry.
     fn without_entry(answer: Answer) -> Self {
         Self {
             answer,
@@ -25,8 +25,9 @@ impl Reply {
         }
     }
 
-    fn status(status: StatusCode, why: &str) -> Self {
-        Self::without_entry(Answer::new(status, why))
+    /// A reply with a status and a message for the log of the worker, and without a journal entry.
+    fn status(status: StatusCode, message: &str) -> Self {
+        Self::without_entry(Answer::new(status, message))
     }
 }
 
@@ -37,8 +38,8 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     let Some(run) = state.run(run_id) else {
         return Reply::status(StatusCode::GONE, "this dispatch has no such run");
     };
-    let runs = || run.task.iter().flat_map(|task| state.runs_of(task));
-    let others = || runs().filter(|other| other.id != run.id);
+    let runs_of_task = || run.task.iter().flat_map(|task| state.runs_of(task));
+    let others = || runs_of_task().filter(|other| other.id != run.id);
     match route {
         Route::Started => {
             let is_first = run.grant.is_none();
@@ -93,8 +94,8 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     }
 }
 
-/// Whether a claim is not a repetition of the one that was granted: the same event has the same time in all repetitions. Two
-/// workers of one run also count their events in the same way, so the ids of their claims are equal.
+/// Whether a claim comes from another worker than the granted one. A worker repeats its claim with the same time. The
+/// ids of claims do not distinguish workers: all workers of a run number their events in the same way.
 fn is_of_another_worker(run: &Run, claimed_at: Option<&str>) -> bool {
     let granted = run.grant.as_ref();
     // The journal of an older version does not have the time.
@@ -102,13 +103,13 @@ fn is_of_another_worker(run: &Run, claimed_at: Option<&str>) -> bool {
     granted.is_some() && granted != claimed_at
 }
 
-/// Whether another run has taken over the task, or has completed it.
+/// Whether another run has completed the task of a run, or is a later attempt that has claimed it.
 fn has_taken_over(other: &Run, run: &Run) -> bool {
     other.attempt > run.attempt && (other.grant.is_some() || other.report.is_some())
         || other.is_completed()
 }
 
-/// Records the time of an event, and the progress of a heartbeat.
+/// Stores the time of an event, and the progress of a heartbeat, in the state. They are not written to the journal.
 pub fn record_event(state: &mut State, route: Route, event: &Value, now: Millis) {
     let run_id = event.pointer("/run_id").and_then(Value::as_str);
     if let Some(run) = run_id.and_then(|id| state.run_mut(id)) {

@@ -10,31 +10,40 @@ use tokio::time::Instant;
 
 use super::integration::{Integration, IntegrationError, RunBranch, RunBranches};
 
-/// How often a failed search is tried before the run counts as one without finished work.
-const ATTEMPTS: u32 = 5;
+/// How often a search is tried before the run counts as one without finished work.
+const SEARCH_ATTEMPTS: u32 = 5;
 /// The pause between two attempts of a search.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The searches for the branches of lost runs.
 #[derive(Debug)]
 pub struct BranchSearches {
     branches: RunBranches,
+    /// The state of each search, by the id of the run.
     searches: HashMap<String, Search>,
+    /// The background tasks of the running searches. Each returns the id of the run, and its branches.
     running: JoinSet<(String, Result<Vec<RunBranch>, IntegrationError>)>,
 }
 
 /// The state of the search for one run.
 #[derive(Debug)]
 enum Search {
-    Running { attempt: u32 },
-    Failed { attempt: u32, next: Instant },
+    Running {
+        attempt: u32,
+    },
+    /// The next attempt starts at the time `next` or later.
+    Failed {
+        attempt: u32,
+        next: Instant,
+    },
+    /// The branch with the finished work, if there is one.
     Ended(Option<RunBranch>),
 }
 
-/// The result of a lost run.
+/// The result of a run that has ended without sending a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Harvest {
-    /// The search is not finished.
+pub enum LostRunResult {
+    /// The search for the branch is not finished.
     Pending,
     /// The worker has printed its report.
     Report,
@@ -55,13 +64,13 @@ impl BranchSearches {
 
     /// The result of the search for a run. Starts the search at the first call. Must run in a
     /// [`tokio::task::LocalSet`].
-    pub fn result_of(&mut self, run: &str) -> Harvest {
+    pub fn result_of(&mut self, run: &str) -> LostRunResult {
         let attempt = match self.searches.get(run) {
-            Some(Search::Ended(None)) => return Harvest::NotFound,
-            Some(Search::Ended(Some(branch))) => return Harvest::Branch(branch.clone()),
-            Some(Search::Running { .. }) => return Harvest::Pending,
+            Some(Search::Ended(None)) => return LostRunResult::NotFound,
+            Some(Search::Ended(Some(branch))) => return LostRunResult::Branch(branch.clone()),
+            Some(Search::Running { .. }) => return LostRunResult::Pending,
             Some(Search::Failed { next, .. }) if *next > Instant::now() => {
-                return Harvest::Pending;
+                return LostRunResult::Pending;
             }
             Some(Search::Failed { attempt, .. }) => attempt + 1,
             None => 1,
@@ -73,10 +82,10 @@ impl BranchSearches {
             let found = branches.find(&run).await;
             (run, found)
         });
-        Harvest::Pending
+        LostRunResult::Pending
     }
 
-    /// Forgets what was found for a run that starts now: it has yet to push its work.
+    /// Forgets the result for a run that is started again, because it may push its work later.
     pub fn forget(&mut self, run: &str) {
         self.searches.remove(run);
     }
@@ -103,7 +112,7 @@ impl BranchSearches {
 
     /// Marks all running searches as failed.
     fn fail_running(&mut self) {
-        let next = Instant::now() + PAUSE;
+        let next = Instant::now() + RETRY_PAUSE;
         for search in self.searches.values_mut() {
             if let Search::Running { attempt } = *search {
                 *search = Search::Failed { attempt, next };
@@ -112,7 +121,7 @@ impl BranchSearches {
     }
 }
 
-/// Logs a failed search; it is tried again until [`ATTEMPTS`].
+/// Logs a failed search, and returns its new state: it is tried again at most [`SEARCH_ATTEMPTS`] times.
 fn retry_search(run: &str, attempt: u32, error: &IntegrationError) -> Search {
     tracing::warn!(
         run,
@@ -120,10 +129,10 @@ fn retry_search(run: &str, attempt: u32, error: &IntegrationError) -> Search {
         error = error as &dyn std::error::Error,
         "the search for the branch of a lost run failed"
     );
-    if attempt >= ATTEMPTS {
+    if attempt >= SEARCH_ATTEMPTS {
         return Search::Ended(None);
     }
-    let next = Instant::now() + PAUSE;
+    let next = Instant::now() + RETRY_PAUSE;
     Search::Failed { attempt, next }
 }
 
