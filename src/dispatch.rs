@@ -91,14 +91,10 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<DispatchRe
             };
             ask_dispatcher(&settings, &target, question).await
         }
-        Subcommand::Retry(task) => {
-            send_command(&settings, &target, UserCommand::Retry, Some(task)).await
-        }
-        Subcommand::Skip(task) => {
-            send_command(&settings, &target, UserCommand::Skip, Some(task)).await
-        }
+        Subcommand::Retry(task) => send_command(&settings, &target, UserCommand::Retry, task).await,
+        Subcommand::Skip(task) => send_command(&settings, &target, UserCommand::Skip, task).await,
         Subcommand::Cancel(Some(task)) => {
-            send_command(&settings, &target, UserCommand::Cancel, Some(task)).await
+            send_command(&settings, &target, UserCommand::Cancel, task).await
         }
     }
 }
@@ -191,7 +187,6 @@ async fn run_dispatcher(
     let socket = tokio::task::spawn_local(async move {
         if let Err(error) = control::listen(&state_dir, questions_sender).await {
             tracing::warn!(%error, "`dispatch status` and the like cannot reach this dispatcher");
-            std::future::pending::<()>().await;
         }
     });
     let inbox = Inbox {
@@ -226,7 +221,7 @@ async fn run_dispatcher(
             return Ok(DispatchResult::StoppedWithRuns);
         }
     };
-    let result = end::end(
+    let result = end::end_dispatch(
         &mut dispatcher,
         loop_end,
         &target.branch,
@@ -236,9 +231,9 @@ async fn run_dispatcher(
     .await;
     dispatcher.journaled.close().await;
     // After an error, the next dispatcher takes over the runs.
-    let traced = result.as_ref().copied();
-    let traced = traced.unwrap_or(DispatchResult::StoppedWithRuns);
-    dispatcher.end_trace(traced).await;
+    let result_in_trace = result.as_ref().copied();
+    let result_in_trace = result_in_trace.unwrap_or(DispatchResult::StoppedWithRuns);
+    dispatcher.end_trace(result_in_trace).await;
     result
 }
 
@@ -367,12 +362,13 @@ async fn write_status(
     Ok(DispatchResult::AllDone)
 }
 
-/// Sends a command about a task, or about all tasks.
+/// Sends a command about a task to the running dispatcher, or writes it to the journal.
 async fn send_command(
     settings: &Settings,
     target: &Target,
     command: UserCommand,
-    task: Option<String>,
+    task: String,
 ) -> eyre::Result<DispatchResult> {
+    let task = Some(task);
     ask_dispatcher(settings, target, Question::Command { command, task }).await
 }

@@ -102,7 +102,7 @@ pub async fn new_definition_mistakes(
 }
 
 /// A warning about each mistake in the definitions of agents that tasks of the dispatch are assigned to.
-pub fn warnings(
+pub fn definition_warnings(
     broken: &BrokenDefinitions,
     graph: &TaskGraph,
     scope: &HashSet<usize>,

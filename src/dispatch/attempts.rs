@@ -26,7 +26,7 @@ pub enum NextStep {
 /// An attempt at a task that may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextAttempt {
-    /// Counted from 1.
+    /// The number of the attempt, counted from 1.
     pub number: u32,
     /// The text about the last attempt for the agent's prompt.
     pub note: Option<String>,
@@ -62,7 +62,8 @@ fn memory_after(earlier: &[&Run], policy: &Policy, key: &str) -> Option<u64> {
     policy.first_memory(key).max(needed)
 }
 
-/// The next step for a task with ended runs and no other obstacle. Only the runs since the user's last `retry` count.
+/// The next step for a task with ended runs and no other obstacle. `key` is the key of the task. Only the runs since
+/// the user's last `dispatch retry` count.
 pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
     let all: Vec<&Run> = state.runs_of(key).collect();
     let runs_before_retry = state
@@ -150,7 +151,8 @@ enum Rule {
     Block {
         why: String,
     },
-    /// Blocks the task until the dispatcher is started again, because the cause is not the task.
+    /// Blocks the task until the dispatcher is started again: a user must fix the cause, and the task itself need not
+    /// change.
     BlockUntilNextStart {
         why: String,
     },
@@ -191,7 +193,7 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
         let branch = counted.last().map(|run| branch_note(run));
         format!("{why}{}", branch.unwrap_or_default())
     };
-    let blocked = || Rule::Block {
+    let block = || Rule::Block {
         why: why_with_branch(),
     };
     let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word);
@@ -201,7 +203,7 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
         Some(Reason::WorkspaceFailed) if !report.is_retryable() => Rule::BlockUntilNextStart {
             why: why_with_branch(),
         },
-        _ if !report.is_retryable() => blocked(),
+        _ if !report.is_retryable() => block(),
         Some(
             Reason::AgentKilled
             | Reason::Interrupted
@@ -220,10 +222,10 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
             match counted.iter().filter(is_idle).count() {
                 // The task gets one further attempt after its first idle one.
                 0 | 1 => Rule::RetryAfterPause { why },
-                _ => blocked(),
+                _ => block(),
             }
         }
-        _ => blocked(),
+        _ => block(),
     }
 }
 

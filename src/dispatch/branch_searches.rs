@@ -20,14 +20,14 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 pub struct BranchSearches {
     branches: RunBranches,
     /// The state of each search, by the id of the run.
-    searches: HashMap<String, Search>,
+    searches: HashMap<String, SearchState>,
     /// The background tasks of the running searches. Each returns the id of the run, and its branches.
-    running: JoinSet<(String, Result<Vec<RunBranch>, IntegrationError>)>,
+    tasks: JoinSet<(String, Result<Vec<RunBranch>, IntegrationError>)>,
 }
 
 /// The state of the search for one run.
 #[derive(Debug)]
-enum Search {
+enum SearchState {
     Running {
         attempt: u32,
     },
@@ -58,7 +58,7 @@ impl BranchSearches {
         Self {
             branches,
             searches: HashMap::new(),
-            running: JoinSet::new(),
+            tasks: JoinSet::new(),
         }
     }
 
@@ -66,19 +66,19 @@ impl BranchSearches {
     /// [`tokio::task::LocalSet`].
     pub fn result_of(&mut self, run: &str) -> LostRunResult {
         let attempt = match self.searches.get(run) {
-            Some(Search::Ended(None)) => return LostRunResult::NotFound,
-            Some(Search::Ended(Some(branch))) => return LostRunResult::Branch(branch.clone()),
-            Some(Search::Running { .. }) => return LostRunResult::Pending,
-            Some(Search::Failed { next, .. }) if *next > Instant::now() => {
+            Some(SearchState::Ended(None)) => return LostRunResult::NotFound,
+            Some(SearchState::Ended(Some(branch))) => return LostRunResult::Branch(branch.clone()),
+            Some(SearchState::Running { .. }) => return LostRunResult::Pending,
+            Some(SearchState::Failed { next, .. }) if *next > Instant::now() => {
                 return LostRunResult::Pending;
             }
-            Some(Search::Failed { attempt, .. }) => attempt + 1,
+            Some(SearchState::Failed { attempt, .. }) => attempt + 1,
             None => 1,
         };
         let (branches, run) = (self.branches.clone(), run.to_owned());
         self.searches
-            .insert(run.clone(), Search::Running { attempt });
-        self.running.spawn_local(async move {
+            .insert(run.clone(), SearchState::Running { attempt });
+        self.tasks.spawn_local(async move {
             let found = branches.find(&run).await;
             (run, found)
         });
@@ -92,18 +92,18 @@ impl BranchSearches {
 
     /// Waits for the end of a search, and stores its result; `None` if no search runs.
     pub async fn next(&mut self) -> Option<()> {
-        let ended = self.running.join_next().await?;
-        let Ok((run, found)) = ended else {
+        let joined = self.tasks.join_next().await?;
+        let Ok((run, found)) = joined else {
             // A search panicked. The error does not say which one, so all running searches count as failed.
             self.fail_running();
             return Some(());
         };
         let attempt = match self.searches.get(&run) {
-            Some(Search::Running { attempt }) => *attempt,
+            Some(SearchState::Running { attempt }) => *attempt,
             _ => 1,
         };
         let search = match found {
-            Ok(branches) => Search::Ended(finished_work(branches, &run)),
+            Ok(branches) => SearchState::Ended(finished_work(branches, &run)),
             Err(error) => retry_search(&run, attempt, &error),
         };
         self.searches.insert(run, search);
@@ -114,15 +114,16 @@ impl BranchSearches {
     fn fail_running(&mut self) {
         let next = Instant::now() + RETRY_PAUSE;
         for search in self.searches.values_mut() {
-            if let Search::Running { attempt } = *search {
-                *search = Search::Failed { attempt, next };
+            if let SearchState::Running { attempt } = *search {
+                *search = SearchState::Failed { attempt, next };
             }
         }
     }
 }
 
-/// Logs a failed search, and returns its new state: it is tried again at most [`SEARCH_ATTEMPTS`] times.
-fn retry_search(run: &str, attempt: u32, error: &IntegrationError) -> Search {
+/// Logs a failed search. Returns its new state: it waits for the next attempt, or ends after [`SEARCH_ATTEMPTS`]
+/// attempts.
+fn retry_search(run: &str, attempt: u32, error: &IntegrationError) -> SearchState {
     tracing::warn!(
         run,
         attempt,
@@ -130,14 +131,14 @@ fn retry_search(run: &str, attempt: u32, error: &IntegrationError) -> Search {
         "the search for the branch of a lost run failed"
     );
     if attempt >= SEARCH_ATTEMPTS {
-        return Search::Ended(None);
+        return SearchState::Ended(None);
     }
     let next = Instant::now() + RETRY_PAUSE;
-    Search::Failed { attempt, next }
+    SearchState::Failed { attempt, next }
 }
 
-/// The branch with the finished work of a run. Its newest commit must name the run. Other branches of the run hold
-/// unfinished work, or were pushed by the agent.
+/// The branch with the finished work of a run; `None` if there is none. The newest commit of the branch must name the
+/// run. Other branches of the run contain unfinished work, or were pushed by the agent.
 fn finished_work(branches: Vec<RunBranch>, run: &str) -> Option<RunBranch> {
     let name = Integration::run_branch(run);
     let is_finished = |branch: &RunBranch| {

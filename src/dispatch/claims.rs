@@ -42,7 +42,7 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     let others = || runs_of_task().filter(|other| other.id != run.id);
     match route {
         Route::Started => {
-            let is_first = run.grant.is_none();
+            let is_first_claim = run.grant.is_none();
             let claimed_at = text("/timestamp");
             if run.fence.is_some() || others().any(Run::is_completed) {
                 Reply::status(StatusCode::GONE, "another run has the task")
@@ -55,7 +55,7 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
             } else {
                 Reply {
                     answer: Answer::new(StatusCode::OK, "ok"),
-                    entry: is_first.then(|| Entry::Granted {
+                    entry: is_first_claim.then(|| Entry::Granted {
                         run: run.id.clone(),
                         lease_ms,
                         claimed_at: claimed_at.map(str::to_owned),
@@ -94,13 +94,13 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     }
 }
 
-/// Whether a claim comes from another worker than the granted one. A worker repeats its claim with the same time. The
-/// ids of claims do not distinguish workers: all workers of a run number their events in the same way.
+/// Whether a claim comes from another worker than the claim that was accepted. A worker repeats its claim with the same
+/// time. The ids of claims do not distinguish workers: all workers of a run number their events in the same way.
 fn is_of_another_worker(run: &Run, claimed_at: Option<&str>) -> bool {
-    let granted = run.grant.as_ref();
-    // The journal of an older version does not have the time.
-    let granted = granted.and_then(|grant| grant.claimed_at.as_deref());
-    granted.is_some() && granted != claimed_at
+    let grant = run.grant.as_ref();
+    // `None` in the journal of an older version.
+    let granted_claim = grant.and_then(|grant| grant.claimed_at.as_deref());
+    granted_claim.is_some() && granted_claim != claimed_at
 }
 
 /// Whether another run has completed the task of a run, or is a later attempt that has claimed it.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::attempts::{NextAttempt, attempt_after_pause};
 use super::policy::Policy;
 use super::standing::{Standing, halt_reason, standings, task_key};
-use super::state::{Run, Seen, State};
+use super::state::{Run, State, WorkerState};
 use crate::clock::Millis;
 use crate::receiver::CANCELLED_RUN_TIME;
 use crate::scud::TaskGraph;
 
-/// An action of the dispatcher. Each action may be repeated after a crash.
+/// An action of the dispatcher. `task` is the key of a task, and `run` the id of a run. Each action may be repeated
+/// after a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Start a new attempt at a task.
@@ -23,7 +24,8 @@ pub enum Action {
     /// The engine says that the run has ended: look for its report and its finished work, and fence it if there is
     /// neither.
     FindResult { run: String },
-    /// Forbid a run to work on its task any longer.
+    /// Forbid a run to work on its task. An earlier dispatcher was about to start the run, and no new run may start
+    /// now.
     Fence { run: String, why: String },
     /// Cancel the start of a run that is not needed; if no engine is starting it, forbid the run to work on its task.
     GiveUp { run: String, why: String },
@@ -69,8 +71,8 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
     }));
     let live = state.live_runs().count();
     let mut wake_at = None;
-    // Tasks that are ready, or will be after a pause.
-    let mut startable = 0;
+    // The number of tasks that are ready, or that will be ready after a pause.
+    let mut startable_count = 0;
     let mut tasks: Vec<usize> = (0..standings.len()).collect();
     tasks.sort_by_key(|task| graph.rank(*task));
     for task in tasks {
@@ -82,18 +84,18 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
             }
             Standing::Cooling { until } => {
                 wake_at = Some(wake_at.map_or(*until, |wake: Millis| wake.min(*until)));
-                startable += 1;
+                startable_count += 1;
                 continue;
             }
             _ => continue,
         };
-        startable += 1;
+        startable_count += 1;
         if halt_reason.is_none() && has_free_job(live, &actions, policy) {
             let task = key();
             actions.push(Action::Start { task, next });
         }
     }
-    let no_start_is_possible = startable == 0 || halt_reason.is_some();
+    let no_start_is_possible = startable_count == 0 || halt_reason.is_some();
     Decision {
         is_over: live == 0 && reported.is_empty() && no_start_is_possible,
         actions,
@@ -111,7 +113,7 @@ fn has_free_job(live: usize, actions: &[Action], policy: &Policy) -> bool {
     live + starting.count() < policy.jobs
 }
 
-/// Whether a run has finished work that is not merged, and no newer run has its task.
+/// Whether a run has finished work that is not merged, and its result counts for its task.
 fn must_merge(state: &State, run: &Run) -> bool {
     let Some(task) = &run.task else { return false };
     let is_current = state
@@ -137,7 +139,8 @@ fn action_for(
             .is_none()
             .then(|| Action::Stop { run: id(), why })
     };
-    if matches!(run.seen, Seen::Ended(_) | Seen::Gone) && run.handle.is_some() {
+    if matches!(run.worker_state, WorkerState::Ended(_) | WorkerState::Gone) && run.handle.is_some()
+    {
         return Some(Action::FindResult { run: id() });
     }
     let mut runs_of_task = run.task.iter().flat_map(|task| state.runs_of(task));
@@ -151,6 +154,7 @@ fn action_for(
             // A worker has claimed the task and may go on working. A repeated start finds this worker by its name, and
             // gives the handle with which it can be stopped.
             (true, ..) if run.grant.is_some() => Some(Action::StartAgain { run: id() }),
+            // This dispatcher is still starting the run, and gets its handle when the engine answers.
             (false, ..) if run.grant.is_some() => None,
             (_, true, _) => Some(Action::GiveUp {
                 run: id(),
@@ -177,7 +181,7 @@ fn action_for(
     }
     let time_since = |at: Millis| now - at.max(state.listening_since);
     match &run.grant {
-        // If the engine had no room, it has started the run long after the decision.
+        // If the engine had no free slot, the run was started long after the decision.
         None if time_since(run.started_at.unwrap_or(run.intended_at))
             > policy.start_deadline_ms =>
         {
@@ -195,7 +199,7 @@ fn action_for(
             };
             let max_silence = Millis::try_from(max_silence.as_millis()).unwrap_or(Millis::MAX);
             // If the engine gives no answer, the run may have ended, so it is not stopped; the engine is asked again.
-            let is_running = run.seen == Seen::Running;
+            let is_running = run.worker_state == WorkerState::Running;
             (time_since(last_event_at) > max_silence && is_running)
                 .then(|| stop("it has been silent for longer than its lease"))
                 .flatten()

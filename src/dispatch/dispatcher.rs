@@ -39,7 +39,8 @@ const ENGINE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Why the loop has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoopEnd {
-    /// No run is live, and no further run may start. `halt_reason` is the reason if no new run may start.
+    /// No run is live, and no further run starts: no task is left that could run, or, for the reason `halt_reason`, no
+    /// new run may start.
     NothingLeft { halt_reason: Option<String> },
     /// After a third Ctrl-C or another signal: the workers go on without a dispatcher.
     RunsLeft,
@@ -126,15 +127,16 @@ impl Dispatcher<'_> {
 
     /// When the loop must decide again if no event arrives before.
     fn next_wake(&self, decision: &Decision) -> Instant {
-        let is_live = self.journaled.state.runs.iter().any(Run::is_live);
-        let mut pause = if is_live {
+        let has_live_runs = self.journaled.state.runs.iter().any(Run::is_live);
+        let mut pause = if has_live_runs {
             ENGINE_POLL_INTERVAL
         } else {
             IDLE_PAUSE
         };
         if let Some(wake_at) = decision.wake_at {
-            let until = u64::try_from(wake_at - now()).unwrap_or_default();
-            pause = pause.min(Duration::from_millis(until + 1));
+            let left_ms = u64::try_from(wake_at - now()).unwrap_or_default();
+            // One more millisecond, so that the pause is over when the loop decides again.
+            pause = pause.min(Duration::from_millis(left_ms + 1));
         }
         let wake = Instant::now() + pause;
         let earlier_wakes = [
@@ -148,7 +150,7 @@ impl Dispatcher<'_> {
     fn update_engine_status(&mut self) {
         for run in self.journaled.state.live_runs_mut() {
             if let Some(handle) = &run.handle {
-                run.seen = self.engines.look(&run.id, handle);
+                run.worker_state = self.engines.look(&run.id, handle);
             }
         }
         self.engines.ask_again();
@@ -263,7 +265,7 @@ impl Dispatcher<'_> {
         if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
             self.engines.release(id, handle, grace);
         } else if !self.engines.is_starting(id) {
-            // No engine has confirmed this run, so another run may use its place. If the run exists after all, the
+            // No engine has confirmed this run, so another run may use its slot. If the run exists after all, the
             // engine removes it at the end of the dispatch.
             self.engines.forget_place(id);
         }
@@ -300,8 +302,8 @@ impl Dispatcher<'_> {
         } in requests
         {
             record_event(&mut self.journaled.state, route, &event, now());
-            let lease = u64::try_from(lease_of_claim(&event).as_millis()).unwrap_or(u64::MAX);
-            let reply = reply(&self.journaled.state, route, &event, lease);
+            let lease_ms = u64::try_from(lease_of_claim(&event).as_millis()).unwrap_or(u64::MAX);
+            let reply = reply(&self.journaled.state, route, &event, lease_ms);
             if let Some(entry) = reply.entry {
                 if let Entry::Reported { run, .. } = &entry {
                     reported.push(run.clone());

@@ -33,7 +33,7 @@ const CLEAN_UP_NOTICE_DELAY: Duration = Duration::from_secs(3);
 ///
 /// The engines are closed first, because machines that they still run cost money. The report comes last, because it
 /// contains the summary.
-pub async fn end(
+pub async fn end_dispatch(
     dispatcher: &mut Dispatcher<'_>,
     loop_end: LoopEnd,
     branch: &str,
@@ -107,8 +107,8 @@ pub async fn end(
         let why = visible(first_line(why));
         let _ = writeln!(text, "blocked   {name:<8} {title}: {why}");
         let branches = conclusion.unmerged_branches.iter();
-        for (_, name) in branches.filter(|(of_task, _)| *of_task == task) {
-            let _ = writeln!(text, "          its work is on {name}");
+        for (_, unmerged_branch) in branches.filter(|(of_task, _)| *of_task == task) {
+            let _ = writeln!(text, "          its work is on {unmerged_branch}");
         }
     }
     text.push_str(&conclusion.published);

@@ -1,8 +1,8 @@
 //! The journal of a dispatch: a file to which JSON lines are appended, one for each step of the dispatch.
 //!
-//! An entry is on disk before its side effect happens, and before the answer 2xx that depends on it is sent. Only the
-//! process that holds the lock writes. A last line that was cut off by a crash is removed when the file is
-//! opened. Any other malformed line is an error: skipping it could give a wrong state.
+//! The intent of a start is on disk before the start, and a worker's event is on disk before the worker gets the answer
+//! 2xx. Only the process that holds the lock writes. A last line that was cut off by a crash is removed when the file
+//! is opened. Any other malformed line is an error: skipping it could give a wrong state.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -81,6 +81,7 @@ pub enum Entry {
     /// A worker has claimed the task of its run.
     Granted {
         run: String,
+        /// A worker without events for this long counts as lost, in milliseconds.
         lease_ms: u64,
         /// When the worker made the claim. This distinguishes two workers of one run: their claims have the same id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +132,7 @@ pub enum Entry {
     },
     /// A user has given a command.
     Asked {
+        /// The command.
         what: UserCommand,
         /// The key of the task; `None` for all tasks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -290,7 +292,7 @@ fn parse(bytes: &[u8]) -> eyre::Result<(Vec<Record>, usize)> {
         let parsed = serde_json::from_slice(line);
         match parsed {
             Ok(record) if line.ends_with(b"\n") => records.push(record),
-            // An incomplete last line.
+            // A last line without a line break is incomplete, even if it is valid JSON.
             Ok(_) => break,
             Err(_) if is_last && !line.ends_with(b"\n") => break,
             Err(error) => bail!(

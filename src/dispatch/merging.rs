@@ -23,7 +23,8 @@ const MAX_MISTAKES: usize = 5;
 /// The maximum length of one mistake in a message, in characters.
 const MAX_MISTAKE_LENGTH: usize = 500;
 
-/// A result that the merge task reports to the main loop.
+/// A result that the merge task reports to the main loop. `run` is the id of a run whose work was rejected, and `note`
+/// the text for the prompt of the next attempt.
 #[derive(Debug)]
 pub enum MergeOutcome {
     /// The branch was moved, and now contains the work of these runs.
@@ -34,8 +35,7 @@ pub enum MergeOutcome {
         /// The reason if the new tip could not be published.
         unpublished: Option<String>,
     },
-    /// The work of a run conflicts with the branch. `note` is for the prompt of the next attempt, as in the next
-    /// variants.
+    /// The work of the run conflicts with the branch.
     Conflict { run: String, note: String },
     /// The checks fail on the merged work because of this run.
     ChecksFailed { run: String, note: String },
@@ -62,6 +62,7 @@ pub struct Tip {
 #[derive(Debug)]
 pub struct CheckRequest {
     pub commit: String,
+    /// Sends the result to the code that has made the request.
     pub answer: oneshot::Sender<CheckResult>,
 }
 
@@ -152,10 +153,10 @@ async fn make_batch(
     for run in runs {
         let id = run.run_id.clone();
         match integration.merge(&onto, run).await {
-            // Otherwise a candidate of this batch may contain the run, so the next batch decides.
             Ok(MergeResult::AlreadyMerged) if batch.merges.is_empty() => {
                 batch.already_merged.push(id);
             }
+            // A candidate of this batch contains the run, and may still be rejected, so the next batch decides.
             Ok(MergeResult::AlreadyMerged) => {}
             Ok(MergeResult::Clean(candidate)) => {
                 let mistakes = rules.find_new_mistakes(integration, &onto, &candidate.commit);
@@ -181,6 +182,7 @@ async fn make_batch(
                     .send(MergeOutcome::Conflict { run: id, note })
                     .await?;
             }
+            // The task must run again, as after a conflict.
             Err(IntegrationError::NoCommit { .. }) => {
                 let note = "An earlier attempt at this task reported success, but its commit cannot be found.";
                 batch.rejected.push(id.clone());

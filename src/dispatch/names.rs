@@ -17,18 +17,18 @@ pub fn run_id(dispatch: &str, task: &str, attempt: u32) -> String {
     // The room for `<task>-<hash>`.
     let room = MAX_NAME_LENGTH - ATTEMPT_LENGTH - dispatch.len() - 1;
     let id = task.rsplit(':').next().unwrap_or(task);
-    let word: String = id.replace('.', "-");
+    let short_id: String = id.replace('.', "-");
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
-    let word = if id.chars().all(is_plain) && word.len() + HASH_LENGTH <= room {
-        word
+    let short_id = if id.chars().all(is_plain) && short_id.len() + HASH_LENGTH <= room {
+        short_id
     } else {
-        let plain = word.chars().map(|c| match c.to_ascii_lowercase() {
+        let plain = short_id.chars().map(|c| match c.to_ascii_lowercase() {
             c if c.is_ascii_alphanumeric() => c,
             _ => '-',
         });
         plain.take(room.saturating_sub(HASH_LENGTH)).collect()
     };
-    format!("{dispatch}-{word}-{}-{attempt}", short_hash(task))
+    format!("{dispatch}-{short_id}-{}-{attempt}", short_hash(task))
 }
 
 /// Six hexadecimal digits of the SHA-256 hash of a text.

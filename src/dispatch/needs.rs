@@ -46,7 +46,8 @@ impl Table {
                 .iter()
                 .any(|name| *name == full_name || *name == task.id)
         };
-        self.complexity.is_none_or(|least| task.complexity >= least)
+        self.complexity
+            .is_none_or(|minimum| task.complexity >= minimum)
             && self
                 .tags
                 .as_ref()
@@ -93,17 +94,19 @@ pub fn read(text: &str, graph: &TaskGraph) -> Result<HashMap<String, TaskNeeds>,
         // The error quotes the line, which may be as long as the file.
         visible(first_bytes(&error.to_string(), MAX_MESSAGE_LENGTH).trim_end())
     })?;
-    let mut tables = Vec::new();
+    let mut tables_with_needs = Vec::new();
     for (number, table) in (1..).zip(&file.needs) {
         let needs = table.needs();
-        tables.push((
+        tables_with_needs.push((
             table,
             needs.map_err(|why| format!("in table {number} of [[needs]], {why}"))?,
         ));
     }
     let mut all = HashMap::new();
     for (position, task) in graph.tasks.iter().enumerate() {
-        let fitting = tables.iter().filter(|(table, _)| table.fits(task));
+        let fitting = tables_with_needs
+            .iter()
+            .filter(|(table, _)| table.fits(task));
         let needs = fitting.fold(TaskNeeds::default(), |needs, (_, later)| {
             needs.overridden_by(later)
         });

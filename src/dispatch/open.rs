@@ -9,7 +9,7 @@ use std::time::Duration;
 use eyre::{WrapErr, bail, eyre};
 use tokio::net::TcpListener;
 
-use super::agent_definitions::warnings;
+use super::agent_definitions::definition_warnings;
 use super::branch_searches::BranchSearches;
 use super::dispatcher::Dispatcher;
 use super::engine::{self, EngineKind, Engines, TaskNeeds};
@@ -100,7 +100,7 @@ pub async fn open(
     })
 }
 
-/// Reads the tip and its graph, and finds the positions of the tasks that the dispatch works on.
+/// Reads the tip, parses its graph, and finds the positions of the tasks that the dispatch works on.
 pub async fn read_scope(
     settings: &Settings,
     target: &Target,
@@ -161,7 +161,7 @@ pub async fn start_dispatcher<'a>(
     for message in unused_engines(&needs, &settings.engines) {
         screen.line(&message);
     }
-    for warning in warnings(&tip.broken_definitions, &graph, &scope, &tip.commit) {
+    for warning in definition_warnings(&tip.broken_definitions, &graph, &scope, &tip.commit) {
         screen.line(&warning);
     }
     let mut engines = engine::open(&settings.engines, &context)?;

@@ -12,6 +12,7 @@ pub struct Policy {
     pub jobs: usize,
     /// The maximum number of attempts at a task.
     pub attempts: u32,
+    /// No new run starts when all runs together have cost this much, in US dollars.
     pub max_budget_usd: Option<f64>,
     /// How long after its start a run may take to claim its task.
     pub start_deadline_ms: Millis,

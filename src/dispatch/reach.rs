@@ -76,8 +76,8 @@ pub async fn open_for_dispatcher(
         };
         // A second attempt could rename the journal of a dispatcher that has started since the first attempt.
         let may_repeat = earlier_journal == EarlierJournal::Continue;
-        let is_late = Instant::now() >= deadline;
-        if !may_repeat || is_late || accepts_questions(&target.state_dir).await {
+        let is_deadline_over = Instant::now() >= deadline;
+        if !may_repeat || is_deadline_over || accepts_questions(&target.state_dir).await {
             return Err(error);
         }
         if !std::mem::replace(&mut is_announced, true) {

@@ -16,11 +16,11 @@ const MAX_QUOTE_SIZE: usize = 600;
 /// The terminal event of this run in the output of its worker; `None` if there is none, or if it is of another run.
 pub fn find_report(output: &Path, run: &str) -> Option<Value> {
     let text = tail(output)?;
-    let last = text
+    let last_result_line = text
         .lines()
         .rev()
         .find(|line| result_line::json_of(line).is_some())?;
-    let event = result_line::event_of(last)?;
+    let event = result_line::event_of(last_result_line)?;
     (event.get("run_id").and_then(Value::as_str) == Some(run)).then_some(event)
 }
 
@@ -55,7 +55,7 @@ pub fn describe_loss(exit_code: Option<i32>, log: &Path) -> String {
     format!("{how}; the end of its log: {quote}")
 }
 
-/// The end of the output of the checks that failed.
+/// The commands of the checks that failed in a terminal event, each with the end of its output.
 pub fn failed_output(event: &Value) -> String {
     let checks = event.pointer("/result/checks").and_then(Value::as_array);
     let failed = checks
@@ -75,6 +75,7 @@ pub fn tail_of_log(dir: &Path, max_bytes: usize) -> Option<String> {
         &dir.join("log"),
         u64::try_from(max_bytes).unwrap_or(MAX_TAIL_SIZE),
     )?;
+    // If the log is longer, the text may begin in the middle of a line.
     let complete_lines = match text.split_once('\n') {
         Some((_, rest)) if text.len() >= max_bytes => rest,
         _ => text.as_str(),
@@ -87,6 +88,7 @@ fn tail(path: &Path) -> Option<String> {
     last_bytes(path, MAX_TAIL_SIZE)
 }
 
+/// The last `max` bytes of a file as text; `None` if it cannot be read.
 fn last_bytes(path: &Path, max: u64) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();

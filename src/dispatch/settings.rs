@@ -25,7 +25,7 @@ pub struct Settings {
     pub base: Option<String>,
     /// The integration branch, instead of `descartes/<phase>`.
     pub branch: Option<String>,
-    /// A branch to move forward when everything is done.
+    /// A branch to move forward to the integration branch at the end.
     pub into: Option<String>,
     pub phases: Phases,
     /// The ids of the tasks to work on; all tasks of the phases if the list is empty.
@@ -35,8 +35,11 @@ pub struct Settings {
     pub engines: engine::Settings,
     /// The maximum number of attempts at a task.
     pub attempts: u32,
+    /// No new run starts when all runs together have cost this much, in US dollars.
     pub max_budget_usd: Option<f64>,
+    /// When the project's checks run on merged work.
     pub verify: VerifyMode,
+    /// The format of the output.
     pub format: Format,
     /// Where to write the report at the end.
     pub report: Option<PathBuf>,
@@ -44,6 +47,7 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// The callback URL of workers, if it differs from the address that the dispatcher listens on.
     pub callback_url: Option<String>,
+    /// The state directory, instead of the default one.
     pub state_dir: Option<PathBuf>,
     /// The parent of the default state directories.
     pub state_root: PathBuf,
@@ -62,7 +66,7 @@ pub struct Settings {
     pub project_settings: ProjectSettingsReader,
     /// Check commands that replace the project's.
     pub checks: Option<Vec<String>>,
-    /// The author of merge commits.
+    /// The name of the author of merge commits.
     pub git_name: String,
     pub git_email: String,
     pub environment: Variables,
@@ -74,6 +78,7 @@ pub struct Settings {
 /// The agent of the workers.
 #[derive(Debug)]
 pub enum AgentOfWorkers {
+    /// The agent that these settings choose. The preflight looks for it on this machine.
     Settings(Box<agent::Settings>),
     /// The environment of the workers chooses an agent that is known to exist.
     Exists,

@@ -9,7 +9,7 @@ use crate::clock::Millis;
 use crate::scud::{Standing as StandingInGraph, TaskGraph};
 use crate::task::{Reason, Status};
 
-/// The standing of a task. A `String` without another comment is the id of the run.
+/// The standing of a task. The texts of `Launching`, `Working` and `Merging` are the ids of the runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Done,
@@ -203,43 +203,45 @@ pub fn halt_reason(state: &State, policy: &Policy) -> Option<String> {
             dollars(budget)
         ));
     }
-    let mut ended: Vec<&Run> = state.runs.iter().skip(state.earlier_run_count).collect();
-    ended.retain(|run| run.task.is_some() && !run.is_live());
-    for run in &ended {
+    let mut ended_runs: Vec<&Run> = state.runs.iter().skip(state.earlier_run_count).collect();
+    ended_runs.retain(|run| run.task.is_some() && !run.is_live());
+    for run in &ended_runs {
         let report = run.report.as_ref();
         if let Some(report) =
             report.filter(|report| report.reason() == Reason::AgentNotFound.word())
         {
             return Some(report.text("/message").to_owned());
         }
+        // A worker ends with exit code 2 if a setting is invalid.
         if let Some(fence) = run.fence.as_ref().filter(|fence| fence.end.code == Some(2)) {
             return Some(format!("a worker rejects its settings: {}", fence.why));
         }
     }
-    systemic_failure(&mut ended)
+    systemic_failure(&mut ended_runs)
 }
 
 /// A message if the last three tasks failed for the same reason, and that reason would affect every task.
-fn systemic_failure(ended: &mut [&Run]) -> Option<String> {
-    const SYSTEMIC: [Reason; 4] = [
+/// Sorts the runs by time.
+fn systemic_failure(ended_runs: &mut [&Run]) -> Option<String> {
+    const SYSTEMIC_REASONS: [Reason; 4] = [
         Reason::WorkspaceFailed,
         Reason::PushFailed,
         Reason::ApiError,
         Reason::Internal,
     ];
-    ended.sort_by_key(|run| {
+    ended_runs.sort_by_key(|run| {
         run.report
             .as_ref()
             .map_or(run.intended_at, |report| report.at)
     });
     let mut tasks: Vec<&str> = Vec::new();
     let mut reason = None;
-    for run in ended.iter().rev() {
+    for run in ended_runs.iter().rev() {
         let (Some(report), Some(task)) = (&run.report, run.task.as_deref()) else {
             break;
         };
         let word = report.reason();
-        let is_systemic = SYSTEMIC.iter().any(|known| known.word() == word);
+        let is_systemic = SYSTEMIC_REASONS.iter().any(|known| known.word() == word);
         if !is_systemic || *reason.get_or_insert(word) != word {
             break;
         }

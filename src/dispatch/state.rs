@@ -11,7 +11,9 @@ use super::journal::{Entry, Record, UserCommand};
 use crate::clock::Millis;
 use crate::report::{Interval, Samples};
 
-pub use run::{End, Fence, Merge, Origin, Report, Run, Seen};
+pub use run::{Fence, Merge, Origin, Report, Run, WorkerEnd, WorkerState};
+// The engines use these names.
+pub use run::{WorkerEnd as End, WorkerState as Seen};
 
 /// The longest time between two iterations of the main loop of a dispatcher that was not suspended. Shorter than every
 /// lease.
@@ -187,7 +189,7 @@ impl State {
                 fence: None,
                 merge: Merge::Open,
                 merge_ended_at: None,
-                seen: Seen::Unknown,
+                worker_state: WorkerState::Unknown,
                 last_event_at: None,
                 stop_requested_at: None,
                 stop_reason: None,

@@ -87,6 +87,7 @@ pub fn worker_spec(
         set("TASK_ID", task.into());
         set("DESCARTES_BRANCH", Integration::run_branch(&run.id).into());
     } else {
+        // This run only checks a commit, so it has no task and pushes nothing.
         set("TASK_ID", "checks".into());
         set("DESCARTES_BRANCH", "none".into());
         set("DESCARTES_ONLY_CHECKS", "true".into());

@@ -194,16 +194,16 @@ fn the_start_of_a_run_that_is_not_needed_any_more_is_given_up() {
 #[test]
 fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
     let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
-    let mut actions = |seen, now| {
-        state.runs[0].seen = seen;
+    let mut actions = |worker_state, now| {
+        state.runs[0].worker_state = worker_state;
         decide(&state, &graph, &policy(), now).actions
     };
     let stops = |actions: &[Action]| matches!(actions, [Action::Stop { .. }]);
-    assert!(actions(Seen::Running, 60_000).is_empty());
-    assert!(actions(Seen::Unknown, 70_000).is_empty());
-    assert!(stops(&actions(Seen::Running, 70_000)));
+    assert!(actions(WorkerState::Running, 60_000).is_empty());
+    assert!(actions(WorkerState::Unknown, 70_000).is_empty());
+    assert!(stops(&actions(WorkerState::Running, 70_000)));
     assert_eq!(
-        actions(Seen::Gone, 5),
+        actions(WorkerState::Gone, 5),
         [Action::FindResult {
             run: "1#1".to_owned()
         }]
@@ -222,7 +222,7 @@ fn silent_run() -> State {
             claimed_at: None,
         },
     ]);
-    state.runs[0].seen = Seen::Running;
+    state.runs[0].worker_state = WorkerState::Running;
     state
 }
 

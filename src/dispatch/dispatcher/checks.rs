@@ -17,7 +17,7 @@ impl Dispatcher<'_> {
     /// With `--verify end`, starts the checks of the finished branch; a later call reads their result. Returns whether
     /// this call has started the checks; if so, the main loop must continue until they have ended.
     pub(super) async fn check_at_end(&mut self) -> eyre::Result<bool> {
-        // A task that was retried during the checks may have moved the branch.
+        // A task that was retried during the checks may have moved the branch. Then the checks must run again.
         let current = self.end_check.take();
         let current = current.filter(|check| check.commit == self.tip.commit);
         let Some(EndCheck { commit, progress }) = current else {

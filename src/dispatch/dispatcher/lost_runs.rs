@@ -6,7 +6,7 @@ use crate::dispatch::branch_searches::LostRunResult;
 use crate::dispatch::integration::RunBranch;
 use crate::dispatch::journal::Entry;
 use crate::dispatch::run_output::{describe_loss, find_report};
-use crate::dispatch::state::{End, Seen};
+use crate::dispatch::state::{WorkerEnd, WorkerState};
 
 impl Dispatcher<'_> {
     /// Handles a run that has ended without sending a report. Looks for a report in its output, and for finished work
@@ -19,9 +19,9 @@ impl Dispatcher<'_> {
                 let Some(run) = self.journaled.state.run(id) else {
                     return Ok(false);
                 };
-                let end = match run.seen {
-                    Seen::Ended(end) => end,
-                    _ => End::default(),
+                let end = match run.worker_state {
+                    WorkerState::Ended(end) => end,
+                    _ => WorkerEnd::default(),
                 };
                 let is_given_up = run.is_cancelled && run.grant.is_none();
                 let why = run.stop_reason.clone();
@@ -83,17 +83,18 @@ impl Dispatcher<'_> {
         Ok(result)
     }
 
-    /// Fences a run that is not needed any more, and whose start no engine has confirmed.
+    /// Fences a run whose start no engine has confirmed. The run does not count as an attempt.
     pub(super) async fn give_up(&mut self, id: &str, why: &str) -> eyre::Result<()> {
-        self.fence(id, why, End::default(), true).await
+        self.fence(id, why, WorkerEnd::default(), true).await
     }
 
-    /// Fences a run: it may not work on its task any longer, and another run may get the task.
+    /// Fences a run: it may not work on its task any longer, and another run may get the task. If the run is a check,
+    /// starts it again.
     async fn fence(
         &mut self,
         id: &str,
         why: &str,
-        end: End,
+        end: WorkerEnd,
         is_given_up: bool,
     ) -> eyre::Result<()> {
         self.show.print_message(&format!("{id}: lost: {why}"));

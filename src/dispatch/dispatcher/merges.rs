@@ -114,23 +114,23 @@ impl Dispatcher<'_> {
                 self.show
                     .print_message(&format!("{run}: the checks fail on its merged work"));
                 let unusable = None;
-                let red = Entry::Red {
+                let rejected = Entry::Red {
                     run,
                     note,
                     unusable,
                 };
-                self.journaled.record(red).await?;
+                self.journaled.record(rejected).await?;
             }
             MergeOutcome::Unusable { run, why, note } => {
                 self.show
                     .print_message(&format!("{run}: its work is not merged, because {why}"));
                 let unusable = Some(why);
-                let red = Entry::Red {
+                let rejected = Entry::Red {
                     run,
                     note,
                     unusable,
                 };
-                self.journaled.record(red).await?;
+                self.journaled.record(rejected).await?;
             }
         }
         Ok(())

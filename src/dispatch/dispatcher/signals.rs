@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The streams of the signals.
+/// The signals that a dispatcher handles, as streams.
 pub struct Signals {
     pub(super) interrupt: Signal,
     pub(super) terminate: Signal,

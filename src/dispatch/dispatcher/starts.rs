@@ -46,8 +46,8 @@ impl Dispatcher<'_> {
         self.place_and_start(records, starts).await
     }
 
-    /// Starts the runs whose engines have room; the others wait. The engine of each run is on disk before the run
-    /// starts, so that a repeated start goes to the same engine, and finds the worker that an earlier start has
+    /// Starts the runs whose engines have a free slot; the others wait. The engine of each run is on disk before the
+    /// run starts, so that a repeated start goes to the same engine, and finds the worker that an earlier start has
     /// started.
     async fn place_and_start(
         &mut self,
@@ -99,7 +99,8 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Starts the runs that have waited for room in the engine that their tasks need.
+    /// Handles the runs that have waited for a free slot of the engine that their tasks need: starts those that get one
+    /// now, and records those that are not needed any more.
     pub(super) async fn start_waiting(&mut self) -> eyre::Result<()> {
         let waited = self.engines.take_waiting();
         let given_up = waited.given_up.into_iter().map(|run| {

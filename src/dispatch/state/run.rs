@@ -18,15 +18,15 @@ pub struct Run {
     pub attempt: u32,
     /// The commit on which the run works.
     pub base: String,
-    /// The text about earlier attempts in the prompt.
+    /// The text about the last attempt for the agent's prompt.
     pub note: Option<String>,
     /// The memory limit in bytes.
     pub memory: Option<u64>,
     /// When the dispatcher decided to start the run.
     pub intended_at: Millis,
-    /// The word of the engine that starts the run; `None` while the run waits for room in an engine.
+    /// The word of the engine that starts the run; `None` while the run waits for a free slot.
     pub engine: Option<String>,
-    /// `None` until the engine has confirmed the start.
+    /// The identity with which the engine finds the run again; `None` until the engine has confirmed the start.
     pub handle: Option<Handle>,
     /// When the engine confirmed the start.
     pub started_at: Option<Millis>,
@@ -40,11 +40,12 @@ pub struct Run {
     /// Whether a user has cancelled the run, or its task.
     pub is_cancelled: bool,
     /// The state that the engine reported last. This field and the following ones are not in the journal.
-    pub seen: Seen,
+    pub worker_state: WorkerState,
     /// When the last event of the worker arrived.
     pub last_event_at: Option<Millis>,
     /// When the dispatcher asked the engine to end the run.
     pub stop_requested_at: Option<Millis>,
+    /// Why the dispatcher asked the engine to end the run.
     pub stop_reason: Option<String>,
     /// The field `progress` of the last heartbeat.
     pub progress: Option<Value>,
@@ -55,6 +56,7 @@ pub struct Run {
 /// The acceptance of the claim of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
+    /// When the dispatcher accepted the claim.
     pub at: Millis,
     /// A worker without events for this long counts as lost, in milliseconds.
     pub lease_ms: u64,
@@ -88,7 +90,8 @@ pub enum Origin {
 pub struct Fence {
     pub at: Millis,
     pub why: String,
-    pub end: End,
+    /// How the worker has ended, as far as the engine knows.
+    pub end: WorkerEnd,
     /// Whether the run was given up before it claimed its task.
     pub is_given_up: bool,
 }
@@ -128,26 +131,26 @@ impl Merge {
 
 /// The state of the process, container or machine of a run, according to its engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Seen {
+pub enum WorkerState {
     /// The engine gave no answer. This never means that the run has ended.
     #[default]
     Unknown,
     Running,
-    Ended(End),
+    Ended(WorkerEnd),
     /// The engine has no such process, container or machine.
     Gone,
 }
 
 /// How the process, container or machine of a run has ended, according to its engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct End {
+pub struct WorkerEnd {
     /// The exit code of the worker, if the engine knows it.
     pub code: Option<i32>,
     /// Whether the worker was killed because it ran out of memory.
     pub is_out_of_memory: bool,
 }
 
-impl From<Option<i32>> for End {
+impl From<Option<i32>> for WorkerEnd {
     fn from(code: Option<i32>) -> Self {
         Self {
             code,
@@ -245,7 +248,7 @@ impl Run {
                 self.fence = Some(Fence {
                     at,
                     why: why.clone(),
-                    end: End::default(),
+                    end: WorkerEnd::default(),
                     is_given_up: *is_given_up,
                 });
             }
@@ -278,7 +281,7 @@ impl Run {
                 self.fence = Some(Fence {
                     at,
                     why: why.clone(),
-                    end: End {
+                    end: WorkerEnd {
                         code: *exit_code,
                         is_out_of_memory: *is_out_of_memory,
                     },

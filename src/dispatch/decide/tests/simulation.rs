@@ -123,12 +123,12 @@ impl Simulation {
         for run in 0..self.state.runs.len() {
             let is_unknown = self.has_faults && self.happens(4);
             let id = self.state.runs[run].id.clone();
-            self.state.runs[run].seen = match self.workers.get(&id) {
-                _ if is_unknown => Seen::Unknown,
-                Some(Worker::Ended) => Seen::Ended(Some(0).into()),
-                Some(Worker::Killed) => Seen::Ended(None.into()),
-                Some(_) => Seen::Running,
-                None => Seen::Gone,
+            self.state.runs[run].worker_state = match self.workers.get(&id) {
+                _ if is_unknown => WorkerState::Unknown,
+                Some(Worker::Ended) => WorkerState::Ended(Some(0).into()),
+                Some(Worker::Killed) => WorkerState::Ended(None.into()),
+                Some(_) => WorkerState::Running,
+                None => WorkerState::Gone,
             };
         }
         for action in self.decide().actions {

@@ -26,7 +26,8 @@ pub struct Blob {
 }
 
 impl BareRepository {
-    /// The content of a file in a commit or tree, or the target of a symbolic link; `None` if there is neither at the path.
+    /// The content of a file in a commit or tree, or the target of a symbolic link; `None` if there is neither at the
+    /// path.
     pub async fn read_content(
         &self,
         git: &Git<'_>,
@@ -101,9 +102,9 @@ impl BareRepository {
         }))
     }
 
-    /// Writes a tree in which a file has the content of `blob`; returns the id of the tree. Adds the file if the tree does not have it. Replaces
-    /// entries that are in its way: a file or link in the place of a parent directory, or a directory in the place of
-    /// the file.
+    /// Writes a tree in which a file has the content of `blob`; returns the id of the tree. Adds the file if the tree
+    /// does not have it. Replaces entries that are in its way: a file or link in the place of a parent directory, or a
+    /// directory in the place of the file.
     pub async fn replace_file(
         &self,
         git: &Git<'_>,
