@@ -135,7 +135,7 @@ impl ProjectRules {
         merged: &Commit,
     ) -> Result<Option<NewMistakes>, IntegrationError> {
         if !integration
-            .differ(onto, merged, &PATHS_WITH_SETTINGS)
+            .paths_differ(onto, merged, &PATHS_WITH_SETTINGS)
             .await?
         {
             return Ok(None);

@@ -37,6 +37,7 @@ pub struct Show<'a> {
     unpublished: Option<String>,
     /// Lines that are printed with the next drawing of the table.
     waiting_lines: RefCell<Vec<String>>,
+    /// The earliest time of the next drawing.
     next_drawing: Cell<Instant>,
 }
 
@@ -229,7 +230,7 @@ impl<'a> Show<'a> {
             .for_stderr()
             .apply_to(format!("{label:<10}"));
         let elapsed = style(elapsed).for_stderr().dim();
-        // The text may come from an agent.
+        // The text may come from an agent and contain control characters.
         let first_line = visible(text.lines().next().unwrap_or_default());
         let line = format!("{elapsed} {label} {first_line}");
         let mut waiting = self.waiting_lines.borrow_mut();
@@ -244,14 +245,14 @@ impl<'a> Show<'a> {
 /// The message of a completed run without the name of its branch, which would need a second line of the terminal. The
 /// message ends with the branch in parentheses, sometimes with further text after a comma or a semicolon.
 fn without_branch(message: &str, branch: &str) -> String {
-    let Some((task, work)) = message.rsplit_once(&format!(" (on branch {branch}")) else {
+    let Some((beginning, rest)) = message.rsplit_once(&format!(" (on branch {branch}")) else {
         return message.to_owned();
     };
-    if work == ")" {
-        return task.to_owned();
+    if rest == ")" {
+        return beginning.to_owned();
     }
-    match work.strip_prefix("; ").or_else(|| work.strip_prefix(", ")) {
-        Some(more) => format!("{task} ({more}"),
+    match rest.strip_prefix("; ").or_else(|| rest.strip_prefix(", ")) {
+        Some(more) => format!("{beginning} ({more}"),
         None => message.to_owned(),
     }
 }
@@ -312,6 +313,7 @@ pub struct StatusRow {
     why: Option<String>,
     /// The time until the next attempt in milliseconds, if the task pauses before it.
     next_attempt_ms: Option<Millis>,
+    /// The number of runs of the task.
     attempts: usize,
 }
 

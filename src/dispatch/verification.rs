@@ -108,7 +108,7 @@ mod tests {
 
     /// The result of the verification of a batch.
     #[derive(Debug, PartialEq, Eq)]
-    struct Ending {
+    struct BatchResult {
         /// How many merges the branch moves forward.
         accepted: usize,
         /// The position of the merge that makes the checks fail.
@@ -119,24 +119,24 @@ mod tests {
 
     /// Verifies a batch. Each call of `passes` is one run of the checks on the tree of a merge, and returns whether
     /// they pass.
-    fn run_batch(
+    fn verify_batch(
         mode: VerifyMode,
-        needs: &[bool],
+        needs_verification: &[bool],
         mut passes: impl FnMut(usize) -> bool,
-    ) -> Ending {
-        let mut batch = BatchVerification::new(mode, needs);
+    ) -> BatchResult {
+        let mut verification = BatchVerification::new(mode, needs_verification);
         let mut checks = 0;
         loop {
-            match batch.next() {
+            match verification.next() {
                 Step::AcceptAll => {
-                    return Ending {
-                        accepted: needs.len(),
+                    return BatchResult {
+                        accepted: needs_verification.len(),
                         blamed: None,
                         checks,
                     };
                 }
                 Step::Blame { merge } => {
-                    return Ending {
+                    return BatchResult {
                         accepted: merge,
                         blamed: Some(merge),
                         checks,
@@ -144,13 +144,13 @@ mod tests {
                 }
                 Step::Check { merge } => {
                     checks += 1;
-                    assert!(checks < 1000, "the batch does not end: {batch:?}");
+                    assert!(checks < 1000, "the batch does not end: {verification:?}");
                     let verdict = if passes(merge) {
                         Verdict::Passed
                     } else {
                         Verdict::Failed
                     };
-                    batch.record(merge, verdict);
+                    verification.record(merge, verdict);
                 }
             }
         }
@@ -160,34 +160,37 @@ mod tests {
     fn a_tree_on_which_the_checks_have_passed_is_not_checked_again() {
         let must_not_run = |_| panic!("no checks may run");
         assert_eq!(
-            run_batch(VerifyMode::Changed, &[false], must_not_run).accepted,
+            verify_batch(VerifyMode::Changed, &[false], must_not_run).accepted,
             1
         );
         // The last tree of a batch contains all merges.
         assert_eq!(
-            run_batch(VerifyMode::Changed, &[true, false], must_not_run).accepted,
+            verify_batch(VerifyMode::Changed, &[true, false], must_not_run).accepted,
             2
         );
         assert_eq!(
-            run_batch(VerifyMode::Never, &[true, true], must_not_run).accepted,
+            verify_batch(VerifyMode::Never, &[true, true], must_not_run).accepted,
             2
         );
         assert_eq!(
-            run_batch(VerifyMode::End, &[true, true], must_not_run).accepted,
+            verify_batch(VerifyMode::End, &[true, true], must_not_run).accepted,
             2
         );
-        assert_eq!(run_batch(VerifyMode::Always, &[false], |_| true).checks, 1);
+        assert_eq!(
+            verify_batch(VerifyMode::Always, &[false], |_| true).checks,
+            1
+        );
     }
 
     #[test]
     fn merges_of_a_batch_that_pass_are_checked_once_together() {
-        let expected = Ending {
+        let expected = BatchResult {
             accepted: 5,
             blamed: None,
             checks: 1,
         };
         assert_eq!(
-            run_batch(VerifyMode::Changed, &[true; 5], |merge| merge == 4),
+            verify_batch(VerifyMode::Changed, &[true; 5], |merge| merge == 4),
             expected
         );
     }
@@ -196,14 +199,14 @@ mod tests {
     fn the_merge_that_breaks_the_checks_is_found_at_any_position() {
         for count in 1..=33 {
             for culprit in 0..count {
-                let ending = run_batch(VerifyMode::Changed, &vec![true; count], |merge| {
+                let result = verify_batch(VerifyMode::Changed, &vec![true; count], |merge| {
                     merge < culprit
                 });
-                assert_eq!(ending.blamed, Some(culprit), "of {count}");
-                assert_eq!(ending.accepted, culprit);
+                assert_eq!(result.blamed, Some(culprit), "of {count}");
+                assert_eq!(result.accepted, culprit);
                 // One check of the whole batch, a binary search, and one repetition.
                 let max_checks = 2 + count.next_power_of_two().ilog2() as usize;
-                assert!(ending.checks <= max_checks, "{ending:?} of {count}");
+                assert!(result.checks <= max_checks, "{result:?} of {count}");
             }
         }
     }
@@ -215,10 +218,10 @@ mod tests {
                 for first in 0..second {
                     // The checks fail on a tree that contains both merges.
                     let has_both = |merge: usize| merge >= first && merge >= second;
-                    let ending = run_batch(VerifyMode::Changed, &vec![true; count], |merge| {
+                    let result = verify_batch(VerifyMode::Changed, &vec![true; count], |merge| {
                         !has_both(merge)
                     });
-                    assert_eq!(ending.blamed, Some(second), "{first} of {count}");
+                    assert_eq!(result.blamed, Some(second), "{first} of {count}");
                 }
             }
         }
@@ -228,19 +231,19 @@ mod tests {
     fn a_check_that_fails_only_once_blames_no_merge() {
         for count in 1..=9 {
             let mut is_first = true;
-            let ending = run_batch(VerifyMode::Changed, &vec![true; count], |_| {
+            let result = verify_batch(VerifyMode::Changed, &vec![true; count], |_| {
                 !std::mem::take(&mut is_first)
             });
-            assert_eq!((ending.accepted, ending.blamed), (count, None));
+            assert_eq!((result.accepted, result.blamed), (count, None));
         }
     }
 
     #[test]
     fn a_merge_whose_checks_have_passed_is_never_blamed() {
-        let ending = run_batch(VerifyMode::Changed, &[true, false, true, true], |merge| {
+        let result = verify_batch(VerifyMode::Changed, &[true, false, true, true], |merge| {
             merge < 3
         });
-        assert_eq!(ending.blamed, Some(3));
+        assert_eq!(result.blamed, Some(3));
     }
 
     proptest! {
@@ -248,21 +251,21 @@ mod tests {
         /// only after two failures.
         #[test]
         fn the_branch_never_moves_to_a_tree_on_which_the_checks_have_not_passed(
-            needs in prop::collection::vec(any::<bool>(), 1..12),
-            answers in prop::collection::vec(any::<bool>(), 200),
+            needs_verification in prop::collection::vec(any::<bool>(), 1..12),
+            check_results in prop::collection::vec(any::<bool>(), 200),
         ) {
-            let mut results: Vec<(usize, bool)> = Vec::new();
-            let mut answers = answers.into_iter();
-            let ending = run_batch(VerifyMode::Changed, &needs, |merge| {
-                let answer = answers.next().unwrap_or(true);
-                results.push((merge, answer));
-                answer
+            let mut checks: Vec<(usize, bool)> = Vec::new();
+            let mut check_results = check_results.into_iter();
+            let result = verify_batch(VerifyMode::Changed, &needs_verification, |merge| {
+                let passes = check_results.next().unwrap_or(true);
+                checks.push((merge, passes));
+                passes
             });
-            if let Some(last) = ending.accepted.checked_sub(1) {
-                prop_assert!(!needs[last] || results.contains(&(last, true)), "{results:?}");
+            if let Some(last) = result.accepted.checked_sub(1) {
+                prop_assert!(!needs_verification[last] || checks.contains(&(last, true)), "{checks:?}");
             }
-            if let Some(blamed) = ending.blamed {
-                let failures = results.iter().filter(|result| **result == (blamed, false)).count();
+            if let Some(blamed) = result.blamed {
+                let failures = checks.iter().filter(|check| **check == (blamed, false)).count();
                 prop_assert_eq!(failures, 2);
             }
         }

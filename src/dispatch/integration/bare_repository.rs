@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::IntegrationError;
 use super::local_project::LocalProject;
-use super::types::{Commit, CommitInHistory, Settings};
+use super::types::{Commit, ResolvedCommit, Settings};
 use crate::environment::{Variables, variable};
 use crate::git::{Call, Finished, Git};
 pub use files::{Blob, TreeEntry};
@@ -141,7 +141,7 @@ impl BareRepository {
         git: &Git<'_>,
         name: &str,
         descendant: &str,
-    ) -> Result<Option<CommitInHistory>, IntegrationError> {
+    ) -> Result<Option<ResolvedCommit>, IntegrationError> {
         let call = self.call(["rev-parse", "--quiet", "--revs-only", "--end-of-options"]);
         let call = call.arg(format!("{name}^{{commit}}"));
         let call = call.arg(format!("{name}^{{tree}}"));
@@ -155,7 +155,7 @@ impl BareRepository {
         };
         let is_in_history = lines.any(|line| line.strip_prefix('^') == Some(id));
         let (id, tree) = (id.to_owned(), tree.to_owned());
-        Ok(Some(CommitInHistory {
+        Ok(Some(ResolvedCommit {
             commit: Commit { id, tree },
             is_in_history,
         }))
@@ -173,17 +173,14 @@ impl BareRepository {
         Ok(self.run_allowing_exit_code_1(git, what, call).await?.code == 0)
     }
 
-    /// Sets a reference to the commit `new`. With `old`, this is an error unless the reference has that value; the
-    /// empty string means that the reference must not exist.
+    /// Sets a reference to a commit.
     pub async fn set_reference(
         &self,
         git: &Git<'_>,
         name: &str,
-        new: &str,
-        old: Option<&str>,
+        commit: &str,
     ) -> Result<(), IntegrationError> {
-        let call = self.call(["update-ref", "--no-deref", name, new]);
-        let call = call.args(old.map(Into::into));
+        let call = self.call(["update-ref", "--no-deref", name, commit]);
         let what = format!("the reference {name} cannot be set");
         self.run(git, &what, call).await.map(drop)
     }
@@ -222,7 +219,7 @@ impl BareRepository {
     }
 
     /// Whether one of these files or directories differs between two trees.
-    pub async fn differ(
+    pub async fn paths_differ(
         &self,
         git: &Git<'_>,
         one: &str,

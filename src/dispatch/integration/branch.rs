@@ -16,6 +16,7 @@ pub struct Integration {
     pub(super) repositories: Arc<Repositories>,
     /// The commit that [`Settings::base`] named when the branch was opened.
     pub(super) base: Commit,
+    /// The last commit of the branch.
     pub(super) tip: Commit,
     /// The last known commit of the published branch.
     pub(super) published: Option<String>,
@@ -52,8 +53,11 @@ impl Integration {
             (Some(bare_tip), None, None) if Some(&bare_tip) == old_base.as_ref() => {
                 (base.clone(), None)
             }
+            // The branch goes on. `sync` adds the commits of users.
             (Some(bare_tip), Some(published), Some(_)) => (bare_tip, Some(published.id)),
+            // The merges could not be published yet.
             (Some(bare_tip), None, _) => (bare_tip, None),
+            // The bare repository is new, so the branch goes on at the published branch.
             (None, _, Some(published_tip)) => (published_tip.clone(), Some(published_tip.id)),
             (Some(_), Some(_), None) => {
                 messages.push(format!(
@@ -87,11 +91,9 @@ impl Integration {
         let repository = &self.repositories.bare;
         let branch = format!("refs/heads/{}", self.repositories.settings.branch);
         repository
-            .set_reference(&git, BASE_REFERENCE, &self.base.id, None)
+            .set_reference(&git, BASE_REFERENCE, &self.base.id)
             .await?;
-        repository
-            .set_reference(&git, &branch, &self.tip.id, None)
-            .await
+        repository.set_reference(&git, &branch, &self.tip.id).await
     }
 
     /// Moves the tip to the base if the base contains the whole branch. Otherwise returns a message if the base has
@@ -207,7 +209,7 @@ impl Integration {
     }
 
     /// Whether one of these files or directories differs between two commits.
-    pub async fn differ(
+    pub async fn paths_differ(
         &self,
         one: &Commit,
         other: &Commit,
@@ -215,7 +217,9 @@ impl Integration {
     ) -> Result<bool, IntegrationError> {
         let git = self.repositories.git()?;
         let repository = &self.repositories.bare;
-        repository.differ(&git, &one.tree, &other.tree, paths).await
+        repository
+            .paths_differ(&git, &one.tree, &other.tree, paths)
+            .await
     }
 
     /// The last commit of the branch.

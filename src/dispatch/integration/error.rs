@@ -20,9 +20,14 @@ pub enum IntegrationError {
     )]
     PartialClone { source_name: String },
     #[error("{what}: {}", error.summary())]
-    Git { what: String, error: GitError },
+    Git {
+        /// The beginning of the message: what failed.
+        what: String,
+        error: GitError,
+    },
     #[error("{} cannot be {what}: {source}", path.display())]
     File {
+        /// What could not be done with the file: `made` or `written`.
         what: &'static str,
         path: PathBuf,
         source: io::Error,
@@ -38,6 +43,7 @@ pub enum IntegrationError {
     Diverged {
         branch: String,
         source_name: String,
+        /// The tip in the bare repository.
         ours: String,
         files: Vec<String>,
     },
@@ -47,7 +53,9 @@ pub enum IntegrationError {
     MovedBack {
         branch: String,
         source_name: String,
+        /// The last known commit of the branch.
         published: String,
+        /// The present commit of the branch.
         now: String,
     },
     #[error(

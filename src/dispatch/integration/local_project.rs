@@ -25,16 +25,16 @@ impl LocalProject {
             "--git-common-dir",
             "--show-object-format",
         ];
-        let answer = git
+        let output = git
             .run_keeping_children(Call::new(dir, args))
             .await
-            .map_err(|error| unreadable(dir, error))?;
+            .map_err(|error| unreadable_error(dir, error))?;
         let (common_dir, object_format) =
-            answer
+            output
                 .rsplit_once('\n')
                 .ok_or_else(|| IntegrationError::Unexpected {
                     command: "rev-parse".to_owned(),
-                    output: answer.clone(),
+                    output: output.clone(),
                 })?;
         let partial_clone_setting = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
         if git
@@ -65,7 +65,7 @@ impl LocalProject {
 }
 
 /// The error if git finds no repository at a directory, or cannot use it, for example because of its configuration.
-fn unreadable(dir: &Path, error: GitError) -> IntegrationError {
+fn unreadable_error(dir: &Path, error: GitError) -> IntegrationError {
     let dir = dir.display();
     let what = if error.words.contains("not a git repository") {
         format!("{dir} is not in a git repository (`git init` makes one; then commit the project)")

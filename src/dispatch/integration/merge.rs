@@ -7,7 +7,7 @@ use super::bare_repository::{Blob, identity_variables, with_input};
 use super::branch::Integration;
 use super::error::IntegrationError;
 use super::types::{
-    Candidate, Commit, CommitInHistory, Conflict, FinishedRun, MergeResult, OtherCommit, WorkChecks,
+    Candidate, Commit, Conflict, FinishedRun, MergeResult, OtherCommit, ResolvedCommit, WorkChecks,
 };
 use crate::git::Git;
 use crate::scud::{GRAPH_PATH, TaskGraph, set_status_in_bytes};
@@ -33,7 +33,7 @@ impl Integration {
         run: &FinishedRun,
     ) -> Result<MergeResult, IntegrationError> {
         let git = self.repositories.git()?;
-        let CommitInHistory {
+        let ResolvedCommit {
             commit: work,
             is_in_history,
         } = self.commit_of(&git, run, onto).await?;
@@ -70,7 +70,7 @@ impl Integration {
         git: &Git<'_>,
         run: &FinishedRun,
         onto: &Commit,
-    ) -> Result<CommitInHistory, IntegrationError> {
+    ) -> Result<ResolvedCommit, IntegrationError> {
         let repository = &self.repositories.bare;
         if let Some(found) = repository
             .resolve_with_history(git, &run.commit, &onto.id)

@@ -24,6 +24,7 @@ impl Integration {
     pub async fn accept(&mut self, candidate: &Commit) -> Result<AcceptResult, IntegrationError> {
         let repositories = Arc::clone(&self.repositories);
         let git = repositories.git()?;
+        // The branch may contain the candidate already, if the step is repeated.
         if self
             .repositories
             .bare
@@ -32,6 +33,7 @@ impl Integration {
         {
             return Ok(AcceptResult::Moved { unpublished: None });
         }
+        // The candidate may have been made on an earlier tip.
         if !self
             .repositories
             .bare
@@ -233,7 +235,7 @@ impl Integration {
         let name = format!("refs/heads/{}", self.repositories.settings.branch);
         self.repositories
             .bare
-            .set_reference(git, &name, &tip.id, None)
+            .set_reference(git, &name, &tip.id)
             .await?;
         self.tip = tip;
         Ok(())
@@ -243,7 +245,7 @@ impl Integration {
     async fn set_published(&mut self, git: &Git<'_>, id: &str) -> Result<(), IntegrationError> {
         self.repositories
             .bare
-            .set_reference(git, PUBLISHED_REFERENCE, id, None)
+            .set_reference(git, PUBLISHED_REFERENCE, id)
             .await?;
         self.published = Some(id.to_owned());
         Ok(())
@@ -279,7 +281,7 @@ fn is_checked_out(error: &GitError) -> bool {
 
 /// Whether a push was refused because the branch is at another commit than expected.
 fn is_stale(error: &GitError) -> bool {
-    let words = [
+    let messages_of_git = [
         "stale info",
         "fetch first",
         "non-fast-forward",
@@ -287,5 +289,7 @@ fn is_stale(error: &GitError) -> bool {
         "incorrect old value",
         "reference already exists",
     ];
-    words.iter().any(|stale| error.words.contains(stale))
+    messages_of_git
+        .iter()
+        .any(|message| error.words.contains(message))
 }

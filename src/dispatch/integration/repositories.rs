@@ -125,11 +125,11 @@ impl Repositories {
         if let Some(known) = self.bare.resolve(git, &commit).await? {
             return Ok(Some(known));
         }
-        let fetched = format!("refs/descartes/seen/{branch}");
-        let refspec = format!("+{name}:{fetched}");
+        let fetched_reference = format!("refs/descartes/seen/{branch}");
+        let refspec = format!("+{name}:{fetched_reference}");
         self.fetch_from(git, &target, std::slice::from_ref(&refspec))
             .await?;
-        self.bare.resolve(git, &fetched).await
+        self.bare.resolve(git, &fetched_reference).await
     }
 
     /// Pushes one refspec to the repository `target`, which is a URL or a directory. `lease` is an option
@@ -228,6 +228,7 @@ impl Repositories {
     }
 }
 
+/// Finds the git program.
 fn find_git<'a>(
     settings: &'a Settings,
     stop: &'a Stop,

@@ -46,7 +46,7 @@ impl Integration {
         let (commit, run_id) = (&candidate.commit.id, &candidate.run_id);
         self.repositories
             .bare
-            .set_reference(&git, &candidate_reference(run_id), commit, None)
+            .set_reference(&git, &candidate_reference(run_id), commit)
             .await?;
         if let Some(url) = self.repositories.remote_of_workers() {
             let name = format!("refs/heads/{RUNS_DIRECTORY}/{run_id}/{CANDIDATE_BRANCH}");

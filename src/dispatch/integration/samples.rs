@@ -13,10 +13,13 @@ use crate::git::Access;
 pub use crate::git::samples::git;
 use crate::redact::Redactor;
 
+/// The task graph of the project.
 pub const GRAPH: &str = "# SCUD Graph v1\n# Phase: shop\n\n@nodes\n# id | title | status | complexity | priority\n\
 1 | Prices | P | 1 | M\n2 | Stock | P | 1 | M\n3 | Till | P | 1 | M\n";
+/// The integration branch.
 pub const BRANCH: &str = "descartes/shop";
 
+/// Runs a future to its end.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -37,9 +40,10 @@ fn program() -> PathBuf {
     program
 }
 
-/// Where the repository of a sample project is that a dispatch uses.
+/// Where the repository is that a dispatch uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectLocation {
+    /// The project itself is that repository.
     Local,
     /// A bare clone of the project is the remote.
     Remote,
@@ -96,7 +100,7 @@ impl SampleProject {
     }
 
     /// The repository that the branch is published to.
-    pub fn published(&self) -> PathBuf {
+    pub fn published_repository(&self) -> PathBuf {
         self.path(match self.location {
             ProjectLocation::Local => "project",
             ProjectLocation::Remote => "remote.git",
@@ -119,7 +123,7 @@ impl SampleProject {
     /// A person commits on the integration branch, in a clone, and pushes; returns the commit.
     pub fn person_pushes(&self, name: &str, text: &str) -> String {
         let clone = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let from = self.published();
+        let from = self.published_repository();
         let args = ["clone", "--quiet", from.to_str().unwrap(), "."];
         git(clone.path(), &args);
         git(clone.path(), &["checkout", "--quiet", BRANCH]);

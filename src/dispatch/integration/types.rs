@@ -49,19 +49,19 @@ pub struct Settings {
     pub redactor: Redactor,
 }
 
-/// A commit, and whether another commit has it in its history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommitInHistory {
-    pub commit: Commit,
-    pub is_in_history: bool,
-}
-
 /// A commit and its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     pub id: String,
     /// The id of the tree.
     pub tree: String,
+}
+
+/// A commit, and whether it is in the history of another commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedCommit {
+    pub commit: Commit,
+    pub is_in_history: bool,
 }
 
 /// A run that has reported `completed`.

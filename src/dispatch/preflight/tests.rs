@@ -123,7 +123,7 @@ fn a_checked_out_integration_branch_is_a_warning() {
 #[test]
 fn a_remote_that_refuses_pushes_is_an_obstacle_and_the_check_pushes_no_branch() {
     let sample = SampleProject::new(ProjectLocation::Remote, WorkerLocation::Elsewhere);
-    let remote = sample.published();
+    let remote = sample.published_repository();
     let opened = block_on(Integration::open(sample.settings())).unwrap();
     let before = git(&remote, &["for-each-ref"]);
     let findings = block_on(preflight(&opened.integration, &rules())).unwrap();

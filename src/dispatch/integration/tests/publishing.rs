@@ -139,7 +139,7 @@ fn if_a_person_has_pushed_meanwhile_the_merge_is_made_again_on_their_commit() {
         assert_ne!(candidate, stale);
         accept(&mut integration, &candidate);
         assert_eq!(read(&integration, integration.tip(), "stock.txt"), "pear\n");
-        let published = git(&sample.published(), &["rev-parse", BRANCH]);
+        let published = git(&sample.published_repository(), &["rev-parse", BRANCH]);
         assert_eq!(published, integration.tip().id);
         assert_eq!(block_on(integration.sync()).unwrap(), SyncResult::Unchanged);
     }

@@ -37,7 +37,7 @@ fn branches_of_runs_are_found_copied_to_the_users_repository_and_deleted() {
         block_on(integration.publish_candidate(&candidate)).unwrap();
 
         let names = block_on(integration.copy_unmerged_branches(&run.run_id)).unwrap();
-        let repository = sample.published();
+        let repository = sample.published_repository();
         assert_eq!(names.len(), 1);
         assert_eq!(git(&repository, &["rev-parse", &names[0]]), run.commit);
         if location == ProjectLocation::Local {
