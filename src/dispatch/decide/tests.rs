@@ -16,9 +16,10 @@ use crate::dispatch::policy::Stopping;
 
 /// Four tasks: 2 and 3 depend on 1, and 4 depends on both.
 const TASKS: [&str; 4] = ["1", "2", "3", "4"];
+/// The dependencies of [`TASKS`] in the graph file.
 const EDGES: &str = "@edges\n2 -> 1\n3 -> 1\n4 -> 2\n4 -> 3\n";
 
-/// The graph of [`TASKS`], with these tasks marked as done.
+/// The graph of [`TASKS`], which has the shape of a diamond, with these tasks marked as done.
 fn diamond(done: &HashSet<&str>) -> TaskGraph {
     let letter = |id: &str| if done.contains(id) { "D" } else { "P" };
     let nodes = TASKS.map(|id| format!("{id} | t | {} | 1 | M\n", letter(id)));
@@ -29,6 +30,7 @@ fn diamond(done: &HashSet<&str>) -> TaskGraph {
     TaskGraph::parse(&text).unwrap()
 }
 
+/// A policy with two jobs and almost no limit for attempts.
 fn policy() -> Policy {
     Policy {
         jobs: 2,
@@ -57,6 +59,7 @@ fn handle_entry(run: &str) -> Entry {
     Entry::Handle { run, handle }
 }
 
+/// A run may not work any longer.
 fn fenced_entry(run: &str) -> Entry {
     Entry::Fenced {
         run: run.to_owned(),

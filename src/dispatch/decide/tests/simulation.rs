@@ -110,6 +110,7 @@ impl Simulation {
         });
     }
 
+    /// The graph at the tip of the integration branch.
     fn graph(&self) -> TaskGraph {
         diamond(&self.branch.iter().map(|run| task_of(run)).collect())
     }
@@ -120,10 +121,10 @@ impl Simulation {
 
     /// One iteration of the main loop. The dispatcher may be killed after each side effect.
     fn run_main_loop_once(&mut self) {
-        for run in 0..self.state.runs.len() {
+        for position in 0..self.state.runs.len() {
             let is_unknown = self.has_faults && self.happens(4);
-            let id = self.state.runs[run].id.clone();
-            self.state.runs[run].worker_state = match self.workers.get(&id) {
+            let id = self.state.runs[position].id.clone();
+            self.state.runs[position].worker_state = match self.workers.get(&id) {
                 _ if is_unknown => WorkerState::Unknown,
                 Some(Worker::Ended) => WorkerState::Ended(Some(0).into()),
                 Some(Worker::Killed) => WorkerState::Ended(None.into()),
@@ -181,7 +182,7 @@ impl Simulation {
                 }
             }
             Action::Fence { run, .. } | Action::GiveUp { run, .. } => {
-                self.record(fenced_entry(&run))
+                self.record(fenced_entry(&run));
             }
             Action::Merge { run } => return self.merge(run),
         }
@@ -257,7 +258,7 @@ impl Simulation {
                 }
             }
             Worker::Working if self.has_faults && self.happens(4) => {
-                self.print_terminal_event(run, "failed")
+                self.print_terminal_event(run, "failed");
             }
             Worker::Working => {
                 self.pushed.insert(run.to_owned());
