@@ -3,15 +3,14 @@
 
 mod agent_definitions;
 mod attempts;
+mod branch_searches;
 mod claims;
 mod control;
 mod decide;
 mod dispatcher;
 mod end;
-mod ended;
 pub mod engine;
 mod event_listener;
-mod harvest;
 pub mod integration;
 mod journal;
 mod journaled_state;
@@ -25,16 +24,17 @@ pub mod preflight;
 mod project_files;
 mod reach;
 mod report;
+mod result;
 mod run_output;
 mod scope;
 mod settings;
 mod show;
 mod spans;
 mod standing;
-mod start;
 mod state;
 mod target;
 pub mod verification;
+mod worker_environment;
 
 use std::collections::HashMap;
 
@@ -49,24 +49,24 @@ use crate::task_list;
 use crate::terminal::{Format, Screen, print_object};
 use control::Question;
 use dispatcher::{Dispatcher, Inbox, Signals};
-pub use ended::Ended;
 use journal::{Entry, UserCommand};
 use open::{open, read_needs, read_project_settings, read_scope, start_dispatcher};
 use preflight::preflight;
 pub use project_files::ProjectRules;
-use reach::{Reached, open_for_dispatcher, reach};
-use report::{Contents, End, write};
+use reach::{AnswerOrJournal, ask_or_open_journal, open_for_dispatcher};
+use report::{Contents, DispatchStatus, write};
+pub use result::DispatchResult;
 pub use settings::{AgentOfWorkers, EarlierJournal, Phases, Settings, Subcommand, WorkerSettings};
 use target::Target;
 
-/// How many requests from the control socket may wait.
-const MAX_QUESTIONS: usize = 16;
+/// How many questions from the control socket may wait for the dispatcher.
+const MAX_WAITING_QUESTIONS: usize = 16;
 
 /// Runs a subcommand of `dispatch`.
 ///
 /// # Errors
 /// If the project, its repository or the state directory cannot be used.
-pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
+pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<DispatchResult> {
     // Checks the file for the report first: a mistake in its path must not lose the report at the end.
     let report = settings.report.as_deref().map(ReportFile::check);
     let report = report.transpose()?;
@@ -91,30 +91,26 @@ pub async fn run(settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
             };
             ask_dispatcher(&settings, &target, question).await
         }
-        Subcommand::Retry(task) => {
-            send_command(&settings, &target, UserCommand::Retry, Some(task)).await
-        }
-        Subcommand::Skip(task) => {
-            send_command(&settings, &target, UserCommand::Skip, Some(task)).await
-        }
+        Subcommand::Retry(task) => send_command(&settings, &target, UserCommand::Retry, task).await,
+        Subcommand::Skip(task) => send_command(&settings, &target, UserCommand::Skip, task).await,
         Subcommand::Cancel(Some(task)) => {
-            send_command(&settings, &target, UserCommand::Cancel, Some(task)).await
+            send_command(&settings, &target, UserCommand::Cancel, task).await
         }
     }
 }
 
-/// Works through the graph. The preflight comes before anything starts, so that a mistake in the project does not fail
-/// every run.
+/// Works through the graph. The preflight comes before the first start, because a mistake in the project's files would
+/// make every run fail.
 async fn work_through(
     settings: &Settings,
     target: &Target,
     earlier_journal: EarlierJournal,
     report: Option<ReportFile>,
     screen: &Screen,
-) -> eyre::Result<Ended> {
+) -> eyre::Result<DispatchResult> {
     let opened = open_for_dispatcher(settings, target, earlier_journal, screen).await?;
-    for note in &opened.notes {
-        screen.line(note);
+    for message in &opened.messages {
+        screen.line(message);
     }
     let findings = preflight(&opened.integration, &ProjectRules::of(settings)).await?;
     for warning in &findings.warnings {
@@ -124,7 +120,7 @@ async fn work_through(
         bail!("{}", findings.obstacles.join("\n"));
     }
     let (dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
-    dispatcher.show.say(&format!(
+    dispatcher.show.print_message(&format!(
         "{} tasks, {} at a time, on the branch {} from {}",
         dispatcher.count_tasks(),
         settings.jobs,
@@ -138,59 +134,64 @@ async fn work_through(
     run_dispatcher(dispatcher, listener, target, report.as_ref(), screen).await
 }
 
-/// Cancels all runs. If a dispatcher runs, asks it to do this. Otherwise becomes a dispatcher that starts no tasks:
-/// it ends the runs of the last dispatcher, and merges their finished work. To find a run whose start was never confirmed, it starts
-/// that run again by its name.
-async fn cancel_all(settings: &Settings, target: &Target, screen: &Screen) -> eyre::Result<Ended> {
+/// Cancels all runs. If a dispatcher runs, asks it to do this. Otherwise this process becomes a dispatcher that starts
+/// no new runs: it ends the runs of the last dispatcher, and merges their finished work. To find a run whose start no
+/// engine has confirmed, it repeats the start with the same name.
+async fn cancel_all(
+    settings: &Settings,
+    target: &Target,
+    screen: &Screen,
+) -> eyre::Result<DispatchResult> {
     let question = Question::Command {
         command: UserCommand::Cancel,
         task: None,
     };
-    let opened = match reach(settings, target, &question).await? {
-        Reached::Answer(text) => {
+    let opened = match ask_or_open_journal(settings, target, &question).await? {
+        AnswerOrJournal::Answer(text) => {
             print_answer(settings, &question, &text)?;
-            return Ok(Ended::AllDone);
+            return Ok(DispatchResult::AllDone);
         }
-        Reached::Journal(opened) => *opened,
+        AnswerOrJournal::Journal(opened) => *opened,
     };
     let (mut dispatcher, listener) = start_dispatcher(settings, target, opened, screen).await?;
     let live = dispatcher.cancel_all();
     dispatcher
         .show
-        .say(&format!("no dispatcher runs; cancelling {live} runs"));
+        .print_message(&format!("no dispatcher runs; cancelling {live} runs"));
     match run_dispatcher(dispatcher, listener, target, None, screen).await? {
-        Ended::StoppedWithRuns => Ok(Ended::StoppedWithRuns),
-        Ended::AllDone | Ended::Blocked | Ended::Stopped => Ok(Ended::AllDone),
+        DispatchResult::StoppedWithRuns => Ok(DispatchResult::StoppedWithRuns),
+        DispatchResult::AllDone | DispatchResult::Blocked | DispatchResult::Stopped => {
+            Ok(DispatchResult::AllDone)
+        }
     }
 }
 
 /// Runs a dispatcher to its end, and prints the summary.
 ///
-/// The listeners stop before the end, because their requests would find no loop that answers. The journal is closed
-/// last, when everything has been recorded.
+/// The HTTP server and the control socket stop before the summary is made, because no loop answers their requests any
+/// more. The journal is closed last, when everything has been recorded.
 async fn run_dispatcher(
     mut dispatcher: Dispatcher<'_>,
     listener: TcpListener,
     target: &Target,
     report: Option<&ReportFile>,
     screen: &Screen,
-) -> eyre::Result<Ended> {
-    let (requests, requests_receiver) = mpsc::channel(event_listener::MAX_WAITING);
-    let (questions, questions_receiver) = mpsc::channel(MAX_QUESTIONS);
+) -> eyre::Result<DispatchResult> {
+    let (requests_sender, requests) = mpsc::channel(event_listener::MAX_WAITING_REQUESTS);
+    let (questions_sender, questions) = mpsc::channel(MAX_WAITING_QUESTIONS);
     let secret = dispatcher.secret.clone();
     let server = tokio::task::spawn_local(async move {
-        event_listener::listen(&listener, secret, requests).await;
+        event_listener::listen(&listener, secret, requests_sender).await;
     });
     let state_dir = target.state_dir.clone();
     let socket = tokio::task::spawn_local(async move {
-        if let Err(error) = control::listen(&state_dir, questions).await {
+        if let Err(error) = control::listen(&state_dir, questions_sender).await {
             tracing::warn!(%error, "`dispatch status` and the like cannot reach this dispatcher");
-            std::future::pending::<()>().await;
         }
     });
     let inbox = Inbox {
-        requests: requests_receiver,
-        questions: questions_receiver,
+        requests,
+        questions,
     };
     let mut signals = Signals::listen()?;
     let loop_end = dispatcher.run(inbox, &mut signals).await;
@@ -206,16 +207,21 @@ async fn run_dispatcher(
                 "the dispatcher has stopped; its workers go on, and the same command takes them over",
             );
             if let Some(file) = report {
-                let end = End::of(Ended::StoppedWithRuns, &format!("{error:#}"));
+                let status =
+                    DispatchStatus::ended(DispatchResult::StoppedWithRuns, &format!("{error:#}"));
                 let standings = dispatcher.standings();
-                write(file, &dispatcher.contents_with(&standings, &end), screen);
+                write(
+                    file,
+                    &dispatcher.report_contents(&standings, &status),
+                    screen,
+                );
             }
             dispatcher.journaled.close().await;
-            dispatcher.end_trace(Ended::StoppedWithRuns).await;
-            return Ok(Ended::StoppedWithRuns);
+            dispatcher.end_trace(DispatchResult::StoppedWithRuns).await;
+            return Ok(DispatchResult::StoppedWithRuns);
         }
     };
-    let ended = end::end(
+    let result = end::end_dispatch(
         &mut dispatcher,
         loop_end,
         &target.branch,
@@ -224,17 +230,18 @@ async fn run_dispatcher(
     )
     .await;
     dispatcher.journaled.close().await;
-    // An error leaves the runs to the next dispatcher.
-    let end = ended.as_ref().copied().unwrap_or(Ended::StoppedWithRuns);
-    dispatcher.end_trace(end).await;
-    ended
+    // After an error, the next dispatcher takes over the runs.
+    let result_in_trace = result.as_ref().copied();
+    let result_in_trace = result_in_trace.unwrap_or(DispatchResult::StoppedWithRuns);
+    dispatcher.end_trace(result_in_trace).await;
+    result
 }
 
 /// Prints which tasks would run in which order, and which are blocked. Starts nothing.
-async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
+async fn plan(settings: &Settings, target: &Target) -> eyre::Result<DispatchResult> {
     let opened = open(settings, target, EarlierJournal::Continue).await?;
     let (_, graph, scope) = read_scope(settings, target, &opened.integration).await?;
-    // Mistakes in the project's file are reported before anything starts.
+    // Only the errors of these two calls matter: the plan must show mistakes in the project's file.
     read_needs(&opened.integration, &graph).await?;
     read_project_settings(&opened.integration, &settings.project_settings).await?;
     let plan = task_list::Plan::of(&graph, |task| scope.contains(&task));
@@ -242,7 +249,7 @@ async fn plan(settings: &Settings, target: &Target) -> eyre::Result<Ended> {
         Format::Lines => task_list::print(&plan.text())?,
         Format::Json => print_object("plan", plan, &settings.redactor)?,
     }
-    Ok(Ended::AllDone)
+    Ok(DispatchResult::AllDone)
 }
 
 /// Sends a question to the running dispatcher, and prints its answer. If no dispatcher runs, reads the journal or
@@ -251,13 +258,13 @@ async fn ask_dispatcher(
     settings: &Settings,
     target: &Target,
     question: Question,
-) -> eyre::Result<Ended> {
-    let opened = match reach(settings, target, &question).await? {
-        Reached::Answer(text) => {
+) -> eyre::Result<DispatchResult> {
+    let opened = match ask_or_open_journal(settings, target, &question).await? {
+        AnswerOrJournal::Answer(text) => {
             print_answer(settings, &question, &text)?;
-            return Ok(Ended::AllDone);
+            return Ok(DispatchResult::AllDone);
         }
-        Reached::Journal(opened) => *opened,
+        AnswerOrJournal::Journal(opened) => *opened,
     };
     let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
     match &question {
@@ -265,7 +272,7 @@ async fn ask_dispatcher(
             let broken = tip.broken_definitions;
             let policy = policy::Policy::new(settings, scope, HashMap::new(), broken);
             let standings = standing::standings(&opened.journaled.state, &graph, &policy);
-            let rows = show::status(&opened.journaled.state, &graph, &standings);
+            let rows = show::status_rows(&opened.journaled.state, &graph, &standings);
             match settings.format {
                 Format::Lines => task_list::print(&format!(
                     "no dispatcher runs; the journal says:\n{}",
@@ -278,14 +285,15 @@ async fn ask_dispatcher(
                 )?,
             }
         }
+        // `write_status` handles this question.
         Question::Report { .. } => {}
         Question::Command { command, task } => {
             let mut journaled = opened.journaled;
-            let find = |name: &String| {
+            let key_of = |name: &String| {
                 let task = scope::find_task(&graph, &scope, name).map_err(|why| eyre!(why))?;
                 eyre::Ok(standing::task_key(&graph, task))
             };
-            let task = task.as_ref().map(find).transpose()?;
+            let task = task.as_ref().map(key_of).transpose()?;
             journaled
                 .record(Entry::Asked {
                     what: *command,
@@ -296,10 +304,10 @@ async fn ask_dispatcher(
             print_answer(settings, &question, text)?;
         }
     }
-    Ok(Ended::AllDone)
+    Ok(DispatchResult::AllDone)
 }
 
-/// Prints the answer of a dispatcher, or the answer that was made without one.
+/// Prints the answer to a question: that of the running dispatcher, or the one that this process has made.
 fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::Result<()> {
     if settings.format == Format::Lines {
         return task_list::print(text);
@@ -316,22 +324,22 @@ fn print_answer(settings: &Settings, question: &Question, text: &str) -> eyre::R
     Ok(print_object(kind, fields, &settings.redactor)?)
 }
 
-/// Writes a report about a dispatch that runs, or about the last one.
+/// Writes a report about the running dispatch, or about the last one.
 async fn write_status(
     settings: &Settings,
     target: &Target,
     file: &ReportFile,
     screen: &Screen,
-) -> eyre::Result<Ended> {
+) -> eyre::Result<DispatchResult> {
     let format = report::Format::of(file);
     let question = Question::Report { format };
-    let text = match reach(settings, target, &question).await? {
-        Reached::Answer(text) if format.is_format_of(&text) => text,
-        Reached::Answer(text) => bail!(
+    let text = match ask_or_open_journal(settings, target, &question).await? {
+        AnswerOrJournal::Answer(text) if format.is_format_of(&text) => text,
+        AnswerOrJournal::Answer(text) => bail!(
             "the dispatcher that runs cannot write a report: {}",
             text.trim()
         ),
-        Reached::Journal(opened) => {
+        AnswerOrJournal::Journal(opened) => {
             let (tip, graph, scope) = read_scope(settings, target, &opened.integration).await?;
             let broken = tip.broken_definitions.clone();
             let policy = policy::Policy::new(settings, scope, HashMap::new(), broken);
@@ -342,24 +350,25 @@ async fn write_status(
                 standings: &standing::standings(state, &graph, &policy),
                 tip: &tip,
                 project: &target.name,
-                runs: &target.state_dir.join("runs"),
+                runs_dir: &target.state_dir.join("runs"),
                 redactor: screen.redactor(),
-                end: &End::of_journal(state),
+                status: &DispatchStatus::of_journal(state),
             };
             contents.text(format)?
         }
     };
     file.write(&text)?;
     screen.line(&format!("the report is in {}", file.path().display()));
-    Ok(Ended::AllDone)
+    Ok(DispatchResult::AllDone)
 }
 
-/// Sends a command about a task, or about all tasks.
+/// Sends a command about a task to the running dispatcher, or writes it to the journal.
 async fn send_command(
     settings: &Settings,
     target: &Target,
     command: UserCommand,
-    task: Option<String>,
-) -> eyre::Result<Ended> {
+    task: String,
+) -> eyre::Result<DispatchResult> {
+    let task = Some(task);
     ask_dispatcher(settings, target, Question::Command { command, task }).await
 }

@@ -201,13 +201,13 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             }
             Command::DemoGraph(settings) => {
                 runner::protect_from_agent();
-                let ended = Box::pin(local::demo_graph(*settings, &screen)).await?;
-                Ok(dispatched(ended).into())
+                let result = Box::pin(local::demo_graph(*settings, &screen)).await?;
+                Ok(dispatched(result).into())
             }
             Command::Dispatch(settings) => {
                 runner::protect_from_agent();
-                let ended = Box::pin(dispatch::run(*settings, &screen)).await?;
-                Ok(dispatched(ended).into())
+                let result = Box::pin(dispatch::run(*settings, &screen)).await?;
+                Ok(dispatched(result).into())
             }
             Command::Tasks(settings) => {
                 task_list::run(&settings, screen.redactor()).await?;
@@ -266,10 +266,12 @@ fn probed_exit(probed: probe::Probed) -> exit::Probe {
     }
 }
 
-fn dispatched(ended: dispatch::Ended) -> exit::Dispatch {
-    match ended {
-        dispatch::Ended::AllDone => exit::Dispatch::AllDone,
-        dispatch::Ended::Blocked => exit::Dispatch::Blocked,
-        dispatch::Ended::Stopped | dispatch::Ended::StoppedWithRuns => exit::Dispatch::Stopped,
+fn dispatched(result: dispatch::DispatchResult) -> exit::Dispatch {
+    match result {
+        dispatch::DispatchResult::AllDone => exit::Dispatch::AllDone,
+        dispatch::DispatchResult::Blocked => exit::Dispatch::Blocked,
+        dispatch::DispatchResult::Stopped | dispatch::DispatchResult::StoppedWithRuns => {
+            exit::Dispatch::Stopped
+        }
     }
 }

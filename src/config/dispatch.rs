@@ -11,7 +11,7 @@ use crate::amounts;
 use crate::dispatch::engine::docker::client::Address;
 use crate::dispatch::engine::{self, EngineKind};
 use crate::dispatch::integration::Source;
-use crate::dispatch::verification::Mode;
+use crate::dispatch::verification::VerifyMode;
 use crate::dispatch::{
     AgentOfWorkers, EarlierJournal, Phases, Settings, Subcommand, WorkerSettings,
 };
@@ -108,15 +108,15 @@ pub fn settings(reader: &mut Reader, flags: &ArgMatches, shared: SharedSettings)
             .unwrap_or(3),
         max_budget_usd,
         verify: match text("verify").as_deref() {
-            Some("always") => Mode::Always,
-            Some("end") => Mode::End,
-            Some("never") => Mode::Never,
-            _ => Mode::Changed,
+            Some("always") => VerifyMode::Always,
+            Some("end") => VerifyMode::End,
+            Some("never") => VerifyMode::Never,
+            _ => VerifyMode::Changed,
         },
         format: format(flags),
         report: report_file(reader, flags),
         listen: reader.optional(&settings::DISPATCH_LISTEN, values::address),
-        url: reader
+        callback_url: reader
             .optional(&settings::DISPATCH_URL, values::callback_url)
             .map(|url| url.to_string()),
         state_dir: reader.optional(&settings::DISPATCH_STATE, values::path),
@@ -173,7 +173,7 @@ fn subcommand(reader: &mut Reader, flags: &ArgMatches) -> Subcommand {
         Some(_) => Subcommand::Cancel(task),
         None if flags.get_flag("plan") => Subcommand::Plan,
         None if flags.get_flag("fresh") => Subcommand::Run {
-            earlier_journal: EarlierJournal::PutAside,
+            earlier_journal: EarlierJournal::Rename,
         },
         None => Subcommand::Run {
             earlier_journal: EarlierJournal::Continue,
@@ -268,7 +268,7 @@ fn worker_settings(reader: &mut Reader) -> WorkerSettings {
         inherited: inherited.collect(),
         variables,
         project_id: reader.optional(&settings::PROJECT_ID, values::line),
-        has_heartbeat: reader.is_set(&settings::HEARTBEAT),
+        has_heartbeat_interval: reader.is_set(&settings::HEARTBEAT),
         stop_window: reader.with_default(&settings::STOP_WINDOW, values::duration),
     }
 }

@@ -20,7 +20,7 @@ pub type BrokenDefinitions = HashMap<String, String>;
 /// A mistake in a definition that affects tasks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DefinitionMistake {
-    /// The mistake, as a part of a sentence.
+    /// The mistake, as a clause without a period.
     pub sentence: String,
     /// The names of the tasks, in the order of the graph.
     pub tasks: Vec<String>,
@@ -38,11 +38,14 @@ enum Definition {
 /// An open task that is assigned to an agent.
 struct AssignedTask {
     key: String,
+    /// The name of the task in messages.
     name: String,
+    /// The name of the agent.
     agent: String,
 }
 
-/// The mistakes in the definitions of the agents of all open tasks. `graph` is the text of the commit's graph.
+/// The mistakes in the definitions of the agents of all open tasks, in the files of a commit. `graph` is the text of
+/// the commit's graph.
 pub async fn broken_definitions(
     integration: &Integration,
     commit: &Commit,
@@ -99,7 +102,7 @@ pub async fn new_definition_mistakes(
 }
 
 /// A warning about each mistake in the definitions of agents that tasks of the dispatch are assigned to.
-pub fn warnings(
+pub fn definition_warnings(
     broken: &BrokenDefinitions,
     graph: &TaskGraph,
     scope: &HashSet<usize>,
@@ -131,6 +134,7 @@ pub fn warnings(
 struct Mistakes(Vec<DefinitionMistake>);
 
 impl Mistakes {
+    /// Adds a task to the mistake with this sentence.
     fn add(&mut self, sentence: &str, task: String) {
         match self.0.iter_mut().find(|known| known.sentence == sentence) {
             Some(known) => known.tasks.push(task),
@@ -151,8 +155,8 @@ async fn graph_text(
     Ok(String::from_utf8_lossy(&graph.unwrap_or_default()).into_owned())
 }
 
-/// The open tasks of a graph that are assigned to an agent. A deferred task is not open. There are none if the graph
-/// cannot be read.
+/// The open tasks of a graph that are assigned to an agent. A deferred task is not open. If the graph is malformed, the
+/// result is empty.
 fn assigned_tasks(text: &str) -> Vec<AssignedTask> {
     let mut agents = assigned_agents(text);
     if agents.is_empty() {
@@ -194,7 +198,7 @@ async fn read_definitions(
     Ok(definitions)
 }
 
-/// Reads a definition and its template file, as a worker would.
+/// Reads a definition and its template file in the same way as a worker.
 async fn read_definition(
     integration: &Integration,
     commit: &Commit,

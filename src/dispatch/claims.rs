@@ -17,7 +17,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer that needs no journal entry.
+    /// A reply with an answer that needs no journal entry.
     fn without_entry(answer: Answer) -> Self {
         Self {
             answer,
@@ -25,8 +25,9 @@ impl Reply {
         }
     }
 
-    fn status(status: StatusCode, why: &str) -> Self {
-        Self::without_entry(Answer::new(status, why))
+    /// A reply with a status and a message for the log of the worker, and without a journal entry.
+    fn status(status: StatusCode, message: &str) -> Self {
+        Self::without_entry(Answer::new(status, message))
     }
 }
 
@@ -37,11 +38,11 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     let Some(run) = state.run(run_id) else {
         return Reply::status(StatusCode::GONE, "this dispatch has no such run");
     };
-    let runs = || run.task.iter().flat_map(|task| state.runs_of(task));
-    let others = || runs().filter(|other| other.id != run.id);
+    let runs_of_task = || run.task.iter().flat_map(|task| state.runs_of(task));
+    let others = || runs_of_task().filter(|other| other.id != run.id);
     match route {
         Route::Started => {
-            let is_first = run.grant.is_none();
+            let is_first_claim = run.grant.is_none();
             let claimed_at = text("/timestamp");
             if run.fence.is_some() || others().any(Run::is_completed) {
                 Reply::status(StatusCode::GONE, "another run has the task")
@@ -54,7 +55,7 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
             } else {
                 Reply {
                     answer: Answer::new(StatusCode::OK, "ok"),
-                    entry: is_first.then(|| Entry::Granted {
+                    entry: is_first_claim.then(|| Entry::Granted {
                         run: run.id.clone(),
                         lease_ms,
                         claimed_at: claimed_at.map(str::to_owned),
@@ -93,22 +94,22 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
     }
 }
 
-/// Whether a claim is not a repetition of the one that was granted: the same event has the same time in all repetitions. Two
-/// workers of one run also count their events in the same way, so the ids of their claims are equal.
+/// Whether a claim comes from another worker than the claim that was accepted. A worker repeats its claim with the same
+/// time. The ids of claims do not distinguish workers: all workers of a run number their events in the same way.
 fn is_of_another_worker(run: &Run, claimed_at: Option<&str>) -> bool {
-    let granted = run.grant.as_ref();
-    // The journal of an older version does not have the time.
-    let granted = granted.and_then(|grant| grant.claimed_at.as_deref());
-    granted.is_some() && granted != claimed_at
+    let grant = run.grant.as_ref();
+    // `None` in the journal of an older version.
+    let granted_claim = grant.and_then(|grant| grant.claimed_at.as_deref());
+    granted_claim.is_some() && granted_claim != claimed_at
 }
 
-/// Whether another run has taken over the task, or has completed it.
+/// Whether another run has completed the task of a run, or is a later attempt that has claimed it.
 fn has_taken_over(other: &Run, run: &Run) -> bool {
     other.attempt > run.attempt && (other.grant.is_some() || other.report.is_some())
         || other.is_completed()
 }
 
-/// Records the time of an event, and the progress of a heartbeat.
+/// Stores the time of an event, and the progress of a heartbeat, in the state. They are not written to the journal.
 pub fn record_event(state: &mut State, route: Route, event: &Value, now: Millis) {
     let run_id = event.pointer("/run_id").and_then(Value::as_str);
     if let Some(run) = run_id.and_then(|id| state.run_mut(id)) {

@@ -14,11 +14,11 @@ use super::journal::UserCommand;
 use super::report::Format;
 
 /// The name of the socket in the state directory.
-const SOCKET: &str = "socket";
+const SOCKET_FILE: &str = "socket";
 /// The maximum size of a question, in bytes.
-const MAX_QUESTION: u64 = 64 * 1024;
+const MAX_QUESTION_SIZE: u64 = 64 * 1024;
 
-/// What a user asks a running dispatcher.
+/// A question or a command of a user to a running dispatcher.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Question {
@@ -26,10 +26,9 @@ pub enum Question {
     Status,
     /// The answer is a JSON array.
     StatusJson,
-    Report {
-        format: Format,
-    },
-    /// `task` is the id as the user has written it; `None` means all tasks.
+    /// The answer is a report in this format.
+    Report { format: Format },
+    /// A command. `task` is the id as the user has written it; `None` means all tasks.
     #[serde(rename = "ask")]
     Command {
         #[serde(rename = "asked")]
@@ -50,27 +49,27 @@ pub struct PendingQuestion {
 /// # Errors
 /// If the socket cannot be made or used.
 pub async fn listen(dir: &Path, questions: mpsc::Sender<PendingQuestion>) -> std::io::Result<()> {
-    let path = dir.join(SOCKET);
+    let path = dir.join(SOCKET_FILE);
     // This process holds the lock of the journal, so a socket that exists belongs to a dead dispatcher.
     let _ = std::fs::remove_file(&path);
-    let opened = File::open(dir)?;
-    let listener = UnixListener::bind(socket_path(dir, &opened))?;
+    let open_dir = File::open(dir)?;
+    let listener = UnixListener::bind(socket_path(dir, &open_dir))?;
     loop {
         let (stream, _) = listener.accept().await?;
         let questions = questions.clone();
         tokio::task::spawn_local(async move {
             let (read, mut write) = stream.into_split();
             let mut line = String::new();
-            let mut reader = BufReader::new(read.take(MAX_QUESTION));
+            let mut reader = BufReader::new(read.take(MAX_QUESTION_SIZE));
             let question = match reader.read_line(&mut line).await {
                 Ok(_) => serde_json::from_str(&line),
                 Err(_) => return,
             };
             let text = match question {
                 Ok(question) => {
-                    let (answer, answered) = oneshot::channel();
+                    let (answer, answer_receiver) = oneshot::channel();
                     let _ = questions.send(PendingQuestion { question, answer }).await;
-                    answered.await.unwrap_or_default()
+                    answer_receiver.await.unwrap_or_default()
                 }
                 Err(error) => format!("the question is malformed: {error}\n"),
             };
@@ -80,32 +79,35 @@ pub async fn listen(dir: &Path, questions: mpsc::Sender<PendingQuestion>) -> std
 }
 
 /// The path of the socket. The kernel limits a socket's path to about a hundred bytes, and the path of a state
-/// directory may be longer. So on Linux the path goes through the open descriptor of the directory.
-fn socket_path(dir: &Path, opened: &File) -> PathBuf {
+/// directory may be longer. So on Linux the path uses the descriptor of the open directory.
+fn socket_path(dir: &Path, open_dir: &File) -> PathBuf {
     if cfg!(target_os = "linux") {
         Path::new("/proc/self/fd")
-            .join(opened.as_raw_fd().to_string())
-            .join(SOCKET)
+            .join(open_dir.as_raw_fd().to_string())
+            .join(SOCKET_FILE)
     } else {
-        dir.join(SOCKET)
+        dir.join(SOCKET_FILE)
     }
 }
 
-/// Whether a dispatcher of this state directory answers questions.
-pub async fn is_answered(dir: &Path) -> bool {
-    let Ok(opened) = File::open(dir) else {
+/// Whether a dispatcher of this state directory accepts questions.
+pub async fn accepts_questions(dir: &Path) -> bool {
+    let Ok(open_dir) = File::open(dir) else {
         return false;
     };
-    UnixStream::connect(socket_path(dir, &opened)).await.is_ok()
+    UnixStream::connect(socket_path(dir, &open_dir))
+        .await
+        .is_ok()
 }
 
-/// Sends a question to the dispatcher of a state directory; `None` if no dispatcher runs there, or if it ends before
-/// it answers. Then it may have acted on the question: the caller must be able to ask again.
+/// Sends a question to the dispatcher of a state directory, and returns the answer. `None` if no dispatcher runs there,
+/// or if it ends before it answers. In the second case it may have carried out a command already, so a command must
+/// have the same effect when it is repeated.
 pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>> {
-    let Ok(opened) = File::open(dir) else {
+    let Ok(open_dir) = File::open(dir) else {
         return Ok(None);
     };
-    let Ok(mut stream) = UnixStream::connect(socket_path(dir, &opened)).await else {
+    let Ok(mut stream) = UnixStream::connect(socket_path(dir, &open_dir)).await else {
         return Ok(None);
     };
     let mut line = serde_json::to_string(question)?;
@@ -115,9 +117,9 @@ pub async fn ask(dir: &Path, question: &Question) -> eyre::Result<Option<String>
         stream.write_all(line.as_bytes()).await?;
         stream.read_to_string(&mut text).await
     };
-    let exchanged = exchange.await;
-    // No answer is empty.
-    Ok(Some(text).filter(|text| exchanged.is_ok() && !text.is_empty()))
+    let result = exchange.await;
+    // A dispatcher never sends an empty answer, so an empty text means that it has ended.
+    Ok(Some(text).filter(|text| result.is_ok() && !text.is_empty()))
 }
 
 #[cfg(test)]
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn questions_have_the_json_that_other_versions_of_the_program_send_and_read() {
+    fn the_json_of_questions_is_the_same_in_all_versions_of_the_program() {
         let json = |question: &Question| serde_json::to_string(question).unwrap();
         assert_eq!(json(&Question::Status), r#"{"what":"status"}"#);
         assert_eq!(json(&Question::StatusJson), r#"{"what":"status_json"}"#);

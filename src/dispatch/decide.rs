@@ -5,25 +5,29 @@ use std::time::Duration;
 use super::attempts::{NextAttempt, attempt_after_pause};
 use super::policy::Policy;
 use super::standing::{Standing, halt_reason, standings, task_key};
-use super::state::{Run, Seen, State};
+use super::state::{Run, State, WorkerState};
 use crate::clock::Millis;
 use crate::receiver::CANCELLED_RUN_TIME;
 use crate::scud::TaskGraph;
 
-/// Something to do. Each action may be repeated after a crash.
+/// An action of the dispatcher. `task` is the key of a task, and `run` the id of a run. Each action may be repeated
+/// after a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Start a new attempt at a task.
     Start { task: String, next: NextAttempt },
-    /// Start a run that the last dispatcher was about to start when it ended. If the run exists already, adopt it.
+    /// Start a run that an earlier dispatcher was about to start when it ended. If the engine has the run already, use
+    /// that one.
     StartAgain { run: String },
     /// Ask the engine to end a run.
     Stop { run: String, why: String },
-    /// The engine says that the run has ended: look for its report and its work, otherwise fence it.
-    ReadReport { run: String },
-    /// Forbid a run to work on its task any longer.
+    /// The engine says that the run has ended: look for its report and its finished work, and fence it if there is
+    /// neither.
+    FindResult { run: String },
+    /// Forbid a run to work on its task. An earlier dispatcher was about to start the run, and no new run may start
+    /// now.
     Fence { run: String, why: String },
-    /// End the start of a run that is not needed, or forbid the run to work on its task if it is not being started.
+    /// Cancel the start of a run that is not needed; if no engine is starting it, forbid the run to work on its task.
     GiveUp { run: String, why: String },
     /// Merge the work of a completed run.
     Merge { run: String },
@@ -36,7 +40,7 @@ pub struct Decision {
     /// The standing of every task, by its position in the graph.
     pub standings: Vec<Standing>,
     /// Why no new run may start; `None` if new runs may start.
-    pub halted: Option<String>,
+    pub halt_reason: Option<String>,
     /// Whether no run is live, no work waits for its merge, and no further run may start.
     pub is_over: bool,
     /// The end of the shortest pause before a next attempt.
@@ -45,15 +49,15 @@ pub struct Decision {
 
 /// The actions and the standings that follow from the state.
 ///
-/// Live runs come first. Finished work is merged in the order of the reports. New runs come last, the most important
-/// task first, because they get the jobs that are left.
+/// The actions for live runs come first, then merges in the order of the reports. New runs come last, the most
+/// important task first, because they use the jobs that live runs leave free.
 pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) -> Decision {
     let standings = standings(state, graph, policy);
-    let halted = halt_reason(state, policy);
+    let halt_reason = halt_reason(state, policy);
     let mut actions = Vec::new();
     for (position, run) in state.runs.iter().enumerate() {
-        let is_earlier = position < state.earlier_runs;
-        let action = || action_for(state, policy, run, is_earlier, halted.is_some(), now);
+        let is_earlier = position < state.earlier_run_count;
+        let action = || action_for(state, policy, run, is_earlier, halt_reason.is_some(), now);
         actions.extend(run.is_live().then(action).flatten());
     }
     let mut reported: Vec<&Run> = state
@@ -65,9 +69,10 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
     actions.extend(reported.iter().map(|run| Action::Merge {
         run: run.id.clone(),
     }));
-    let running = state.live_runs().count();
+    let live = state.live_runs().count();
     let mut wake_at = None;
-    let mut startable = 0;
+    // The number of tasks that are ready, or that will be ready after a pause.
+    let mut startable_count = 0;
     let mut tasks: Vec<usize> = (0..standings.len()).collect();
     tasks.sort_by_key(|task| graph.rank(*task));
     for task in tasks {
@@ -79,36 +84,36 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
             }
             Standing::Cooling { until } => {
                 wake_at = Some(wake_at.map_or(*until, |wake: Millis| wake.min(*until)));
-                startable += 1;
+                startable_count += 1;
                 continue;
             }
             _ => continue,
         };
-        startable += 1;
-        if halted.is_none() && has_free_job(running, &actions, policy) {
+        startable_count += 1;
+        if halt_reason.is_none() && has_free_job(live, &actions, policy) {
             let task = key();
             actions.push(Action::Start { task, next });
         }
     }
-    let no_start_is_possible = startable == 0 || halted.is_some();
+    let no_start_is_possible = startable_count == 0 || halt_reason.is_some();
     Decision {
-        is_over: running == 0 && reported.is_empty() && no_start_is_possible,
+        is_over: live == 0 && reported.is_empty() && no_start_is_possible,
         actions,
         standings,
-        halted,
+        halt_reason,
         wake_at,
     }
 }
 
 /// Whether fewer runs are live or about to start than the jobs allow.
-fn has_free_job(running: usize, actions: &[Action], policy: &Policy) -> bool {
+fn has_free_job(live: usize, actions: &[Action], policy: &Policy) -> bool {
     let starting = actions
         .iter()
         .filter(|action| matches!(action, Action::Start { .. }));
-    running + starting.count() < policy.jobs
+    live + starting.count() < policy.jobs
 }
 
-/// Whether a run has finished work that is not merged, and no newer run has its task.
+/// Whether a run has finished work that is not merged, and its result counts for its task.
 fn must_merge(state: &State, run: &Run) -> bool {
     let Some(task) = &run.task else { return false };
     let is_current = state
@@ -117,7 +122,8 @@ fn must_merge(state: &State, run: &Run) -> bool {
     run.is_completed() && !run.is_merged() && is_current
 }
 
-/// The action that a live run needs. `is_earlier` says that an earlier dispatcher made the run.
+/// The action that a live run needs. `is_earlier` says whether an earlier dispatcher decided to start the run;
+/// `is_halted`, whether no new run may start.
 fn action_for(
     state: &State,
     policy: &Policy,
@@ -133,18 +139,22 @@ fn action_for(
             .is_none()
             .then(|| Action::Stop { run: id(), why })
     };
-    if matches!(run.seen, Seen::Ended(_) | Seen::Gone) && run.handle.is_some() {
-        return Some(Action::ReadReport { run: id() });
+    if matches!(run.worker_state, WorkerState::Ended(_) | WorkerState::Gone) && run.handle.is_some()
+    {
+        return Some(Action::FindResult { run: id() });
     }
-    let others = run.task.iter().flat_map(|task| state.runs_of(task));
-    let is_superseded = { others }.any(|other| other.id != run.id && other.is_completed());
-    // A run without a task only checks merged work. This dispatcher merges again, so a check that an earlier one has started is not needed.
+    let mut runs_of_task = run.task.iter().flat_map(|task| state.runs_of(task));
+    let is_superseded = runs_of_task.any(|other| other.id != run.id && other.is_completed());
+    // A run without a task only checks merged work. This dispatcher makes the merges of an earlier one again, so it
+    // does not need the checks of the earlier one.
     let is_old_check = run.task.is_none() && is_earlier;
     if run.handle.is_none() {
         let is_unwanted = is_superseded || is_old_check || run.is_cancelled;
         return match (is_earlier, is_unwanted, is_halted) {
-            // A worker has claimed it and may go on working. The engine finds it by its name, and then it can be stopped.
+            // A worker has claimed the task and may go on working. A repeated start finds this worker by its name, and
+            // gives the handle with which it can be stopped.
             (true, ..) if run.grant.is_some() => Some(Action::StartAgain { run: id() }),
+            // This dispatcher is still starting the run, and gets its handle when the engine answers.
             (false, ..) if run.grant.is_some() => None,
             (_, true, _) => Some(Action::GiveUp {
                 run: id(),
@@ -159,7 +169,7 @@ fn action_for(
                 why: "it was not started".to_owned(),
             }),
             (true, false, false) => Some(Action::StartAgain { run: id() }),
-            // The engine of this dispatcher is still starting the run.
+            // This dispatcher is still starting the run.
             (false, ..) => None,
         };
     }
@@ -169,26 +179,28 @@ fn action_for(
     if run.is_cancelled && run.grant.is_none() {
         return stop("it was cancelled");
     }
-    let since = |at: Millis| now - at.max(state.listening_since);
+    let time_since = |at: Millis| now - at.max(state.listening_since);
     match &run.grant {
-        // An engine without capacity may have started the run long after the decision.
-        None if since(run.started_at.unwrap_or(run.intended_at)) > policy.start_deadline_ms => {
+        // If the engine had no free slot, the run was started long after the decision.
+        None if time_since(run.started_at.unwrap_or(run.intended_at))
+            > policy.start_deadline_ms =>
+        {
             stop("it has not claimed its task within the start deadline")
         }
         None => None,
         Some(grant) => {
             let last_event_at = run.last_event_at.unwrap_or(grant.at);
             let lease = Duration::from_millis(grant.lease_ms);
-            // A worker that was told to end its run sends nothing until it has pushed its work.
-            let silence = if run.is_cancelled {
+            // A worker whose run is cancelled sends nothing until it has pushed its work.
+            let max_silence = if run.is_cancelled {
                 lease.saturating_add(CANCELLED_RUN_TIME)
             } else {
                 lease
             };
-            let silence = Millis::try_from(silence.as_millis()).unwrap_or(Millis::MAX);
-            // If the engine gives no answer, it is asked again instead of stopping the run.
-            let is_running = run.seen == Seen::Running;
-            (since(last_event_at) > silence && is_running)
+            let max_silence = Millis::try_from(max_silence.as_millis()).unwrap_or(Millis::MAX);
+            // If the engine gives no answer, the run may have ended, so it is not stopped; the engine is asked again.
+            let is_running = run.worker_state == WorkerState::Running;
+            (time_since(last_event_at) > max_silence && is_running)
                 .then(|| stop("it has been silent for longer than its lease"))
                 .flatten()
         }

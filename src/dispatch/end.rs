@@ -9,10 +9,10 @@ use tokio::time::{sleep, timeout};
 
 use super::decide::decide;
 use super::dispatcher::{Dispatcher, LoopEnd, Signals};
-use super::ended::Ended;
 use super::integration::{FastForward, Integration};
 use super::journal::Entry;
-use super::report::{End, write};
+use super::report::{DispatchStatus, write};
+use super::result::DispatchResult;
 use super::standing::{Standing, task_key};
 use super::state::Run;
 use crate::amounts::dollars;
@@ -23,23 +23,23 @@ use crate::task::Status;
 use crate::terminal::clock_text;
 
 /// How long engines may take to remove ended runs, in addition to the grace period of a worker.
-const CLEAN_UP: Duration = Duration::from_secs(60);
-/// How long they may take after a signal, if no run is left.
-const QUICK_CLEAN_UP: Duration = Duration::from_secs(5);
-/// After this time, the user is told what the dispatcher waits for.
-const SILENT_CLEAN_UP: Duration = Duration::from_secs(3);
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long engines may take to remove ended runs after a signal, if no run is live.
+const CLEAN_UP_TIMEOUT_AFTER_SIGNAL: Duration = Duration::from_secs(5);
+/// How long the dispatcher waits for the engines before a message says so.
+const CLEAN_UP_NOTICE_DELAY: Duration = Duration::from_secs(3);
 
 /// Publishes the merged work, prints the summary and writes the report. A signal ends the steps that may take long.
 ///
-/// The engines are closed first, because what they still run costs money. The report comes last, because it contains the
-/// summary.
-pub async fn end(
+/// The engines are closed first, because machines that they still run cost money. The report comes last, because it
+/// contains the summary.
+pub async fn end_dispatch(
     dispatcher: &mut Dispatcher<'_>,
     loop_end: LoopEnd,
     branch: &str,
     report: Option<&ReportFile>,
     signals: &mut Signals,
-) -> eyre::Result<Ended> {
+) -> eyre::Result<DispatchResult> {
     let decision = decide(
         &dispatcher.journaled.state,
         &dispatcher.graph,
@@ -54,29 +54,29 @@ pub async fn end(
     };
     let all_done = decision.standings.iter().all(is_done);
     let stopped_by_user = dispatcher.policy.stopping > super::policy::Stopping::No;
-    let failed_checks = dispatcher.end_check_failure(&dispatcher.tip.commit);
-    let mut ended = match loop_end {
-        // Even if all tasks are done, a merge or a check may not be complete.
-        LoopEnd::RunsLeft => Ended::StoppedWithRuns,
-        _ if all_done && failed_checks.is_none() => Ended::AllDone,
-        LoopEnd::NothingLeft { .. } if stopped_by_user => Ended::Stopped,
-        LoopEnd::NothingLeft { .. } => Ended::Blocked,
+    let check_failure = dispatcher.end_check_failure(&dispatcher.tip.commit);
+    let mut result = match loop_end {
+        // Even if all tasks are done, a merge or a check may be incomplete.
+        LoopEnd::RunsLeft => DispatchResult::StoppedWithRuns,
+        _ if all_done && check_failure.is_none() => DispatchResult::AllDone,
+        LoopEnd::NothingLeft { .. } if stopped_by_user => DispatchResult::Stopped,
+        LoopEnd::NothingLeft { .. } => DispatchResult::Blocked,
     };
     let live = dispatcher.journaled.state.live_runs().count();
     let mut conclusion = Conclusion {
-        // What the engines have then are the runs that go on.
+        // If runs go on, the engines must keep them, so nothing of them is left over.
         leftovers: (live > 0).then(Vec::new),
         ..Conclusion::default()
     };
     let is_cut_short = tokio::select! {
         biased;
-        () = signals.any() => true,
-        () = conclude(dispatcher, &loop_end, &decision.standings, ended, branch, &mut conclusion) => false,
+        () = signals.end_requested() => true,
+        () = conclude(dispatcher, &loop_end, &decision.standings, result, branch, &mut conclusion) => false,
     };
     if is_cut_short {
-        ended = Ended::StoppedWithRuns;
+        result = DispatchResult::StoppedWithRuns;
     }
-    let mut text = counts(dispatcher, &decision.standings, branch);
+    let mut text = summary_of_counts(dispatcher, &decision.standings, branch);
     if is_cut_short {
         text.push_str("the end was cut short by a signal; the same command completes it\n");
     }
@@ -87,13 +87,16 @@ pub async fn end(
         );
     }
     let leftovers = conclusion.leftovers;
-    for sentence in leftovers.unwrap_or_else(|| dispatcher.engine.leftover_messages()) {
+    for sentence in leftovers.unwrap_or_else(|| dispatcher.engines.leftover_messages()) {
         let _ = writeln!(text, "{sentence}");
     }
-    if let LoopEnd::NothingLeft { halted: Some(why) } = &loop_end {
+    if let LoopEnd::NothingLeft {
+        halt_reason: Some(why),
+    } = &loop_end
+    {
         let _ = writeln!(text, "nothing new was started: {why}");
     }
-    if let Some(why) = failed_checks
+    if let Some(why) = check_failure
         && (all_done || dispatcher.end_check.is_some())
     {
         let _ = writeln!(text, "{why}");
@@ -103,43 +106,46 @@ pub async fn end(
         let title = visible(&dispatcher.graph.tasks[task].title);
         let why = visible(first_line(why));
         let _ = writeln!(text, "blocked   {name:<8} {title}: {why}");
-        for (_, place) in conclusion.places.iter().filter(|(of, _)| *of == task) {
-            let _ = writeln!(text, "          its work is on {place}");
+        let branches = conclusion.unmerged_branches.iter();
+        for (_, unmerged_branch) in branches.filter(|(of_task, _)| *of_task == task) {
+            let _ = writeln!(text, "          its work is on {unmerged_branch}");
         }
     }
-    text.push_str(&conclusion.branches);
+    text.push_str(&conclusion.published);
     dispatcher.show.flush();
     dispatcher.show.screen.clear_status();
     for line in text.lines() {
         dispatcher.show.screen.line(line);
     }
-    let how = ended.word().to_owned();
+    let how = result.word().to_owned();
     dispatcher.journaled.record(Entry::Ended { how }).await?;
     if let Some(file) = report {
-        let end = End::of(ended, &text);
-        let contents = dispatcher.contents_with(&decision.standings, &end);
+        let status = DispatchStatus::ended(result, &text);
+        let contents = dispatcher.report_contents(&decision.standings, &status);
         write(file, &contents, dispatcher.show.screen);
     }
-    Ok(ended)
+    Ok(result)
 }
 
-/// The results of the steps of the end that may take long.
+/// The results of [`conclude`].
 #[derive(Default)]
 struct Conclusion {
-    /// Sentences about what the engines may still have; `None` if they had no time to remove everything.
+    /// Sentences about what the engines may still have; `None` if they had no time to remove everything, so that the
+    /// engines must be asked.
     leftovers: Option<Vec<String>>,
-    /// The branches with unmerged work, each with the position of its task.
-    places: Vec<(usize, String)>,
-    /// What was published.
-    branches: String,
+    /// The branches with unmerged work: position of the task in the graph, and name of the branch.
+    unmerged_branches: Vec<(usize, String)>,
+    /// Lines for the user about the published branches.
+    published: String,
 }
 
-/// Does the steps of the end that may take long. The caller may drop it at any time: the next dispatcher does the rest.
+/// Performs the steps of the end that may take long: closes the engines, copies unmerged work, publishes the branch.
+/// The caller may drop this future at any time: the next dispatcher performs the steps that are left.
 async fn conclude(
     dispatcher: &mut Dispatcher<'_>,
     loop_end: &LoopEnd,
     standings: &[Standing],
-    ended: Ended,
+    result: DispatchResult,
     branch: &str,
     conclusion: &mut Conclusion,
 ) {
@@ -147,7 +153,7 @@ async fn conclude(
     conclusion.leftovers = match loop_end {
         LoopEnd::NothingLeft { .. } => Some(close_engines(dispatcher).await),
         LoopEnd::RunsLeft if has_runs => Some(Vec::new()),
-        LoopEnd::RunsLeft => timeout(QUICK_CLEAN_UP, close_engines(dispatcher))
+        LoopEnd::RunsLeft => timeout(CLEAN_UP_TIMEOUT_AFTER_SIGNAL, close_engines(dispatcher))
             .await
             .ok(),
     };
@@ -156,28 +162,28 @@ async fn conclude(
     };
     for (task, _) in blocked_tasks(standings) {
         let key = task_key(&dispatcher.graph, task);
-        let places = copy_unmerged_work(dispatcher, &integration, &key).await;
-        let places = places.into_iter().map(|place| (task, place));
-        conclusion.places.extend(places);
+        let names = copy_unmerged_work(dispatcher, &integration, &key).await;
+        let branches = names.into_iter().map(|name| (task, name));
+        conclusion.unmerged_branches.extend(branches);
     }
-    let text = &mut conclusion.branches;
-    publish(dispatcher, &mut integration, ended, branch, text).await;
+    let text = &mut conclusion.published;
+    publish(dispatcher, &mut integration, result, branch, text).await;
 }
 
 /// Waits until the engines have removed everything of this dispatch; returns sentences about what the user must remove.
 async fn close_engines(dispatcher: &mut Dispatcher<'_>) -> Vec<String> {
-    let limit = dispatcher.grace() + CLEAN_UP;
-    let mut closing = pin!(dispatcher.engine.close(limit));
+    let limit = dispatcher.grace_period() + CLEAN_UP_TIMEOUT;
+    let mut closing = pin!(dispatcher.engines.close(limit));
     tokio::select! {
         leftovers = &mut closing => leftovers,
-        () = sleep(SILENT_CLEAN_UP) => {
-            dispatcher.show.say("waiting until the engines have removed what they have of this dispatch (press Ctrl-C to end without it)");
+        () = sleep(CLEAN_UP_NOTICE_DELAY) => {
+            dispatcher.show.print_message("waiting until the engines have removed what they have of this dispatch (press Ctrl-C to end without it)");
             closing.await
         }
     }
 }
 
-/// The blocked tasks, by their position in the graph, and why they are blocked.
+/// The blocked tasks: position in the graph, and why the task is blocked.
 fn blocked_tasks(standings: &[Standing]) -> impl Iterator<Item = (usize, &str)> {
     let standings = standings.iter().enumerate();
     standings.filter_map(|(task, standing)| match standing {
@@ -191,7 +197,7 @@ fn first_line(text: &str) -> &str {
 }
 
 /// The first line of the summary: how many tasks are done, the time and the cost.
-fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> String {
+fn summary_of_counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> String {
     // The subtasks of an expanded task are counted instead of the task.
     let tasks = dispatcher.graph.tasks.iter().zip(standings);
     let counted = tasks.filter(|(task, standing)| {
@@ -203,7 +209,7 @@ fn counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch: &str) -> 
         .iter()
         .filter(|standing| ***standing == Standing::Done)
         .count();
-    let elapsed: Duration = dispatcher.show.began.elapsed();
+    let elapsed: Duration = dispatcher.show.start_time.elapsed();
     let mut text = format!(
         "\n{done} of {all} tasks are done and merged on the branch {branch}, after {}",
         clock_text(elapsed)
@@ -227,10 +233,10 @@ async fn copy_unmerged_work(
             .as_ref()
             .is_some_and(|report| report.branch().is_some())
     };
-    let mut places = Vec::new();
+    let mut names = Vec::new();
     for run in dispatcher.journaled.state.runs_of(key).filter(has_branch) {
         match integration.copy_unmerged_branches(&run.id).await {
-            Ok(names) => places.extend(names),
+            Ok(copied) => names.extend(copied),
             Err(error) => tracing::warn!(
                 run = run.id,
                 error = &error as &dyn std::error::Error,
@@ -238,19 +244,19 @@ async fn copy_unmerged_work(
             ),
         }
     }
-    places
+    names
 }
 
-/// Publishes the integration branch, and moves the branch of `--into` forward to it.
+/// Publishes the integration branch, and moves the branch of `--into` forward to it. Adds lines for the user to `text`.
 async fn publish(
     dispatcher: &Dispatcher<'_>,
     integration: &mut Integration,
-    ended: Ended,
+    result: DispatchResult,
     branch: &str,
     text: &mut String,
 ) {
-    let is_empty = integration.tip().id == integration.base().id;
-    if is_empty {
+    let has_no_merges = integration.tip().id == integration.base().id;
+    if has_no_merges {
         return;
     }
     match integration.publish().await {
@@ -265,7 +271,7 @@ async fn publish(
         }
     }
     let Some(into) = &dispatcher.settings.into else {
-        if ended == Ended::AllDone {
+        if result == DispatchResult::AllDone {
             let _ = writeln!(text, "next: git merge {branch}");
         }
         return;

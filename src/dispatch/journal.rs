@@ -1,8 +1,8 @@
-//! The journal of a dispatch: a file to which JSON lines are appended, one for each thing that the dispatch does.
+//! The journal of a dispatch: a file to which JSON lines are appended, one for each step of the dispatch.
 //!
-//! An entry is on disk before its side effect happens, and before the answer 2xx that depends on it is sent. Only the
-//! process that holds the lock writes. A last line that was cut off by a crash is removed when the file is
-//! opened. Any other malformed line is an error, because without it the later entries would be misunderstood.
+//! The intent of a start is on disk before the start, and a worker's event is on disk before the worker gets the answer
+//! 2xx. Only the process that holds the lock writes. A last line that was cut off by a crash is removed when the file
+//! is opened. Any other malformed line is an error: skipping it could give a wrong state.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -29,15 +29,17 @@ pub struct Record {
     pub entry: Entry,
 }
 
-/// The content of a line. The names are API, because users and their programs read the file.
+/// The content of a line. Users and their programs read the file, so the names must not change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum Entry {
-    /// A new dispatch: the first line.
+    /// A new dispatch; the first entry of a journal.
     Created { dispatch: String, branch: String },
     /// A dispatcher has started.
     Begun {
+        /// The version of this program.
         version: String,
+        /// The address that the dispatcher listens on.
         listen: String,
         /// The engines that the dispatcher uses. The next dispatcher searches them for runs whose handle was not
         /// recorded.
@@ -49,16 +51,18 @@ pub enum Entry {
         run: String,
         /// `phase:id`; `None` for a run that only checks a commit.
         task: Option<String>,
+        /// The number of the attempt, counted from 1.
         attempt: u32,
         /// The commit on which the run works.
         base: String,
+        /// The text about the last attempt for the agent's prompt.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
         /// The memory limit in bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memory: Option<u64>,
     },
-    /// A run is about to be started on this engine. A start that is repeated must not go to another one.
+    /// A run is about to be started on this engine. A repeated start must go to the same engine.
     Placed { run: String, engine: String },
     /// The engine has started a run.
     Handle { run: String, handle: Handle },
@@ -69,19 +73,21 @@ pub enum Entry {
         /// Whether the reason concerns all runs, so that no other run could start either.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_refused: bool,
-        /// Whether the start was given up because the run was not needed any more. Then the run does not count as an attempt.
+        /// Whether the start was given up because the run was not needed any more. Then the run does not count as an
+        /// attempt.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_given_up: bool,
     },
     /// A worker has claimed the task of its run.
     Granted {
         run: String,
+        /// A worker without events for this long counts as lost, in milliseconds.
         lease_ms: u64,
-        /// When the worker made the claim. Two workers of one run have made claims at different times.
+        /// When the worker made the claim. This distinguishes two workers of one run: their claims have the same id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         claimed_at: Option<String>,
     },
-    /// A terminal event, as it arrived.
+    /// The worker of a run has sent or printed its terminal event.
     Reported { run: String, event: Value },
     /// A run was lost, but its finished work was found on its branch.
     Harvested {
@@ -104,12 +110,21 @@ pub enum Entry {
         is_given_up: bool,
     },
     /// The work of a run is on the integration branch.
-    Merged { run: String, commit: String },
+    Merged {
+        run: String,
+        /// The tip of the integration branch.
+        commit: String,
+    },
     /// The work of a run conflicts with merged work.
-    Conflict { run: String, note: String },
+    Conflict {
+        run: String,
+        /// The text for the prompt of the next attempt.
+        note: String,
+    },
     /// The merged work of this run was rejected: the checks failed on it, or workers could not use the files in it.
     Red {
         run: String,
+        /// The text for the prompt of the next attempt.
         note: String,
         /// Which workers could not use which files, and why; `None` if the checks failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,17 +132,19 @@ pub enum Entry {
     },
     /// A user has given a command.
     Asked {
+        /// The command.
         what: UserCommand,
+        /// The key of the task; `None` for all tasks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<String>,
     },
-    /// The dispatcher has ended: done, blocked or stopped.
+    /// The dispatcher has ended. `how` is `done`, `blocked` or `stopped`.
     Ended { how: String },
 }
 
+/// A command that a user gives to the dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-/// A command that a user gives to the dispatch.
 pub enum UserCommand {
     Retry,
     Skip,
@@ -142,7 +159,7 @@ pub enum Handle {
     Local { pid: i32, start_time: u64 },
     /// A container, by its id.
     Docker { container: String },
-    /// The last line that the engine's command `start` has printed.
+    /// A machine of the engine `command`: the last line that its command `start` has printed.
     Command { id: String },
     /// A machine of Fly, by its id.
     Fly { machine: String },
@@ -153,7 +170,7 @@ pub enum Handle {
 pub struct Journal {
     file: File,
     path: PathBuf,
-    /// Held while this exists.
+    /// Held as long as the journal is open.
     _lock: FileLock,
 }
 
@@ -203,7 +220,7 @@ impl Journal {
     }
 }
 
-/// Reads a journal without taking its lock.
+/// Reads a journal without taking its lock; empty if there is no journal.
 pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
     let path = dir.join(JOURNAL_FILE);
     let bytes = match fs::read(&path) {
@@ -218,17 +235,19 @@ pub fn read(dir: &Path) -> eyre::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Another process has the journal.
+/// The error if another process holds the lock of the journal.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "another dispatcher (process {process}) works on this project; `descartes-worker dispatch status` shows its state"
 )]
-pub struct InUse {
+pub struct JournalInUse {
+    /// The id of the process.
     pub process: String,
 }
 
-/// The journal of an earlier dispatch that was renamed.
-pub struct PutAside {
+/// The journal of an earlier dispatch, which was renamed.
+pub struct RenamedJournal {
+    /// The new path.
     pub path: PathBuf,
     /// The id of the dispatch, if the journal can be read.
     pub dispatch: Option<String>,
@@ -236,11 +255,11 @@ pub struct PutAside {
     pub engines: Vec<String>,
 }
 
-/// Renames the journal of an earlier dispatch; `None` if there is no journal.
-pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PutAside>> {
+/// Renames the journal of an earlier dispatch to `journal-<suffix>.jsonl`; `None` if there is no journal.
+pub fn rename_journal(dir: &Path, suffix: &str) -> eyre::Result<Option<RenamedJournal>> {
     let _lock = lock(dir)?;
     let (mut dispatch, mut engines) = (None, Vec::new());
-    // A journal that cannot be read is put aside too.
+    // A journal that cannot be read is renamed too.
     for record in read(dir).unwrap_or_default() {
         match record.entry {
             Entry::Created { dispatch: id, .. } => dispatch = Some(id),
@@ -254,7 +273,7 @@ pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PutAside>> {
         dir.join(format!("journal-{suffix}.jsonl")),
     );
     match fs::rename(&from, &to) {
-        Ok(()) => Ok(Some(PutAside {
+        Ok(()) => Ok(Some(RenamedJournal {
             path: to,
             dispatch,
             engines,
@@ -264,7 +283,7 @@ pub fn put_aside(dir: &Path, suffix: &str) -> eyre::Result<Option<PutAside>> {
     }
 }
 
-/// The records, and the length of their lines in bytes. An incomplete last line is left out.
+/// The records, and the length of their lines in bytes. Skips an incomplete last line.
 fn parse(bytes: &[u8]) -> eyre::Result<(Vec<Record>, usize)> {
     let (mut records, mut complete_length) = (Vec::new(), 0);
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
@@ -273,7 +292,7 @@ fn parse(bytes: &[u8]) -> eyre::Result<(Vec<Record>, usize)> {
         let parsed = serde_json::from_slice(line);
         match parsed {
             Ok(record) if line.ends_with(b"\n") => records.push(record),
-            // An incomplete last line.
+            // A last line without a line break is incomplete, even if it is valid JSON.
             Ok(_) => break,
             Err(_) if is_last && !line.ends_with(b"\n") => break,
             Err(error) => bail!(
@@ -301,7 +320,7 @@ fn lock(dir: &Path) -> eyre::Result<FileLock> {
     fs::create_dir_all(dir).wrap_err_with(cannot_lock)?;
     match FileLock::take(&path, "") {
         Ok(lock) => Ok(lock),
-        Err(LockError::Held(process)) => Err(InUse { process }.into()),
+        Err(LockError::Held(process)) => Err(JournalInUse { process }.into()),
         Err(LockError::File(error)) => Err(error).wrap_err_with(cannot_lock),
     }
 }
@@ -312,88 +331,4 @@ fn sync_directory(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn records(count: i64) -> Vec<Record> {
-        let entry = |run: String| Entry::Granted {
-            run,
-            lease_ms: 1,
-            claimed_at: None,
-        };
-        let record = |at| Record {
-            at,
-            entry: entry(format!("run-{at}\n\"")),
-        };
-        (0..count).map(record).collect()
-    }
-
-    #[test]
-    fn a_journal_that_is_cut_off_at_any_byte_keeps_its_complete_lines() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(dir.path()).unwrap();
-        journal.append(&records(3)).unwrap();
-        drop(journal);
-        let whole = fs::read(dir.path().join(JOURNAL_FILE)).unwrap();
-        for length in 0..=whole.len() {
-            fs::write(dir.path().join(JOURNAL_FILE), &whole[..length]).unwrap();
-            let (mut journal, found) = Journal::open(dir.path()).unwrap();
-            let lines = whole[..length].iter().filter(|byte| **byte == b'\n');
-            assert_eq!(found, records(3)[..lines.count()], "cut at {length}");
-            journal.append(&records(1)).unwrap();
-            drop(journal);
-            let (_, again) = Journal::open(dir.path()).unwrap();
-            assert_eq!(again.len(), found.len() + 1, "cut at {length}");
-        }
-    }
-
-    #[test]
-    fn a_last_line_of_a_newer_version_is_an_error_and_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(JOURNAL_FILE);
-        let line = "{\"at\":1,\"entry\":\"from_the_future\"}\n";
-        fs::write(&path, line).unwrap();
-        let error = Journal::open(dir.path()).unwrap_err();
-        assert!(format!("{error:#}").contains("newer version"), "{error:#}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), line);
-    }
-
-    #[test]
-    fn a_malformed_line_that_is_not_the_last_one_is_an_error_with_its_number() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(dir.path()).unwrap();
-        journal.append(&records(1)).unwrap();
-        drop(journal);
-        let path = dir.path().join(JOURNAL_FILE);
-        let mut text = fs::read_to_string(&path).unwrap();
-        text.push_str("{\"at\":1,\"entry\":\"from_the_future\"}\n");
-        text.push_str(&text.clone());
-        fs::write(&path, text).unwrap();
-        let error = format!("{:#}", Journal::open(dir.path()).unwrap_err());
-        assert!(error.contains("line 2: unknown variant"), "{error}");
-    }
-
-    #[test]
-    fn a_grant_in_a_journal_of_an_older_version_is_read() {
-        let line = br#"{"at":1,"entry":"granted","run":"r","lease_ms":1}
-"#;
-        let (records, _) = parse(line).unwrap();
-        let entry = Entry::Granted {
-            run: "r".to_owned(),
-            lease_ms: 1,
-            claimed_at: None,
-        };
-        assert_eq!(records, [Record { at: 1, entry }]);
-    }
-
-    #[test]
-    fn a_second_dispatcher_cannot_open_the_journal_of_a_running_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Journal::open(dir.path()).unwrap();
-        let error = Journal::open(dir.path()).unwrap_err().to_string();
-        let process = format!("(process {})", std::process::id());
-        assert!(error.contains(&process), "{error}");
-        drop(first);
-        Journal::open(dir.path()).unwrap();
-    }
-}
+mod tests;

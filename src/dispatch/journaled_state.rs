@@ -10,7 +10,7 @@ use crate::terminal::JsonLines;
 /// The open journal and the state that follows from it.
 #[derive(Debug)]
 pub struct JournaledState {
-    /// `None` only during a write.
+    /// `None` only during a write, which a blocking thread does.
     journal: Option<Journal>,
     pub state: State,
     /// With `--json`, prints every record.
@@ -35,7 +35,7 @@ impl JournaledState {
         record
     }
 
-    /// Writes records; they are on disk when this returns.
+    /// Writes records; they are on disk when this returns. Then prints them with `--json`.
     pub async fn write(&mut self, records: Vec<Record>) -> eyre::Result<()> {
         if records.is_empty() {
             return Ok(());
@@ -53,12 +53,12 @@ impl JournaledState {
         written
     }
 
-    /// Waits until all records are printed.
+    /// Waits until all records are printed (`--json`).
     pub async fn close(&self) {
         self.json.close().await;
     }
 
-    /// Applies and writes one entry.
+    /// Applies an entry to the state, and writes its record.
     pub async fn record(&mut self, entry: Entry) -> eyre::Result<()> {
         let record = self.apply(entry);
         self.write(vec![record]).await

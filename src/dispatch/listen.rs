@@ -1,4 +1,5 @@
-//! The address at which workers reach the dispatcher.
+//! The address at which workers reach the dispatcher. The parameter `ip_for_workers` is the IP address at which workers
+//! reach this machine; `None` if it is that of the loopback interface.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,19 +24,19 @@ const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
 pub async fn listen(
     settings: &Settings,
     journaled: &JournaledState,
-    reached_at: Option<IpAddr>,
+    ip_for_workers: Option<IpAddr>,
 ) -> eyre::Result<TcpListener> {
     if let Some(address) = settings.listen {
         let listener = TcpListener::bind(address).await;
         return listener.wrap_err_with(|| format!("cannot listen on {address}"));
     }
-    let last = journaled
+    let last_address = journaled
         .state
-        .listen
+        .listen_address
         .as_ref()
         .and_then(|text| text.parse::<SocketAddr>().ok());
-    let wanted = reached_at.unwrap_or(LOOPBACK.ip());
-    if let Some(address) = last.filter(|address| address.ip() == wanted) {
+    let wanted_ip = ip_for_workers.unwrap_or(LOOPBACK.ip());
+    if let Some(address) = last_address.filter(|address| address.ip() == wanted_ip) {
         let has_workers = journaled.state.live_runs().next().is_some();
         let max_wait = has_workers.then_some(MAX_ADDRESS_WAIT);
         match listen_again(address, max_wait.unwrap_or_default()).await {
@@ -47,7 +48,7 @@ pub async fn listen(
             Err(_) => {}
         }
     }
-    let Some(ip) = reached_at else {
+    let Some(ip) = ip_for_workers else {
         let listener = TcpListener::bind(LOOPBACK).await;
         return listener.wrap_err("cannot listen on the loopback interface");
     };
@@ -79,9 +80,9 @@ async fn listen_again(address: SocketAddr, max_wait: Duration) -> std::io::Resul
 
 /// The callback URL of workers. If the dispatcher listens on all addresses, the URL has the one at which workers reach
 /// this machine.
-pub fn callback_url(mut address: SocketAddr, reached_at: Option<IpAddr>) -> String {
+pub fn callback_url(mut address: SocketAddr, ip_for_workers: Option<IpAddr>) -> String {
     if address.ip().is_unspecified() {
-        address.set_ip(reached_at.unwrap_or(LOOPBACK.ip()));
+        address.set_ip(ip_for_workers.unwrap_or(LOOPBACK.ip()));
     }
     format!("http://{address}/api/agents/callback")
 }

@@ -1,7 +1,7 @@
-//! Merges finished runs, one batch at a time, in a background task.
+//! Merges finished runs, one batch at a time. The dispatcher calls [`merge_all`] in a background task.
 //!
-//! The task owns the integration branch, and reports its results through a channel. Every step may be repeated
-//! after a crash, so the journal records only results.
+//! This background task owns the integration branch, and reports its results through a channel. Every step may be
+//! repeated after a crash, so the journal records only results.
 
 use std::fmt::Write as _;
 
@@ -14,29 +14,31 @@ use super::integration::{
     MergeResult,
 };
 use super::project_files::{NewMistakes, ProjectRules};
-use super::verification::{Batch, Mode, Step, Verdict};
+use super::verification::{BatchVerification, Step, Verdict, VerifyMode};
 use crate::excerpt::{first_chars, visible};
 use crate::scud::GRAPH_PATH;
 
-/// How many mistakes in a project's files are shown.
+/// How many mistakes in a project's files a message names.
 const MAX_MISTAKES: usize = 5;
-/// The longest text of a mistake, in characters.
+/// The maximum length of one mistake in a message, in characters.
 const MAX_MISTAKE_LENGTH: usize = 500;
 
-/// A result that a merge reports to the main loop.
+/// A result that the merge task reports to the main loop. `run` is the id of a run whose work was rejected, and `note`
+/// the text for the prompt of the next attempt.
 #[derive(Debug)]
 pub enum MergeOutcome {
-    /// The branch was moved, and now contains these runs.
+    /// The branch was moved, and now contains the work of these runs.
     Moved {
         runs: Vec<String>,
+        /// The new tip.
         tip: Tip,
         /// The reason if the new tip could not be published.
         unpublished: Option<String>,
     },
-    /// The work of a run conflicts with the branch.
+    /// The work of the run conflicts with the branch.
     Conflict { run: String, note: String },
     /// The checks fail on the merged work because of this run.
-    Red { run: String, note: String },
+    ChecksFailed { run: String, note: String },
     /// The merged work of this run has mistakes in files that workers read.
     Unusable {
         run: String,
@@ -46,10 +48,12 @@ pub enum MergeOutcome {
     },
 }
 
-/// The commit at the tip of the integration branch, its graph, and the mistakes in it that block tasks.
+/// The last commit of the integration branch, its graph, and the mistakes in it that block tasks.
 #[derive(Debug, Clone)]
 pub struct Tip {
+    /// The id of the commit.
     pub commit: String,
+    /// The text of the graph.
     pub graph: String,
     pub broken_definitions: BrokenDefinitions,
 }
@@ -58,6 +62,7 @@ pub struct Tip {
 #[derive(Debug)]
 pub struct CheckRequest {
     pub commit: String,
+    /// Sends the result to the code that has made the request.
     pub answer: oneshot::Sender<CheckResult>,
 }
 
@@ -71,7 +76,7 @@ pub enum CheckResult {
     NotRun(String),
 }
 
-/// The channels from a merge to the main loop.
+/// The channels from the merge task to the main loop.
 #[derive(Debug, Clone)]
 pub struct MergeChannels {
     pub outcomes: mpsc::Sender<MergeOutcome>,
@@ -96,18 +101,19 @@ pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     })
 }
 
-/// Merges and verifies runs in their order. Works in batches: one check of the last merge of a batch verifies all
-/// merges before it. A run that cannot be merged is reported, and the others are merged again without it.
+/// Merges and verifies runs in their order. Works in batches: if the checks pass on the last merge of a batch, all
+/// merges of the batch are verified. A run that cannot be merged is reported, and the others are merged again without
+/// it.
 pub async fn merge_all(
     integration: &mut Integration,
     mut runs: Vec<FinishedRun>,
-    mode: Mode,
+    mode: VerifyMode,
     rules: &ProjectRules,
     channels: &MergeChannels,
 ) -> eyre::Result<()> {
     while !runs.is_empty() {
         let batch = make_batch(integration, &runs, rules, channels).await?;
-        let already_merged: Vec<String> = batch.already_merged;
+        let already_merged = batch.already_merged;
         if !already_merged.is_empty() {
             runs.retain(|run| !already_merged.contains(&run.run_id));
             report_moved(integration, already_merged, None, channels).await?;
@@ -121,10 +127,13 @@ pub async fn merge_all(
     Ok(())
 }
 
-/// A series of merges, each on top of the one before it.
+/// The result of merging several runs.
 struct MergedBatch {
-    merges: Vec<(String, Candidate)>,
+    /// The merges, each on top of the one before it.
+    merges: Vec<Candidate>,
+    /// The ids of the runs whose work the branch contains already.
     already_merged: Vec<String>,
+    /// The ids of the runs whose work was rejected, and reported as rejected.
     rejected: Vec<String>,
 }
 
@@ -144,21 +153,22 @@ async fn make_batch(
     for run in runs {
         let id = run.run_id.clone();
         match integration.merge(&onto, run).await {
-            // If only a candidate of this batch contains the run, the next batch decides.
             Ok(MergeResult::AlreadyMerged) if batch.merges.is_empty() => {
                 batch.already_merged.push(id);
             }
+            // A candidate of this batch contains the run, and may still be rejected, so the next batch decides.
             Ok(MergeResult::AlreadyMerged) => {}
             Ok(MergeResult::Clean(candidate)) => {
                 let mistakes = rules.find_new_mistakes(integration, &onto, &candidate.commit);
                 let Some(mistakes) = mistakes.await? else {
                     onto = candidate.commit.clone();
-                    batch.merges.push((id, candidate));
+                    batch.merges.push(candidate);
                     continue;
                 };
                 if batch.merges.is_empty() {
                     batch.rejected.push(id.clone());
-                    channels.outcomes.send(unusable(id, &mistakes)).await?;
+                    let outcome = unusable_outcome(id, &mistakes);
+                    channels.outcomes.send(outcome).await?;
                 }
                 // Otherwise the mistake may come from a candidate that is rejected later, so the next batch decides.
             }
@@ -172,6 +182,7 @@ async fn make_batch(
                     .send(MergeOutcome::Conflict { run: id, note })
                     .await?;
             }
+            // The task must run again, as after a conflict.
             Err(IntegrationError::NoCommit { .. }) => {
                 let note = "An earlier attempt at this task reported success, but its commit cannot be found.";
                 batch.rejected.push(id.clone());
@@ -187,30 +198,30 @@ async fn make_batch(
     Ok(batch)
 }
 
-/// Runs the checks that are needed, and moves the branch to the merges that pass.
+/// Runs the checks that are needed, and moves the branch to the merges that pass. Removes from `runs` those that are
+/// merged or rejected.
 async fn verify(
     integration: &mut Integration,
     runs: &mut Vec<FinishedRun>,
-    merges: Vec<(String, Candidate)>,
-    mode: Mode,
+    merges: Vec<Candidate>,
+    mode: VerifyMode,
     channels: &MergeChannels,
 ) -> eyre::Result<()> {
-    let needs: Vec<bool> = merges
+    let needs_verification: Vec<bool> = merges
         .iter()
-        .map(|(_, candidate)| candidate.needs_verification)
+        .map(|candidate| candidate.needs_verification)
         .collect();
-    let mut batch = Batch::new(mode, &needs);
-    let mut output = String::new();
+    let mut verification = BatchVerification::new(mode, &needs_verification);
+    let mut output_of_failed_checks = String::new();
     loop {
-        match batch.next() {
+        match verification.next() {
             Step::Check { merge } => {
-                let (_, candidate) = &merges[merge];
-                let commit = integration.publish_candidate(candidate).await?;
-                match check(commit, channels).await? {
-                    CheckResult::Passed => batch.record(merge, Verdict::Passed),
+                let commit = integration.publish_candidate(&merges[merge]).await?;
+                match run_checks(commit, channels).await? {
+                    CheckResult::Passed => verification.record(merge, Verdict::Passed),
                     CheckResult::Failed(text) => {
-                        output = text;
-                        batch.record(merge, Verdict::Failed);
+                        output_of_failed_checks = text;
+                        verification.record(merge, Verdict::Failed);
                     }
                     CheckResult::NotRun(why) => {
                         bail!("the checks of the merged work could not be run: {why}")
@@ -219,16 +230,16 @@ async fn verify(
             }
             Step::AcceptAll => return accept(integration, runs, &merges, channels).await,
             Step::Blame { merge } => {
-                let (run, _) = &merges[merge];
+                let run = &merges[merge].run_id;
                 let note = format!(
                     "Your earlier work on this task passed its checks alone, but the project's checks fail when it is \
-                     merged with the work of other tasks. The end of their output:\n\n{output}"
+                     merged with the work of other tasks. The end of their output:\n\n{output_of_failed_checks}"
                 );
-                let blamed = MergeOutcome::Red {
+                let outcome = MergeOutcome::ChecksFailed {
                     run: run.clone(),
                     note,
                 };
-                channels.outcomes.send(blamed).await?;
+                channels.outcomes.send(outcome).await?;
                 runs.retain(|other| other.run_id != *run);
                 return accept(integration, runs, &merges[..merge], channels).await;
             }
@@ -237,37 +248,37 @@ async fn verify(
 }
 
 /// Asks the main loop to run the checks on a commit, and waits for the result.
-async fn check(commit: String, channels: &MergeChannels) -> eyre::Result<CheckResult> {
-    let (answer, answered) = oneshot::channel();
+async fn run_checks(commit: String, channels: &MergeChannels) -> eyre::Result<CheckResult> {
+    let (answer, answer_receiver) = oneshot::channel();
     channels
         .checks
         .send(CheckRequest { commit, answer })
         .await?;
-    answered.await.wrap_err("the dispatcher has stopped")
+    answer_receiver.await.wrap_err("the dispatcher has stopped")
 }
 
-/// Moves the branch to the last of these merges.
+/// Moves the branch to the last of these merges, and removes their runs from `runs`. Does nothing if there is no merge.
 async fn accept(
     integration: &mut Integration,
     runs: &mut Vec<FinishedRun>,
-    merges: &[(String, Candidate)],
+    merges: &[Candidate],
     channels: &MergeChannels,
 ) -> eyre::Result<()> {
-    let Some((_, last)) = merges.last() else {
+    let Some(last) = merges.last() else {
         return Ok(());
     };
     match integration.accept(&last.commit).await? {
-        // The loop of `merge_all` merges the runs again, on the new tip.
+        // `merge_all` merges the runs again, on the new tip.
         AcceptResult::TipChanged => Ok(()),
         AcceptResult::Moved { unpublished } => {
-            let names: Vec<String> = merges.iter().map(|(run, _)| run.clone()).collect();
-            runs.retain(|run| !names.contains(&run.run_id));
-            report_moved(integration, names, unpublished, channels).await
+            let run_ids: Vec<String> = merges.iter().map(|merge| merge.run_id.clone()).collect();
+            runs.retain(|run| !run_ids.contains(&run.run_id));
+            report_moved(integration, run_ids, unpublished, channels).await
         }
     }
 }
 
-/// Reports that the branch contains these runs, and deletes the branches of these runs.
+/// Reports that the branch contains the work of these runs, and deletes the branches of these runs.
 async fn report_moved(
     integration: &Integration,
     runs: Vec<String>,
@@ -281,7 +292,7 @@ async fn report_moved(
         unpublished,
     };
     channels.outcomes.send(moved).await?;
-    // A branch that cannot be deleted does no harm.
+    // If the branches stay, the dispatch can go on.
     if let Err(error) = integration.delete_run_branches(&runs).await {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
@@ -292,7 +303,7 @@ async fn report_moved(
 }
 
 /// The outcome for a run whose work has mistakes in the project's files.
-fn unusable(run: String, mistakes: &NewMistakes) -> MergeOutcome {
+fn unusable_outcome(run: String, mistakes: &NewMistakes) -> MergeOutcome {
     let NewMistakes { sentences, effect } = mistakes;
     let list = list_mistakes(sentences);
     let note = format!(

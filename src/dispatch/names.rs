@@ -2,30 +2,33 @@
 
 use std::fmt::Write as _;
 
-/// The longest name that every engine accepts, in characters.
-const MAX_LENGTH: usize = 63;
+/// The maximum length of a name that every engine accepts, in characters.
+const MAX_NAME_LENGTH: usize = 63;
 /// The length that is reserved for the number of the attempt and its hyphen, in characters.
 const ATTEMPT_LENGTH: usize = 6;
-/// How many tasks a list names.
+/// The length of the hash of the task and its hyphen, in characters.
+const HASH_LENGTH: usize = 7;
+/// How many tasks a list names at most.
 const MAX_LISTED_TASKS: usize = 5;
 
 /// The id of a run: `<dispatch>-<task>-<hash>-<attempt>`, at most 63 characters of `[a-z0-9-]`. The hash of the
 /// task's full name distinguishes tasks whose shortened ids are the same, or that have the same id in two phases.
 pub fn run_id(dispatch: &str, task: &str, attempt: u32) -> String {
-    let room = MAX_LENGTH - ATTEMPT_LENGTH - dispatch.len() - 1;
+    // The room for `<task>-<hash>`.
+    let room = MAX_NAME_LENGTH - ATTEMPT_LENGTH - dispatch.len() - 1;
     let id = task.rsplit(':').next().unwrap_or(task);
-    let word: String = id.replace('.', "-");
+    let short_id: String = id.replace('.', "-");
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
-    let word = if id.chars().all(is_plain) && word.len() + 7 <= room {
-        word
+    let short_id = if id.chars().all(is_plain) && short_id.len() + HASH_LENGTH <= room {
+        short_id
     } else {
-        let plain = word.chars().map(|c| match c.to_ascii_lowercase() {
+        let plain = short_id.chars().map(|c| match c.to_ascii_lowercase() {
             c if c.is_ascii_alphanumeric() => c,
             _ => '-',
         });
-        plain.take(room.saturating_sub(7)).collect()
+        plain.take(room.saturating_sub(HASH_LENGTH)).collect()
     };
-    format!("{dispatch}-{word}-{}-{attempt}", short_hash(task))
+    format!("{dispatch}-{short_id}-{}-{attempt}", short_hash(task))
 }
 
 /// Six hexadecimal digits of the SHA-256 hash of a text.
@@ -41,11 +44,11 @@ pub fn short_hash(text: &str) -> String {
 /// Names tasks in a sentence: `the task 1`, `the tasks 1, 2 and 3`.
 pub fn list_tasks(names: &[String]) -> String {
     let listed = names.len().min(MAX_LISTED_TASKS);
-    let further = names.len() - listed;
+    let unlisted = names.len() - listed;
     let mut words = names[..listed].to_vec();
-    let last = match further {
+    let last = match unlisted {
         0 => words.pop().unwrap_or_default(),
-        _ => format!("{further} more"),
+        _ => format!("{unlisted} more"),
     };
     if words.is_empty() {
         return format!("the task {last}");

@@ -11,10 +11,10 @@ use crate::amounts::{parse_memory, parse_nano_cpus};
 use crate::excerpt::{first_bytes, visible};
 use crate::scud::{TaskGraph, TaskNode};
 
-/// The longest syntax error, in bytes.
-const MAX_MESSAGE: usize = 1000;
+/// The maximum length of the message about a syntax error, in bytes.
+const MAX_MESSAGE_LENGTH: usize = 1000;
 
-/// The file's tables. Its other keys are settings, which the caller validates.
+/// The part of `.descartes.toml` that this module reads. The other keys are settings, which the caller validates.
 #[derive(Debug, Default, Deserialize)]
 struct File {
     #[serde(default)]
@@ -38,6 +38,7 @@ struct Table {
 }
 
 impl Table {
+    /// Whether a task meets all conditions of the table.
     fn fits(&self, task: &TaskNode) -> bool {
         let full_name = format!("{}:{}", task.phase, task.id);
         let is_named = |tasks: &Vec<String>| {
@@ -45,7 +46,8 @@ impl Table {
                 .iter()
                 .any(|name| *name == full_name || *name == task.id)
         };
-        self.complexity.is_none_or(|least| task.complexity >= least)
+        self.complexity
+            .is_none_or(|minimum| task.complexity >= minimum)
             && self
                 .tags
                 .as_ref()
@@ -53,6 +55,7 @@ impl Table {
             && self.tasks.as_ref().is_none_or(is_named)
     }
 
+    /// The needs of the table, or a message about its first mistake.
     fn needs(&self) -> Result<TaskNeeds, String> {
         let quoted = |name: &str, text: &str, why: String| format!("{name} = {text:?} {why}");
         let memory = self
@@ -82,26 +85,28 @@ impl Table {
     }
 }
 
-/// The needs of a graph's tasks, by key. A task that no table fits is missing.
+/// The needs of a graph's tasks, by the key of the task. Tasks that no table fits are left out.
 ///
 /// # Errors
 /// A sentence about the first mistake in the file's text.
 pub fn read(text: &str, graph: &TaskGraph) -> Result<HashMap<String, TaskNeeds>, String> {
     let file: File = toml::from_str(text).map_err(|error| {
         // The error quotes the line, which may be as long as the file.
-        visible(first_bytes(&error.to_string(), MAX_MESSAGE).trim_end())
+        visible(first_bytes(&error.to_string(), MAX_MESSAGE_LENGTH).trim_end())
     })?;
-    let mut tables = Vec::new();
+    let mut tables_with_needs = Vec::new();
     for (number, table) in (1..).zip(&file.needs) {
         let needs = table.needs();
-        tables.push((
+        tables_with_needs.push((
             table,
             needs.map_err(|why| format!("in table {number} of [[needs]], {why}"))?,
         ));
     }
     let mut all = HashMap::new();
     for (position, task) in graph.tasks.iter().enumerate() {
-        let fitting = tables.iter().filter(|(table, _)| table.fits(task));
+        let fitting = tables_with_needs
+            .iter()
+            .filter(|(table, _)| table.fits(task));
         let needs = fitting.fold(TaskNeeds::default(), |needs, (_, later)| {
             needs.overridden_by(later)
         });
@@ -118,15 +123,17 @@ mod tests {
 
     const GRAPH: &str = "# SCUD Graph v1\n# Phase: web\n\n@nodes\n1 | A | P | 2 | H\n2 | B | P | 8 | H\n---\n\n# SCUD Graph v1\n# Phase: api\n\n@nodes\n2 | C | P | 13 | H\n";
 
-    fn of(text: &str) -> Result<HashMap<String, TaskNeeds>, String> {
+    fn needs_in(text: &str) -> Result<HashMap<String, TaskNeeds>, String> {
         read(text, &TaskGraph::parse(GRAPH).unwrap())
     }
 
     #[test]
     fn a_table_fits_tasks_that_meet_all_its_conditions_and_a_later_one_overrides_an_earlier_one() {
-        let needs = of("[[needs]]\ncomplexity = 8\nmemory = \"4GiB\"\ncpus = 2\n\n\
+        let needs = needs_in(
+            "[[needs]]\ncomplexity = 8\nmemory = \"4GiB\"\ncpus = 2\n\n\
             [[needs]]\ntags = [\"api\"]\ncomplexity = 8\ncpus = 1.5\nengine = \"fly\"\n\n\
-            [[needs]]\ntasks = [\"web:1\"]\nimage = \"tools@sha256:12\"\n")
+            [[needs]]\ntasks = [\"web:1\"]\nimage = \"tools@sha256:12\"\n",
+        )
         .unwrap();
         let memory = Some(4 << 30);
         assert_eq!(needs.len(), 3);
@@ -150,19 +157,20 @@ mod tests {
 
     #[test]
     fn an_id_without_a_phase_and_a_table_without_conditions_fit_tasks_of_all_phases() {
-        let needs =
-            of("[[needs]]\nmemory = \"1GiB\"\n[[needs]]\ntasks = [\"2\"]\nmemory = \"2GiB\"\n")
-                .unwrap();
+        let needs = needs_in(
+            "[[needs]]\nmemory = \"1GiB\"\n[[needs]]\ntasks = [\"2\"]\nmemory = \"2GiB\"\n",
+        )
+        .unwrap();
         let memory = |key: &str| needs[key].memory.map(|bytes| bytes >> 30);
         assert_eq!(
             [memory("web:1"), memory("web:2"), memory("api:2")],
             [Some(1), Some(2), Some(2)]
         );
-        assert!(of("").unwrap().is_empty());
+        assert!(needs_in("").unwrap().is_empty());
     }
 
     #[test]
-    fn a_mistake_is_named() {
+    fn the_error_names_the_mistake_and_its_table() {
         for (text, words) in [
             (
                 "[[needs]]\nmemory = \"much\"\n",
@@ -184,7 +192,7 @@ mod tests {
             ("needs = 1 # \u{9b}2J\n", "# \u{fffd}2J"),
             ("needs", "expected"),
         ] {
-            let error = of(text).unwrap_err();
+            let error = needs_in(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use eyre::{WrapErr, bail, eyre};
 use tokio::net::TcpListener;
 
-use super::agent_definitions::warnings;
+use super::agent_definitions::definition_warnings;
+use super::branch_searches::BranchSearches;
 use super::dispatcher::Dispatcher;
 use super::engine::{self, EngineKind, Engines, TaskNeeds};
 use super::event_listener::Secret;
-use super::harvest::BranchSearches;
 use super::integration::{self, Integration, WorkerLocation};
-use super::journal::{self, Entry, PutAside};
+use super::journal::{self, Entry, RenamedJournal};
 use super::journaled_state::JournaledState;
 use super::listen::{callback_url, listen};
 use super::merging::{Tip, read_tip};
@@ -27,35 +27,39 @@ use super::settings::{EarlierJournal, Settings};
 use super::show::Show;
 use super::spans::Spans;
 use super::standing::task_key;
-use super::start::{SharedSettings, removed_variables};
 use super::state::{Run, State};
 use super::target::Target;
+use super::worker_environment::{SharedSettings, removed_variables};
 use crate::clock::now;
 use crate::descartes_toml::{FILE_NAME, MAX_FILE_SIZE};
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::scud::TaskGraph;
 use crate::terminal::Screen;
 
-/// The grace period of a worker of the last dispatcher that is not needed any more.
-const UNNEEDED_WORKER_GRACE: Duration = Duration::from_secs(10);
+/// How long a worker of the last dispatcher that is not needed any more may take to end.
+const UNNEEDED_WORKER_GRACE_PERIOD: Duration = Duration::from_secs(10);
 
-/// The opened journal and integration branch, and messages for the user.
-pub struct Opened {
+/// The open journal and integration branch of a dispatch, and messages for the user.
+pub struct OpenDispatch {
     pub journaled: JournaledState,
     pub integration: Integration,
-    pub notes: Vec<String>,
+    pub messages: Vec<String>,
 }
 
 /// Opens the journal and the integration branch of a dispatch, or creates them.
+///
+/// # Errors
+/// If another process holds the lock of the journal ([`journal::JournalInUse`]), or if the journal or the branch cannot
+/// be used.
 pub async fn open(
     settings: &Settings,
     target: &Target,
     earlier_journal: EarlierJournal,
-) -> eyre::Result<Opened> {
-    let mut notes = Vec::new();
-    if earlier_journal == EarlierJournal::PutAside {
-        let aside = journal::put_aside(&target.state_dir, &now().to_string())?;
-        notes.extend(aside.map(|aside| put_aside_note(&aside)));
+) -> eyre::Result<OpenDispatch> {
+    let mut messages = Vec::new();
+    if earlier_journal == EarlierJournal::Rename {
+        let renamed = journal::rename_journal(&target.state_dir, &now().to_string())?;
+        messages.extend(renamed.map(|renamed| renamed_journal_message(&renamed)));
     }
     let mut journaled = JournaledState::open(&target.state_dir, settings.json_lines())?;
     if journaled.state.dispatch.is_empty() {
@@ -79,24 +83,24 @@ pub async fn open(
         branch: target.branch.clone(),
         state_dir: target.state_dir.clone(),
         dispatch_id: journaled.state.dispatch.clone(),
-        workers: settings.workers(),
-        name: settings.git_name.clone(),
-        email: settings.git_email.clone(),
+        worker_location: settings.worker_location(),
+        author_name: settings.git_name.clone(),
+        author_email: settings.git_email.clone(),
         program,
         environment: settings.environment.clone(),
         access: settings.access.clone(),
         redactor: settings.redactor.clone(),
     });
     let opened = opened.await?;
-    notes.extend(opened.notes);
-    Ok(Opened {
+    messages.extend(opened.messages);
+    Ok(OpenDispatch {
         journaled,
         integration: opened.integration,
-        notes,
+        messages,
     })
 }
 
-/// Reads the graph at the tip, and finds the tasks that the dispatch works on.
+/// Reads the tip, parses its graph, and finds the positions of the tasks that the dispatch works on.
 pub async fn read_scope(
     settings: &Settings,
     target: &Target,
@@ -116,15 +120,15 @@ pub async fn read_scope(
 
 /// Creates the dispatcher, opens its port, and adopts the runs of an earlier dispatcher.
 ///
-/// Everything that can fail because of a setting comes before the runs are adopted: adopting stops runs. The engines
-/// are prepared before the port is opened, because they know the address at which workers reach this machine.
+/// Every step that can fail because of a setting comes before the runs are adopted, because adopting may stop runs. The
+/// engines are prepared before the port is opened, because they know the address at which workers reach this machine.
 pub async fn start_dispatcher<'a>(
     settings: &'a Settings,
     target: &Target,
-    opened: Opened,
+    opened: OpenDispatch,
     screen: &'a Screen,
 ) -> eyre::Result<(Dispatcher<'a>, TcpListener)> {
-    let Opened {
+    let OpenDispatch {
         mut journaled,
         integration,
         ..
@@ -142,37 +146,37 @@ pub async fn start_dispatcher<'a>(
     }
     require_engines(&settings.engines, &journaled.state)?;
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
-    let runs = target.state_dir.join("runs");
-    let workers = settings.workers();
+    let runs_dir = target.state_dir.join("runs");
+    let worker_location = settings.worker_location();
     let context = engine::Context {
         dispatch: journaled.state.dispatch.clone(),
         program,
-        runs_dir: runs,
-        repository: (workers == WorkerLocation::OnThisMachine)
+        runs_dir,
+        repository: (worker_location == WorkerLocation::OnThisMachine)
             .then(|| integration.dir().to_owned()),
         start_deadline: settings.start_deadline,
         stop_window: settings.worker.stop_window,
     };
     let needs = read_needs(&integration, &graph).await?;
-    for note in unused_engines(&needs, &settings.engines) {
-        screen.line(&note);
+    for message in unused_engines(&needs, &settings.engines) {
+        screen.line(&message);
     }
-    for warning in warnings(&tip.broken_definitions, &graph, &scope, &tip.commit) {
+    for warning in definition_warnings(&tip.broken_definitions, &graph, &scope, &tip.commit) {
         screen.line(&warning);
     }
-    let mut engine = engine::open(&settings.engines, &context)?;
-    let reached_at = engine.prepare(&|text| screen.line(text)).await?;
-    let listener = listen(settings, &journaled, reached_at).await?;
+    let mut engines = engine::open(&settings.engines, &context)?;
+    let ip_for_workers = engines.prepare(&|text| screen.line(text)).await?;
+    let listener = listen(settings, &journaled, ip_for_workers).await?;
     let address = listener.local_addr()?;
-    adopt(&mut journaled, &mut engine).await?;
+    adopt(&mut journaled, &mut engines).await?;
     journaled
         .record(Entry::Begun {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: address.to_string(),
-            engines: engine.engine_names(),
+            engines: engines.engine_names(),
         })
         .await?;
-    let url = settings.url.clone();
+    let url = settings.callback_url.clone();
     let project_id = settings.worker.project_id.as_ref();
     let project_id = project_id.unwrap_or(&target.name).clone();
     let dispatcher = Dispatcher {
@@ -184,12 +188,12 @@ pub async fn start_dispatcher<'a>(
         ),
         shared_settings: SharedSettings {
             project_id,
-            callback_url: url.unwrap_or_else(|| callback_url(address, reached_at)),
+            callback_url: url.unwrap_or_else(|| callback_url(address, ip_for_workers)),
             clone_url: integration.clone_url(),
-            removed: removed_variables(workers),
+            removed_variables: removed_variables(worker_location),
         },
         show: Show::new(screen),
-        engine,
+        engines,
         secret: Secret::read_or_create(&target.state_dir)?,
         graph,
         policy: Policy::new(settings, scope, needs, tip.broken_definitions.clone()),
@@ -199,7 +203,7 @@ pub async fn start_dispatcher<'a>(
         checks: HashMap::new(),
         merge_failures: 0,
         next_merge: None,
-        leaves_merges: false,
+        has_given_up_merges: false,
         verify: settings.verify,
         end_check: None,
         settings,
@@ -208,20 +212,20 @@ pub async fn start_dispatcher<'a>(
     Ok((dispatcher, listener))
 }
 
-/// A message about the journal that was put aside, and about things that are left of its dispatch.
-fn put_aside_note(aside: &PutAside) -> String {
-    let mut note = format!(
+/// A message about the renamed journal, and about machines and containers that its dispatch may have left.
+fn renamed_journal_message(renamed: &RenamedJournal) -> String {
+    let mut message = format!(
         "the journal of the last dispatch is in {}; the branches of its runs are kept",
-        aside.path.display()
+        renamed.path.display()
     );
     for kind in EngineKind::ALL {
-        let is_used = aside.engines.iter().any(|engine| engine == kind.word());
-        let dispatch = aside.dispatch.as_deref().filter(|_| is_used);
-        if let Some(kept) = dispatch.and_then(|id| engine::describe_leftovers(kind, id)) {
-            let _ = write!(note, "; the engine {kind} may still have {kept}");
+        let is_used = renamed.engines.iter().any(|word| word == kind.word());
+        let dispatch = renamed.dispatch.as_deref().filter(|_| is_used);
+        if let Some(left) = dispatch.and_then(|id| engine::describe_leftovers(kind, id)) {
+            let _ = write!(message, "; the engine {kind} may still have {left}");
         }
     }
-    note
+    message
 }
 
 /// The text of `.descartes.toml` at the tip; empty if there is no file. Workers read the same file in their clones.
@@ -258,7 +262,7 @@ pub async fn read_needs(
     read.map_err(|why| eyre!("{FILE_NAME} at the commit {commit} cannot be used: {why}"))
 }
 
-/// A sentence about each engine that tasks need and this dispatch does not use.
+/// A message about each engine that tasks need and that starts no runs of this dispatch.
 fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings) -> Vec<String> {
     let mut tasks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (task, needs) in needs {
@@ -279,20 +283,20 @@ fn unused_engines(needs: &HashMap<String, TaskNeeds>, engines: &engine::Settings
     tasks.into_iter().map(sentence).collect()
 }
 
-/// An error if runs of the last dispatcher may be on an engine that this one does not use: this one could not stop
-/// them.
+/// Returns an error if live runs of the last dispatcher may be on an engine that this dispatcher does not use: this
+/// dispatcher could not stop them.
 fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<()> {
     let live = || state.live_runs();
     if live().next().is_none() {
         return Ok(());
     }
-    let known = engine::EngineKind::ALL;
-    let used = known.into_iter().find(|engine| {
-        // Runs on this machine are always found, even if the settings do not name the engine `local`.
+    let all = engine::EngineKind::ALL;
+    let unreachable = all.into_iter().find(|engine| {
         let is_used = state.engines.iter().any(|word| word == engine.word());
+        // Every dispatcher finds runs on this machine, even if the settings do not name the engine `local`.
         is_used && *engine != engine::EngineKind::Local && !settings.uses(*engine)
     });
-    match used {
+    match unreachable {
         None => Ok(()),
         Some(engine) => bail!(
             "the last dispatcher used the engine {engine}, and {} of its runs may still be there: add --engine {engine}=0 to watch them without starting new ones",
@@ -301,30 +305,34 @@ fn require_engines(settings: &engine::Settings, state: &State) -> eyre::Result<(
     }
 }
 
-/// Finds the runs of the last dispatcher on the engines. Records the handles that it had no time to record, and stops
-/// the runs that are not needed any more.
-async fn adopt(journaled: &mut JournaledState, engine: &mut Engines) -> eyre::Result<()> {
+/// Finds the runs of the last dispatcher on the engines. Records the handles that the last dispatcher had no time to
+/// record, and stops the runs that are not needed any more.
+async fn adopt(journaled: &mut JournaledState, engines: &mut Engines) -> eyre::Result<()> {
     for run in journaled.state.live_runs() {
         let word = run.engine.as_deref().unwrap_or_default();
         if let (None, Some(kind)) = (&run.handle, EngineKind::of_word(word)) {
-            engine.restore_placement(&run.id, kind);
+            engines.restore_placement(&run.id, kind);
         }
     }
     let mut records = Vec::new();
-    for (name, handle) in engine.find_runs().await? {
-        match journaled.state.run(&name) {
+    for (run_id, handle) in engines.find_runs().await? {
+        match journaled.state.run(&run_id) {
             Some(run) if run.is_live() && run.handle.is_none() => {
-                records.push(journaled.apply(Entry::Handle { run: name, handle }));
+                records.push(journaled.apply(Entry::Handle {
+                    run: run_id,
+                    handle,
+                }));
             }
             // The handle of the run is in the journal already.
             Some(run) if run.is_live() => {}
             // The run has reported, and its worker will end soon.
             Some(run) if run.report.is_some() => {
-                engine.release(&name, &handle, UNNEEDED_WORKER_GRACE);
+                engines.release(&run_id, &handle, UNNEEDED_WORKER_GRACE_PERIOD);
             }
+            // The run is fenced, or the journal does not have it.
             _ => {
-                engine.stop(&handle, UNNEEDED_WORKER_GRACE);
-                engine.release(&name, &handle, UNNEEDED_WORKER_GRACE);
+                engines.stop(&handle, UNNEEDED_WORKER_GRACE_PERIOD);
+                engines.release(&run_id, &handle, UNNEEDED_WORKER_GRACE_PERIOD);
             }
         }
     }

@@ -12,21 +12,23 @@ pub struct Policy {
     pub jobs: usize,
     /// The maximum number of attempts at a task.
     pub attempts: u32,
+    /// No new run starts when all runs together have cost this much, in US dollars.
     pub max_budget_usd: Option<f64>,
+    /// How long after its start a run may take to claim its task.
     pub start_deadline_ms: Millis,
     /// The pause before the second attempt; it doubles with every further one.
     pub retry_delay_ms: Millis,
-    /// The memory limit of a first attempt, in bytes.
+    /// The memory limit of a first attempt, in bytes, for tasks that do not need another one; `None` for no limit.
     pub memory: Option<u64>,
     /// The highest memory limit of a later attempt, in bytes.
     pub max_memory: u64,
-    /// The needs of tasks that differ from the settings, by key.
+    /// The needs of tasks that differ from the settings, by the key of the task.
     pub needs: HashMap<String, TaskNeeds>,
     /// The mistakes in definitions of agents at the tip, by the key of the task that they block.
     pub broken_definitions: HashMap<String, String>,
-    /// The positions of the tasks to work on.
+    /// The positions in the graph of the tasks to work on.
     pub scope: HashSet<usize>,
-    /// The request of the user, made with Ctrl-C or `dispatch cancel`.
+    /// How far the user has stopped the dispatch, with Ctrl-C or `dispatch cancel`.
     pub stopping: Stopping,
 }
 
@@ -66,9 +68,10 @@ impl Policy {
     }
 }
 
-/// How far the user has stopped the dispatch.
+/// How far the user has stopped the dispatch; later variants stop more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Stopping {
+    /// The user has not stopped it.
     #[default]
     No,
     /// No new run starts, and live runs continue.

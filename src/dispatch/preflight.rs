@@ -1,4 +1,4 @@
-//! Finds problems that would make a dispatch fail later, before it starts.
+//! Finds problems before a dispatch starts that would make it fail later.
 //!
 //! Changes nothing: the user's index is not refreshed, and the push is a dry run.
 
@@ -12,7 +12,7 @@ use crate::scud::GRAPH_PATH;
 /// The maximum number of changed files that a warning names.
 const MAX_NAMED_FILES: usize = 5;
 
-/// Messages for the user.
+/// The problems that the preflight has found, as messages for the user.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Problems that prevent the dispatch.
@@ -20,7 +20,7 @@ pub struct Findings {
     pub warnings: Vec<String>,
 }
 
-/// Checks everything that the runs will need.
+/// Checks the files, the repository and the branch that the runs will need.
 pub async fn preflight(
     integration: &Integration,
     rules: &ProjectRules,
@@ -79,7 +79,7 @@ async fn check_graph(
     Ok(())
 }
 
-/// Adds a warning about uncommitted changes of the work tree: workers clone commits, so they do not see them.
+/// Adds a warning about uncommitted changes of the work tree: workers clone commits, so they do not see these changes.
 async fn check_changes(
     integration: &Integration,
     findings: &mut Findings,

@@ -1,7 +1,6 @@
-//! Finds mistakes in the files with settings that workers read from the project. A worker with such a mistake ends at
-//! once. So a dispatch does not start if a file that every worker reads has a mistake, and a merge that would add one
-//! is rejected. Definitions of agents are read only by the workers of some tasks; the module `agent_definitions` finds
-//! mistakes in them.
+//! Finds mistakes in the project's files with settings that every worker reads. A worker that finds such a mistake ends
+//! at once. So a dispatch does not start if there is a mistake, and a merge that would add one is rejected. Definitions
+//! of agents are read only by the workers of some tasks; the module `agent_definitions` finds mistakes in them.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -22,9 +21,9 @@ use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 use crate::scud::{AGENTS_DIR, Checks, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph};
 
 /// The path of the file with the project's checks.
-pub const CONFIG: &str = ".scud/config.toml";
+pub const CHECKS_FILE: &str = ".scud/config.toml";
 /// The files that [`ProjectRules::find_mistakes`] reads, and the directory with the definitions of agents.
-const FILES: [&str; 3] = [FILE_NAME, CONFIG, AGENTS_DIR];
+const PATHS_WITH_SETTINGS: [&str; 3] = [FILE_NAME, CHECKS_FILE, AGENTS_DIR];
 
 /// The settings that decide whether a project's files are correct for the workers of this dispatch.
 #[derive(Debug, Clone)]
@@ -32,12 +31,12 @@ pub struct ProjectRules {
     pub project_settings: ProjectSettingsReader,
     /// Check commands that replace the project's.
     pub checks: Option<Vec<String>>,
-    /// The search path of workers; `None` if they run on other machines.
+    /// The variable `PATH` of workers; `None` if they run on other machines.
     pub path: Option<OsString>,
-    /// The agent of workers on this machine, unless the project chooses another one. `None` if it is known to
-    /// exist.
+    /// The agent of workers on this machine, unless the project chooses another one. `None` if the agent is known to
+    /// exist, or if the workers run on other machines.
     pub agent: Option<agent::Settings>,
-    /// The keys of the tasks of the dispatch. No merge may break the definitions of their agents.
+    /// The keys of the tasks of the dispatch. No merge may break or delete the definitions of their agents.
     pub scope: HashSet<String>,
 }
 
@@ -45,18 +44,19 @@ pub struct ProjectRules {
 #[derive(Debug, PartialEq, Eq)]
 pub struct NewMistakes {
     pub sentences: Vec<String>,
-    /// Which workers the mistakes affect, as the end of a sentence that begins with "because".
+    /// Which workers the mistakes affect: a clause that can follow "because".
     pub effect: String,
 }
 
 impl NewMistakes {
-    /// `None` if there are no mistakes.
-    fn of(of_all_workers: Vec<String>, of_definitions: Vec<DefinitionMistake>) -> Option<Self> {
-        let effect = if !of_all_workers.is_empty() {
+    /// `None` if there are no mistakes. `for_all_workers` has mistakes in files that every worker reads, and
+    /// `in_definitions` mistakes in definitions of agents.
+    fn of(for_all_workers: Vec<String>, in_definitions: Vec<DefinitionMistake>) -> Option<Self> {
+        let effect = if !for_all_workers.is_empty() {
             "no worker could start with it".to_owned()
-        } else if !of_definitions.is_empty() {
+        } else if !in_definitions.is_empty() {
             let mut tasks: Vec<String> = Vec::new();
-            for mistake in &of_definitions {
+            for mistake in &in_definitions {
                 tasks.extend(mistake.tasks.iter().cloned());
             }
             format!(
@@ -66,15 +66,15 @@ impl NewMistakes {
         } else {
             return None;
         };
-        let mut sentences = of_all_workers;
-        sentences.extend(of_definitions.into_iter().map(|mistake| mistake.sentence));
+        let mut sentences = for_all_workers;
+        sentences.extend(in_definitions.into_iter().map(|mistake| mistake.sentence));
         Some(Self { sentences, effect })
     }
 }
 
 impl ProjectRules {
-    /// The rules for the workers of these settings. Workers on other machines do not use the programs of this machine,
-    /// so the rules leave these out.
+    /// The rules for the workers of these settings, without tasks. If no worker runs on this machine, the programs of
+    /// this machine do not matter.
     pub fn of(settings: &Settings) -> Self {
         let is_local = settings.engines.uses(EngineKind::Local);
         let path = value_of(&settings.environment, "PATH").map(ToOwned::to_owned);
@@ -91,7 +91,7 @@ impl ProjectRules {
         }
     }
 
-    /// The rules for merges of a dispatch that works on these tasks.
+    /// The same rules, for merges of a dispatch that works on these tasks.
     pub fn for_tasks(self, scope: HashSet<String>) -> Self {
         Self { scope, ..self }
     }
@@ -130,14 +130,17 @@ impl ProjectRules {
     }
 
     /// The mistakes that the commit `merged` would add to the branch, whose tip is `onto`; `None` if there are none.
-    /// Mistakes that `onto` has do not count: a program may disappear from this machine while the dispatch runs.
+    /// Mistakes that `onto` has too do not count: a program may disappear from this machine while the dispatch runs.
     pub async fn find_new_mistakes(
         &self,
         integration: &Integration,
         onto: &Commit,
         merged: &Commit,
     ) -> Result<Option<NewMistakes>, IntegrationError> {
-        if !integration.differ(onto, merged, &FILES).await? {
+        if !integration
+            .paths_differ(onto, merged, &PATHS_WITH_SETTINGS)
+            .await?
+        {
             return Ok(None);
         }
         let mut mistakes = self.find_mistakes(integration, merged).await?;
@@ -146,8 +149,8 @@ impl ProjectRules {
             mistakes.retain(|mistake| !old_mistakes.contains(mistake));
         }
         let scope = &self.scope;
-        let of_definitions = new_definition_mistakes(integration, onto, merged, scope).await?;
-        Ok(NewMistakes::of(mistakes, of_definitions))
+        let in_definitions = new_definition_mistakes(integration, onto, merged, scope).await?;
+        Ok(NewMistakes::of(mistakes, in_definitions))
     }
 
     /// An error message if the agent cannot run on this machine, for example because its program is missing.
@@ -159,27 +162,28 @@ impl ProjectRules {
     }
 
     /// The commands that workers run as checks. Like a worker, reads the file with the checks only if no other setting
-    /// names commands.
+    /// names commands. The inner error is a mistake in that file.
     async fn checks(
         &self,
         integration: &Integration,
         commit: &Commit,
-        of_project: Option<Vec<String>>,
+        commands_of_project: Option<Vec<String>>,
     ) -> Result<Result<Vec<String>, String>, IntegrationError> {
-        if let Some(commands) = self.checks.clone().or(of_project) {
+        if let Some(commands) = self.checks.clone().or(commands_of_project) {
             return Ok(Ok(commands));
         }
         let text = integration
-            .read_text(commit, CONFIG, MAX_SETTINGS_SIZE)
+            .read_text(commit, CHECKS_FILE, MAX_SETTINGS_SIZE)
             .await?;
         Ok(text.and_then(|text| {
-            let checks = Checks::parse(&text.unwrap_or_default(), Path::new(CONFIG));
+            let checks = Checks::parse(&text.unwrap_or_default(), Path::new(CHECKS_FILE));
             checks
                 .map(|checks| checks.commands)
                 .map_err(|error| error.to_string())
         }))
     }
 
+    /// An error message for each command whose program does not exist on this machine.
     fn missing_programs(&self, commands: &[String]) -> Vec<String> {
         let Some(path) = &self.path else {
             return Vec::new();
@@ -197,9 +201,12 @@ impl ProjectRules {
     }
 }
 
-/// A mistake with the commit that has the file: the user may otherwise look at the file in the work tree.
+/// Adds the commit to a mistake in a file: without the commit, the user may look at the file in the work tree.
 pub fn at_commit(mistake: &str, commit: &Commit) -> String {
-    if FILES.iter().any(|file| mistake.starts_with(file)) {
+    if PATHS_WITH_SETTINGS
+        .iter()
+        .any(|path| mistake.starts_with(path))
+    {
         format!("at the commit {}, {mistake}", commit.id)
     } else {
         mistake.to_owned()

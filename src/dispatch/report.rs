@@ -4,7 +4,7 @@ mod contents;
 mod json;
 mod page;
 
-pub use contents::{Contents, End, Format};
+pub use contents::{Contents, DispatchStatus, Format};
 
 use crate::report::{self, ReportFile};
 use crate::terminal::Screen;
@@ -23,7 +23,7 @@ impl Contents<'_> {
     }
 }
 
-/// Writes the report. A failure is only printed, because it must not change the outcome of the dispatch.
+/// Writes the report. A failure is only printed, because it must not change the result of the dispatch.
 pub fn write(file: &ReportFile, contents: &Contents<'_>, screen: &Screen) {
     let text = contents.text(Format::of(file));
     match text.and_then(|text| file.write(&text)) {

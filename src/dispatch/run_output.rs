@@ -8,52 +8,54 @@ use serde_json::Value;
 
 use crate::result_line;
 
-/// How much of the end of a file is read, in bytes: more than the largest event.
-const MAX_TAIL: u64 = 1024 * 1024;
+/// How much of the end of a file is read, in bytes: more than the size of the largest event.
+const MAX_TAIL_SIZE: u64 = 1024 * 1024;
 /// How much of a log is quoted, in bytes.
-const MAX_QUOTE: usize = 600;
+const MAX_QUOTE_SIZE: usize = 600;
 
-/// The terminal event of this run in the output of its worker.
+/// The terminal event of this run in the output of its worker; `None` if there is none, or if it is of another run.
 pub fn find_report(output: &Path, run: &str) -> Option<Value> {
     let text = tail(output)?;
-    let last = text
+    let last_result_line = text
         .lines()
         .rev()
         .find(|line| result_line::json_of(line).is_some())?;
-    let event = result_line::event_of(last)?;
+    let event = result_line::event_of(last_result_line)?;
     (event.get("run_id").and_then(Value::as_str) == Some(run)).then_some(event)
 }
 
-/// Explains the end of a run that has left no report.
+/// Explains the end of a run without a report.
 pub fn describe_loss(exit_code: Option<i32>, log: &Path) -> String {
     let how = match exit_code {
         Some(code) => format!("the worker ended with exit code {code} and without a report"),
         None => "the worker was killed, or ended while no dispatcher watched".to_owned(),
     };
     let log = tail(log).unwrap_or_default();
-    let last: Vec<&str> = log
+    let last_lines: Vec<&str> = log
         .lines()
         .rev()
         .filter(|line| !line.trim().is_empty())
         .take(3)
         .collect();
-    if exit_code.is_none() || last.is_empty() {
+    if exit_code.is_none() || last_lines.is_empty() {
         return how;
     }
-    let mut quote: String = last
+    let mut quote: String = last_lines
         .into_iter()
         .rev()
         .map(str::trim)
         .collect::<Vec<_>>()
         .join(" / ");
-    if quote.len() > MAX_QUOTE {
-        let cut = (0..=MAX_QUOTE).rev().find(|at| quote.is_char_boundary(*at));
+    if quote.len() > MAX_QUOTE_SIZE {
+        let cut = (0..=MAX_QUOTE_SIZE)
+            .rev()
+            .find(|at| quote.is_char_boundary(*at));
         quote.truncate(cut.unwrap_or_default());
     }
     format!("{how}; the end of its log: {quote}")
 }
 
-/// The end of the output of the checks that failed.
+/// The commands of the checks that failed in a terminal event, each with the end of its output.
 pub fn failed_output(event: &Value) -> String {
     let checks = event.pointer("/result/checks").and_then(Value::as_array);
     let failed = checks
@@ -67,23 +69,26 @@ pub fn failed_output(event: &Value) -> String {
     texts.collect::<Vec<_>>().join("\n")
 }
 
-/// The end of the log in the directory of a run, from the beginning of a line.
+/// The last lines of the log in the directory of a run, at most `max_bytes`; `None` if there are none.
 pub fn tail_of_log(dir: &Path, max_bytes: usize) -> Option<String> {
     let text = last_bytes(
         &dir.join("log"),
-        u64::try_from(max_bytes).unwrap_or(MAX_TAIL),
+        u64::try_from(max_bytes).unwrap_or(MAX_TAIL_SIZE),
     )?;
-    let whole = match text.split_once('\n') {
+    // If the log is longer, the text may begin in the middle of a line.
+    let complete_lines = match text.split_once('\n') {
         Some((_, rest)) if text.len() >= max_bytes => rest,
         _ => text.as_str(),
     };
-    (!whole.trim().is_empty()).then(|| whole.to_owned())
+    (!complete_lines.trim().is_empty()).then(|| complete_lines.to_owned())
 }
 
+/// The last [`MAX_TAIL_SIZE`] bytes of a file as text; `None` if it cannot be read.
 fn tail(path: &Path) -> Option<String> {
-    last_bytes(path, MAX_TAIL)
+    last_bytes(path, MAX_TAIL_SIZE)
 }
 
+/// The last `max` bytes of a file as text; `None` if it cannot be read.
 fn last_bytes(path: &Path, max: u64) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();

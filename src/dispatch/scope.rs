@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::scud::TaskGraph;
 
-/// The positions of the tasks in some phases. If `only` names tasks, other tasks are left out.
+/// The positions in the graph of the tasks that a dispatch works on: the tasks of some phases. If `only` names tasks,
+/// only these and their subtasks.
 ///
 /// # Errors
 /// If a name matches no task or several.
@@ -19,30 +20,33 @@ pub fn scope(
     if only.is_empty() {
         return Ok(in_phases);
     }
-    let mut found = HashSet::new();
+    let mut chosen = HashSet::new();
     for name in only {
         let task = find_task(graph, &in_phases, name)?;
-        found.insert(task);
-        // An expanded task stands for its subtasks.
+        chosen.insert(task);
+        // An expanded task cannot run itself; its subtasks run instead.
         let mut left = graph.tasks[task].subtasks.clone();
         while let Some(subtask) = left.pop() {
-            if found.insert(subtask) {
+            if chosen.insert(subtask) {
                 left.extend_from_slice(&graph.tasks[subtask].subtasks);
             }
         }
     }
-    Ok(found)
+    Ok(chosen)
 }
 
-/// The task with an id, written with or without its phase.
+/// The position of the task with an id, written with or without its phase.
+///
+/// # Errors
+/// A message for the user if no task or several tasks of the scope have the id.
 pub fn find_task(graph: &TaskGraph, scope: &HashSet<usize>, name: &str) -> Result<usize, String> {
-    let fits = |task: &usize| {
+    let has_name = |task: &usize| {
         let node = &graph.tasks[*task];
         node.id == name || format!("{}:{}", node.phase, node.id) == name
     };
     let found: Vec<usize> = (0..graph.tasks.len())
         .filter(|task| scope.contains(task))
-        .filter(fits)
+        .filter(has_name)
         .collect();
     match found.as_slice() {
         [task] => Ok(*task),

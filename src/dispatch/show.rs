@@ -19,23 +19,25 @@ use crate::scud::TaskGraph;
 use crate::task::Status;
 use crate::terminal::{Screen, clock_text};
 
-/// The most rows of the live table.
+/// The maximum number of runs in the live table.
 const MAX_ROWS: usize = 12;
 /// How many lines of the terminal are left free for events above the table.
 const LINES_ABOVE: usize = 3;
 /// The minimum time between two drawings. Hundreds of workers send many events in a second.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
-/// How many lines may wait for the next drawing.
+/// How many lines may wait for the next drawing. Further lines are printed at once.
 const MAX_WAITING_LINES: usize = 10_000;
 
 /// Prints the events of a dispatch, and draws the table.
 pub struct Show<'a> {
     pub screen: &'a Screen,
-    pub began: Instant,
+    /// When this dispatcher started.
+    pub start_time: Instant,
     /// The last message about a branch that could not be published.
     unpublished: Option<String>,
-    /// Lines that are printed when the table is drawn next.
+    /// Lines that are printed with the next drawing of the table.
     waiting_lines: RefCell<Vec<String>>,
+    /// The earliest time of the next drawing.
     next_drawing: Cell<Instant>,
 }
 
@@ -43,7 +45,7 @@ impl<'a> Show<'a> {
     pub fn new(screen: &'a Screen) -> Self {
         Self {
             screen,
-            began: Instant::now(),
+            start_time: Instant::now(),
             unpublished: None,
             waiting_lines: RefCell::default(),
             next_drawing: Cell::new(Instant::now()),
@@ -51,15 +53,15 @@ impl<'a> Show<'a> {
     }
 
     /// Prints a message of the dispatcher.
-    pub fn say(&self, text: &str) {
-        self.row(&Style::new().bold(), "dispatch", text);
+    pub fn print_message(&self, text: &str) {
+        self.print_line(&Style::new().bold(), "dispatch", text);
     }
 
-    /// Prints that a run was started, or why not.
-    pub fn started(&self, run: &Run, graph: &TaskGraph) {
+    /// Prints that a run is being started, or why it was not started.
+    pub fn print_start(&self, run: &Run, graph: &TaskGraph) {
         let label_style = Style::new().dim();
         if let Some(fence) = &run.fence {
-            return self.row(&label_style, &task_name(run, graph), &fence.why);
+            return self.print_line(&label_style, &task_name(run, graph), &fence.why);
         }
         let attempt = match run.attempt {
             0 | 1 => String::new(),
@@ -71,11 +73,11 @@ impl<'a> Show<'a> {
         });
         let memory = memory.unwrap_or_default();
         let what = format!("started{attempt}{memory}: run {}", run.id);
-        self.row(&label_style, &task_name(run, graph), &what);
+        self.print_line(&label_style, &task_name(run, graph), &what);
     }
 
     /// Prints an event of a worker.
-    pub fn event(&self, route: Route, event: &Value, answer: &Answer, graph: &TaskGraph) {
+    pub fn print_event(&self, route: Route, event: &Value, answer: &Answer, graph: &TaskGraph) {
         let text = |pointer| {
             event
                 .pointer(pointer)
@@ -97,18 +99,18 @@ impl<'a> Show<'a> {
                 "{route} of run {} is refused ({code}): {why}",
                 text("/run_id")
             );
-            return self.row(&label_style, &task, &what);
+            return self.print_line(&label_style, &task, &what);
         }
         match route {
-            Route::Started => self.row(&Style::new().cyan().bold(), &task, "works"),
+            Route::Started => self.print_line(&Style::new().cyan().bold(), &task, "works"),
             Route::Progress => {}
             Route::Completed => {
                 let message = without_branch(text("/message"), text("/result/work/branch"));
-                self.row(&Style::new().green().bold(), &task, &message);
+                self.print_line(&Style::new().green().bold(), &task, &message);
             }
             Route::Failed => {
                 let (reason, message) = (text("/failure/reason"), text("/message"));
-                self.row(
+                self.print_line(
                     &Style::new().red().bold(),
                     &task,
                     &format!("{reason}: {message}"),
@@ -118,13 +120,13 @@ impl<'a> Show<'a> {
     }
 
     /// Prints that a run was merged.
-    pub fn merged(&self, run: &str, state: &State, graph: &TaskGraph) {
+    pub fn print_merge(&self, run: &str, state: &State, graph: &TaskGraph) {
         let Some(run) = state.run(run) else { return };
         let Merge::Merged(commit) = &run.merge else {
             return;
         };
         let commit = commit.get(..10).unwrap_or(commit);
-        self.row(
+        self.print_line(
             &Style::new().green().bold(),
             &task_name(run, graph),
             &format!("merged: {commit}"),
@@ -132,12 +134,12 @@ impl<'a> Show<'a> {
     }
 
     /// Prints why the branch could not be published, unless the last message was the same.
-    pub fn unpublished(&mut self, why: Option<String>) {
+    pub fn print_unpublished(&mut self, why: Option<String>) {
         if let Some(why) = why
             .as_ref()
             .filter(|why| self.unpublished.as_ref() != Some(why))
         {
-            self.say(why);
+            self.print_message(why);
         }
         self.unpublished = why;
     }
@@ -153,8 +155,8 @@ impl<'a> Show<'a> {
         self.screen.lines(&self.waiting_lines.take());
     }
 
-    /// Draws the live table if [`REDRAW_INTERVAL`] has passed since the last drawing. Does nothing if there is no
-    /// terminal.
+    /// Prints the waiting lines and draws the live table if [`REDRAW_INTERVAL`] has passed since the last drawing. Does
+    /// nothing if there is no terminal.
     pub fn draw(&self, state: &State, graph: &TaskGraph, decision: &Decision) {
         if !self.screen.is_live() || Instant::now() < self.next_drawing.get() {
             return;
@@ -189,7 +191,7 @@ impl<'a> Show<'a> {
                 .filter(|(_, standing)| standing.word() == word)
                 .count()
         };
-        let mut parts = vec![clock_text(self.began.elapsed())];
+        let mut parts = vec![clock_text(self.start_time.elapsed())];
         for word in [
             "done",
             "merging",
@@ -206,31 +208,31 @@ impl<'a> Show<'a> {
                 number => parts.push(format!("{number} {word}")),
             }
         }
-        let left = graph.critical_path().len();
-        if left > 0 {
-            parts.push(format!("longest chain {left}"));
+        let chain = graph.critical_path().len();
+        if chain > 0 {
+            parts.push(format!("longest chain {chain}"));
         }
         let cost = state.cost_usd();
         if cost > 0.0 {
             parts.push(dollars(cost));
         }
-        if let Some(why) = &decision.halted {
+        if let Some(why) = &decision.halt_reason {
             parts.push(format!("nothing new starts: {why}"));
         }
         parts.join(" · ")
     }
 
     /// Prints one line: the time, a label, and the first line of the text.
-    fn row(&self, label_style: &Style, label: &str, text: &str) {
-        let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
+    fn print_line(&self, label_style: &Style, label: &str, text: &str) {
+        let elapsed = format!("{:>8.3}s", self.start_time.elapsed().as_secs_f64());
         let label = label_style
             .clone()
             .for_stderr()
             .apply_to(format!("{label:<10}"));
         let elapsed = style(elapsed).for_stderr().dim();
-        // The text may come from an agent.
-        let first = visible(text.lines().next().unwrap_or_default());
-        let line = format!("{elapsed} {label} {first}");
+        // The text may come from an agent and contain control characters.
+        let first_line = visible(text.lines().next().unwrap_or_default());
+        let line = format!("{elapsed} {label} {first_line}");
         let mut waiting = self.waiting_lines.borrow_mut();
         if self.screen.is_live() && waiting.len() < MAX_WAITING_LINES {
             waiting.push(line);
@@ -243,14 +245,14 @@ impl<'a> Show<'a> {
 /// The message of a completed run without the name of its branch, which would need a second line of the terminal. The
 /// message ends with the branch in parentheses, sometimes with further text after a comma or a semicolon.
 fn without_branch(message: &str, branch: &str) -> String {
-    let Some((task, work)) = message.rsplit_once(&format!(" (on branch {branch}")) else {
+    let Some((beginning, rest)) = message.rsplit_once(&format!(" (on branch {branch}")) else {
         return message.to_owned();
     };
-    if work == ")" {
-        return task.to_owned();
+    if rest == ")" {
+        return beginning.to_owned();
     }
-    match work.strip_prefix("; ").or_else(|| work.strip_prefix(", ")) {
-        Some(more) => format!("{task} ({more}"),
+    match rest.strip_prefix("; ").or_else(|| rest.strip_prefix(", ")) {
+        Some(more) => format!("{beginning} ({more}"),
         None => message.to_owned(),
     }
 }
@@ -266,14 +268,14 @@ fn task_name(run: &Run, graph: &TaskGraph) -> String {
     position.map_or_else(|| task.clone(), |task| graph.name(task))
 }
 
-/// The row of a run: task, state, attempt, time, phase, turns, tokens, cost, last activity.
+/// The row of a run: task, state, attempt, time, phase of the worker, turns, tokens, cost, last activity.
 fn live_row(run: &Run, graph: &TaskGraph) -> String {
     let state = if run.grant.is_some() {
         "working"
     } else {
         "launching"
     };
-    let elapsed = elapsed(now() - run.intended_at);
+    let elapsed = duration_of(now() - run.intended_at);
     let mut parts = vec![format!(
         "{:<8} {state:<9} #{} {:>6}",
         task_name(run, graph),
@@ -295,11 +297,12 @@ fn live_row(run: &Run, graph: &TaskGraph) -> String {
     parts.join(" · ")
 }
 
-fn elapsed(millis: Millis) -> Duration {
+/// A number of milliseconds as a duration; a negative number becomes zero.
+fn duration_of(millis: Millis) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
-/// The standing of one task, as `dispatch status` prints it.
+/// A row of `dispatch status`: one task. With `--json`, the names of the fields are those of the output.
 #[derive(Debug, Serialize)]
 pub struct StatusRow {
     id: String,
@@ -310,11 +313,12 @@ pub struct StatusRow {
     why: Option<String>,
     /// The time until the next attempt in milliseconds, if the task pauses before it.
     next_attempt_ms: Option<Millis>,
+    /// The number of runs of the task.
     attempts: usize,
 }
 
 /// The standing of each task of the dispatch.
-pub fn status(state: &State, graph: &TaskGraph, standings: &[Standing]) -> Vec<StatusRow> {
+pub fn status_rows(state: &State, graph: &TaskGraph, standings: &[Standing]) -> Vec<StatusRow> {
     let rows = standings.iter().enumerate();
     let rows = rows.filter(|(_, standing)| **standing != Standing::Outside);
     let rows = rows.map(|(task, standing)| StatusRow {
@@ -347,7 +351,7 @@ pub fn status_text(rows: &[StatusRow]) -> String {
             let _ = write!(text, " ({})", why.lines().next().unwrap_or_default());
         }
         if let Some(left) = row.next_attempt_ms {
-            let _ = write!(text, " (next attempt in {})", clock_text(elapsed(left)));
+            let _ = write!(text, " (next attempt in {})", clock_text(duration_of(left)));
         }
         if row.attempts > 1 {
             let _ = write!(text, " [{} attempts]", row.attempts);

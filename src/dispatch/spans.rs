@@ -1,7 +1,7 @@
 //! The trace of a dispatch: a span for each attempt, each check of merged work and each merge.
 //!
 //! A worker gets the span of its run as its parent, so that all workers are in the trace of their dispatch. Runs that
-//! an earlier dispatcher has started belong to its trace.
+//! an earlier dispatcher has started belong to the trace of that dispatcher.
 
 #![cfg_attr(
     not(feature = "otel"),
@@ -13,9 +13,9 @@
 
 use std::collections::HashMap;
 
-use super::ended::Ended;
 use super::integration::FinishedRun;
 use super::merging::MergeOutcome;
+use super::result::DispatchResult;
 use super::state::{Run, State};
 use crate::redact::Redactor;
 use crate::telemetry::{self, Span, Telemetry};
@@ -24,9 +24,11 @@ use crate::telemetry::{self, Span, Telemetry};
 #[derive(Debug)]
 pub struct Spans {
     telemetry: Telemetry,
+    /// The span of this dispatcher.
     root: Span,
     /// The spans of runs, by the id of the run.
     runs: HashMap<String, Span>,
+    /// The span of the running merge.
     merge: Option<Span>,
 }
 
@@ -52,7 +54,8 @@ impl Spans {
         }
     }
 
-    /// Begins the span of a run; returns the `traceparent` for its worker.
+    /// Begins the span of a run, unless an earlier start of the run has begun it. Returns the `traceparent` for the
+    /// worker; `None` if no traces are exported.
     pub fn begin_run(&mut self, run: &Run) -> Option<String> {
         let span = self.runs.entry(run.id.clone()).or_insert_with(|| {
             let (name, parent) = match &run.task {
@@ -102,7 +105,7 @@ impl Spans {
         let reason = match outcome {
             MergeOutcome::Moved { .. } => return,
             MergeOutcome::Conflict { .. } => "conflict",
-            MergeOutcome::Red { .. } => "checks_failed",
+            MergeOutcome::ChecksFailed { .. } => "checks_failed",
             MergeOutcome::Unusable { .. } => "unusable_files",
         };
         if let Some(span) = &mut self.merge {
@@ -120,21 +123,21 @@ impl Spans {
         }
     }
 
-    /// Ends the trace, and exports the rest of it.
-    pub async fn finish(&mut self, ended: Ended, state: &State) {
+    /// Ends the trace, and exports the spans that were not exported yet.
+    pub async fn finish(&mut self, result: DispatchResult, state: &State) {
         self.end_runs(state);
-        // These runs go on without this dispatcher.
+        // These runs go on without this dispatcher, so their spans end now.
         self.runs.clear();
         self.merge = None;
         let mut root = std::mem::replace(&mut self.root, Span::none());
-        let result = match ended {
-            Ended::AllDone => "success",
-            Ended::Blocked => "failure",
-            Ended::Stopped | Ended::StoppedWithRuns => "cancellation",
+        let pipeline_result = match result {
+            DispatchResult::AllDone => "success",
+            DispatchResult::Blocked => "failure",
+            DispatchResult::Stopped | DispatchResult::StoppedWithRuns => "cancellation",
         };
-        root.set_text("cicd.pipeline.result", result);
-        if ended != Ended::AllDone {
-            root.fail(ended.word());
+        root.set_text("cicd.pipeline.result", pipeline_result);
+        if result != DispatchResult::AllDone {
+            root.fail(result.word());
         }
         root.end();
         self.telemetry.finish_without_stop().await;

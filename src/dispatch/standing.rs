@@ -1,22 +1,23 @@
-//! The standing of each task: it follows from the graph at the tip of the integration branch and from the runs.
-//! No I/O. The module `attempts` decides the next step after ended runs.
+//! Computes the standing of each task (its state in this dispatch) from the graph at the tip of the integration branch
+//! and from the runs. No I/O. The module `attempts` decides the next step after ended runs.
 
 use super::attempts::{NextAttempt, NextStep, after_ended_runs};
 use super::policy::{Policy, Stopping};
 use super::state::{Run, State};
 use crate::amounts::dollars;
 use crate::clock::Millis;
-use crate::scud::{Standing as InGraph, TaskGraph};
+use crate::scud::{Standing as StandingInGraph, TaskGraph};
 use crate::task::{Reason, Status};
 
-/// The standing of a task.
+/// The standing of a task. The texts of `Launching`, `Working` and `Merging` are the ids of the runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Done,
-    /// A task that is not blocked must be done first.
+    /// Tasks that this task needs are not done yet.
     Waiting,
+    /// The next attempt may start now.
     Ready(NextAttempt),
-    /// Pauses before the next attempt.
+    /// The task pauses before its next attempt.
     Cooling {
         until: Millis,
     },
@@ -25,7 +26,7 @@ pub enum Standing {
     /// A run has claimed the task.
     Working(String),
     /// The run has completed, and its work is not merged yet.
-    Reported(String),
+    Merging(String),
     /// The task cannot be done, for this reason.
     Blocked(String),
     /// A user has skipped the task with `dispatch skip`.
@@ -48,7 +49,7 @@ impl Standing {
             Self::Cooling { .. } => "cooling",
             Self::Launching(_) => "launching",
             Self::Working(_) => "working",
-            Self::Reported(_) => "merging",
+            Self::Merging(_) => "merging",
             Self::Blocked(_) => "blocked",
             Self::Skipped => "skipped",
             Self::Closed => "closed",
@@ -73,10 +74,10 @@ pub fn standings(state: &State, graph: &TaskGraph, policy: &Policy) -> Vec<Stand
     all
 }
 
-/// The standing of one task. `known` has the standings of all tasks that it needs.
+/// The standing of one task. `known` has the standings of all tasks that it needs, and of its subtasks.
 ///
-/// Runs come before requests of the user, because finished work counts even if the task is skipped. Obstacles in the
-/// graph come before the runs' failures, because a further attempt would not remove them.
+/// Runs have priority over requests of the user, because finished work counts even if the task is skipped. Obstacles in
+/// the graph have priority over failures of runs, because a further attempt would not remove the obstacles.
 fn standing(
     state: &State,
     graph: &TaskGraph,
@@ -92,14 +93,14 @@ fn standing(
     }
     if !policy.scope.contains(&task) {
         return match &node.standing {
-            InGraph::Split => standing_of_expanded(graph, task, known),
+            StandingInGraph::Split => standing_of_expanded(graph, task, known),
             _ => Standing::Outside,
         };
     }
     let requests = state.tasks.get(&key);
     if let Some(run) = run {
         if run.is_completed() {
-            return Standing::Reported(run.id.clone());
+            return Standing::Merging(run.id.clone());
         }
         if run.is_live() {
             return match run.grant {
@@ -112,16 +113,16 @@ fn standing(
         return Standing::Skipped;
     }
     match &node.standing {
-        InGraph::Blocked(why) => {
+        StandingInGraph::Blocked(why) => {
             let why: Vec<String> = why.iter().map(|why| graph.describe(why)).collect();
             return Standing::Blocked(why.join("; "));
         }
-        InGraph::Closed if matches!(node.status, Status::Cancelled | Status::Deferred) => {
+        StandingInGraph::Closed if matches!(node.status, Status::Cancelled | Status::Deferred) => {
             return Standing::Closed;
         }
-        InGraph::Closed => return Standing::Blocked(format!("is {}", node.status)),
-        InGraph::Split => return standing_of_expanded(graph, task, known),
-        InGraph::Done | InGraph::Ready | InGraph::Waiting(_) => {}
+        StandingInGraph::Closed => return Standing::Blocked(format!("is {}", node.status)),
+        StandingInGraph::Split => return standing_of_expanded(graph, task, known),
+        StandingInGraph::Done | StandingInGraph::Ready | StandingInGraph::Waiting(_) => {}
     }
     if let Some(mistake) = policy.broken_definitions.get(&key) {
         return Standing::Blocked(format!(
@@ -202,43 +203,45 @@ pub fn halt_reason(state: &State, policy: &Policy) -> Option<String> {
             dollars(budget)
         ));
     }
-    let mut ended: Vec<&Run> = state.runs.iter().skip(state.earlier_runs).collect();
-    ended.retain(|run| run.task.is_some() && !run.is_live());
-    for run in &ended {
+    let mut ended_runs: Vec<&Run> = state.runs.iter().skip(state.earlier_run_count).collect();
+    ended_runs.retain(|run| run.task.is_some() && !run.is_live());
+    for run in &ended_runs {
         let report = run.report.as_ref();
         if let Some(report) =
             report.filter(|report| report.reason() == Reason::AgentNotFound.word())
         {
             return Some(report.text("/message").to_owned());
         }
+        // A worker ends with exit code 2 if a setting is invalid.
         if let Some(fence) = run.fence.as_ref().filter(|fence| fence.end.code == Some(2)) {
             return Some(format!("a worker rejects its settings: {}", fence.why));
         }
     }
-    systemic_failure(&mut ended)
+    systemic_failure(&mut ended_runs)
 }
 
-/// An error if the last three tasks failed for the same reason, and that reason would affect every task.
-fn systemic_failure(ended: &mut [&Run]) -> Option<String> {
-    const SYSTEMIC: [Reason; 4] = [
+/// A message if the last three tasks failed for the same reason, and that reason would affect every task.
+/// Sorts the runs by time.
+fn systemic_failure(ended_runs: &mut [&Run]) -> Option<String> {
+    const SYSTEMIC_REASONS: [Reason; 4] = [
         Reason::WorkspaceFailed,
         Reason::PushFailed,
         Reason::ApiError,
         Reason::Internal,
     ];
-    ended.sort_by_key(|run| {
+    ended_runs.sort_by_key(|run| {
         run.report
             .as_ref()
             .map_or(run.intended_at, |report| report.at)
     });
     let mut tasks: Vec<&str> = Vec::new();
     let mut reason = None;
-    for run in ended.iter().rev() {
+    for run in ended_runs.iter().rev() {
         let (Some(report), Some(task)) = (&run.report, run.task.as_deref()) else {
             break;
         };
         let word = report.reason();
-        let is_systemic = SYSTEMIC.iter().any(|known| known.word() == word);
+        let is_systemic = SYSTEMIC_REASONS.iter().any(|known| known.word() == word);
         if !is_systemic || *reason.get_or_insert(word) != word {
             break;
         }

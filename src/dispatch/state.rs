@@ -1,5 +1,5 @@
-//! The state of a dispatch: the facts about every run in the journal, and facts that the dispatcher has learned since
-//! it started.
+//! The state of a dispatch: the facts in the journal about every run, and facts that the dispatcher has learned since
+//! it started and that are not in the journal.
 //!
 //! No I/O. [`State::apply`] adds one record of the journal. The modules `decide` and `claims` read the state.
 
@@ -11,40 +11,57 @@ use super::journal::{Entry, Record, UserCommand};
 use crate::clock::Millis;
 use crate::report::{Interval, Samples};
 
-pub use run::{End, Fence, Merge, Origin, Report, Run, Seen};
+pub use run::{Fence, Merge, Origin, Report, Run, WorkerEnd, WorkerState};
+// The engines use these names.
+pub use run::{WorkerEnd as End, WorkerState as Seen};
 
-/// The longest time between two looks of a dispatcher that runs. Shorter than every lease.
-const MAX_GAP_MS: Millis = 15_000;
+/// The longest time between two iterations of the main loop of a dispatcher that was not suspended. Shorter than every
+/// lease.
+const MAX_ITERATION_GAP_MS: Millis = 15_000;
 
 /// Everything that is known about a dispatch.
 #[derive(Debug, Clone, Default)]
 pub struct State {
+    /// The id of the dispatch.
     pub dispatch: String,
+    /// The integration branch.
     pub branch: String,
+    /// All runs, in the order of their intents.
     pub runs: Vec<Run>,
     /// The positions in `runs`, by the id of the run.
-    by_id: BTreeMap<String, usize>,
+    positions: BTreeMap<String, usize>,
     /// The runs and requests of each task, by `phase:id`.
     pub tasks: BTreeMap<String, TaskState>,
-    /// How many runs there were when this dispatcher started. The failures of those runs do not halt it.
-    pub earlier_runs: usize,
-    /// Since when this dispatcher has heard its workers: since its start, or since the end of the last gap, for example
-    /// while the machine was suspended. Silence before that says nothing about a worker.
+    /// How many runs there were when this dispatcher started. The failures of these runs do not keep this dispatcher
+    /// from starting new runs.
+    pub earlier_run_count: usize,
+    /// Since when this dispatcher has received the events of workers without a gap: since its start, or since it
+    /// continued after the machine was suspended. A worker without events before that time was not necessarily silent.
     pub listening_since: Millis,
-    /// When the dispatcher looked at the state last.
-    looked_at: Millis,
-    /// The address that the dispatcher listened on last.
-    pub listen: Option<String>,
+    /// The time of the last iteration of the main loop.
+    last_iteration_at: Millis,
+    /// The address that the last dispatcher listened on.
+    pub listen_address: Option<String>,
     /// The engines that the last dispatcher used.
     pub engines: Vec<String>,
     /// Why an engine rejects all runs; `None` if none does.
     pub engine_refusal: Option<String>,
-    /// For each dispatcher, the time from its start to its last entry.
+    /// A session for each dispatcher: the time from its start to its last journal entry.
     pub sessions: Vec<Interval>,
-    /// The commands of users: time, command, and task.
-    pub commands: Vec<(Millis, UserCommand, Option<String>)>,
-    /// How the last dispatcher has ended; `None` while it runs, and if it was killed.
-    pub ended: Option<String>,
+    /// The commands of users, in the order in which they were given.
+    pub commands: Vec<RecordedCommand>,
+    /// The word for the result of the last dispatcher ([`super::DispatchResult::word`]); `None` while it runs, and if
+    /// it was killed.
+    pub result_word: Option<String>,
+}
+
+/// A command that a user has given.
+#[derive(Debug, Clone)]
+pub struct RecordedCommand {
+    pub at: Millis,
+    pub command: UserCommand,
+    /// The key of the task; `None` for all tasks.
+    pub task: Option<String>,
 }
 
 /// The runs of a task, and the requests of users about it.
@@ -52,15 +69,16 @@ pub struct State {
 pub struct TaskState {
     /// Positions in [`State::runs`], in the order of the attempts.
     pub runs: Vec<usize>,
+    /// Whether a user has skipped the task.
     pub is_skipped: bool,
     /// Whether a user has cancelled the task.
     pub is_cancelled: bool,
-    /// How many runs the task had at the last `retry`. They do not count as attempts.
+    /// How many runs the task had at the last `dispatch retry`. These runs do not count as attempts.
     pub runs_before_retry: usize,
 }
 
 impl State {
-    /// The state after some records.
+    /// The state that follows from the records of a journal.
     pub fn of(records: &[Record]) -> Self {
         let mut state = Self::default();
         for record in records {
@@ -81,18 +99,21 @@ impl State {
 
     /// The run with an id.
     pub fn run(&self, id: &str) -> Option<&Run> {
-        self.by_id.get(id).map(|at| &self.runs[*at])
+        self.positions.get(id).map(|position| &self.runs[*position])
     }
 
     /// The run with an id, mutably.
     pub fn run_mut(&mut self, id: &str) -> Option<&mut Run> {
-        self.by_id.get(id).map(|at| &mut self.runs[*at])
+        self.positions
+            .get(id)
+            .map(|position| &mut self.runs[*position])
     }
 
     /// The runs of a task, in the order of the attempts.
     pub fn runs_of(&self, task: &str) -> impl DoubleEndedIterator<Item = &Run> + use<'_> {
         let runs = self.tasks.get(task).map(|task| task.runs.as_slice());
-        runs.unwrap_or_default().iter().map(|at| &self.runs[*at])
+        let positions = runs.unwrap_or_default().iter();
+        positions.map(|position| &self.runs[*position])
     }
 
     /// The run whose result counts for a task: one that has completed, else the latest.
@@ -107,19 +128,20 @@ impl State {
         reports.map(Report::cost_usd).sum()
     }
 
-    /// Notes that the dispatcher looks at the state now. It does so every few seconds, unless it was stopped or its clock was
-    /// set.
-    pub fn note_look(&mut self, now: Millis) {
-        if !(0..=MAX_GAP_MS).contains(&(now - self.looked_at)) {
+    /// Notes that an iteration of the main loop begins. If the last one was too long ago, or is in the future, the
+    /// machine was suspended or its clock was set, so the silence of workers is measured from now on.
+    pub fn note_iteration(&mut self, now: Millis) {
+        if !(0..=MAX_ITERATION_GAP_MS).contains(&(now - self.last_iteration_at)) {
             self.listening_since = now;
         }
-        self.looked_at = now;
+        self.last_iteration_at = now;
     }
 
     /// Adds a record of the journal.
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
-        // A user may give a command while no dispatcher runs.
+        // These entries do not extend the session of the last dispatcher: a user may give a command while no dispatcher
+        // runs.
         if !matches!(
             record.entry,
             Entry::Created { .. } | Entry::Begun { .. } | Entry::Asked { .. }
@@ -138,11 +160,11 @@ impl State {
                 self.engines.clone_from(engines);
                 self.engine_refusal = None;
                 self.sessions.push(Interval { from: at, to: at });
-                self.ended = None;
-                self.earlier_runs = self.runs.len();
+                self.result_word = None;
+                self.earlier_run_count = self.runs.len();
                 self.listening_since = at;
-                self.looked_at = at;
-                self.listen = Some(listen.clone());
+                self.last_iteration_at = at;
+                self.listen_address = Some(listen.clone());
             }
             Entry::Intent {
                 run,
@@ -166,8 +188,8 @@ impl State {
                 report: None,
                 fence: None,
                 merge: Merge::Open,
-                settled_at: None,
-                seen: Seen::Unknown,
+                merge_ended_at: None,
+                worker_state: WorkerState::Unknown,
                 last_event_at: None,
                 stop_requested_at: None,
                 stop_reason: None,
@@ -176,10 +198,14 @@ impl State {
                 samples: Samples::default(),
             }),
             Entry::Asked { what, task } => {
-                self.commands.push((at, *what, task.clone()));
+                self.commands.push(RecordedCommand {
+                    at,
+                    command: *what,
+                    task: task.clone(),
+                });
                 self.apply_command(*what, task.as_deref());
             }
-            Entry::Ended { how } => self.ended = Some(how.clone()),
+            Entry::Ended { how } => self.result_word = Some(how.clone()),
             Entry::Placed { run, .. }
             | Entry::Handle { run, .. }
             | Entry::NotStarted { run, .. }
@@ -206,19 +232,19 @@ impl State {
     }
 
     fn add_run(&mut self, run: Run) {
-        let at = self.runs.len();
-        self.by_id.insert(run.id.clone(), at);
+        let position = self.runs.len();
+        self.positions.insert(run.id.clone(), position);
         if let Some(task) = &run.task {
             let task = self.tasks.entry(task.clone()).or_default();
-            task.runs.push(at);
+            task.runs.push(position);
         }
         self.runs.push(run);
     }
 
-    fn apply_command(&mut self, what: UserCommand, task: Option<&str>) {
+    fn apply_command(&mut self, command: UserCommand, task: Option<&str>) {
         let Some(task) = task else { return };
         let task = self.tasks.entry(task.to_owned()).or_default();
-        match what {
+        match command {
             UserCommand::Retry => {
                 task.is_skipped = false;
                 task.is_cancelled = false;
@@ -227,8 +253,9 @@ impl State {
             UserCommand::Skip => task.is_skipped = true,
             UserCommand::Cancel => {
                 task.is_cancelled = true;
-                for run in &task.runs {
-                    self.runs[*run].is_cancelled |= self.runs[*run].is_live();
+                for position in &task.runs {
+                    let run = &mut self.runs[*position];
+                    run.is_cancelled |= run.is_live();
                 }
             }
         }

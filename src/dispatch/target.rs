@@ -14,8 +14,10 @@ use crate::task_list::choose_phases;
 /// The project, the branch and the state directory that the settings select.
 #[derive(Debug)]
 pub struct Target {
+    /// The integration branch.
     pub branch: String,
     pub state_dir: PathBuf,
+    /// The repository of the project.
     pub source: Source,
     /// The project's name in messages.
     pub name: String,
@@ -99,7 +101,7 @@ fn safe_name(text: &str) -> String {
             '-'
         }
     };
-    let word: String = text.chars().map(replace_unsafe).take(60).collect();
-    let word = word.trim_matches('-');
-    if word.is_empty() { "project" } else { word }.to_owned()
+    let name: String = text.chars().map(replace_unsafe).take(60).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "project" } else { name }.to_owned()
 }

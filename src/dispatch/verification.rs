@@ -2,7 +2,7 @@
 
 /// When the project's checks run on merged work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum VerifyMode {
     /// For each merged tree on which the checks have not passed yet.
     #[default]
     Changed,
@@ -10,15 +10,16 @@ pub enum Mode {
     Always,
     /// Once, when everything is merged.
     End,
+    /// Not at all.
     Never,
 }
 
-/// The next step of a batch. A merge is identified by its position in the batch.
+/// The next step of the verification of a batch. `merge` is the position of a merge in the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Run the checks on the tree of this merge.
     Check { merge: usize },
-    /// All merges are good: move the branch to the last one. The batch is finished.
+    /// All merges are verified: move the branch to the last one. The batch is finished.
     AcceptAll,
     /// This merge makes the checks fail: move the branch to the merge before it (if there is one), run its task again,
     /// and merge the later ones again without it. The batch is finished.
@@ -32,27 +33,29 @@ pub enum Verdict {
     Failed,
 }
 
-/// Merges that wait for verification, each on top of the one before it.
+/// The verification of a batch of merges, each on top of the one before it.
 #[derive(Debug, Clone)]
-pub struct Batch {
-    merges: Vec<CheckedMerge>,
+pub struct BatchVerification {
+    merges: Vec<MergeChecks>,
 }
 
 /// The results of the checks on one merge.
 #[derive(Debug, Clone, Copy, Default)]
-struct CheckedMerge {
+struct MergeChecks {
+    /// Whether the checks have passed, or are not needed.
     has_passed: bool,
+    /// How often the checks have failed.
     failures: u32,
 }
 
-impl Batch {
+impl BatchVerification {
     /// `needs_verification` says for each merge, in order, whether the checks have not passed on its tree yet.
-    pub fn new(mode: Mode, needs_verification: &[bool]) -> Self {
-        let merges = needs_verification.iter().map(|needs| CheckedMerge {
+    pub fn new(mode: VerifyMode, needs_verification: &[bool]) -> Self {
+        let merges = needs_verification.iter().map(|needs| MergeChecks {
             has_passed: match mode {
-                Mode::Changed => !needs,
-                Mode::Always => false,
-                Mode::End | Mode::Never => true,
+                VerifyMode::Changed => !needs,
+                VerifyMode::Always => false,
+                VerifyMode::End | VerifyMode::Never => true,
             },
             failures: 0,
         });
@@ -63,21 +66,24 @@ impl Batch {
 
     /// The next step: a binary search for the first merge that makes the checks fail.
     pub fn next(&self) -> Step {
-        // How many merges are good, counted from the first one.
-        let good = self.merges.iter().rposition(|merge| merge.has_passed);
-        let good = good.map_or(0, |at| at + 1);
+        // A merge contains all merges before it, so a merge that has passed verifies these too.
+        let last_passed = self.merges.iter().rposition(|merge| merge.has_passed);
+        let verified = last_passed.map_or(0, |position| position + 1);
         let last = self.merges.len().saturating_sub(1);
-        if good == self.merges.len() {
+        if verified == self.merges.len() {
             return Step::AcceptAll;
         }
-        let failed = (good..self.merges.len()).find(|at| self.merges[*at].failures > 0);
-        match failed {
+        let mut unverified = verified..self.merges.len();
+        let first_failed = unverified.find(|position| self.merges[*position].failures > 0);
+        match first_failed {
             None => Step::Check { merge: last },
             // The checks run twice before a task is blamed, because a check may fail by chance.
-            Some(at) if at == good && self.merges[at].failures > 1 => Step::Blame { merge: at },
-            Some(at) if at == good => Step::Check { merge: at },
-            Some(at) => Step::Check {
-                merge: good + (at - good - 1) / 2,
+            Some(merge) if merge == verified && self.merges[merge].failures > 1 => {
+                Step::Blame { merge }
+            }
+            Some(merge) if merge == verified => Step::Check { merge },
+            Some(failed) => Step::Check {
+                merge: verified + (failed - verified - 1) / 2,
             },
         }
     }
@@ -100,30 +106,37 @@ mod tests {
 
     use super::*;
 
-    /// The end of a batch.
+    /// The result of the verification of a batch.
     #[derive(Debug, PartialEq, Eq)]
-    struct Ending {
+    struct BatchResult {
         /// How many merges the branch moves forward.
         accepted: usize,
+        /// The position of the merge that makes the checks fail.
         blamed: Option<usize>,
+        /// How often the checks ran.
         checks: usize,
     }
 
-    /// Runs a batch; `passes` says for a merge whether the checks pass on its tree, this time.
-    fn run_batch(mode: Mode, needs: &[bool], mut passes: impl FnMut(usize) -> bool) -> Ending {
-        let mut batch = Batch::new(mode, needs);
+    /// Verifies a batch. Each call of `passes` is one run of the checks on the tree of a merge, and returns whether
+    /// they pass.
+    fn verify_batch(
+        mode: VerifyMode,
+        needs_verification: &[bool],
+        mut passes: impl FnMut(usize) -> bool,
+    ) -> BatchResult {
+        let mut verification = BatchVerification::new(mode, needs_verification);
         let mut checks = 0;
         loop {
-            match batch.next() {
+            match verification.next() {
                 Step::AcceptAll => {
-                    return Ending {
-                        accepted: needs.len(),
+                    return BatchResult {
+                        accepted: needs_verification.len(),
                         blamed: None,
                         checks,
                     };
                 }
                 Step::Blame { merge } => {
-                    return Ending {
+                    return BatchResult {
                         accepted: merge,
                         blamed: Some(merge),
                         checks,
@@ -131,13 +144,13 @@ mod tests {
                 }
                 Step::Check { merge } => {
                     checks += 1;
-                    assert!(checks < 1000, "the batch does not end: {batch:?}");
+                    assert!(checks < 1000, "the batch does not end: {verification:?}");
                     let verdict = if passes(merge) {
                         Verdict::Passed
                     } else {
                         Verdict::Failed
                     };
-                    batch.record(merge, verdict);
+                    verification.record(merge, verdict);
                 }
             }
         }
@@ -145,24 +158,39 @@ mod tests {
 
     #[test]
     fn a_tree_on_which_the_checks_have_passed_is_not_checked_again() {
-        let never = |_| panic!("no checks may run");
-        assert_eq!(run_batch(Mode::Changed, &[false], never).accepted, 1);
+        let must_not_run = |_| panic!("no checks may run");
+        assert_eq!(
+            verify_batch(VerifyMode::Changed, &[false], must_not_run).accepted,
+            1
+        );
         // The last tree of a batch contains all merges.
-        assert_eq!(run_batch(Mode::Changed, &[true, false], never).accepted, 2);
-        assert_eq!(run_batch(Mode::Never, &[true, true], never).accepted, 2);
-        assert_eq!(run_batch(Mode::End, &[true, true], never).accepted, 2);
-        assert_eq!(run_batch(Mode::Always, &[false], |_| true).checks, 1);
+        assert_eq!(
+            verify_batch(VerifyMode::Changed, &[true, false], must_not_run).accepted,
+            2
+        );
+        assert_eq!(
+            verify_batch(VerifyMode::Never, &[true, true], must_not_run).accepted,
+            2
+        );
+        assert_eq!(
+            verify_batch(VerifyMode::End, &[true, true], must_not_run).accepted,
+            2
+        );
+        assert_eq!(
+            verify_batch(VerifyMode::Always, &[false], |_| true).checks,
+            1
+        );
     }
 
     #[test]
-    fn good_merges_of_a_batch_are_checked_once_together() {
-        let expected = Ending {
+    fn merges_of_a_batch_that_pass_are_checked_once_together() {
+        let expected = BatchResult {
             accepted: 5,
             blamed: None,
             checks: 1,
         };
         assert_eq!(
-            run_batch(Mode::Changed, &[true; 5], |merge| merge == 4),
+            verify_batch(VerifyMode::Changed, &[true; 5], |merge| merge == 4),
             expected
         );
     }
@@ -171,12 +199,14 @@ mod tests {
     fn the_merge_that_breaks_the_checks_is_found_at_any_position() {
         for count in 1..=33 {
             for culprit in 0..count {
-                let ending = run_batch(Mode::Changed, &vec![true; count], |merge| merge < culprit);
-                assert_eq!(ending.blamed, Some(culprit), "of {count}");
-                assert_eq!(ending.accepted, culprit);
+                let result = verify_batch(VerifyMode::Changed, &vec![true; count], |merge| {
+                    merge < culprit
+                });
+                assert_eq!(result.blamed, Some(culprit), "of {count}");
+                assert_eq!(result.accepted, culprit);
                 // One check of the whole batch, a binary search, and one repetition.
-                let most = 2 + count.next_power_of_two().ilog2() as usize;
-                assert!(ending.checks <= most, "{ending:?} of {count}");
+                let max_checks = 2 + count.next_power_of_two().ilog2() as usize;
+                assert!(result.checks <= max_checks, "{result:?} of {count}");
             }
         }
     }
@@ -186,11 +216,12 @@ mod tests {
         for count in 2..=12 {
             for second in 1..count {
                 for first in 0..second {
-                    // The tree of a merge is bad if it holds both.
+                    // The checks fail on a tree that contains both merges.
                     let has_both = |merge: usize| merge >= first && merge >= second;
-                    let ending =
-                        run_batch(Mode::Changed, &vec![true; count], |merge| !has_both(merge));
-                    assert_eq!(ending.blamed, Some(second), "{first} of {count}");
+                    let result = verify_batch(VerifyMode::Changed, &vec![true; count], |merge| {
+                        !has_both(merge)
+                    });
+                    assert_eq!(result.blamed, Some(second), "{first} of {count}");
                 }
             }
         }
@@ -199,40 +230,42 @@ mod tests {
     #[test]
     fn a_check_that_fails_only_once_blames_no_merge() {
         for count in 1..=9 {
-            let mut first = true;
-            let ending = run_batch(Mode::Changed, &vec![true; count], |_| {
-                !std::mem::take(&mut first)
+            let mut is_first = true;
+            let result = verify_batch(VerifyMode::Changed, &vec![true; count], |_| {
+                !std::mem::take(&mut is_first)
             });
-            assert_eq!((ending.accepted, ending.blamed), (count, None));
+            assert_eq!((result.accepted, result.blamed), (count, None));
         }
     }
 
     #[test]
     fn a_merge_whose_checks_have_passed_is_never_blamed() {
-        let ending = run_batch(Mode::Changed, &[true, false, true, true], |merge| merge < 3);
-        assert_eq!(ending.blamed, Some(3));
+        let result = verify_batch(VerifyMode::Changed, &[true, false, true, true], |merge| {
+            merge < 3
+        });
+        assert_eq!(result.blamed, Some(3));
     }
 
     proptest! {
-        /// With any results of the checks, the batch ends, accepts only merges that passed, and blames a merge only
-        /// after two failures.
+        /// With any results of the checks, the verification ends, accepts only merges that passed, and blames a merge
+        /// only after two failures.
         #[test]
-        fn the_branch_never_moves_to_a_tree_that_has_not_passed(
-            needs in prop::collection::vec(any::<bool>(), 1..12),
-            answers in prop::collection::vec(any::<bool>(), 200),
+        fn the_branch_never_moves_to_a_tree_on_which_the_checks_have_not_passed(
+            needs_verification in prop::collection::vec(any::<bool>(), 1..12),
+            check_results in prop::collection::vec(any::<bool>(), 200),
         ) {
-            let mut results: Vec<(usize, bool)> = Vec::new();
-            let mut answers = answers.into_iter();
-            let ending = run_batch(Mode::Changed, &needs, |merge| {
-                let answer = answers.next().unwrap_or(true);
-                results.push((merge, answer));
-                answer
+            let mut checks: Vec<(usize, bool)> = Vec::new();
+            let mut check_results = check_results.into_iter();
+            let result = verify_batch(VerifyMode::Changed, &needs_verification, |merge| {
+                let passes = check_results.next().unwrap_or(true);
+                checks.push((merge, passes));
+                passes
             });
-            if let Some(last) = ending.accepted.checked_sub(1) {
-                prop_assert!(!needs[last] || results.contains(&(last, true)), "{results:?}");
+            if let Some(last) = result.accepted.checked_sub(1) {
+                prop_assert!(!needs_verification[last] || checks.contains(&(last, true)), "{checks:?}");
             }
-            if let Some(blamed) = ending.blamed {
-                let failures = results.iter().filter(|result| **result == (blamed, false)).count();
+            if let Some(blamed) = result.blamed {
+                let failures = checks.iter().filter(|check| **check == (blamed, false)).count();
                 prop_assert_eq!(failures, 2);
             }
         }

@@ -6,7 +6,7 @@ use eyre::WrapErr;
 
 use super::sample;
 use crate::dispatch::integration::Source;
-use crate::dispatch::{self, AgentOfWorkers, Ended, Phases, ProjectRules, Settings};
+use crate::dispatch::{self, AgentOfWorkers, DispatchResult, Phases, ProjectRules, Settings};
 use crate::runner::project_settings::ProjectSettings;
 use crate::terminal::Screen;
 
@@ -16,7 +16,7 @@ const JOBS: usize = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Works through the graph of the sample project, and shows the history of the merged branch.
-pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result<Ended> {
+pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result<DispatchResult> {
     let sample = sample::Sample::create_with_graph(&settings.environment)
         .await
         .wrap_err("cannot make the sample project")?;
@@ -43,7 +43,7 @@ pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result
     settings.state_dir = Some(state.path().to_owned());
     settings.jobs = JOBS;
     settings.retry_delay = RETRY_DELAY;
-    let ended = dispatch::run(settings, screen).await?;
+    let result = dispatch::run(settings, screen).await?;
     let branch = format!("descartes/{}", sample::GRAPH_PHASE);
     let history = sample
         .history(&branch)
@@ -51,5 +51,5 @@ pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result
         .wrap_err("cannot show the history of the branch")?;
     screen.line(&format!("\nthe history of the branch {branch}:\n"));
     screen.line(&history);
-    Ok(ended)
+    Ok(result)
 }

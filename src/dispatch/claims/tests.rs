@@ -1,4 +1,4 @@
-//! Claims of workers.
+//! Tests of the answers to the claims of workers.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::dispatch::journal::{Record, UserCommand};
 
 const RUN: &str = "d-1-1";
 
-/// A run that was started, and what was recorded about it then.
+/// The state with one run, and with further entries about it.
 fn state_with(entries: Vec<Entry>) -> State {
     let intent = Entry::Intent {
         run: RUN.to_owned(),
@@ -22,7 +22,7 @@ fn state_with(entries: Vec<Entry>) -> State {
     State::of(&records.collect::<Vec<_>>())
 }
 
-fn granted(claimed_at: Option<&str>) -> Entry {
+fn granted_entry(claimed_at: Option<&str>) -> Entry {
     Entry::Granted {
         run: RUN.to_owned(),
         lease_ms: 60_000,
@@ -30,13 +30,14 @@ fn granted(claimed_at: Option<&str>) -> Entry {
     }
 }
 
-/// The answer to the claim of a worker that has made it at a time.
+/// The reply to a claim that a worker has made at this time.
 fn claim(state: &State, timestamp: &str) -> Reply {
     // Every worker of a run gives its claim the same id.
     let event = json!({ "run_id": RUN, "event_id": "d-1-1.0", "timestamp": timestamp });
     reply(state, Route::Started, &event, 60_000)
 }
 
+/// The times of the claims of two workers.
 const FIRST: &str = "2026-01-01T00:00:00.000Z";
 const SECOND: &str = "2026-01-01T00:00:00.001Z";
 
@@ -44,7 +45,7 @@ const SECOND: &str = "2026-01-01T00:00:00.001Z";
 fn a_claim_is_granted_and_its_repetitions_too() {
     let first = claim(&state_with(Vec::new()), FIRST);
     assert_eq!(first.answer.status, StatusCode::OK);
-    assert_eq!(first.entry, Some(granted(Some(FIRST))));
+    assert_eq!(first.entry, Some(granted_entry(Some(FIRST))));
     let state = state_with(first.entry.into_iter().collect());
     let repeated = claim(&state, FIRST);
     assert_eq!(repeated.answer.status, StatusCode::OK);
@@ -53,13 +54,13 @@ fn a_claim_is_granted_and_its_repetitions_too() {
 
 #[test]
 fn the_claim_of_a_second_worker_of_a_granted_run_is_refused() {
-    let state = state_with(vec![granted(Some(FIRST))]);
+    let state = state_with(vec![granted_entry(Some(FIRST))]);
     assert_eq!(claim(&state, SECOND).answer.status, StatusCode::GONE);
 }
 
 #[test]
 fn a_claim_is_granted_if_the_journal_of_an_older_version_does_not_say_which_worker_has_the_run() {
-    let state = state_with(vec![granted(None)]);
+    let state = state_with(vec![granted_entry(None)]);
     assert_eq!(claim(&state, SECOND).answer.status, StatusCode::OK);
 }
 

@@ -1,5 +1,5 @@
-//! Tests of decisions. The parts: `crashes` (a simulated dispatch that is killed at any step), `attempts` (what
-//! follows from failures), `halts` (when no new run starts). The rest is here.
+//! Tests of decisions. `crashes` tests a simulated dispatch that is killed at any step, `attempts` the next step after
+//! failures, and `halts` the reasons for which no new run starts. This file tests everything else.
 
 mod attempts;
 mod crashes;
@@ -16,9 +16,10 @@ use crate::dispatch::policy::Stopping;
 
 /// Four tasks: 2 and 3 depend on 1, and 4 depends on both.
 const TASKS: [&str; 4] = ["1", "2", "3", "4"];
+/// The dependencies of [`TASKS`] in the graph file.
 const EDGES: &str = "@edges\n2 -> 1\n3 -> 1\n4 -> 2\n4 -> 3\n";
 
-/// The graph of [`TASKS`], with these tasks marked as done.
+/// The graph of [`TASKS`], which has the shape of a diamond, with these tasks marked as done.
 fn diamond(done: &HashSet<&str>) -> TaskGraph {
     let letter = |id: &str| if done.contains(id) { "D" } else { "P" };
     let nodes = TASKS.map(|id| format!("{id} | t | {} | 1 | M\n", letter(id)));
@@ -29,6 +30,7 @@ fn diamond(done: &HashSet<&str>) -> TaskGraph {
     TaskGraph::parse(&text).unwrap()
 }
 
+/// A policy with two jobs and almost no limit for attempts.
 fn policy() -> Policy {
     Policy {
         jobs: 2,
@@ -45,7 +47,8 @@ fn policy() -> Policy {
     }
 }
 
-fn handle(run: &str) -> Entry {
+/// The engine has started a run.
+fn handle_entry(run: &str) -> Entry {
     let (run, handle) = (
         run.to_owned(),
         Handle::Local {
@@ -56,7 +59,8 @@ fn handle(run: &str) -> Entry {
     Entry::Handle { run, handle }
 }
 
-fn fence(run: &str) -> Entry {
+/// A run may not work any longer.
+fn fenced_entry(run: &str) -> Entry {
     Entry::Fenced {
         run: run.to_owned(),
         why: "lost".to_owned(),
@@ -66,6 +70,7 @@ fn fence(run: &str) -> Entry {
     }
 }
 
+/// The state after these journal entries, with one millisecond between two entries.
 fn state_with(entries: Vec<Entry>) -> State {
     let records = entries.into_iter().enumerate().map(|(at, entry)| Record {
         at: i64::try_from(at).unwrap(),
@@ -74,7 +79,8 @@ fn state_with(entries: Vec<Entry>) -> State {
     State::of(&records.collect::<Vec<_>>())
 }
 
-fn intent(task: &str, attempt: u32) -> Entry {
+/// The start of the run `<task>#<attempt>`.
+fn intent_entry(task: &str, attempt: u32) -> Entry {
     Entry::Intent {
         run: format!("{task}#{attempt}"),
         task: Some(format!("p:{task}")),
@@ -85,16 +91,27 @@ fn intent(task: &str, attempt: u32) -> Entry {
     }
 }
 
-fn failed(task: &str, attempt: u32, reason: &str, retryable: bool) -> Vec<Entry> {
+/// A run that fails for a reason that can be temporary.
+fn retryable_failure(task: &str, attempt: u32, reason: &str) -> Vec<Entry> {
+    failed_run(task, attempt, reason, true)
+}
+
+/// A run that fails for a reason that another attempt would not remove.
+fn permanent_failure(task: &str, attempt: u32, reason: &str) -> Vec<Entry> {
+    failed_run(task, attempt, reason, false)
+}
+
+/// The entries of a run from its intent to its failure.
+fn failed_run(task: &str, attempt: u32, reason: &str, is_retryable: bool) -> Vec<Entry> {
     let run = format!("{task}#{attempt}");
     let event = json!({
         "status": "failed",
         "message": "it went wrong",
-        "failure": { "reason": reason, "retryable": retryable },
+        "failure": { "reason": reason, "retryable": is_retryable },
         "result": { "work": { "branch": format!("{run}-wip") }, "agent": { "cost_usd": 0.25 } },
     });
     vec![
-        intent(task, attempt),
+        intent_entry(task, attempt),
         Entry::Granted {
             run: run.clone(),
             lease_ms: 60_000,
@@ -104,7 +121,8 @@ fn failed(task: &str, attempt: u32, reason: &str, retryable: bool) -> Vec<Entry>
     ]
 }
 
-fn begun() -> Entry {
+/// A dispatcher starts.
+fn begun_entry() -> Entry {
     Entry::Begun {
         version: String::new(),
         listen: String::new(),
@@ -112,7 +130,8 @@ fn begun() -> Entry {
     }
 }
 
-fn standing_of_first(entries: Vec<Entry>) -> Standing {
+/// The standing of task 1 after these entries, with at most three attempts.
+fn standing_of_task_1(entries: Vec<Entry>) -> Standing {
     let policy = Policy {
         attempts: 3,
         ..policy()
@@ -124,7 +143,7 @@ fn standing_of_first(entries: Vec<Entry>) -> Standing {
 fn a_task_that_is_cancelled_in_the_graph_is_closed_and_blocks_only_its_dependents() {
     let text = "# SCUD Graph v1\n# Phase: p\n@nodes\n1 | t | C | 1 | M\n2 | t | P | 1 | M\n3 | t | R | 1 | M\n4 | t | P | 1 | M\n@edges\n2 -> 1\n";
     let graph = TaskGraph::parse(text).unwrap();
-    let standings = standings(&state_with(vec![begun()]), &graph, &policy());
+    let standings = standings(&state_with(vec![begun_entry()]), &graph, &policy());
     let words: Vec<&str> = standings.iter().map(Standing::word).collect();
     assert_eq!(words, ["closed", "blocked", "blocked", "ready"]);
 }
@@ -132,13 +151,13 @@ fn a_task_that_is_cancelled_in_the_graph_is_closed_and_blocks_only_its_dependent
 #[test]
 fn a_run_without_a_handle_is_given_up_by_a_halted_dispatcher_only_if_no_worker_has_claimed_it() {
     let graph = diamond(&HashSet::new());
-    let halted = Policy {
+    let halted_policy = Policy {
         stopping: Stopping::Cancelling,
         ..policy()
     };
     let actions = |claims: Vec<Entry>| {
-        let state = state_with([vec![intent("1", 1)], claims, vec![begun()]].concat());
-        decide(&state, &graph, &halted, 5).actions
+        let state = state_with([vec![intent_entry("1", 1)], claims, vec![begun_entry()]].concat());
+        decide(&state, &graph, &halted_policy, 5).actions
     };
     assert!(matches!(actions(Vec::new())[..], [Action::Fence { .. }]));
     let granted = Entry::Granted {
@@ -154,7 +173,13 @@ fn a_run_without_a_handle_is_given_up_by_a_halted_dispatcher_only_if_no_worker_h
 fn the_start_of_a_run_that_is_not_needed_any_more_is_given_up() {
     let graph = diamond(&HashSet::new());
     let is_given_up = |later: Vec<Entry>| {
-        let state = state_with([vec![begun(), intent("1", 1), intent("1", 2)], later].concat());
+        let state = state_with(
+            [
+                vec![begun_entry(), intent_entry("1", 1), intent_entry("1", 2)],
+                later,
+            ]
+            .concat(),
+        );
         let actions = decide(&state, &graph, &policy(), 5).actions;
         let gives_up =
             |action: &Action| matches!(action, Action::GiveUp { run, .. } if run == "1#2");
@@ -172,74 +197,77 @@ fn the_start_of_a_run_that_is_not_needed_any_more_is_given_up() {
 #[test]
 fn a_silent_run_is_stopped_only_if_the_engine_reports_it_as_running() {
     let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
-    let mut actions = |seen, now| {
-        state.runs[0].seen = seen;
+    let mut actions = |worker_state, now| {
+        state.runs[0].worker_state = worker_state;
         decide(&state, &graph, &policy(), now).actions
     };
     let stops = |actions: &[Action]| matches!(actions, [Action::Stop { .. }]);
-    assert!(actions(Seen::Running, 60_000).is_empty());
-    assert!(actions(Seen::Unknown, 70_000).is_empty());
-    assert!(stops(&actions(Seen::Running, 70_000)));
+    assert!(actions(WorkerState::Running, 60_000).is_empty());
+    assert!(actions(WorkerState::Unknown, 70_000).is_empty());
+    assert!(stops(&actions(WorkerState::Running, 70_000)));
     assert_eq!(
-        actions(Seen::Gone, 5),
-        [Action::ReadReport {
+        actions(WorkerState::Gone, 5),
+        [Action::FindResult {
             run: "1#1".to_owned()
         }]
     );
 }
 
-/// The state with one run that works, and that was heard of last when it claimed its task.
+/// A state with one run that works and has sent nothing since its claim.
 fn silent_run() -> State {
     let mut state = state_with(vec![
-        begun(),
-        intent("1", 1),
-        handle("1#1"),
+        begun_entry(),
+        intent_entry("1", 1),
+        handle_entry("1#1"),
         Entry::Granted {
             run: "1#1".to_owned(),
             lease_ms: 60_000,
             claimed_at: None,
         },
     ]);
-    state.runs[0].seen = Seen::Running;
+    state.runs[0].worker_state = WorkerState::Running;
     state
 }
 
 #[test]
-fn silence_while_the_machine_was_suspended_says_nothing_about_a_run() {
+fn a_run_is_not_stopped_for_its_silence_while_the_machine_was_suspended() {
     let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
-    let mut look = |now| {
-        state.note_look(now);
+    let mut actions_at = |now| {
+        state.note_iteration(now);
         decide(&state, &graph, &policy(), now).actions
     };
-    // The dispatcher looks every few seconds, and then not for an hour.
+    // The main loop iterates every second for 20 seconds, and then not for an hour.
     for second in 0..20 {
-        assert!(look(second * 1000).is_empty());
+        assert!(actions_at(second * 1000).is_empty());
     }
-    let woken = 3_600_000;
+    let resumed_at = 3_600_000;
     for second in 0..60 {
-        assert!(look(woken + second * 1000).is_empty(), "{second}");
+        assert!(
+            actions_at(resumed_at + second * 1000).is_empty(),
+            "{second}"
+        );
     }
     assert!(matches!(
-        look(woken + 61_000).as_slice(),
+        actions_at(resumed_at + 61_000).as_slice(),
         [Action::Stop { .. }]
     ));
 }
 
 #[test]
-fn a_clock_that_is_set_back_does_not_keep_a_silent_run_alive() {
+fn a_silent_run_is_stopped_even_if_the_clock_was_set_back() {
     let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
     let hour = 3_600_000;
-    state.note_look(hour);
-    state.note_look(0);
+    state.note_iteration(hour);
+    state.note_iteration(0);
     for second in 1..=61 {
-        state.note_look(second * 1000);
+        state.note_iteration(second * 1000);
     }
     let actions = decide(&state, &graph, &policy(), 61_000).actions;
     assert!(matches!(actions.as_slice(), [Action::Stop { .. }]));
 }
 
 #[test]
-fn a_cancelled_run_has_time_to_push_its_work_in_silence() {
+fn a_cancelled_run_may_be_silent_for_longer_because_it_pushes_its_work() {
     let (mut state, graph) = (silent_run(), diamond(&HashSet::new()));
     state.runs[0].is_cancelled = true;
     let actions = |now| decide(&state, &graph, &policy(), now).actions;

@@ -1,4 +1,4 @@
-//! Runs that only check a commit: their starts, repetitions and results.
+//! Runs that only check a commit. Starts them, repeats them if they could not run, and reads their results.
 
 use tokio::sync::oneshot;
 
@@ -8,34 +8,34 @@ use crate::dispatch::journal::Entry;
 use crate::dispatch::merging::{CheckRequest, CheckResult};
 use crate::dispatch::policy::Stopping;
 use crate::dispatch::run_output::failed_output;
-use crate::dispatch::verification::Mode;
+use crate::dispatch::verification::VerifyMode;
 
-/// How often a check is started before it counts as not possible.
+/// How often a check is started before its request is answered with [`CheckResult::NotRun`].
 const CHECK_ATTEMPTS: u32 = 3;
 
 impl Dispatcher<'_> {
-    /// With `--verify end`, starts the checks of the finished branch. A later call reads their result. Returns whether
-    /// this call has started them; if so, the loop must go on.
+    /// With `--verify end`, starts the checks of the finished branch; a later call reads their result. Returns whether
+    /// this call has started the checks; if so, the main loop must continue until they have ended.
     pub(super) async fn check_at_end(&mut self) -> eyre::Result<bool> {
-        // A task that was retried during the checks may have moved the branch.
-        let known = self.end_check.take();
-        let known = known.filter(|check| check.commit == self.tip.commit);
-        let Some(EndCheck { commit, progress }) = known else {
-            if self.verify != Mode::End || self.policy.stopping != Stopping::No {
+        // A task that was retried during the checks may have moved the branch. Then the checks must run again.
+        let current = self.end_check.take();
+        let current = current.filter(|check| check.commit == self.tip.commit);
+        let Some(EndCheck { commit, progress }) = current else {
+            if self.verify != VerifyMode::End || self.policy.stopping != Stopping::No {
                 return Ok(false);
             }
-            let (answer, answered) = oneshot::channel();
+            let (answer, answer_receiver) = oneshot::channel();
             let commit = self.tip.commit.clone();
             self.end_check = Some(EndCheck {
                 commit: commit.clone(),
-                progress: EndCheckProgress::Running(answered),
+                progress: EndCheckProgress::Running(answer_receiver),
             });
             self.start_check(CheckRequest { commit, answer }, 1).await?;
             return Ok(true);
         };
         let result = match progress {
-            EndCheckProgress::Running(mut answered) => {
-                let result = answered.try_recv();
+            EndCheckProgress::Running(mut answer_receiver) => {
+                let result = answer_receiver.try_recv();
                 result.unwrap_or_else(|_| CheckResult::NotRun("no answer".to_owned()))
             }
             EndCheckProgress::Ended(result) => result,
@@ -47,9 +47,10 @@ impl Dispatcher<'_> {
         Ok(false)
     }
 
-    /// The reason if this commit lacks the checks of a finished branch, or has failed them. Only `--verify end` needs them.
+    /// Why the checks of the finished branch have not passed on this commit; `None` if they have, and without
+    /// `--verify end`.
     pub fn end_check_failure(&self, commit: &str) -> Option<String> {
-        if self.verify != Mode::End {
+        if self.verify != VerifyMode::End {
             return None;
         }
         let check = self.end_check.as_ref();
@@ -68,8 +69,8 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Starts a check again that could not run. After [`CHECK_ATTEMPTS`], or if everything is being cancelled, answers the
-    /// request with the error.
+    /// Starts a check again that could not run. After [`CHECK_ATTEMPTS`] starts, or if everything is being cancelled,
+    /// answers the request with the error instead. Does nothing if the run `id` is not a check.
     pub(super) async fn repeat_check(&mut self, id: &str, why: &str) -> eyre::Result<()> {
         let attempt = self.checks.get(id).map(|check| check.attempt);
         if self.policy.stopping != Stopping::Cancelling
@@ -78,27 +79,27 @@ impl Dispatcher<'_> {
         {
             return Box::pin(self.start_check(check.request, check.attempt + 1)).await;
         }
-        self.answer_not_run(id, why);
+        self.answer_check_not_run(id, why);
         Ok(())
     }
 
-    /// Handles a check that was not started: starts it again, or answers its request with the error if another start
-    /// would fail too.
-    pub(super) async fn after_failed_start(
+    /// Handles a run that was not started. If it is a check, starts it again, or answers its request with the error if
+    /// another start would fail too or must not happen.
+    pub(super) async fn handle_failed_start(
         &mut self,
         id: &str,
         failure: &StartFailure,
     ) -> eyre::Result<()> {
         let is_refused = matches!(failure, StartFailure::Refused(_));
         if is_refused || self.policy.stopping != Stopping::No {
-            self.answer_not_run(id, failure.why());
+            self.answer_check_not_run(id, failure.why());
             return Ok(());
         }
         self.repeat_check(id, failure.why()).await
     }
 
     /// Answers the request of a check that could not run.
-    fn answer_not_run(&mut self, id: &str, why: &str) {
+    fn answer_check_not_run(&mut self, id: &str, why: &str) {
         if let Some(check) = self.checks.remove(id) {
             let result = CheckResult::NotRun(why.to_owned());
             let _ = check.request.answer.send(result);
@@ -106,7 +107,7 @@ impl Dispatcher<'_> {
     }
 
     /// Releases a run that has reported. If the run is a check, answers its request.
-    pub(super) async fn after_report(&mut self, id: &str) -> eyre::Result<()> {
+    pub(super) async fn handle_report(&mut self, id: &str) -> eyre::Result<()> {
         self.release(id);
         if !self.checks.contains_key(id) {
             return Ok(());

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::dispatch::branch_searches::BranchSearches;
 use crate::dispatch::engine::Engines;
 use crate::dispatch::event_listener::Secret;
-use crate::dispatch::harvest::BranchSearches;
 use crate::dispatch::integration::Integration;
 use crate::dispatch::journaled_state::JournaledState;
 use crate::dispatch::merging::{CheckRequest, CheckResult, Tip};
@@ -16,11 +16,11 @@ use crate::dispatch::policy::Policy;
 use crate::dispatch::settings::Settings;
 use crate::dispatch::show::Show;
 use crate::dispatch::spans::Spans;
-use crate::dispatch::start::SharedSettings;
-use crate::dispatch::verification::Mode;
+use crate::dispatch::verification::VerifyMode;
+use crate::dispatch::worker_environment::SharedSettings;
 use crate::scud::TaskGraph;
 
-/// How long the main loop sleeps at most if no run is live.
+/// How long the main loop sleeps at most if no run is live; also the pause before a failed merge is repeated.
 pub(super) const IDLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Everything that the main loop works with.
@@ -28,7 +28,7 @@ pub struct Dispatcher<'a> {
     pub settings: &'a Settings,
     pub show: Show<'a>,
     pub journaled: JournaledState,
-    pub engine: Engines,
+    pub engines: Engines,
     /// The secret from which the signing key of each run is derived.
     pub secret: Secret,
     /// The settings that all workers share.
@@ -41,7 +41,7 @@ pub struct Dispatcher<'a> {
     /// The integration branch; `None` while a merge owns it.
     pub integration: Option<Integration>,
     pub spans: Spans,
-    /// The searches for finished work of lost runs.
+    /// The searches for branches with finished work of lost runs.
     pub branch_searches: BranchSearches,
     /// The runs that only check a commit, by the id of the run.
     pub checks: HashMap<String, PendingCheck>,
@@ -49,17 +49,18 @@ pub struct Dispatcher<'a> {
     pub merge_failures: u32,
     /// The earliest time for the next merge, after a failed one.
     pub next_merge: Option<Instant>,
-    /// Finished work is left to the next dispatcher, because a merge has failed while everything is being cancelled.
-    pub leaves_merges: bool,
+    /// Whether finished work stays unmerged until the next dispatcher starts, because a merge has failed while
+    /// everything was being cancelled.
+    pub has_given_up_merges: bool,
     /// When the checks run on merged work.
-    pub verify: Mode,
-    /// The checks of the finished branch, with `--verify end`.
+    pub verify: VerifyMode,
+    /// The checks of the finished branch, with `--verify end`; `None` before they start.
     pub end_check: Option<EndCheck>,
 }
 
 /// The checks that run once on the finished branch.
 pub struct EndCheck {
-    /// The tip at which they were started. Their result says nothing about a later tip.
+    /// The tip at which the checks were started. Their result says nothing about a later tip.
     pub commit: String,
     pub progress: EndCheckProgress,
 }
@@ -72,5 +73,6 @@ pub enum EndCheckProgress {
 /// A run that only checks a commit, and the request that it serves.
 pub struct PendingCheck {
     pub request: CheckRequest,
+    /// How often the check was started, counted from 1.
     pub attempt: u32,
 }

@@ -1,4 +1,4 @@
-//! Starts merges in background tasks, and applies their results.
+//! Starts a background task for merges, and applies its results.
 
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle};
@@ -12,34 +12,34 @@ use crate::dispatch::policy::Stopping;
 use crate::dispatch::project_files::ProjectRules;
 use crate::dispatch::standing::task_key;
 use crate::dispatch::state::Origin;
-use crate::dispatch::verification::Mode;
+use crate::dispatch::verification::VerifyMode;
 use crate::scud::TaskGraph;
 
-/// How often merges may fail in a row with an error that is not a conflict.
-const MERGE_ATTEMPTS: u32 = 5;
+/// After this many failures in a row, the dispatcher ends with an error. A conflict is not a failure.
+const MAX_MERGE_FAILURES: u32 = 5;
 
-/// A running merge. It owns the integration branch and returns it at the end.
-pub(super) type Merging = JoinHandle<(Integration, eyre::Result<()>)>;
+/// The background task that merges runs. It owns the integration branch and returns it at its end.
+pub(super) type MergeTask = JoinHandle<(Integration, eyre::Result<()>)>;
 
 impl Dispatcher<'_> {
     /// The facts about a completed run that a merge needs.
     pub(super) fn finished_run(&self, id: &str) -> Option<FinishedRun> {
         let run = self.journaled.state.run(id)?;
         let (report, task) = (run.report.as_ref()?, run.task.as_deref()?);
-        let (phase, task_id) = task.split_once(':')?;
+        let (phase, id_in_phase) = task.split_once(':')?;
         let commit = report.text("/result/work/head_commit");
-        let sent = report.text("/timestamp").parse::<Timestamp>();
-        let node = self.graph.position(phase, task_id);
+        let sent_at = report.text("/timestamp").parse::<Timestamp>();
+        let position = self.graph.position(phase, id_in_phase);
         Some(FinishedRun {
             phase: phase.to_owned(),
-            task: task_id.to_owned(),
-            task_id: node.map_or_else(|| task.to_owned(), |node| self.graph.name(node)),
+            id_in_phase: id_in_phase.to_owned(),
+            task_id: position.map_or_else(|| task.to_owned(), |task| self.graph.name(task)),
             run_id: id.to_owned(),
-            title: node.map_or_else(String::new, |node| self.graph.tasks[node].title.clone()),
+            title: position.map_or_else(String::new, |task| self.graph.tasks[task].title.clone()),
             branch: report.branch().unwrap_or_default().to_owned(),
             // A run without changes reports no commit; its work is its base.
             commit: if commit.is_empty() { &run.base } else { commit }.to_owned(),
-            time: sent.unwrap_or_else(|_| {
+            time: sent_at.unwrap_or_else(|_| {
                 Timestamp::from_millisecond(report.at).unwrap_or(Timestamp::UNIX_EPOCH)
             }),
             checks: match report.origin {
@@ -49,13 +49,13 @@ impl Dispatcher<'_> {
         })
     }
 
-    /// Starts a merge of some runs.
-    pub(super) fn spawn_merging(
+    /// Starts the background task that merges these runs.
+    pub(super) fn spawn_merge_task(
         &self,
         mut integration: Integration,
         runs: Vec<FinishedRun>,
         channels: &MergeChannels,
-    ) -> Merging {
+    ) -> MergeTask {
         // Only reports show whether the project has checks. A project without checks needs no verification.
         let has_checks = runs.iter().any(|run| {
             if run.checks == WorkChecks::Unknown {
@@ -68,7 +68,11 @@ impl Dispatcher<'_> {
                 .and_then(|checks| checks.as_array())
                 .is_some_and(|checks| !checks.is_empty())
         });
-        let mode = if has_checks { self.verify } else { Mode::Never };
+        let mode = if has_checks {
+            self.verify
+        } else {
+            VerifyMode::Never
+        };
         let channels = channels.clone();
         let scope = self.scope_keys().into_iter().collect();
         let rules = ProjectRules::of(self.settings).for_tasks(scope);
@@ -78,7 +82,7 @@ impl Dispatcher<'_> {
         })
     }
 
-    /// Writes the result of a merge to the journal, and shows it.
+    /// Writes one result of the merge task to the journal, and shows it.
     pub(super) async fn handle_merge_outcome(&mut self, outcome: MergeOutcome) -> eyre::Result<()> {
         self.spans.note_merge_outcome(&outcome);
         match outcome {
@@ -94,37 +98,39 @@ impl Dispatcher<'_> {
                 }
                 self.journaled.write(records).await?;
                 for run in &runs {
-                    self.show.merged(run, &self.journaled.state, &self.graph);
+                    self.show
+                        .print_merge(run, &self.journaled.state, &self.graph);
                 }
                 self.set_tip(tip)?;
-                self.show.unpublished(unpublished);
+                self.show.print_unpublished(unpublished);
                 self.merge_failures = 0;
             }
             MergeOutcome::Conflict { run, note } => {
-                self.show.say(&format!("{run}: conflicts with merged work"));
+                self.show
+                    .print_message(&format!("{run}: conflicts with merged work"));
                 self.journaled.record(Entry::Conflict { run, note }).await?;
             }
-            MergeOutcome::Red { run, note } => {
+            MergeOutcome::ChecksFailed { run, note } => {
                 self.show
-                    .say(&format!("{run}: the checks fail on its merged work"));
+                    .print_message(&format!("{run}: the checks fail on its merged work"));
                 let unusable = None;
-                let red = Entry::Red {
+                let rejected = Entry::Red {
                     run,
                     note,
                     unusable,
                 };
-                self.journaled.record(red).await?;
+                self.journaled.record(rejected).await?;
             }
             MergeOutcome::Unusable { run, why, note } => {
                 self.show
-                    .say(&format!("{run}: its work is not merged, because {why}"));
+                    .print_message(&format!("{run}: its work is not merged, because {why}"));
                 let unusable = Some(why);
-                let red = Entry::Red {
+                let rejected = Entry::Red {
                     run,
                     note,
                     unusable,
                 };
-                self.journaled.record(red).await?;
+                self.journaled.record(rejected).await?;
             }
         }
         Ok(())
@@ -147,33 +153,35 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
+    /// The keys of the tasks to work on.
     fn scope_keys(&self) -> Vec<String> {
         let scope = self.policy.scope.iter();
         scope.map(|task| task_key(&self.graph, *task)).collect()
     }
 
-    /// Takes the integration branch back from a merge that has ended. After an error, the next merge waits a while.
-    pub(super) fn end_merging(
+    /// Takes the integration branch back from the merge task, which has ended. After an error, the next merge begins
+    /// after [`IDLE_PAUSE`].
+    pub(super) fn end_merge_task(
         &mut self,
-        ended: Result<(Integration, eyre::Result<()>), JoinError>,
+        joined: Result<(Integration, eyre::Result<()>), JoinError>,
     ) -> eyre::Result<()> {
-        let (integration, merged) = ended?;
+        let (integration, merged) = joined?;
         self.spans.end_merge(&merged);
         self.integration = Some(integration);
         self.next_merge = None;
         if let Err(error) = merged {
             if self.policy.stopping == Stopping::Cancelling {
-                self.leaves_merges = true;
-                self.show.say(&format!(
+                self.has_given_up_merges = true;
+                self.show.print_message(&format!(
                     "finished work is not merged now; the next dispatcher merges it: {error:#}"
                 ));
                 return Ok(());
             }
             self.merge_failures += 1;
-            if self.merge_failures >= MERGE_ATTEMPTS {
+            if self.merge_failures >= MAX_MERGE_FAILURES {
                 return Err(error.wrap_err("finished work cannot be merged"));
             }
-            self.show.say(&format!(
+            self.show.print_message(&format!(
                 "finished work could not be merged, trying again: {error:#}"
             ));
             self.next_merge = Some(Instant::now() + IDLE_PAUSE);
@@ -182,12 +190,12 @@ impl Dispatcher<'_> {
     }
 }
 
-/// Waits for the end of the running merge; waits forever if no merge runs.
-pub(super) async fn wait_for_merging(
-    merging: &mut Option<Merging>,
+/// Waits for the end of the merge task; waits forever if there is none.
+pub(super) async fn wait_for_merge_task(
+    merge_task: &mut Option<MergeTask>,
 ) -> Result<(Integration, eyre::Result<()>), JoinError> {
-    match merging {
-        Some(merging) => merging.await,
+    match merge_task {
+        Some(merge_task) => merge_task.await,
         None => std::future::pending().await,
     }
 }

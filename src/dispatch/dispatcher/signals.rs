@@ -4,6 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// The signals that a dispatcher handles, as streams.
 pub struct Signals {
     pub(super) interrupt: Signal,
     pub(super) terminate: Signal,
@@ -13,6 +14,10 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// Handles these signals from now on, instead of the default action.
+    ///
+    /// # Errors
+    /// If a handler cannot be installed.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -23,7 +28,7 @@ impl Signals {
     }
 
     /// Waits for a signal that asks this process to end.
-    pub async fn any(&mut self) {
+    pub async fn end_requested(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -1,9 +1,9 @@
-//! Starts runs. The intent of each run is on disk before its start.
+//! Starts runs. The journal entry `intent` of each run is on disk before its start.
 
 use super::fields::Dispatcher;
 use crate::dispatch::engine::{RunSpec, StartFailure};
 use crate::dispatch::journal::{Entry, Handle, Record};
-use crate::dispatch::start::worker_spec;
+use crate::dispatch::worker_environment::worker_spec;
 
 impl Dispatcher<'_> {
     /// Writes the intents to the journal, then starts their runs.
@@ -19,12 +19,12 @@ impl Dispatcher<'_> {
         self.start_after(records, runs).await
     }
 
-    /// Starts runs. Their intents must be on disk.
+    /// Starts runs. Their intents must be on disk already.
     pub(super) async fn start(&mut self, runs: Vec<String>) -> eyre::Result<()> {
         self.start_after(Vec::new(), runs).await
     }
 
-    /// Writes records, then starts runs.
+    /// Writes records to the journal, then starts runs.
     async fn start_after(&mut self, records: Vec<Record>, runs: Vec<String>) -> eyre::Result<()> {
         let mut starts = Vec::new();
         for id in runs {
@@ -40,14 +40,15 @@ impl Dispatcher<'_> {
                 self.secret.of_run(&id),
                 self.spans.begin_run(run),
             );
-            self.show.started(run, &self.graph);
+            self.show.print_start(run, &self.graph);
             starts.push((id, spec));
         }
         self.place_and_start(records, starts).await
     }
 
-    /// Starts the runs whose engines have a free slot; the others wait. The engine of each run is on disk before the run
-    /// starts, so that a repeated start uses the same engine and finds a worker that an earlier start has started.
+    /// Starts the runs whose engines have a free slot; the others wait. The engine of each run is on disk before the
+    /// run starts, so that a repeated start goes to the same engine, and finds the worker that an earlier start has
+    /// started.
     async fn place_and_start(
         &mut self,
         mut records: Vec<Record>,
@@ -55,13 +56,13 @@ impl Dispatcher<'_> {
     ) -> eyre::Result<()> {
         let mut placed = Vec::new();
         for (id, spec) in starts {
-            let Some(engine) = self.engine.place(&id, &spec) else {
-                self.engine.queue(id, spec);
+            let Some(engine) = self.engines.place(&id, &spec) else {
+                self.engines.queue(id, spec);
                 continue;
             };
             let (run, engine) = (id.clone(), engine.word().to_owned());
-            let known = self.journaled.state.run(&id);
-            if known.and_then(|run| run.engine.as_ref()) != Some(&engine) {
+            let known_run = self.journaled.state.run(&id);
+            if known_run.and_then(|run| run.engine.as_ref()) != Some(&engine) {
                 records.push(self.journaled.apply(Entry::Placed { run, engine }));
             }
             placed.push((id, spec));
@@ -69,8 +70,8 @@ impl Dispatcher<'_> {
         self.journaled.write(records).await?;
         let mut results = Vec::new();
         for (id, spec) in placed {
-            // Engines that answer later send an event.
-            let started = self.engine.start(&id, spec);
+            // `None` if the engine answers later, with an event.
+            let started = self.engines.start(&id, spec);
             results.extend(started.map(|started| (id, started)));
         }
         self.record_starts(results).await
@@ -91,17 +92,17 @@ impl Dispatcher<'_> {
         self.journaled.write(records).await?;
         for (run, failure) in failed {
             self.show
-                .say(&format!("{run}: not started: {}", failure.why()));
-            self.engine.clean_up_failed_start(&run, &failure);
-            self.after_failed_start(&run, &failure).await?;
+                .print_message(&format!("{run}: not started: {}", failure.why()));
+            self.engines.clean_up_failed_start(&run, &failure);
+            self.handle_failed_start(&run, &failure).await?;
         }
         Ok(())
     }
 
     /// Handles the runs that have waited for a free slot: starts those that get one
-    /// now, and records that the others were given up.
+    /// now, and records those that are not needed any more.
     pub(super) async fn start_waiting(&mut self) -> eyre::Result<()> {
-        let taken = self.engine.take_waiting();
+        let taken = self.engines.take_waiting();
         let given_up = taken.given_up.into_iter().map(|run| {
             let why = "it was given up while it waited for room".to_owned();
             (run, Err(StartFailure::GivenUp(why)))

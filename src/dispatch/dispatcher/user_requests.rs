@@ -5,9 +5,9 @@ use crate::dispatch::control::{PendingQuestion, Question};
 use crate::dispatch::decide::Decision;
 use crate::dispatch::journal::{Entry, UserCommand};
 use crate::dispatch::policy::Stopping;
-use crate::dispatch::report::End;
+use crate::dispatch::report::DispatchStatus;
 use crate::dispatch::scope::find_task;
-use crate::dispatch::show::{status, status_text};
+use crate::dispatch::show::{status_rows, status_text};
 use crate::dispatch::standing::task_key;
 
 impl Dispatcher<'_> {
@@ -18,15 +18,15 @@ impl Dispatcher<'_> {
         match self.policy.stopping {
             Stopping::No => {
                 self.policy.stopping = Stopping::AfterRunning;
-                self.engine.give_up_waiting();
-                self.show.say(&format!(
+                self.engines.give_up_waiting();
+                self.show.print_message(&format!(
                     "nothing new starts; waiting for {live} runs (press Ctrl-C again to cancel them)"
                 ));
                 false
             }
             Stopping::AfterRunning => {
                 self.cancel_all();
-                self.show.say(&format!(
+                self.show.print_message(&format!(
                     "cancelling {live} runs (press Ctrl-C again to leave them running)"
                 ));
                 false
@@ -35,7 +35,8 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Cancels all runs, and starts no further ones; returns how many runs there are.
+    /// Marks all live runs as cancelled, so that the next decisions end them, and starts no further ones. Returns the
+    /// number of live runs.
     pub fn cancel_all(&mut self) -> usize {
         self.policy.stopping = Stopping::Cancelling;
         let live = self.journaled.state.live_runs_mut();
@@ -48,13 +49,14 @@ impl Dispatcher<'_> {
         pending: PendingQuestion,
         decision: &Decision,
     ) -> eyre::Result<()> {
-        let rows = || status(&self.journaled.state, &self.graph, &decision.standings);
+        let rows = || status_rows(&self.journaled.state, &self.graph, &decision.standings);
         let text = match pending.question {
             Question::Status => status_text(&rows()),
             Question::StatusJson => serde_json::to_string(&rows())?,
             Question::Report { format } => {
-                // A large report takes long, and reads the logs of all runs. Meanwhile the dispatch must go on.
-                let contents = self.contents_with(&decision.standings, &End::Running);
+                // Making a large report takes long, because it reads the logs of all runs. The main loop must not wait
+                // for it.
+                let contents = self.report_contents(&decision.standings, &DispatchStatus::Running);
                 let copy = contents.copy();
                 tokio::task::spawn_blocking(move || pending.answer.send(copy.text(format)));
                 return Ok(());
@@ -65,10 +67,10 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Records a command; returns the answer for the user.
+    /// Records a command in the journal; the next decision acts on it. Returns the answer for the user.
     async fn run_command(
         &mut self,
-        what: UserCommand,
+        command: UserCommand,
         task: Option<String>,
     ) -> eyre::Result<String> {
         let key = match &task {
@@ -78,11 +80,14 @@ impl Dispatcher<'_> {
                 Err(why) => return Ok(format!("{why}\n")),
             },
         };
-        if (what, &key) == (UserCommand::Cancel, &None) {
+        if (command, &key) == (UserCommand::Cancel, &None) {
             self.cancel_all();
         }
         self.journaled
-            .record(Entry::Asked { what, task: key })
+            .record(Entry::Asked {
+                what: command,
+                task: key,
+            })
             .await?;
         Ok("done\n".to_owned())
     }

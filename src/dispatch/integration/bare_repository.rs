@@ -1,15 +1,18 @@
 //! The bare repository in the state directory, and the git commands that work in it.
 
+mod files;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::IntegrationError;
 use super::local_project::LocalProject;
-use super::types::{Commit, Settings};
+use super::types::{Commit, ResolvedCommit, Settings};
 use crate::environment::{Variables, variable};
 use crate::git::{Call, Git, GitOutput};
+pub use files::{Blob, TreeEntry};
 
-/// The attributes that make git merge the task graph with this program's merge driver; see [`configuration`].
+/// The attributes that make git merge the task graph with the merge driver `scud`, which [`configuration`] defines.
 const ATTRIBUTES: &str = ".scud/tasks/tasks.scg merge=scud\n";
 
 /// The bare repository.
@@ -20,20 +23,20 @@ pub struct BareRepository {
 }
 
 impl BareRepository {
-    /// Creates the repository if it does not exist. The repository reads the objects of a project on this
-    /// machine from the project's repository instead of copying them.
+    /// Creates the repository if it does not exist. If the project is on this machine, the repository reads the objects
+    /// of the project from the project's repository instead of copying them.
     pub async fn create(
         git: &Git<'_>,
         settings: &Settings,
-        local: Option<&LocalProject>,
-        format: &str,
+        project: Option<&LocalProject>,
+        object_format: &str,
     ) -> Result<Self, IntegrationError> {
         let dir = settings.state_dir.join("integration.git");
-        let file = |what, path: &Path| {
+        let file_error = |what, path: &Path| {
             let path = path.to_owned();
             move |source| IntegrationError::File { what, path, source }
         };
-        fs::create_dir_all(&settings.state_dir).map_err(file("made", &settings.state_dir))?;
+        fs::create_dir_all(&settings.state_dir).map_err(file_error("made", &settings.state_dir))?;
         let init = [
             "init",
             "--quiet",
@@ -42,7 +45,7 @@ impl BareRepository {
             "--initial-branch=descartes-none",
         ];
         let init = Call::new(&settings.state_dir, init)
-            .arg(format!("--object-format={format}"))
+            .arg(format!("--object-format={object_format}"))
             .arg(&dir);
         git.run_keeping_children(init)
             .await
@@ -54,12 +57,12 @@ impl BareRepository {
             let path = dir.join(name);
             let made = fs::create_dir_all(path.parent().unwrap_or(&dir));
             made.and_then(|()| fs::write(&path, text))
-                .map_err(file("written", &path))
+                .map_err(file_error("written", &path))
         };
         write("info/attributes", ATTRIBUTES.as_bytes())?;
-        if let Some(local) = local {
-            write("objects/info/alternates", &local.alternates())?;
-            match fs::read(local.common_dir.join("shallow")) {
+        if let Some(project) = project {
+            write("objects/info/alternates", &project.alternates_line())?;
+            match fs::read(project.common_dir.join("shallow")) {
                 Ok(shallow) => write("shallow", &shallow)?,
                 Err(_) => drop(fs::remove_file(dir.join("shallow"))),
             }
@@ -74,14 +77,14 @@ impl BareRepository {
         &self.dir
     }
 
-    /// A command in this repository.
+    /// A git command in this repository.
     pub fn call<'a>(&'a self, args: impl IntoIterator<Item = &'a str>) -> Call<'a> {
         Call::new(&self.dir, args)
             .variables(&vec![variable("GIT_DIR", &self.dir)])
             .configuration(&self.configuration)
     }
 
-    /// Runs a command. `what` is the beginning of the error message.
+    /// Runs a command; returns its standard output. An error message begins with `what`.
     pub async fn run(
         &self,
         git: &Git<'_>,
@@ -94,7 +97,7 @@ impl BareRepository {
     }
 
     /// Runs a command for which exit code 1 is a valid answer and not a failure.
-    pub async fn run_allowing_code_1(
+    pub async fn run_allowing_exit_code_1(
         &self,
         git: &Git<'_>,
         what: &str,
@@ -131,14 +134,14 @@ impl BareRepository {
         }))
     }
 
-    /// The commit that a revision names, and whether it is in the history of `descendant`; `None` if there is no
-    /// such commit. Uses one git command for both, because every merge begins with this.
-    pub async fn resolve_with_ancestry(
+    /// The commit that a revision names, and whether it is in the history of the commit `descendant`; `None` if there
+    /// is no such commit. Uses a single git command to be fast, because every merge begins with this call.
+    pub async fn resolve_with_history(
         &self,
         git: &Git<'_>,
         name: &str,
         descendant: &str,
-    ) -> Result<Option<(Commit, bool)>, IntegrationError> {
+    ) -> Result<Option<ResolvedCommit>, IntegrationError> {
         let call = self.call(["rev-parse", "--quiet", "--revs-only", "--end-of-options"]);
         let call = call.arg(format!("{name}^{{commit}}"));
         let call = call.arg(format!("{name}^{{tree}}"));
@@ -150,9 +153,12 @@ impl BareRepository {
         let (Some(id), Some(tree)) = (lines.next(), lines.next()) else {
             return Ok(None);
         };
-        let is_in = lines.any(|line| line.strip_prefix('^') == Some(id));
+        let is_in_history = lines.any(|line| line.strip_prefix('^') == Some(id));
         let (id, tree) = (id.to_owned(), tree.to_owned());
-        Ok(Some((Commit { id, tree }, is_in)))
+        Ok(Some(ResolvedCommit {
+            commit: Commit { id, tree },
+            is_in_history,
+        }))
     }
 
     /// Whether the commit `ancestor` is in the history of `descendant`.
@@ -164,20 +170,21 @@ impl BareRepository {
     ) -> Result<bool, IntegrationError> {
         let call = self.call(["merge-base", "--is-ancestor", ancestor, descendant]);
         let what = "the history of the integration branch cannot be read";
-        Ok(self.run_allowing_code_1(git, what, call).await?.exit_code == 0)
+        Ok(self
+            .run_allowing_exit_code_1(git, what, call)
+            .await?
+            .exit_code
+            == 0)
     }
 
-    /// Sets a reference. If `old` is given, the reference must still have that value; the empty string means that
-    /// it must not exist.
+    /// Sets a reference to a commit.
     pub async fn set_reference(
         &self,
         git: &Git<'_>,
         name: &str,
-        new: &str,
-        old: Option<&str>,
+        commit: &str,
     ) -> Result<(), IntegrationError> {
-        let call = self.call(["update-ref", "--no-deref", name, new]);
-        let call = call.args(old.map(Into::into));
+        let call = self.call(["update-ref", "--no-deref", name, commit]);
         let what = format!("the reference {name} cannot be set");
         self.run(git, &what, call).await.map(drop)
     }
@@ -198,7 +205,7 @@ impl BareRepository {
             .collect())
     }
 
-    /// Deletes references; their names may be missing.
+    /// Deletes references. A reference that does not exist is not an error.
     pub async fn delete_references(
         &self,
         git: &Git<'_>,
@@ -215,87 +222,8 @@ impl BareRepository {
         self.run(git, what, call).await.map(drop)
     }
 
-    /// The content of a file in a commit or tree, or the target of a symbolic link; `None` if there is neither.
-    pub async fn read_content(
-        &self,
-        git: &Git<'_>,
-        tree: &str,
-        path: &str,
-    ) -> Result<Option<Vec<u8>>, IntegrationError> {
-        let what = format!("{path} cannot be read from {tree}");
-        let call = self.call(["cat-file", "--batch"]);
-        let call = with_input(call, format!("{tree}:{path}\n").as_bytes())?;
-        let finished = self.run_allowing_code_1(git, &what, call).await?;
-        let output = finished
-            .require_success()
-            .map_err(IntegrationError::git(what))?;
-        // The output is `<id> blob <size>`, the content and a line break. Without such a file, it is one line that
-        // describes the problem.
-        let Some(end) = output.iter().position(|byte| *byte == b'\n') else {
-            return Ok(None);
-        };
-        let (head, content) = (String::from_utf8_lossy(&output[..end]), &output[end + 1..]);
-        let mut words = head.split(' ').skip(1);
-        Ok(match (words.next(), content.strip_suffix(b"\n")) {
-            (Some("blob"), Some(content)) => Some(content.to_owned()),
-            _ => None,
-        })
-    }
-
-    /// A file in a commit or tree; `None` if there is no such file.
-    pub async fn read_file(
-        &self,
-        git: &Git<'_>,
-        tree: &str,
-        path: &str,
-    ) -> Result<Option<Blob>, IntegrationError> {
-        match self.read_entry(git, tree, path, u64::MAX).await? {
-            TreeEntry::File(blob) => Ok(Some(blob)),
-            TreeEntry::Missing
-            | TreeEntry::Directory
-            | TreeEntry::NotRegular
-            | TreeEntry::TooLarge => Ok(None),
-        }
-    }
-
-    /// The entry at a path of a commit or tree. A file of more than `limit` bytes is not read.
-    pub async fn read_entry(
-        &self,
-        git: &Git<'_>,
-        tree: &str,
-        path: &str,
-        limit: u64,
-    ) -> Result<TreeEntry, IntegrationError> {
-        let what = format!("{path} cannot be read from {tree}");
-        let list = self.call(["ls-tree", "-z", "--long", "--full-tree", tree, "--", path]);
-        let entry = self.run(git, &what, list).await?;
-        // `<mode> blob <id> <size>\t<path>`, with several spaces before the size
-        let mut words = entry.split([' ', '\t']).filter(|word| !word.is_empty());
-        let (mode, kind, id, size) = (words.next(), words.next(), words.next(), words.next());
-        let (mode, id) = match (mode, kind, id) {
-            (None, ..) => return Ok(TreeEntry::Missing),
-            // A submodule is a directory in a clone.
-            (_, Some("tree" | "commit"), _) => return Ok(TreeEntry::Directory),
-            (Some(mode @ ("100644" | "100755")), Some("blob"), Some(id)) => (mode, id),
-            _ => return Ok(TreeEntry::NotRegular),
-        };
-        if size.and_then(|size| size.parse().ok()) > Some(limit) {
-            return Ok(TreeEntry::TooLarge);
-        }
-        let finished = self
-            .run_allowing_code_1(git, &what, self.call(["cat-file", "blob", id]))
-            .await?;
-        let content = finished
-            .require_success()
-            .map_err(IntegrationError::git(what))?;
-        Ok(TreeEntry::File(Blob {
-            mode: mode.to_owned(),
-            content,
-        }))
-    }
-
-    /// Whether one of these files differs between two trees.
-    pub async fn differ(
+    /// Whether one of these files or directories differs between two trees.
+    pub async fn paths_differ(
         &self,
         git: &Git<'_>,
         one: &str,
@@ -306,35 +234,6 @@ impl BareRepository {
         let call = call.args(paths.iter().map(Into::into));
         let what = format!("the trees {one} and {other} cannot be compared");
         Ok(!self.run(git, &what, call).await?.is_empty())
-    }
-
-    /// Writes a tree in which a file has the content of `blob`. Adds the file if the tree does not have it. Replaces
-    /// entries that are in its way: a file or link in the place of a parent directory, or a directory in the place of
-    /// the file.
-    pub async fn replace_file(
-        &self,
-        git: &Git<'_>,
-        tree: &str,
-        path: &str,
-        blob: &Blob,
-    ) -> Result<String, IntegrationError> {
-        let what = format!("{path} cannot be changed in {tree}");
-        let write = self.call(["hash-object", "-w", "--stdin", "--no-filters"]);
-        let write = with_input(write, &blob.content)?;
-        let id = self.run(git, &what, write).await?;
-        let dir = tempfile::tempdir().map_err(|source| IntegrationError::File {
-            what: "made",
-            path: "a temporary directory".into(),
-            source,
-        })?;
-        let index = vec![variable("GIT_INDEX_FILE", dir.path().join("index"))];
-        let read = self.call(["read-tree", tree]).variables(&index);
-        self.run(git, &what, read).await?;
-        let entry = format!("{},{id},{path}", blob.mode);
-        let update = self.call(["update-index", "--add", "--replace", "--cacheinfo", &entry]);
-        self.run(git, &what, update.variables(&index)).await?;
-        let write = self.call(["write-tree"]).variables(&index);
-        self.run(git, &what, write).await
     }
 
     /// The later one of two commits' dates, in seconds since 1970.
@@ -351,32 +250,13 @@ impl BareRepository {
     }
 }
 
-/// Adds a text for the standard input of a command.
+/// Sets the standard input of a command.
 pub fn with_input<'a>(call: Call<'a>, text: &[u8]) -> Result<Call<'a>, IntegrationError> {
     call.input(text).map_err(|source| IntegrationError::File {
         what: "written",
         path: "a temporary file".into(),
         source,
     })
-}
-
-/// The entry at a path of a tree.
-#[derive(Debug)]
-pub enum TreeEntry {
-    File(Blob),
-    Missing,
-    Directory,
-    /// A symbolic link.
-    NotRegular,
-    /// A file that is larger than the limit.
-    TooLarge,
-}
-
-/// A file in a tree.
-#[derive(Debug)]
-pub struct Blob {
-    pub mode: String,
-    pub content: Vec<u8>,
 }
 
 /// The configuration of every command in the bare repository.
@@ -388,7 +268,7 @@ fn configuration(program: &Path) -> Vec<(String, String)> {
         ("merge.scud.name", "status letters of two tasks"),
         // This repository must survive a power failure, unlike a worker's clone.
         ("core.fsync", "committed,reference"),
-        // A git process of a dispatcher that was killed may hold a lock until it ends by itself.
+        // A dispatcher that was killed may have left a git process, which holds a lock until it ends. In milliseconds.
         ("core.filesRefLockTimeout", "10000"),
         ("core.packedRefsTimeout", "10000"),
         ("core.attributesFile", "/dev/null"),
@@ -398,15 +278,15 @@ fn configuration(program: &Path) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// The variables that set author and committer, with a fixed date.
+/// The variables that set author and committer, with a date in seconds since 1970.
 pub fn identity_variables(settings: &Settings, seconds: i64) -> Variables {
     let date = format!("@{seconds} +0000");
     vec![
-        variable("GIT_AUTHOR_NAME", &settings.name),
-        variable("GIT_AUTHOR_EMAIL", &settings.email),
+        variable("GIT_AUTHOR_NAME", &settings.author_name),
+        variable("GIT_AUTHOR_EMAIL", &settings.author_email),
         variable("GIT_AUTHOR_DATE", &date),
-        variable("GIT_COMMITTER_NAME", &settings.name),
-        variable("GIT_COMMITTER_EMAIL", &settings.email),
+        variable("GIT_COMMITTER_NAME", &settings.author_name),
+        variable("GIT_COMMITTER_EMAIL", &settings.author_email),
         variable("GIT_COMMITTER_DATE", &date),
     ]
 }

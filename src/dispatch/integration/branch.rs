@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::bare_repository::TreeEntry;
 use super::error::IntegrationError;
-use super::repositories::{BASE, PUBLISHED, Repositories};
+use super::repositories::{BASE_REFERENCE, PUBLISHED_REFERENCE, Repositories};
 use super::types::{Commit, Settings};
 use crate::git::Git;
 use crate::scud::FileError;
@@ -14,48 +14,53 @@ use crate::scud::FileError;
 #[derive(Debug)]
 pub struct Integration {
     pub(super) repositories: Arc<Repositories>,
-    /// The commit at which the branch began. If a new dispatch finds the branch merged into its base, that later base.
+    /// The commit that [`Settings::base`] named when the branch was opened.
     pub(super) base: Commit,
+    /// The last commit of the branch.
     pub(super) tip: Commit,
     /// The last known commit of the published branch.
     pub(super) published: Option<String>,
 }
 
-/// An opened integration branch, and messages for the user.
+/// An open integration branch, and messages for the user.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenIntegration {
     pub integration: Integration,
-    pub notes: Vec<String>,
+    pub messages: Vec<String>,
 }
 
 impl Integration {
     /// Opens the branch, or creates it at the base. Does not change the user's repository or the remote.
     ///
-    /// The branch of the bare repository has priority over the published branch, because it has merges that could not
-    /// be published. Then commits that users have pushed are added, and at last the base.
-    pub async fn open(settings: Settings) -> Result<Opened, IntegrationError> {
+    /// The branch of the bare repository has priority over the published branch, because it may have merges that could
+    /// not be published. Then the commits that users have pushed to the published branch are added. At last, the tip
+    /// moves to the base if the base contains the whole branch.
+    pub async fn open(settings: Settings) -> Result<OpenIntegration, IntegrationError> {
         let repositories = Repositories::open(settings).await?;
         let git = repositories.git()?;
-        let mut notes = Vec::new();
+        let mut messages = Vec::new();
         let base = repositories.find_base(&git).await?;
         let branch = &repositories.settings.branch;
         let repository = &repositories.bare;
-        let own_tip = repository
+        let bare_tip = repository
             .resolve(&git, &format!("refs/heads/{branch}"))
             .await?;
-        let published = repository.resolve(&git, PUBLISHED).await?;
-        let old_base = repository.resolve(&git, BASE).await?;
+        let published = repository.resolve(&git, PUBLISHED_REFERENCE).await?;
+        let old_base = repository.resolve(&git, BASE_REFERENCE).await?;
         let published_tip = repositories.read_branch(&git, branch).await?;
-        let (tip, published) = match (own_tip, published, published_tip) {
+        let (tip, published) = match (bare_tip, published, published_tip) {
             // No work was merged yet, so the branch begins at the current base.
-            (Some(own_tip), None, None) if Some(&own_tip) == old_base.as_ref() => {
+            (Some(bare_tip), None, None) if Some(&bare_tip) == old_base.as_ref() => {
                 (base.clone(), None)
             }
-            (Some(own_tip), Some(published), Some(_)) => (own_tip, Some(published.id)),
-            (Some(own_tip), None, _) => (own_tip, None),
+            // The branch goes on. `sync` adds the commits of users.
+            (Some(bare_tip), Some(published), Some(_)) => (bare_tip, Some(published.id)),
+            // The merges could not be published yet.
+            (Some(bare_tip), None, _) => (bare_tip, None),
+            // The bare repository is new, so the branch goes on at the published branch.
             (None, _, Some(published_tip)) => (published_tip.clone(), Some(published_tip.id)),
             (Some(_), Some(_), None) => {
-                notes.push(format!(
+                messages.push(format!(
                     "the branch {branch} was deleted, so it begins again at {}",
                     &base.id
                 ));
@@ -71,9 +76,12 @@ impl Integration {
             published,
         };
         integration.sync().await?;
-        notes.extend(integration.follow_base().await?);
+        messages.extend(integration.follow_base().await?);
         integration.set_references().await?;
-        Ok(Opened { integration, notes })
+        Ok(OpenIntegration {
+            integration,
+            messages,
+        })
     }
 
     /// Sets references to the base and the tip. Without them, git would reject pushes of workers: it accepts a push
@@ -83,15 +91,13 @@ impl Integration {
         let repository = &self.repositories.bare;
         let branch = format!("refs/heads/{}", self.repositories.settings.branch);
         repository
-            .set_reference(&git, BASE, &self.base.id, None)
+            .set_reference(&git, BASE_REFERENCE, &self.base.id)
             .await?;
-        repository
-            .set_reference(&git, &branch, &self.tip.id, None)
-            .await
+        repository.set_reference(&git, &branch, &self.tip.id).await
     }
 
-    /// Moves the tip to the base if the base contains the whole branch. Returns a message if the base has commits
-    /// that the branch does not have.
+    /// Moves the tip to the base if the base contains the whole branch. Otherwise returns a message if the base has
+    /// commits that the branch does not have.
     async fn follow_base(&mut self) -> Result<Option<String>, IntegrationError> {
         let git = self.repositories.git()?;
         let repository = &self.repositories.bare;
@@ -163,7 +169,7 @@ impl Integration {
     }
 
     /// The text of a file, as a worker would read it in its clone; `None` if there is no file. The inner error is a
-    /// mistake in the project.
+    /// message about a mistake in the project.
     pub async fn read_text(
         &self,
         commit: &Commit,
@@ -175,12 +181,13 @@ impl Integration {
                 .map(String::from_utf8)
                 .transpose()
                 .map_err(|_| format!("{path} is not UTF-8"))),
-            Err(IntegrationError::Entry(error)) => Ok(Err(error.to_string())),
+            Err(IntegrationError::ProjectFile(error)) => Ok(Err(error.to_string())),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a directory, or nothing, is at a path of a commit.
+    /// Whether there is a directory, or nothing, at a path of a commit. If something else is at a part of the path, the
+    /// path cannot be that of a directory.
     async fn may_be_directory(
         &self,
         git: &Git<'_>,
@@ -201,8 +208,8 @@ impl Integration {
         Ok(true)
     }
 
-    /// Whether one of these files differs between two commits.
-    pub async fn differ(
+    /// Whether one of these files or directories differs between two commits.
+    pub async fn paths_differ(
         &self,
         one: &Commit,
         other: &Commit,
@@ -210,7 +217,9 @@ impl Integration {
     ) -> Result<bool, IntegrationError> {
         let git = self.repositories.git()?;
         let repository = &self.repositories.bare;
-        repository.differ(&git, &one.tree, &other.tree, paths).await
+        repository
+            .paths_differ(&git, &one.tree, &other.tree, paths)
+            .await
     }
 
     /// The last commit of the branch.
@@ -218,7 +227,7 @@ impl Integration {
         &self.tip
     }
 
-    /// The commit at which this dispatch began.
+    /// The commit that the setting for the base named when the branch was opened.
     pub fn base(&self) -> &Commit {
         &self.base
     }

@@ -1,4 +1,4 @@
-//! Why an operation on the integration branch failed.
+//! The errors of operations on the integration branch.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,8 +9,10 @@ use crate::scud::{EditError, FileError};
 /// Why an operation on the integration branch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IntegrationError {
+    /// The text says why git was not found.
     #[error("{0}; install git, at least 2.38")]
     NoGit(String),
+    /// The text is what `git version` prints.
     #[error("this is {0}, and merges without a work tree need at least 2.38: install a newer git")]
     OldGit(String),
     #[error(
@@ -18,9 +20,14 @@ pub enum IntegrationError {
     )]
     PartialClone { source_name: String },
     #[error("{what}: {}", error.summary())]
-    Git { what: String, error: GitError },
+    Git {
+        /// The beginning of the message: what failed.
+        what: String,
+        error: GitError,
+    },
     #[error("{} cannot be {what}: {source}", path.display())]
     File {
+        /// What could not be done with the file: `made` or `written`.
         what: &'static str,
         path: PathBuf,
         source: io::Error,
@@ -36,6 +43,7 @@ pub enum IntegrationError {
     Diverged {
         branch: String,
         source_name: String,
+        /// The tip in the bare repository.
         ours: String,
         files: Vec<String>,
     },
@@ -45,7 +53,9 @@ pub enum IntegrationError {
     MovedBack {
         branch: String,
         source_name: String,
+        /// The last known commit of the branch.
         published: String,
+        /// The present commit of the branch.
         now: String,
     },
     #[error(
@@ -56,8 +66,9 @@ pub enum IntegrationError {
         branch: String,
         run_id: String,
     },
+    /// A mistake in the project: a file in a commit is too large, or not a regular file.
     #[error(transparent)]
-    Entry(#[from] FileError),
+    ProjectFile(#[from] FileError),
     #[error("the task cannot be marked as done in the merged graph: {0}")]
     Graph(#[from] EditError),
     #[error("git {command} printed something unexpected: {output}")]
@@ -65,7 +76,7 @@ pub enum IntegrationError {
 }
 
 impl IntegrationError {
-    /// Turns a failure of git into an error whose message begins with `what`.
+    /// Returns a function that turns a failure of git into an error whose message begins with `what`.
     pub(super) fn git(what: impl Into<String>) -> impl FnOnce(GitError) -> Self {
         let what = what.into();
         move |error| Self::Git { what, error }

@@ -11,7 +11,7 @@ pub struct LocalProject {
     /// The directory with the objects and the references.
     pub common_dir: PathBuf,
     /// `sha1` or `sha256`.
-    pub format: String,
+    pub object_format: String,
     /// The top directory of the work tree; `None` for a bare repository.
     pub work_tree: Option<PathBuf>,
 }
@@ -19,22 +19,22 @@ pub struct LocalProject {
 impl LocalProject {
     /// Finds the repository that contains a directory.
     pub async fn find(git: &Git<'_>, dir: &Path) -> Result<Self, IntegrationError> {
-        let question = [
+        let args = [
             "rev-parse",
             "--path-format=absolute",
             "--git-common-dir",
             "--show-object-format",
         ];
-        let answer = git
-            .run_keeping_children(Call::new(dir, question))
+        let output = git
+            .run_keeping_children(Call::new(dir, args))
             .await
-            .map_err(|error| unreadable(dir, error))?;
-        let (common_dir, format) =
-            answer
+            .map_err(|error| unreadable_error(dir, error))?;
+        let (common_dir, object_format) =
+            output
                 .rsplit_once('\n')
                 .ok_or_else(|| IntegrationError::Unexpected {
                     command: "rev-parse".to_owned(),
-                    output: answer.clone(),
+                    output: output.clone(),
                 })?;
         let partial_clone_setting = Call::new(dir, ["config", "--get", "extensions.partialClone"]);
         if git
@@ -48,13 +48,14 @@ impl LocalProject {
         }
         Ok(Self {
             common_dir: common_dir.into(),
-            format: format.to_owned(),
+            object_format: object_format.to_owned(),
             work_tree: work_tree_of(git, dir).await,
         })
     }
 
-    /// The line for `objects/info/alternates` of another repository, which makes it read the objects of this one.
-    pub fn alternates(&self) -> Vec<u8> {
+    /// The line for the file `objects/info/alternates` of another repository. With this line, the other repository
+    /// reads the objects of this one.
+    pub fn alternates_line(&self) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt;
         let objects = self.common_dir.join("objects");
         let mut line = quote_path(objects.as_os_str().as_bytes());
@@ -64,7 +65,7 @@ impl LocalProject {
 }
 
 /// The error if git finds no repository at a directory, or cannot use it, for example because of its configuration.
-fn unreadable(dir: &Path, error: GitError) -> IntegrationError {
+fn unreadable_error(dir: &Path, error: GitError) -> IntegrationError {
     let dir = dir.display();
     let what = if error.messages.contains("not a git repository") {
         format!("{dir} is not in a git repository (`git init` makes one; then commit the project)")
@@ -74,10 +75,10 @@ fn unreadable(dir: &Path, error: GitError) -> IntegrationError {
     IntegrationError::git(what)(error)
 }
 
-/// The top directory of the work tree that a directory is in.
+/// The top directory of the work tree that a directory is in; `None` if it is in no work tree.
 async fn work_tree_of(git: &Git<'_>, dir: &Path) -> Option<PathBuf> {
-    let question = ["rev-parse", "--path-format=absolute", "--show-toplevel"];
-    let answer = git.run_keeping_children(Call::new(dir, question)).await;
+    let args = ["rev-parse", "--path-format=absolute", "--show-toplevel"];
+    let answer = git.run_keeping_children(Call::new(dir, args)).await;
     answer.ok().filter(|top| !top.is_empty()).map(PathBuf::from)
 }
 

@@ -1,5 +1,5 @@
-//! Merges without a work tree: `git merge-tree` writes the tree and `git commit-tree` the commit. The commit's date
-//! is that of the run, so that the same merge always gives the same commit.
+//! Merges without a work tree: `git merge-tree` writes the tree and `git commit-tree` the commit. The date of the
+//! commit is the date of the run's report, so that the same merge always gives the same commit.
 
 use std::fmt::Write;
 
@@ -7,15 +7,17 @@ use super::bare_repository::{Blob, identity_variables, with_input};
 use super::branch::Integration;
 use super::error::IntegrationError;
 use super::types::{
-    Candidate, Commit, Conflict, FinishedRun, MergeResult, OtherCommit, WorkChecks,
+    Candidate, Commit, Conflict, FinishedRun, MergeResult, OtherCommit, ResolvedCommit, WorkChecks,
 };
 use crate::git::Git;
 use crate::scud::{GRAPH_PATH, TaskGraph, set_status_in_bytes};
 use crate::task::Status;
 
 /// A merged tree, or the paths that conflict.
-pub(super) enum Tree {
+pub(super) enum MergedTree {
+    /// The id of the tree.
     Clean(String),
+    /// The paths with conflicts.
     Conflicts(Vec<String>),
 }
 
@@ -23,29 +25,32 @@ impl Integration {
     /// Merges the commit of a finished run into `onto`: the tip, or another candidate. Moves no branch. The same merge
     /// always gives the same commit.
     ///
-    /// Whether a verification is needed is decided before the task is marked as done, because that changes the tree of
-    /// every merge.
+    /// The trees are compared before the task is marked as done, because marking changes the tree. A changed letter in
+    /// the graph needs no new verification.
     pub async fn merge(
         &self,
         onto: &Commit,
         run: &FinishedRun,
     ) -> Result<MergeResult, IntegrationError> {
         let git = self.repositories.git()?;
-        let (work, is_in) = self.commit_of(&git, run, onto).await?;
-        if is_in {
+        let ResolvedCommit {
+            commit: work,
+            is_in_history,
+        } = self.commit_of(&git, run, onto).await?;
+        if is_in_history {
             return Ok(MergeResult::AlreadyMerged);
         }
-        let merged = match self.merge_trees(&git, &onto.id, &work.id).await? {
-            Tree::Clean(tree) => tree,
-            Tree::Conflicts(files) => {
+        let merged_tree = match self.merge_trees(&git, &onto.id, &work.id).await? {
+            MergedTree::Clean(tree) => tree,
+            MergedTree::Conflicts(files) => {
                 let others = self
                     .commits_that_changed(&git, &onto.id, &work.id, &files)
                     .await?;
                 return Ok(MergeResult::Conflict(Conflict { files, others }));
             }
         };
-        let needs_verification = merged != work.tree || run.checks == WorkChecks::Unknown;
-        let tree = self.mark_done(&git, onto, merged, run).await?;
+        let needs_verification = merged_tree != work.tree || run.checks == WorkChecks::Unknown;
+        let tree = self.mark_done(&git, onto, merged_tree, run).await?;
         let parents = [onto.id.as_str(), work.id.as_str()];
         let seconds = run.time.as_second();
         let message = self.message(run);
@@ -65,10 +70,10 @@ impl Integration {
         git: &Git<'_>,
         run: &FinishedRun,
         onto: &Commit,
-    ) -> Result<(Commit, bool), IntegrationError> {
+    ) -> Result<ResolvedCommit, IntegrationError> {
         let repository = &self.repositories.bare;
         if let Some(found) = repository
-            .resolve_with_ancestry(git, &run.commit, &onto.id)
+            .resolve_with_history(git, &run.commit, &onto.id)
             .await?
         {
             return Ok(found);
@@ -77,7 +82,7 @@ impl Integration {
             .fetch_run_branches(git, &run.run_id)
             .await?;
         let found = repository
-            .resolve_with_ancestry(git, &run.commit, &onto.id)
+            .resolve_with_history(git, &run.commit, &onto.id)
             .await?;
         found.ok_or_else(|| IntegrationError::NoCommit {
             commit: run.commit.clone(),
@@ -86,13 +91,13 @@ impl Integration {
         })
     }
 
-    /// Merges two commits into a tree.
+    /// Merges the trees of two commits.
     pub(super) async fn merge_trees(
         &self,
         git: &Git<'_>,
         ours: &str,
         theirs: &str,
-    ) -> Result<Tree, IntegrationError> {
+    ) -> Result<MergedTree, IntegrationError> {
         let call = self.repositories.bare.call([
             "merge-tree",
             "--write-tree",
@@ -106,10 +111,10 @@ impl Integration {
         let finished = self
             .repositories
             .bare
-            .run_allowing_code_1(git, &what, call)
+            .run_allowing_exit_code_1(git, &what, call)
             .await?;
         let text = String::from_utf8_lossy(&finished.stdout).into_owned();
-        // The output is the tree, then the paths that conflict. A zero byte follows each of them.
+        // The output is the id of the tree, then the paths that conflict. A zero byte follows each of them.
         let mut parts = text.split('\0').filter(|part| !part.is_empty());
         let Some(tree) = parts.next() else {
             return Err(IntegrationError::Unexpected {
@@ -118,12 +123,13 @@ impl Integration {
             });
         };
         Ok(match finished.exit_code {
-            0 => Tree::Clean(tree.to_owned()),
-            _ => Tree::Conflicts(parts.map(str::to_owned).collect()),
+            0 => MergedTree::Clean(tree.to_owned()),
+            _ => MergedTree::Conflicts(parts.map(str::to_owned).collect()),
         })
     }
 
-    /// The commits of the branch that changed these files and that are not in the history of the run.
+    /// The commits in the history of `onto` that changed these files and that are not in the history of the commit
+    /// `work`.
     async fn commits_that_changed(
         &self,
         git: &Git<'_>,
@@ -153,36 +159,39 @@ impl Integration {
             .collect())
     }
 
-    /// Marks the task as done in the graph of a merged tree. Usually the worker has done that already, but the agent
-    /// may have undone it. If the agent has deleted or broken the graph, the graph of `onto` replaces it, because
-    /// without a graph no further task could run.
+    /// Marks the task as done in the graph of a merged tree, and returns the new tree. Usually the worker has marked it
+    /// already, but the agent may have removed the mark. If the agent has deleted or broken the graph, the graph of
+    /// `onto` replaces it, because without a graph no further task could run.
     async fn mark_done(
         &self,
         git: &Git<'_>,
         onto: &Commit,
-        merged: String,
+        merged_tree: String,
         run: &FinishedRun,
     ) -> Result<String, IntegrationError> {
         let repository = &self.repositories.bare;
-        let set_done =
-            |graph: &mut [u8]| set_status_in_bytes(graph, &run.phase, &run.task, Status::Done);
-        let content = repository.read_content(git, &merged, GRAPH_PATH).await?;
+        let set_done = |graph: &mut [u8]| {
+            set_status_in_bytes(graph, &run.phase, &run.id_in_phase, Status::Done)
+        };
+        let content = repository
+            .read_content(git, &merged_tree, GRAPH_PATH)
+            .await?;
         if let Some(mut content) = content
             && let Ok(changed) = set_done(&mut content)
             && str::from_utf8(&content).is_ok_and(|text| TaskGraph::parse(text).is_ok())
         {
             if !changed {
-                return Ok(merged);
+                return Ok(merged_tree);
             }
-            if let Some(graph) = repository.read_file(git, &merged, GRAPH_PATH).await? {
+            if let Some(graph) = repository.read_file(git, &merged_tree, GRAPH_PATH).await? {
                 let graph = Blob { content, ..graph };
                 return repository
-                    .replace_file(git, &merged, GRAPH_PATH, &graph)
+                    .replace_file(git, &merged_tree, GRAPH_PATH, &graph)
                     .await;
             }
         }
         let Some(mut graph) = repository.read_file(git, &onto.tree, GRAPH_PATH).await? else {
-            return Ok(merged);
+            return Ok(merged_tree);
         };
         tracing::warn!(
             run = run.run_id,
@@ -190,11 +199,11 @@ impl Integration {
         );
         set_done(&mut graph.content)?;
         repository
-            .replace_file(git, &merged, GRAPH_PATH, &graph)
+            .replace_file(git, &merged_tree, GRAPH_PATH, &graph)
             .await
     }
 
-    /// Writes a commit.
+    /// Writes a commit; returns its id. `seconds` is its date, in seconds since 1970.
     pub(super) async fn commit(
         &self,
         git: &Git<'_>,

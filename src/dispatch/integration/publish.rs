@@ -3,26 +3,28 @@
 
 use super::branch::Integration;
 use super::error::IntegrationError;
-use super::merge::Tree;
-use super::repositories::PUBLISHED;
+use super::merge::MergedTree;
+use super::repositories::PUBLISHED_REFERENCE;
 use super::types::{AcceptResult, Commit, FastForward, Source, SyncResult};
 use crate::git::{Git, GitError};
 use std::sync::Arc;
 
-/// The answer to a push.
-enum PushAnswer {
+/// The result of a push.
+enum PushResult {
     Accepted,
     /// The published branch is not at the expected commit.
     Stale,
+    /// The repository has refused the push, or could not be reached.
     Refused(GitError),
 }
 
 impl Integration {
-    /// Moves the integration branch to a candidate: first the published branch, then the one in the bare repository.
-    /// So a commit that a user has pushed meanwhile is noticed before anything has changed.
+    /// Moves the integration branch to a candidate: first the published branch, then the branch in the bare repository.
+    /// In this order, a commit that a user has pushed meanwhile is found before anything has changed.
     pub async fn accept(&mut self, candidate: &Commit) -> Result<AcceptResult, IntegrationError> {
         let repositories = Arc::clone(&self.repositories);
         let git = repositories.git()?;
+        // The branch may contain the candidate already, if the step is repeated.
         if self
             .repositories
             .bare
@@ -31,6 +33,7 @@ impl Integration {
         {
             return Ok(AcceptResult::Moved { unpublished: None });
         }
+        // The candidate may have been made on an earlier tip.
         if !self
             .repositories
             .bare
@@ -40,33 +43,33 @@ impl Integration {
             return Ok(AcceptResult::TipChanged);
         }
         let unpublished = match self.push_branch(&git, &candidate.id).await {
-            PushAnswer::Accepted => None,
-            PushAnswer::Stale => {
+            PushResult::Accepted => None,
+            PushResult::Stale => {
                 drop(git);
                 self.sync().await?;
                 return Ok(AcceptResult::TipChanged);
             }
-            // The user may have the branch checked out. The work goes on, and the branch is published later.
-            PushAnswer::Refused(error)
+            // The user may have the branch checked out. The dispatch goes on, and publishes the branch later.
+            PushResult::Refused(error)
                 if matches!(self.repositories.settings.source, Source::Local(_)) =>
             {
                 Some(self.explain_refusal(&error))
             }
-            PushAnswer::Refused(error) => return Err(self.publish_error(error)),
+            PushResult::Refused(error) => return Err(self.publish_error(error)),
         };
-        let published = unpublished.is_none();
+        let is_published = unpublished.is_none();
         self.set_tip(&git, candidate.clone()).await?;
-        if published {
+        if is_published {
             self.set_published(&git, &candidate.id).await?;
         }
         Ok(AcceptResult::Moved { unpublished })
     }
 
-    /// Adds the commits that users have pushed to the published branch, if there are any.
+    /// Adds the commits that users have pushed to the published branch to the integration branch, if there are any.
     pub async fn sync(&mut self) -> Result<SyncResult, IntegrationError> {
         let repositories = Arc::clone(&self.repositories);
         let git = repositories.git()?;
-        let Some(theirs) = self.repositories.read_published(&git).await? else {
+        let Some(theirs) = self.repositories.read_published_branch(&git).await? else {
             return Ok(SyncResult::Unchanged);
         };
         if Some(&theirs.id) == self.published.as_ref() {
@@ -81,14 +84,14 @@ impl Integration {
         {
             return Err(IntegrationError::MovedBack {
                 branch: self.repositories.settings.branch.clone(),
-                source_name: self.repositories.target(),
+                source_name: self.repositories.published_repository(),
                 published: published.clone(),
                 now: theirs.id,
             });
         }
-        let synced = self.merge_with_published(&git, &theirs).await?;
+        let sync_result = self.merge_with_published(&git, &theirs).await?;
         self.set_published(&git, &theirs.id).await?;
-        Ok(synced)
+        Ok(sync_result)
     }
 
     /// Moves the tip so that it contains `theirs`, the commit of the published branch.
@@ -116,7 +119,7 @@ impl Integration {
         } else {
             // Both branches have new commits: merges that could not be published, and pushes of users.
             match self.merge_trees(git, &theirs.id, &ours.id).await? {
-                Tree::Clean(tree) => {
+                MergedTree::Clean(tree) => {
                     let parents = [theirs.id.as_str(), ours.id.as_str()];
                     let seconds = self.repositories.bare.latest_date(git, parents).await?;
                     let message = format!(
@@ -126,10 +129,10 @@ impl Integration {
                     let id = self.commit(git, &tree, &parents, &message, seconds).await?;
                     Commit { id, tree }
                 }
-                Tree::Conflicts(files) => {
+                MergedTree::Conflicts(files) => {
                     return Err(IntegrationError::Diverged {
                         branch: self.repositories.settings.branch.clone(),
-                        source_name: self.repositories.target(),
+                        source_name: self.repositories.published_repository(),
                         ours: ours.id,
                         files,
                     });
@@ -149,23 +152,23 @@ impl Integration {
         let repositories = Arc::clone(&self.repositories);
         let git = repositories.git()?;
         match self.push_branch(&git, &self.tip.id).await {
-            PushAnswer::Accepted => {
+            PushResult::Accepted => {
                 let tip = self.tip.id.clone();
                 self.set_published(&git, &tip).await?;
                 Ok(None)
             }
-            PushAnswer::Stale => Ok(Some(format!(
+            PushResult::Stale => Ok(Some(format!(
                 "the branch {} moved while it was published; run the same command again",
                 self.repositories.settings.branch
             ))),
-            PushAnswer::Refused(error) => Ok(Some(self.explain_refusal(&error))),
+            PushResult::Refused(error) => Ok(Some(self.explain_refusal(&error))),
         }
     }
 
     /// Moves another published branch forward to the tip, if that branch is an ancestor of the tip.
     pub async fn fast_forward(&self, into: &str) -> Result<FastForward, IntegrationError> {
         let git = self.repositories.git()?;
-        let target = self.repositories.target();
+        let target = self.repositories.published_repository();
         let Some(current) = self.repositories.read_branch(&git, into).await? else {
             return Ok(FastForward::NotPossible(format!(
                 "{target} has no branch {into}"
@@ -205,20 +208,25 @@ impl Integration {
         }
     }
 
-    /// Pushes a commit to the published branch, if that is still at the commit that this program knows.
-    async fn push_branch(&self, git: &Git<'_>, commit: &str) -> PushAnswer {
+    /// Pushes a commit to the published branch, if that branch is still at the last known commit.
+    async fn push_branch(&self, git: &Git<'_>, commit: &str) -> PushResult {
         let name = format!("refs/heads/{}", self.repositories.settings.branch);
         let published = self.published.as_deref().unwrap_or_default();
         let lease = format!("--force-with-lease={name}:{published}");
         let refspec = format!("{commit}:{name}");
         match self
             .repositories
-            .push_to(git, &self.repositories.target(), &refspec, Some(lease))
+            .push_to(
+                git,
+                &self.repositories.published_repository(),
+                &refspec,
+                Some(lease),
+            )
             .await
         {
-            Ok(()) => PushAnswer::Accepted,
-            Err(error) if is_stale(&error) => PushAnswer::Stale,
-            Err(error) => PushAnswer::Refused(error),
+            Ok(()) => PushResult::Accepted,
+            Err(error) if is_stale(&error) => PushResult::Stale,
+            Err(error) => PushResult::Refused(error),
         }
     }
 
@@ -227,17 +235,17 @@ impl Integration {
         let name = format!("refs/heads/{}", self.repositories.settings.branch);
         self.repositories
             .bare
-            .set_reference(git, &name, &tip.id, None)
+            .set_reference(git, &name, &tip.id)
             .await?;
         self.tip = tip;
         Ok(())
     }
 
-    /// Records the commit of the published branch.
+    /// Stores the last known commit of the published branch.
     async fn set_published(&mut self, git: &Git<'_>, id: &str) -> Result<(), IntegrationError> {
         self.repositories
             .bare
-            .set_reference(git, PUBLISHED, id, None)
+            .set_reference(git, PUBLISHED_REFERENCE, id)
             .await?;
         self.published = Some(id.to_owned());
         Ok(())
@@ -255,23 +263,25 @@ impl Integration {
         }
     }
 
+    /// The error for a remote that refuses the branch.
     fn publish_error(&self, error: GitError) -> IntegrationError {
         let what = format!(
             "{} cannot be pushed to {}",
             self.repositories.settings.branch,
-            self.repositories.target()
+            self.repositories.published_repository()
         );
         IntegrationError::Git { what, error }
     }
 }
 
+/// Whether a push was refused because the branch is checked out.
 fn is_checked_out(error: &GitError) -> bool {
     error.messages.contains("branch is currently checked out")
 }
 
-/// Whether a push was rejected because the branch is at another commit than expected.
+/// Whether a push was refused because the branch is at another commit than expected.
 fn is_stale(error: &GitError) -> bool {
-    let words = [
+    let messages_of_git = [
         "stale info",
         "fetch first",
         "non-fast-forward",
@@ -279,5 +289,7 @@ fn is_stale(error: &GitError) -> bool {
         "incorrect old value",
         "reference already exists",
     ];
-    words.iter().any(|stale| error.messages.contains(stale))
+    messages_of_git
+        .iter()
+        .any(|message| error.messages.contains(message))
 }

@@ -13,10 +13,10 @@ use crate::progress::Progress;
 use crate::shutdown::Stop;
 
 /// The reference to the last known commit of the published branch.
-pub const PUBLISHED: &str = "refs/descartes/published";
+pub const PUBLISHED_REFERENCE: &str = "refs/descartes/published";
 
-/// The reference to the commit at which the last dispatch began.
-pub const BASE: &str = "refs/descartes/base";
+/// The reference to the base that the branch had when it was opened last.
+pub const BASE_REFERENCE: &str = "refs/descartes/base";
 
 /// The first version of git with `merge-tree --write-tree`.
 const FIRST_WITH_MERGE_TREE: (u32, u32) = (2, 38);
@@ -25,6 +25,7 @@ const FIRST_WITH_MERGE_TREE: (u32, u32) = (2, 38);
 #[derive(Debug)]
 pub struct Repositories {
     pub settings: Settings,
+    /// The bare repository in the state directory.
     pub bare: BareRepository,
     /// The user's repository, if it is on this machine.
     pub project: Option<LocalProject>,
@@ -33,7 +34,7 @@ pub struct Repositories {
 }
 
 impl Repositories {
-    /// Creates the bare repository if it does not exist.
+    /// Opens the repositories. Creates the bare repository if it does not exist.
     pub async fn open(settings: Settings) -> Result<Self, IntegrationError> {
         let (stop, progress) = (Stop::without_grace(), Progress::new());
         let git = find_git(&settings, &stop, &progress)?;
@@ -41,10 +42,10 @@ impl Repositories {
         let (project, format) = match &settings.source {
             Source::Local(dir) => {
                 let project = LocalProject::find(&git, dir).await?;
-                let format = project.format.clone();
+                let format = project.object_format.clone();
                 (Some(project), format)
             }
-            Source::Remote(url) => (None, format_of_remote(&git, url).await?),
+            Source::Remote(url) => (None, object_format_of_remote(&git, url).await?),
         };
         let bare = BareRepository::create(&git, &settings, project.as_ref(), &format).await?;
         drop(git);
@@ -57,22 +58,22 @@ impl Repositories {
         })
     }
 
-    /// git for this dispatch's calls.
+    /// The git program, with the settings of this dispatch.
     pub fn git(&self) -> Result<Git<'_>, IntegrationError> {
         find_git(&self.settings, &self.stop, &self.progress)
     }
 
-    /// The commit at which the user wants to begin. It is fetched if the project is remote.
+    /// The base: the commit at which the user wants to begin. It is fetched if the project is remote.
     pub async fn find_base(&self, git: &Git<'_>) -> Result<Commit, IntegrationError> {
         let base = self.settings.base.as_deref().unwrap_or("HEAD");
         let no_base = || IntegrationError::NoBase {
-            source_name: self.target(),
+            source_name: self.published_repository(),
             base: base.to_owned(),
         };
-        let id = match &self.settings.source {
+        let revision = match &self.settings.source {
             Source::Local(dir) => {
-                let question = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
-                let call = Call::new(dir, question).arg(format!("{base}^{{commit}}"));
+                let args = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
+                let call = Call::new(dir, args).arg(format!("{base}^{{commit}}"));
                 let finished = git.output_keeping_children(call).await;
                 let finished =
                     finished.map_err(IntegrationError::git("the base cannot be read"))?;
@@ -80,18 +81,18 @@ impl Repositories {
                 String::from_utf8_lossy(&output).trim_end().to_owned()
             }
             Source::Remote(url) => {
-                let seen = "refs/descartes/new-base";
-                self.fetch_from(git, url, &[format!("+{base}:{seen}")])
+                let reference = "refs/descartes/new-base";
+                self.fetch_from(git, url, &[format!("+{base}:{reference}")])
                     .await?;
-                seen.to_owned()
+                reference.to_owned()
             }
         };
-        let found = self.bare.resolve(git, &id).await?;
+        let found = self.bare.resolve(git, &revision).await?;
         found.ok_or_else(no_base)
     }
 
     /// The repository that the branch is published to: the URL, or the directory of the user's repository.
-    pub fn target(&self) -> String {
+    pub fn published_repository(&self) -> String {
         match (&self.settings.source, &self.project) {
             (Source::Remote(url), _) => url.clone(),
             (Source::Local(_), Some(project)) => project.common_dir.to_string_lossy().into_owned(),
@@ -100,17 +101,21 @@ impl Repositories {
     }
 
     /// The current commit of the published branch; `None` if there is no such branch.
-    pub async fn read_published(&self, git: &Git<'_>) -> Result<Option<Commit>, IntegrationError> {
+    pub async fn read_published_branch(
+        &self,
+        git: &Git<'_>,
+    ) -> Result<Option<Commit>, IntegrationError> {
         self.read_branch(git, &self.settings.branch).await
     }
 
-    /// The current commit of a branch of the published repository, fetched into the bare repository.
+    /// The current commit of a branch of the published repository, fetched into the bare repository; `None` if there is
+    /// no such branch.
     pub async fn read_branch(
         &self,
         git: &Git<'_>,
         branch: &str,
     ) -> Result<Option<Commit>, IntegrationError> {
-        let (name, target) = (format!("refs/heads/{branch}"), self.target());
+        let (name, target) = (format!("refs/heads/{branch}"), self.published_repository());
         let found = self
             .list_remote(git, &target, std::slice::from_ref(&name))
             .await?;
@@ -120,15 +125,15 @@ impl Repositories {
         if let Some(known) = self.bare.resolve(git, &commit).await? {
             return Ok(Some(known));
         }
-        let seen = format!("+{name}:refs/descartes/seen/{branch}");
-        self.fetch_from(git, &target, std::slice::from_ref(&seen))
+        let fetched_reference = format!("refs/descartes/seen/{branch}");
+        let refspec = format!("+{name}:{fetched_reference}");
+        self.fetch_from(git, &target, std::slice::from_ref(&refspec))
             .await?;
-        self.bare
-            .resolve(git, &format!("refs/descartes/seen/{branch}"))
-            .await
+        self.bare.resolve(git, &fetched_reference).await
     }
 
-    /// Pushes one refspec to the repository `target`. `lease` is an option `--force-with-lease`.
+    /// Pushes one refspec to the repository `target`, which is a URL or a directory. `lease` is an option
+    /// `--force-with-lease`.
     pub async fn push_to(
         &self,
         git: &Git<'_>,
@@ -210,8 +215,8 @@ impl Repositories {
             .map(drop)
     }
 
-    /// The option for the git command that serves a transfer in the user's repository. That command runs no hooks
-    /// and changes no work tree.
+    /// The option that names the git command at the other end of a transfer: `service` is `upload-pack` or
+    /// `receive-pack`. In the user's repository on this machine, that command runs no hooks and changes no work tree.
     pub fn server_option(&self, git: &Git<'_>, service: &str) -> Option<OsString> {
         match &self.settings.source {
             Source::Remote(url) => git.file_remote_option(url, service),
@@ -231,6 +236,7 @@ impl Repositories {
     }
 }
 
+/// Finds the git program.
 fn find_git<'a>(
     settings: &'a Settings,
     stop: &'a Stop,
@@ -251,31 +257,31 @@ fn find_git<'a>(
     .map_err(|error| IntegrationError::NoGit(error.to_string()))
 }
 
-/// An error if git is too old for `merge-tree --write-tree`.
+/// Returns an error if git is too old for `merge-tree --write-tree`.
 async fn require_new_git(git: &Git<'_>) -> Result<(), IntegrationError> {
     let call = Call::new(Path::new("/"), ["version"]);
-    let answer = git.run_keeping_children(call).await;
-    let answer = answer.map_err(IntegrationError::git("cannot read the version of git"))?;
-    match version(&answer) {
-        Some(found) if found < FIRST_WITH_MERGE_TREE => Err(IntegrationError::OldGit(answer)),
+    let output = git.run_keeping_children(call).await;
+    let output = output.map_err(IntegrationError::git("cannot read the version of git"))?;
+    match version(&output) {
+        Some(found) if found < FIRST_WITH_MERGE_TREE => Err(IntegrationError::OldGit(output)),
         _ => Ok(()),
     }
 }
 
-/// The version in a text like `git version 2.47.3`; `None` if the text has another form.
+/// The major and minor version in a text like `git version 2.47.3`; `None` if the text has another form.
 fn version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split_whitespace().nth(2)?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// The object format of a remote repository: SHA-256 if its object ids have 64 digits.
-async fn format_of_remote(git: &Git<'_>, url: &str) -> Result<String, IntegrationError> {
+async fn object_format_of_remote(git: &Git<'_>, url: &str) -> Result<String, IntegrationError> {
     let call = Call::new(Path::new("/"), ["ls-remote"]);
     let call = call.args(git.file_remote_option(url, "upload-pack"));
     let call = call.arg("--").arg(url).arg("HEAD").contacts_remote();
-    let answer = git.run_keeping_children(call).await;
-    let answer = answer.map_err(IntegrationError::git(format!("{url} cannot be read")))?;
-    let hash = answer.split('\t').next().unwrap_or_default();
+    let output = git.run_keeping_children(call).await;
+    let output = output.map_err(IntegrationError::git(format!("{url} cannot be read")))?;
+    let hash = output.split('\t').next().unwrap_or_default();
     let is_long = hash.len() == 64;
     Ok(if is_long { "sha256" } else { "sha1" }.to_owned())
 }
@@ -285,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_git_are_read_and_older_ones_are_smaller() {
+    fn versions_of_git_are_parsed_and_an_older_version_compares_as_smaller() {
         assert_eq!(version("git version 2.47.3"), Some((2, 47)));
         assert_eq!(version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
         assert_eq!(version("git version 2.38.windows.1"), Some((2, 38)));

@@ -11,19 +11,20 @@ use super::types::{Candidate, RunBranch, Source, WorkerLocation};
 use crate::git::Git;
 
 /// The directory of the branches of all runs. No integration branch is in it.
-const RUNS: &str = "descartes-runs";
-/// The last part of the name of the branch with a run's merge. A worker on another machine clones this branch.
-const CANDIDATE: &str = "candidate";
+const RUNS_DIRECTORY: &str = "descartes-runs";
+/// The last part of the name of the branch with the candidate of a run. A worker on another machine clones this branch
+/// to run the checks.
+const CANDIDATE_BRANCH: &str = "candidate";
 /// The directory in the user's repository for the branches of runs whose work was not merged. `git branch` does
 /// not list them.
-const UNMERGED_RUNS: &str = "refs/descartes/runs";
+const UNMERGED_RUNS_DIRECTORY: &str = "refs/descartes/runs";
 
 impl Integration {
     /// The URL that workers clone from and push to (`DESCARTES_REPO`).
     pub fn clone_url(&self) -> String {
         match (
             &self.repositories.settings.source,
-            self.repositories.settings.workers,
+            self.repositories.settings.worker_location,
         ) {
             (Source::Remote(url), WorkerLocation::Elsewhere) => url.clone(),
             _ => url_of_dir(self.repositories.bare.dir()),
@@ -32,7 +33,7 @@ impl Integration {
 
     /// The branch that a worker pushes to (`DESCARTES_BRANCH`).
     pub fn run_branch(run_id: &str) -> String {
-        format!("{RUNS}/{run_id}/work")
+        format!("{RUNS_DIRECTORY}/{run_id}/work")
     }
 
     /// Publishes a candidate so that a worker can clone it; returns the commit (`DESCARTES_REF`). The candidate's
@@ -45,10 +46,10 @@ impl Integration {
         let (commit, run_id) = (&candidate.commit.id, &candidate.run_id);
         self.repositories
             .bare
-            .set_reference(&git, &candidate_name(run_id), commit, None)
+            .set_reference(&git, &candidate_reference(run_id), commit)
             .await?;
         if let Some(url) = self.repositories.remote_of_workers() {
-            let name = format!("refs/heads/{RUNS}/{run_id}/{CANDIDATE}");
+            let name = format!("refs/heads/{RUNS_DIRECTORY}/{run_id}/{CANDIDATE_BRANCH}");
             self.repositories
                 .push_to(&git, url, &format!("+{commit}:{name}"), None)
                 .await
@@ -59,7 +60,7 @@ impl Integration {
         Ok(candidate.commit.id.clone())
     }
 
-    /// Access to the branches that runs have pushed. It can be used while a merge owns the integration branch.
+    /// Access to the branches that runs have pushed, for use while the merge task owns the integration branch.
     pub fn run_branches(&self) -> RunBranches {
         RunBranches {
             repositories: Arc::clone(&self.repositories),
@@ -69,7 +70,9 @@ impl Integration {
     /// Deletes all branches of some runs in all repositories.
     pub async fn delete_run_branches(&self, run_ids: &[String]) -> Result<(), IntegrationError> {
         let git = self.repositories.git()?;
-        let pushed = run_ids.iter().map(|id| format!("refs/heads/{RUNS}/{id}/"));
+        let pushed = run_ids
+            .iter()
+            .map(|id| format!("refs/heads/{RUNS_DIRECTORY}/{id}/"));
         if let Some(url) = self.repositories.remote_of_workers() {
             let patterns: Vec<String> = pushed.clone().map(|prefix| prefix + "*").collect();
             let names = self.repositories.list_remote(&git, url, &patterns).await?;
@@ -77,17 +80,17 @@ impl Integration {
                 .delete_from(&git, url, names.into_iter().map(|(name, _)| name))
                 .await?;
         }
-        let candidates = run_ids.iter().map(|id| candidate_name(id));
+        let candidates = run_ids.iter().map(|id| candidate_reference(id));
         let prefixes: Vec<String> = pushed.chain(candidates).collect();
         let repository = &self.repositories.bare;
         let names = repository.references(&git, &prefixes).await?;
         repository
             .delete_references(&git, names.iter().map(|(name, _)| name.as_str()))
             .await?;
-        if let Some(target) = self.target_of_unmerged_runs() {
+        if let Some(target) = self.repository_for_unmerged_runs() {
             let ids = run_ids.iter();
             let patterns: Vec<String> = ids
-                .map(|id| format!("{}/*", self.names_of_unmerged_run(id)))
+                .map(|id| format!("{}/*", self.directory_of_unmerged_run(id)))
                 .collect();
             let names = self
                 .repositories
@@ -100,21 +103,21 @@ impl Integration {
         Ok(())
     }
 
-    /// Copies the branches of a run whose work was not merged to the user's repository or to the remote; returns
-    /// their names there.
+    /// Copies the branches of a run whose work was not merged to the user's repository or to the remote, if they are
+    /// not there already. Returns their names there.
     pub async fn copy_unmerged_branches(
         &self,
         run_id: &str,
     ) -> Result<Vec<String>, IntegrationError> {
         let branches = self.run_branches().find(run_id).await?;
-        let Some(target) = self.target_of_unmerged_runs() else {
+        let Some(target) = self.repository_for_unmerged_runs() else {
             return Ok(branches.into_iter().map(|branch| branch.name).collect());
         };
         let git = self.repositories.git()?;
         let mut names = Vec::new();
         for branch in branches {
             let last = branch.name.rsplit('/').next().unwrap_or("work");
-            let name = format!("{}/{last}", self.names_of_unmerged_run(run_id));
+            let name = format!("{}/{last}", self.directory_of_unmerged_run(run_id));
             self.repositories
                 .push_to(&git, &target, &format!("+{}:{name}", branch.commit), None)
                 .await
@@ -126,18 +129,18 @@ impl Integration {
         Ok(names)
     }
 
-    /// The directory of the copied branches of a run.
-    fn names_of_unmerged_run(&self, run_id: &str) -> String {
+    /// The directory of the branches of a run in the repository that they are copied to.
+    fn directory_of_unmerged_run(&self, run_id: &str) -> String {
         match self.repositories.settings.source {
-            Source::Local(_) => format!("{UNMERGED_RUNS}/{run_id}"),
-            Source::Remote(_) => format!("refs/heads/{RUNS}/{run_id}"),
+            Source::Local(_) => format!("{UNMERGED_RUNS_DIRECTORY}/{run_id}"),
+            Source::Remote(_) => format!("refs/heads/{RUNS_DIRECTORY}/{run_id}"),
         }
     }
 
     /// The repository that unmerged branches are copied to; `None` if the workers have pushed them there already.
-    fn target_of_unmerged_runs(&self) -> Option<String> {
-        match self.repositories.settings.workers {
-            WorkerLocation::OnThisMachine => Some(self.repositories.target()),
+    fn repository_for_unmerged_runs(&self) -> Option<String> {
+        match self.repositories.settings.worker_location {
+            WorkerLocation::OnThisMachine => Some(self.repositories.published_repository()),
             WorkerLocation::Elsewhere => None,
         }
     }
@@ -153,13 +156,15 @@ impl Repositories {
         let Some(url) = self.remote_of_workers() else {
             return Ok(());
         };
-        let pattern = format!("+refs/heads/{RUNS}/{run_id}/*:refs/heads/{RUNS}/{run_id}/*");
+        let pattern = format!(
+            "+refs/heads/{RUNS_DIRECTORY}/{run_id}/*:refs/heads/{RUNS_DIRECTORY}/{run_id}/*"
+        );
         self.fetch_from(git, url, &[pattern]).await
     }
 
-    /// The remote, if the workers clone from it and push to it.
+    /// The URL of the remote, if the workers clone from it and push to it.
     fn remote_of_workers(&self) -> Option<&str> {
-        match (&self.settings.source, self.settings.workers) {
+        match (&self.settings.source, self.settings.worker_location) {
             (Source::Remote(url), WorkerLocation::Elsewhere) => Some(url),
             _ => None,
         }
@@ -178,7 +183,7 @@ impl RunBranches {
         let git = self.repositories.git()?;
         self.repositories.fetch_run_branches(&git, run_id).await?;
         let format = "--format=%(objectname)%09%(refname:lstrip=2)%09%(contents:trailers:key=Run-Id,valueonly,separator=%x2C)%09%(contents:trailers:key=Task-Id,valueonly,separator=%x2C)";
-        let prefix = format!("refs/heads/{RUNS}/{run_id}/");
+        let prefix = format!("refs/heads/{RUNS_DIRECTORY}/{run_id}/");
         let call = self
             .repositories
             .bare
@@ -189,7 +194,7 @@ impl RunBranches {
             let mut fields = line.split('\t');
             let mut next = || fields.next().map(str::to_owned);
             let (commit, name) = (next()?, next()?);
-            if name.ends_with(CANDIDATE) {
+            if name.ends_with(CANDIDATE_BRANCH) {
                 return None;
             }
             Some(RunBranch {
@@ -205,11 +210,11 @@ impl RunBranches {
 }
 
 /// The reference of a run's candidate in the bare repository.
-fn candidate_name(run_id: &str) -> String {
+fn candidate_reference(run_id: &str) -> String {
     format!("refs/descartes/candidates/{run_id}")
 }
 
-/// The `file://` URL of a directory.
+/// The `file://` URL of a directory. Other bytes than letters, digits and `/-._~` are percent-encoded.
 fn url_of_dir(dir: &std::path::Path) -> String {
     use std::fmt::Write;
     use std::os::unix::ffi::OsStrExt;

@@ -13,10 +13,13 @@ use crate::git::Access;
 pub use crate::git::samples::git;
 use crate::redact::Redactor;
 
+/// The task graph of the project.
 pub const GRAPH: &str = "# SCUD Graph v1\n# Phase: shop\n\n@nodes\n# id | title | status | complexity | priority\n\
 1 | Prices | P | 1 | M\n2 | Stock | P | 1 | M\n3 | Till | P | 1 | M\n";
+/// The integration branch.
 pub const BRANCH: &str = "descartes/shop";
 
+/// Runs a future to its end.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -37,23 +40,32 @@ fn program() -> PathBuf {
     program
 }
 
+/// Where the repository is that a dispatch uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProjectLocation {
+    /// The project itself is that repository.
+    Local,
+    /// A bare clone of the project is the remote.
+    Remote,
+}
+
 /// A user's project and the state of a dispatch, in a temporary directory.
 pub struct SampleProject {
     pub dir: TempDir,
-    remote: bool,
-    workers: WorkerLocation,
+    location: ProjectLocation,
+    worker_location: WorkerLocation,
 }
 
 impl SampleProject {
     pub fn local() -> Self {
-        Self::new(false, WorkerLocation::OnThisMachine)
+        Self::new(ProjectLocation::Local, WorkerLocation::OnThisMachine)
     }
 
-    pub fn new(remote: bool, workers: WorkerLocation) -> Self {
+    pub fn new(location: ProjectLocation, worker_location: WorkerLocation) -> Self {
         let sample = Self {
             dir: tempfile::tempdir().unwrap(),
-            remote,
-            workers,
+            location,
+            worker_location,
         };
         let project = sample.project();
         fs::create_dir(&project).unwrap();
@@ -63,7 +75,7 @@ impl SampleProject {
             ("prices.txt", "apple 1\nbread 2\ncheese 3\n"),
             ("stock.txt", "apple\n"),
         ]);
-        if remote {
+        if location == ProjectLocation::Remote {
             let bare = sample.path("remote.git");
             let args = [
                 "clone",
@@ -77,20 +89,25 @@ impl SampleProject {
         sample
     }
 
+    /// A path in the temporary directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
+    /// The directory of the user's project.
     pub fn project(&self) -> PathBuf {
         self.path("project")
     }
 
     /// The repository that the branch is published to.
-    pub fn published(&self) -> PathBuf {
-        self.path(if self.remote { "remote.git" } else { "project" })
+    pub fn published_repository(&self) -> PathBuf {
+        self.path(match self.location {
+            ProjectLocation::Local => "project",
+            ProjectLocation::Remote => "remote.git",
+        })
     }
 
-    /// A person commits in the project.
+    /// A person writes files in the project and commits them; returns the commit.
     pub fn person_writes(&self, files: &[(&str, &str)]) -> String {
         let project = self.project();
         for (name, text) in files {
@@ -103,10 +120,10 @@ impl SampleProject {
         git(&project, &["rev-parse", "HEAD"])
     }
 
-    /// A person commits on the integration branch, in a clone.
+    /// A person commits on the integration branch, in a clone, and pushes; returns the commit.
     pub fn person_pushes(&self, name: &str, text: &str) -> String {
         let clone = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let from = self.published();
+        let from = self.published_repository();
         let args = ["clone", "--quiet", from.to_str().unwrap(), "."];
         git(clone.path(), &args);
         git(clone.path(), &["checkout", "--quiet", BRANCH]);
@@ -123,18 +140,19 @@ impl SampleProject {
     pub fn settings(&self) -> Settings {
         let path = option_env!("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
         Settings {
-            source: if self.remote {
-                Source::Remote(format!("file://{}", self.path("remote.git").display()))
-            } else {
-                Source::Local(self.project())
+            source: match self.location {
+                ProjectLocation::Local => Source::Local(self.project()),
+                ProjectLocation::Remote => {
+                    Source::Remote(format!("file://{}", self.path("remote.git").display()))
+                }
             },
             base: None,
             branch: BRANCH.to_owned(),
             state_dir: self.path("state"),
             dispatch_id: "day".to_owned(),
-            workers: self.workers,
-            name: "descartes-worker".to_owned(),
-            email: "worker@localhost".to_owned(),
+            worker_location: self.worker_location,
+            author_name: "descartes-worker".to_owned(),
+            author_email: "worker@localhost".to_owned(),
             program: program(),
             environment: vec![variable("PATH", path)],
             access: Access {
@@ -148,13 +166,14 @@ impl SampleProject {
         }
     }
 
+    /// Opens the integration branch; there must be no messages.
     pub fn open(&self) -> Integration {
         let opened = block_on(Integration::open(self.settings())).unwrap();
-        assert_eq!(opened.notes, Vec::<String>::new());
+        assert_eq!(opened.messages, Vec::<String>::new());
         opened.integration
     }
 
-    /// Does what a worker does: clones a commit, changes files, marks the task as done, commits and pushes.
+    /// Does the steps of a worker: clones a commit, changes files, marks the task as done, commits and pushes.
     pub fn run(
         &self,
         integration: &Integration,
@@ -202,7 +221,7 @@ impl SampleProject {
         git(dir, &["push", "--quiet", &url, &target]);
         FinishedRun {
             phase: "shop".to_owned(),
-            task: task.to_owned(),
+            id_in_phase: task.to_owned(),
             task_id: task.to_owned(),
             run_id,
             title: title.to_owned(),

@@ -1,12 +1,12 @@
-//! With real git. The parts: `merges`, `publishing` (the user's repository and people who push), `run_branches`,
-//! `opening`.
+//! Tests of the integration branch with real git: `opening`, `merges`, `publishing` (the user's repository and people
+//! who push) and `run_branches`.
 
 mod merges;
 mod opening;
 mod publishing;
 mod run_branches;
 
-use super::samples::{BRANCH, GRAPH, SampleProject, block_on, git};
+use super::samples::{BRANCH, GRAPH, ProjectLocation, SampleProject, block_on, git};
 use super::*;
 
 fn merge(integration: &Integration, onto: &Commit, run: &FinishedRun) -> MergeResult {

@@ -34,12 +34,13 @@ pub struct Settings {
     pub base: Option<String>,
     /// The name of the integration branch, for example `descartes/<phase>`.
     pub branch: String,
+    /// The directory in which the bare repository is.
     pub state_dir: PathBuf,
     pub dispatch_id: String,
-    pub workers: WorkerLocation,
-    /// The author of merge commits.
-    pub name: String,
-    pub email: String,
+    pub worker_location: WorkerLocation,
+    /// The name of the author of merge commits.
+    pub author_name: String,
+    pub author_email: String,
     /// The path of this program. git runs it as the merge driver of the graph.
     pub program: PathBuf,
     /// The environment of git: `PATH`, `TMPDIR`, certificate authorities.
@@ -52,25 +53,36 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     pub id: String,
+    /// The id of the tree.
     pub tree: String,
+}
+
+/// A commit, and whether it is in the history of another commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedCommit {
+    pub commit: Commit,
+    pub is_in_history: bool,
 }
 
 /// A run that has reported `completed`.
 #[derive(Debug, Clone)]
 pub struct FinishedRun {
-    /// The phase and the id of the task in the graph.
+    /// The phase of the task.
     pub phase: String,
-    pub task: String,
-    /// The task's name for the trailer `Task-Id`: `8.2` or `phase:8`.
+    /// The id of the task in its phase.
+    pub id_in_phase: String,
+    /// The value of the trailer `Task-Id`: `8.2`, or `phase:8` if several phases have this id.
     pub task_id: String,
     pub run_id: String,
+    /// The title of the task.
     pub title: String,
     /// The branch that the worker pushed to.
     pub branch: String,
-    /// The commit that the worker pushed.
+    /// The commit with the work of the run: the one that the worker pushed, or its base if the run changed nothing.
     pub commit: String,
-    /// When the terminal event was sent; the date of the merge commit.
+    /// When the worker sent its terminal event; the merge commit gets this date.
     pub time: Timestamp,
+    /// Whether the checks have passed on the commit.
     pub checks: WorkChecks,
 }
 
@@ -83,12 +95,14 @@ pub enum WorkChecks {
     Unknown,
 }
 
-/// A merge that is not on the integration branch yet.
+/// A merge commit to which the integration branch may be moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     pub commit: Commit,
+    /// The run whose work is merged.
     pub run_id: String,
-    /// Whether the merged tree differs from the tree on which the run's own checks have passed.
+    /// Whether the checks may not have passed on this tree yet: it differs from the tree of the run, or nothing is
+    /// known about the checks of the run.
     pub needs_verification: bool,
 }
 
@@ -98,7 +112,7 @@ pub enum MergeResult {
     /// There was no conflict.
     Clean(Candidate),
     Conflict(Conflict),
-    /// The run's commit is on the branch already.
+    /// The run's commit is in the history of the commit that it was to be merged into.
     AlreadyMerged,
 }
 
@@ -111,7 +125,7 @@ pub struct Conflict {
     pub others: Vec<OtherCommit>,
 }
 
-/// A commit on the integration branch.
+/// A commit on the integration branch that may be the other side of a conflict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherCommit {
     /// The trailer `Task-Id`; `None` if a person made the commit.
@@ -122,14 +136,14 @@ pub struct OtherCommit {
 /// The result of moving the integration branch to a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AcceptResult {
-    /// The branch was moved. `unpublished` is the reason if the user's repository does not have the new commits yet.
+    /// The branch was moved. If the user's repository did not accept the new commits, `unpublished` is the reason.
     Moved { unpublished: Option<String> },
-    /// A user has pushed to the branch, and [`super::Integration::tip`] is that commit now. The run must be merged
-    /// again.
+    /// The branch was not moved, because a user has pushed to it; [`super::Integration::tip`] contains the user's
+    /// commit now. The runs must be merged again.
     TipChanged,
 }
 
-/// Whether a user has moved the published branch.
+/// Whether commits that a user has pushed have changed the tip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncResult {
     Unchanged,
@@ -137,10 +151,11 @@ pub enum SyncResult {
     TipChanged,
 }
 
-/// The result of `--into`.
+/// The result of moving the branch of `--into` forward.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FastForward {
     Done,
+    /// The branch contains the tip already.
     AlreadyThere,
     /// The reason, and what to do instead.
     NotPossible(String),
@@ -152,8 +167,9 @@ pub struct RunBranch {
     /// Without `refs/heads/`.
     pub name: String,
     pub commit: String,
-    /// The trailer `Run-Id` of the commit.
+    /// The trailer `Run-Id` of the commit; several ids are separated by commas.
     pub run_id: String,
+    /// The trailer `Task-Id` of the commit.
     pub task_id: String,
     /// Whether the branch holds unfinished work (`-wip`).
     pub is_partial: bool,

@@ -85,10 +85,11 @@ impl Integration {
         Ok(None)
     }
 
-    /// Why the repository would reject a push, according to `git push --dry-run`; `None` if it would accept one.
+    /// Why the published repository would refuse a push, according to `git push --dry-run`; `None` if it would accept
+    /// one.
     pub async fn push_refusal(&self) -> Result<Option<String>, IntegrationError> {
         let git = self.repositories.git()?;
-        let target = self.repositories.target();
+        let target = self.repositories.published_repository();
         let call = self
             .repositories
             .bare
@@ -106,10 +107,10 @@ impl Integration {
         git: &Git<'_>,
         call: Call<'_>,
     ) -> Result<Option<String>, IntegrationError> {
-        let users = git.with_agents_environment(&self.repositories.settings.environment, None);
+        let git = git.with_agents_environment(&self.repositories.settings.environment, None);
         let what = "the user's repository cannot be read";
         let call = call.variables(&vec![variable("GIT_OPTIONAL_LOCKS", "0")]);
-        let finished = users.output_keeping_children(call).await;
+        let finished = git.output_keeping_children(call).await;
         let finished = finished.map_err(IntegrationError::git(what))?;
         if finished.exit_code == 1 {
             return Ok(None);

@@ -1,11 +1,11 @@
-//! The problems that are found before a dispatch starts, with real git.
+//! Tests of the preflight, with real git.
 
 use std::collections::HashSet;
 use std::fs;
 
-use super::super::integration::samples::{BRANCH, SampleProject, block_on, git};
+use super::super::integration::samples::{BRANCH, ProjectLocation, SampleProject, block_on, git};
 use super::super::integration::{Integration, WorkerLocation};
-use super::super::project_files::CONFIG;
+use super::super::project_files::CHECKS_FILE;
 use super::*;
 use crate::runner::project_settings::{ProjectSettings, ProjectSettingsReader};
 
@@ -29,12 +29,12 @@ fn find_problems(sample: &SampleProject, rules: &ProjectRules) -> Findings {
 
 #[test]
 fn a_correct_project_has_no_findings() {
-    for (remote, workers) in [
-        (false, WorkerLocation::OnThisMachine),
-        (true, WorkerLocation::OnThisMachine),
-        (true, WorkerLocation::Elsewhere),
+    for (location, worker_location) in [
+        (ProjectLocation::Local, WorkerLocation::OnThisMachine),
+        (ProjectLocation::Remote, WorkerLocation::OnThisMachine),
+        (ProjectLocation::Remote, WorkerLocation::Elsewhere),
     ] {
-        let sample = SampleProject::new(remote, workers);
+        let sample = SampleProject::new(location, worker_location);
         assert_eq!(find_problems(&sample, &rules()), Findings::default());
     }
 }
@@ -77,7 +77,7 @@ fn uncommitted_changes_are_a_warning_and_the_index_is_not_changed() {
 fn a_missing_program_of_a_check_is_an_obstacle() {
     let sample = SampleProject::local();
     let config = "[swarm.backpressure]\ncommands = [\"sh test.sh\", \"no-such-program --all\"]\n";
-    sample.person_writes(&[(CONFIG, config)]);
+    sample.person_writes(&[(CHECKS_FILE, config)]);
     let findings = find_problems(&sample, &rules());
     assert_eq!(findings.obstacles.len(), 1, "{findings:?}");
     let words = "the check `no-such-program --all` cannot start: there is no executable program `no-such-program`";
@@ -95,10 +95,13 @@ fn a_missing_program_of_a_check_is_an_obstacle() {
     assert_eq!(find_problems(&sample, &other), Findings::default());
 
     // A mistake in the file is an obstacle for all workers.
-    sample.person_writes(&[(CONFIG, "[swarm.backpressure]\ncommands = \"sh test.sh\"\n")]);
+    sample.person_writes(&[(
+        CHECKS_FILE,
+        "[swarm.backpressure]\ncommands = \"sh test.sh\"\n",
+    )]);
     let findings = find_problems(&sample, &elsewhere);
     assert!(
-        findings.obstacles[0].contains(CONFIG) && !findings.obstacles[0].contains("/tmp"),
+        findings.obstacles[0].contains(CHECKS_FILE) && !findings.obstacles[0].contains("/tmp"),
         "{findings:?}"
     );
 }
@@ -119,8 +122,8 @@ fn a_checked_out_integration_branch_is_a_warning() {
 
 #[test]
 fn a_remote_that_refuses_pushes_is_an_obstacle_and_the_check_pushes_no_branch() {
-    let sample = SampleProject::new(true, WorkerLocation::Elsewhere);
-    let remote = sample.published();
+    let sample = SampleProject::new(ProjectLocation::Remote, WorkerLocation::Elsewhere);
+    let remote = sample.published_repository();
     let opened = block_on(Integration::open(sample.settings())).unwrap();
     let before = git(&remote, &["for-each-ref"]);
     let findings = block_on(preflight(&opened.integration, &rules())).unwrap();

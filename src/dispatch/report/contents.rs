@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dispatch::ended::Ended;
 use crate::dispatch::merging::Tip;
+use crate::dispatch::result::DispatchResult;
 use crate::dispatch::standing::Standing;
 use crate::dispatch::state::State;
 use crate::redact::Redactor;
 use crate::report::{self, Outcome, ReportFile};
 use crate::scud::TaskGraph;
 
-/// The format of a report; the extension of its file decides.
+/// The format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
@@ -21,6 +21,7 @@ pub enum Format {
 }
 
 impl Format {
+    /// The format that the extension of the file selects.
     pub fn of(file: &ReportFile) -> Self {
         if report::is_html(file.path()) {
             Self::Html
@@ -40,52 +41,54 @@ impl Format {
 
 /// Whether and how the dispatch has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum DispatchStatus {
     Running,
     Ended {
-        how: Ended,
-        /// The summary, in several lines.
+        result: DispatchResult,
+        /// The summary for the user, in several lines.
         summary: String,
     },
 }
 
-impl End {
-    pub fn of(how: Ended, summary: &str) -> Self {
+impl DispatchStatus {
+    pub fn ended(result: DispatchResult, summary: &str) -> Self {
         let summary = summary.to_owned();
-        Self::Ended { how, summary }
+        Self::Ended { result, summary }
     }
 
-    /// The end of the last dispatcher according to its journal.
+    /// The status of the last dispatch according to its journal.
     pub fn of_journal(state: &State) -> Self {
-        let (how, summary) = match state.ended.as_deref() {
-            Some("done") => (Ended::AllDone, "all tasks are done"),
-            Some("blocked") => (Ended::Blocked, "some tasks are blocked"),
+        let (result, summary) = match state.result_word.as_deref() {
+            Some("done") => (DispatchResult::AllDone, "all tasks are done"),
+            Some("blocked") => (DispatchResult::Blocked, "some tasks are blocked"),
             Some(_) => (
-                Ended::Stopped,
+                DispatchResult::Stopped,
                 "the dispatch was stopped; the same command continues it",
             ),
             None => (
-                Ended::Stopped,
+                DispatchResult::Stopped,
                 "the dispatcher was killed; the same command continues the dispatch",
             ),
         };
-        Self::of(how, summary)
+        Self::ended(result, summary)
     }
 
+    /// The word in the JSON report.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Running => "running",
-            Self::Ended { how, .. } => how.word(),
+            Self::Ended { result, .. } => result.word(),
         }
     }
 
+    /// The outcome that the page shows.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Running => Outcome::Running,
-            Self::Ended { how, .. } => match how {
-                Ended::AllDone => Outcome::Done,
-                Ended::Blocked => Outcome::Failed,
-                Ended::Stopped | Ended::StoppedWithRuns => Outcome::Stopped,
+            Self::Ended { result, .. } => match result {
+                DispatchResult::AllDone => Outcome::Done,
+                DispatchResult::Blocked => Outcome::Failed,
+                DispatchResult::Stopped | DispatchResult::StoppedWithRuns => Outcome::Stopped,
             },
         }
     }
@@ -96,14 +99,15 @@ impl End {
 pub struct Contents<'a> {
     pub state: &'a State,
     pub graph: &'a TaskGraph,
+    /// The standing of every task, by its position in the graph.
     pub standings: &'a [Standing],
     pub tip: &'a Tip,
     /// The name of the project.
     pub project: &'a str,
     /// The directory with the logs of the runs.
-    pub runs: &'a Path,
+    pub runs_dir: &'a Path,
     pub redactor: &'a Redactor,
-    pub end: &'a End,
+    pub status: &'a DispatchStatus,
 }
 
 /// A copy of the contents, from which another thread makes the report while the dispatch goes on.
@@ -114,9 +118,9 @@ pub struct ContentsCopy {
     standings: Vec<Standing>,
     tip: Tip,
     project: String,
-    runs: PathBuf,
+    runs_dir: PathBuf,
     redactor: Redactor,
-    end: End,
+    status: DispatchStatus,
 }
 
 impl ContentsCopy {
@@ -128,9 +132,9 @@ impl ContentsCopy {
             standings: &self.standings,
             tip: &self.tip,
             project: &self.project,
-            runs: &self.runs,
+            runs_dir: &self.runs_dir,
             redactor: &self.redactor,
-            end: &self.end,
+            status: &self.status,
         };
         let text = contents.text(format);
         text.unwrap_or_else(|error| format!("the report cannot be made: {error:#}\n"))
@@ -145,13 +149,13 @@ impl Contents<'_> {
             standings: self.standings.to_vec(),
             tip: self.tip.clone(),
             project: self.project.to_owned(),
-            runs: self.runs.to_owned(),
+            runs_dir: self.runs_dir.to_owned(),
             redactor: self.redactor.clone(),
-            end: self.end.clone(),
+            status: self.status.clone(),
         }
     }
 
-    /// The tasks that the dispatch works on, or that are done already.
+    /// The tasks that the dispatch works on, or that are done already: position in the graph and standing.
     pub fn shown_tasks(&self) -> impl Iterator<Item = (usize, &Standing)> {
         let tasks = self.standings.iter().enumerate();
         tasks.filter(|(_, standing)| **standing != Standing::Outside)

@@ -6,7 +6,7 @@ use super::contents::Contents;
 use crate::dispatch::standing::{Standing, task_key};
 use crate::dispatch::state::Report;
 
-/// The content of the JSON. The names are API.
+/// The report as JSON. Programs of users read it, so its names must not change.
 pub fn json_report(contents: &Contents<'_>) -> Value {
     let (graph, state) = (contents.graph, contents.state);
     let tasks = contents.shown_tasks().map(|(task, standing)| {
@@ -39,7 +39,7 @@ pub fn json_report(contents: &Contents<'_>) -> Value {
         "dispatch": state.dispatch,
         "branch": state.branch,
         "tip": contents.tip.commit,
-        "ended": contents.end.word(),
+        "ended": contents.status.word(),
         "cost_usd": state.cost_usd(),
         "tasks": tasks.collect::<Vec<_>>(),
     })

@@ -1,8 +1,8 @@
-//! Fills the model of the page from the journal's state, the graph and the logs of the workers.
+//! Fills the model of the page from the dispatch's state, the graph and the logs of the workers.
 
 use std::collections::HashMap;
 
-use super::contents::{Contents, End};
+use super::contents::{Contents, DispatchStatus};
 use crate::clock::{Millis, now};
 use crate::dispatch::engine::EngineKind;
 use crate::dispatch::journal::UserCommand;
@@ -20,22 +20,22 @@ impl Contents<'_> {
         let limits = TextLimits::of(self.state.runs.len(), self.shown_tasks().count());
         let (sentence, notes) = self.summary(&cleaner);
         let mut sessions = self.state.sessions.clone();
-        if let (End::Running, Some(last)) = (self.end, sessions.last_mut()) {
+        if let (DispatchStatus::Running, Some(last)) = (self.status, sessions.last_mut()) {
             last.to = now();
         }
-        let commands = self.state.commands.iter().map(|(at, what, task)| {
-            let what = match what {
+        let commands = self.state.commands.iter().map(|recorded| {
+            let word = match recorded.command {
                 UserCommand::Retry => "retry",
                 UserCommand::Skip => "skip",
                 UserCommand::Cancel => "cancel",
             };
-            let task = task.as_deref().unwrap_or("all tasks");
-            (*at, cleaner.line(&format!("{what} {task}")))
+            let task = recorded.task.as_deref().unwrap_or("all tasks");
+            (recorded.at, cleaner.line(&format!("{word} {task}")))
         });
         let checks = self.state.runs.iter().filter(|run| run.task.is_none());
         report::Report {
             title: cleaner.line(&format!("Dispatch of {}", self.project)),
-            outcome: self.end.outcome(),
+            outcome: self.status.outcome(),
             sentence,
             notes,
             facts: vec![
@@ -58,7 +58,7 @@ impl Contents<'_> {
 
     /// The first sentence of the summary, and its other sentences except those about single tasks.
     fn summary(&self, cleaner: &Cleaner) -> (report::Text, Vec<report::Text>) {
-        let End::Ended { summary, .. } = self.end else {
+        let DispatchStatus::Ended { summary, .. } = self.status else {
             let text = "The dispatch is still running.";
             return (cleaner.line(text), Vec::new());
         };
@@ -77,11 +77,12 @@ impl Contents<'_> {
     fn tasks(&self, cleaner: &Cleaner, limits: TextLimits) -> Vec<report::Task> {
         let texts = task_texts(&self.tip.graph);
         let shown: Vec<(usize, &Standing)> = self.shown_tasks().collect();
-        let numbers = shown
+        let page_positions = shown
             .iter()
             .enumerate()
-            .map(|(number, (task, _))| (*task, number));
-        let numbers: HashMap<usize, usize> = numbers.collect();
+            .map(|(page_position, (task, _))| (*task, page_position));
+        // The position of each shown task on the page, by its position in the graph.
+        let page_positions: HashMap<usize, usize> = page_positions.collect();
         let tasks = shown.iter().map(|(task, standing)| {
             let node = &self.graph.tasks[*task];
             let key = (node.phase.clone(), node.id.clone());
@@ -115,7 +116,7 @@ impl Contents<'_> {
                 needs: node
                     .needs
                     .iter()
-                    .filter_map(|needed| numbers.get(needed).copied())
+                    .filter_map(|needed| page_positions.get(needed).copied())
                     .collect(),
                 attempts: attempts.collect(),
             }
@@ -138,7 +139,7 @@ impl Contents<'_> {
             note: run.note.as_deref().map(block),
             memory: run.memory,
             spans: self.spans(run),
-            log: tail_of_log(&self.runs.join(&run.id), limits.max_log())
+            log: tail_of_log(&self.runs_dir.join(&run.id), limits.max_log())
                 .map(|log| cleaner.block(&log, limits.max_log())),
             samples: run.samples.cleaned(cleaner),
             merge: match &run.merge {
@@ -146,7 +147,9 @@ impl Contents<'_> {
                 Merge::Open => MergeEnd::None,
                 Merge::Merged(commit) => MergeEnd::Merged(cleaner.line(commit)),
                 Merge::Conflict(note) => MergeEnd::Conflict(block(note)),
-                Merge::Red(note) | Merge::Unusable { note, .. } => MergeEnd::Rejected(block(note)),
+                Merge::ChecksFailed(note) | Merge::Unusable { note, .. } => {
+                    MergeEnd::Rejected(block(note))
+                }
             },
             ..Attempt::default()
         };
@@ -165,7 +168,7 @@ impl Contents<'_> {
     /// The stages of a run on the time axis.
     fn spans(&self, run: &Run) -> Vec<report::Span> {
         let reported = run.report.as_ref().map(|report| report.at);
-        let is_running = *self.end == End::Running;
+        let is_running = *self.status == DispatchStatus::Running;
         let last = self
             .state
             .sessions
@@ -177,7 +180,7 @@ impl Contents<'_> {
             granted: run.grant.as_ref().map(|grant| grant.at),
             ended: reported.or(run.fence.as_ref().map(|fence| fence.at)),
             is_merging: run.task.is_some() && run.report.as_ref().is_some_and(Report::is_completed),
-            settled: run.settled_at,
+            settled: run.merge_ended_at,
             now: if is_running { now() } else { last },
         };
         let worker = run
@@ -188,7 +191,7 @@ impl Contents<'_> {
     }
 }
 
-/// The next step after a run that failed, was rejected or was lost; `None` for another run.
+/// What follows a run that failed, was rejected or was lost; `None` for other runs. `next` is the next run of the task.
 fn next_step(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<NextStep> {
     let failed = run
         .report
@@ -201,7 +204,7 @@ fn next_step(run: &Run, next: Option<&Run>, standing: &Standing) -> Option<NextS
     }
     if let Some(next) = next {
         let ends = [
-            run.settled_at,
+            run.merge_ended_at,
             run.report.as_ref().map(|report| report.at),
             run.fence.as_ref().map(|fence| fence.at),
         ];
@@ -222,7 +225,7 @@ fn state_of(standing: &Standing) -> report::State {
     match standing {
         Standing::Done => report::State::Done,
         Standing::Blocked(_) => report::State::Failed,
-        Standing::Launching(_) | Standing::Working(_) | Standing::Reported(_) => {
+        Standing::Launching(_) | Standing::Working(_) | Standing::Merging(_) => {
             report::State::Active
         }
         Standing::Waiting | Standing::Ready(_) | Standing::Cooling { .. } => report::State::Open,

@@ -14,51 +14,60 @@ pub struct Run {
     pub id: String,
     /// `phase:id`; `None` for a run that only checks a commit.
     pub task: Option<String>,
+    /// The number of the attempt, counted from 1.
     pub attempt: u32,
     /// The commit on which the run works.
     pub base: String,
-    /// The text about earlier attempts in the prompt.
+    /// The text about the last attempt for the agent's prompt.
     pub note: Option<String>,
     /// The memory limit in bytes.
     pub memory: Option<u64>,
     /// When the dispatcher decided to start the run.
     pub intended_at: Millis,
-    /// The word of the engine that was to start it; `None` while the run waits for a free slot.
+    /// The word of the engine that starts the run; `None` while the run waits for a free slot.
     pub engine: Option<String>,
+    /// The identity with which the engine finds the run again; `None` until the engine has confirmed the start.
     pub handle: Option<Handle>,
     /// When the engine confirmed the start.
     pub started_at: Option<Millis>,
+    /// `None` until the worker has claimed the task.
     pub grant: Option<Grant>,
     pub report: Option<Report>,
     pub fence: Option<Fence>,
     pub merge: Merge,
-    /// When its work was merged or rejected.
-    pub settled_at: Option<Millis>,
-    /// The user has cancelled the run, or its task.
+    /// When the work of the run was merged or rejected.
+    pub merge_ended_at: Option<Millis>,
+    /// Whether a user has cancelled the run, or its task.
     pub is_cancelled: bool,
     /// The state that the engine reported last. This field and the following ones are not in the journal.
-    pub seen: Seen,
+    pub worker_state: WorkerState,
+    /// When the last event of the worker arrived.
     pub last_event_at: Option<Millis>,
+    /// When the dispatcher asked the engine to end the run.
     pub stop_requested_at: Option<Millis>,
+    /// Why the dispatcher asked the engine to end the run.
     pub stop_reason: Option<String>,
-    /// `progress` of the last heartbeat.
+    /// The field `progress` of the last heartbeat.
     pub progress: Option<Value>,
-    /// A sample of the heartbeats, for the report.
+    /// Some of the heartbeats, for the report.
     pub samples: Samples,
 }
 
-/// The claim of a run was accepted.
+/// The acceptance of the claim of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
+    /// When the dispatcher accepted the claim.
     pub at: Millis,
+    /// A worker without events for this long counts as lost, in milliseconds.
     pub lease_ms: u64,
-    /// When the worker made the claim, as it says.
+    /// When the worker made the claim, according to the claim; `None` in the journal of an older version.
     pub claimed_at: Option<String>,
 }
 
-/// The report of a run that has ended.
+/// The result of a run that has ended.
 #[derive(Debug, Clone)]
 pub struct Report {
+    /// When the dispatcher recorded the report.
     pub at: Millis,
     pub origin: Origin,
     /// The terminal event.
@@ -68,9 +77,10 @@ pub struct Report {
 /// Where a report comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The worker has sent or printed it.
+    /// The worker has sent or printed the report.
     Worker,
-    /// The worker was lost, and finished work was found on its branch. The event holds only the branch and the commit.
+    /// The worker was lost, and finished work was found on its branch. The event contains only a message, the branch
+    /// and the commit.
     Branch,
 }
 
@@ -80,7 +90,8 @@ pub enum Origin {
 pub struct Fence {
     pub at: Millis,
     pub why: String,
-    pub end: End,
+    /// How the worker has ended, as far as the engine knows.
+    pub end: WorkerEnd,
     /// Whether the run was given up before it claimed its task.
     pub is_given_up: bool,
 }
@@ -91,13 +102,13 @@ pub enum Merge {
     /// Not merged yet.
     #[default]
     Open,
-    /// The commit on the integration branch.
+    /// Merged by this commit on the integration branch.
     Merged(String),
     /// Rejected because of a conflict. The text is for the prompt of the next attempt.
     Conflict(String),
     /// Rejected because checks fail on the merged work. The text is for the prompt of the next attempt.
-    Red(String),
-    /// Rejected because workers could not use files in the merged work.
+    ChecksFailed(String),
+    /// Rejected because workers could not use files in the merged work, for example a definition of an agent.
     Unusable {
         /// For the prompt of the next attempt.
         note: String,
@@ -111,34 +122,35 @@ impl Merge {
     pub fn rejection_note(&self) -> Option<&str> {
         match self {
             Self::Open | Self::Merged(_) => None,
-            Self::Conflict(note) | Self::Red(note) | Self::Unusable { note, .. } => Some(note),
+            Self::Conflict(note) | Self::ChecksFailed(note) | Self::Unusable { note, .. } => {
+                Some(note)
+            }
         }
     }
 }
 
 /// The state of the process, container or machine of a run, according to its engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Seen {
+pub enum WorkerState {
     /// The engine gave no answer. This never means that the run has ended.
     #[default]
     Unknown,
     Running,
-    /// It has ended.
-    Ended(End),
-    /// There is no such process or machine.
+    Ended(WorkerEnd),
+    /// The engine has no such process, container or machine.
     Gone,
 }
 
-/// How a run has ended, according to its engine.
+/// How the process, container or machine of a run has ended, according to its engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct End {
-    /// The exit code, if the engine knows it.
+pub struct WorkerEnd {
+    /// The exit code of the worker, if the engine knows it.
     pub code: Option<i32>,
-    /// Whether it was killed because its memory was not enough.
+    /// Whether the worker was killed because it ran out of memory.
     pub is_out_of_memory: bool,
 }
 
-impl From<Option<i32>> for End {
+impl From<Option<i32>> for WorkerEnd {
     fn from(code: Option<i32>) -> Self {
         Self {
             code,
@@ -162,16 +174,18 @@ impl Report {
         }
     }
 
-    /// The string at a JSON pointer, or the empty string.
+    /// The string at a JSON pointer into the event, or the empty string.
     pub fn text(&self, pointer: &str) -> &str {
         let value = self.event.pointer(pointer);
         value.and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// Whether the run has reported success.
     pub fn is_completed(&self) -> bool {
         self.text("/status") == "completed"
     }
 
+    /// The word of the failure reason, or the empty string.
     pub fn reason(&self) -> &str {
         self.text("/failure/reason")
     }
@@ -186,6 +200,7 @@ impl Report {
         branch.and_then(Value::as_str)
     }
 
+    /// The cost in US dollars; 0 if the agent reported none.
     pub fn cost_usd(&self) -> f64 {
         let cost = self.event.pointer("/result/agent/cost_usd");
         let cost = cost.and_then(Value::as_f64).and_then(possible_cost);
@@ -194,7 +209,7 @@ impl Report {
 }
 
 impl Run {
-    /// Whether the run may still work: it has neither reported nor lost its task.
+    /// Whether the run may still work on its task: it has not reported and is not fenced.
     pub fn is_live(&self) -> bool {
         self.report.is_none() && self.fence.is_none()
     }
@@ -205,13 +220,14 @@ impl Run {
         completed && self.merge.rejection_note().is_none()
     }
 
-    /// Whether the run has failed because its memory was not enough.
+    /// Whether the run has failed because it ran out of memory.
     pub fn is_out_of_memory(&self) -> bool {
         let (report, fence) = (self.report.as_ref(), self.fence.as_ref());
         report.is_some_and(|report| report.reason() == Reason::OutOfMemory.word())
             || fence.is_some_and(|fence| fence.end.is_out_of_memory)
     }
 
+    /// Whether the work of the run is on the integration branch.
     pub fn is_merged(&self) -> bool {
         matches!(self.merge, Merge::Merged(_))
     }
@@ -232,7 +248,7 @@ impl Run {
                 self.fence = Some(Fence {
                     at,
                     why: why.clone(),
-                    end: End::default(),
+                    end: WorkerEnd::default(),
                     is_given_up: *is_given_up,
                 });
             }
@@ -265,30 +281,30 @@ impl Run {
                 self.fence = Some(Fence {
                     at,
                     why: why.clone(),
-                    end: End {
+                    end: WorkerEnd {
                         code: *exit_code,
                         is_out_of_memory: *is_out_of_memory,
                     },
                     is_given_up: *is_given_up,
                 });
             }
-            Entry::Merged { commit, .. } => self.settle(at, Merge::Merged(commit.clone())),
-            Entry::Conflict { note, .. } => self.settle(at, Merge::Conflict(note.clone())),
+            Entry::Merged { commit, .. } => self.end_merge(at, Merge::Merged(commit.clone())),
+            Entry::Conflict { note, .. } => self.end_merge(at, Merge::Conflict(note.clone())),
             Entry::Red { note, unusable, .. } => {
                 let note = note.clone();
                 let merge = match unusable.clone() {
                     Some(why) => Merge::Unusable { note, why },
-                    None => Merge::Red(note),
+                    None => Merge::ChecksFailed(note),
                 };
-                self.settle(at, merge);
+                self.end_merge(at, merge);
             }
             _ => {}
         }
     }
 
-    /// Records the end of the merge.
-    fn settle(&mut self, at: Millis, merge: Merge) {
+    /// Records that the work of the run was merged or rejected.
+    fn end_merge(&mut self, at: Millis, merge: Merge) {
         self.merge = merge;
-        self.settled_at = Some(at);
+        self.merge_ended_at = Some(at);
     }
 }

@@ -1,11 +1,11 @@
-//! What follows from failed runs: the next attempt, a pause before it, or a block.
+//! Tests of the next step after failed runs: the next attempt, a pause before it, or a block.
 
 use super::*;
 use crate::dispatch::engine::TaskNeeds;
 
 #[test]
 fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
-    for (reason, retryable, is_retried) in [
+    for (reason, is_retryable, is_retried) in [
         ("agent_killed", true, true),
         ("interrupted", true, true),
         ("internal", true, true),
@@ -23,13 +23,13 @@ fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
         ("limit_reached", false, false),
         ("timed_out", false, false),
     ] {
-        let standing = standing_of_first(failed("1", 1, reason, retryable));
+        let standing = standing_of_task_1(failed_run("1", 1, reason, is_retryable));
         match (&standing, is_retried) {
             (Standing::Cooling { .. }, true) => {}
             (Standing::Blocked(why), false) => {
                 assert!(why.contains("its work so far is on 1#1-wip"), "{why}");
             }
-            _ => panic!("{reason}, retryable: {retryable}: {standing:?}"),
+            _ => panic!("{reason}, retryable: {is_retryable}: {standing:?}"),
         }
     }
 }
@@ -37,21 +37,21 @@ fn after_a_temporary_failure_a_task_pauses_and_after_others_it_is_blocked() {
 #[test]
 fn after_a_failure_because_of_the_projects_files_a_task_is_blocked_until_the_next_start() {
     let entries = [
-        vec![begun()],
-        failed("1", 1, "workspace_failed", false),
-        vec![begun()],
+        vec![begun_entry()],
+        permanent_failure("1", 1, "workspace_failed"),
+        vec![begun_entry()],
     ]
     .concat();
     let before = entries[..entries.len() - 1].to_vec();
-    assert!(matches!(standing_of_first(before), Standing::Blocked(_)));
+    assert!(matches!(standing_of_task_1(before), Standing::Blocked(_)));
     assert!(matches!(
-        standing_of_first(entries),
+        standing_of_task_1(entries),
         Standing::Ready(NextAttempt { number: 2, .. })
     ));
 }
 
 #[test]
-fn runs_that_were_given_up_before_their_claim_are_no_attempts() {
+fn runs_that_were_given_up_before_their_claim_do_not_count_as_attempts() {
     let given_up = |attempt| {
         let run = format!("1#{attempt}");
         let not_started = Entry::NotStarted {
@@ -60,7 +60,7 @@ fn runs_that_were_given_up_before_their_claim_are_no_attempts() {
             is_refused: false,
             is_given_up: true,
         };
-        vec![intent("1", attempt), not_started]
+        vec![intent_entry("1", attempt), not_started]
     };
     let entries = (1..=5).flat_map(given_up).collect();
     let expected = NextAttempt {
@@ -68,13 +68,17 @@ fn runs_that_were_given_up_before_their_claim_are_no_attempts() {
         note: None,
         memory: None,
     };
-    assert_eq!(standing_of_first(entries), Standing::Ready(expected));
+    assert_eq!(standing_of_task_1(entries), Standing::Ready(expected));
 }
 
 #[test]
 fn a_task_that_was_idle_twice_is_blocked() {
-    let entries = [failed("1", 1, "idle", true), failed("1", 2, "idle", true)].concat();
-    assert!(matches!(standing_of_first(entries), Standing::Blocked(_)));
+    let entries = [
+        retryable_failure("1", 1, "idle"),
+        retryable_failure("1", 2, "idle"),
+    ]
+    .concat();
+    assert!(matches!(standing_of_task_1(entries), Standing::Blocked(_)));
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_m
         let mut entries: Vec<Entry> = Vec::new();
         for (attempt, reason) in (1..).zip(reasons) {
             let memory = attempt_after_pause(&state_with(entries.clone()), &policy, "p:1").memory;
-            let mut failed = failed("1", attempt, reason, true);
+            let mut failed = retryable_failure("1", attempt, reason);
             if let Entry::Intent { memory: of_run, .. } = &mut failed[0] {
                 *of_run = memory;
             }
@@ -106,7 +110,7 @@ fn an_attempt_after_one_that_ran_out_of_memory_gets_twice_the_memory_up_to_the_m
 }
 
 #[test]
-fn a_first_attempt_has_the_memory_that_its_task_needs() {
+fn a_first_attempt_gets_the_memory_that_its_task_needs_up_to_the_maximum() {
     let needs = |memory: u64| TaskNeeds {
         memory: Some(memory),
         ..TaskNeeds::default()
@@ -126,7 +130,7 @@ fn a_first_attempt_has_the_memory_that_its_task_needs() {
         ["p:1", "p:2", "p:3"].map(memory),
         [Some(4 << 30), Some(8 << 30), Some(1 << 30)]
     );
-    let mut failed = failed("1", 1, "out_of_memory", true);
+    let mut failed = retryable_failure("1", 1, "out_of_memory");
     if let Entry::Intent { memory, .. } = &mut failed[0] {
         *memory = Some(4 << 30);
     }
@@ -137,9 +141,9 @@ fn a_first_attempt_has_the_memory_that_its_task_needs() {
 #[test]
 fn retry_starts_the_count_of_attempts_again() {
     let mut entries: Vec<Entry> = (1..=3)
-        .flat_map(|attempt| failed("1", attempt, "internal", true))
+        .flat_map(|attempt| retryable_failure("1", attempt, "internal"))
         .collect();
-    let Standing::Blocked(why) = standing_of_first(entries.clone()) else {
+    let Standing::Blocked(why) = standing_of_task_1(entries.clone()) else {
         panic!("the task must be blocked after three attempts");
     };
     assert!(
@@ -150,7 +154,7 @@ fn retry_starts_the_count_of_attempts_again() {
         what: crate::dispatch::journal::UserCommand::Retry,
         task: Some("p:1".to_owned()),
     });
-    let Standing::Ready(next) = standing_of_first(entries) else {
+    let Standing::Ready(next) = standing_of_task_1(entries) else {
         panic!("retry must allow another attempt");
     };
     assert_eq!(next.number, 4);
@@ -167,7 +171,7 @@ fn after_a_first_conflict_the_task_is_done_again_with_a_note_and_after_a_second_
         let run = format!("1#{attempt}");
         let event = json!({ "status": "completed", "result": { "work": { "branch": run } } });
         vec![
-            intent("1", attempt),
+            intent_entry("1", attempt),
             Entry::Reported {
                 run: run.clone(),
                 event,
@@ -178,11 +182,11 @@ fn after_a_first_conflict_the_task_is_done_again_with_a_note_and_after_a_second_
             },
         ]
     };
-    let Standing::Ready(next) = standing_of_first(completed(1)) else {
+    let Standing::Ready(next) = standing_of_task_1(completed(1)) else {
         panic!("the task must be done again");
     };
     assert_eq!((next.number, next.note.as_deref()), (2, Some("look at it")));
-    let Standing::Blocked(why) = standing_of_first([completed(1), completed(2)].concat()) else {
+    let Standing::Blocked(why) = standing_of_task_1([completed(1), completed(2)].concat()) else {
         panic!("the task must be blocked");
     };
     assert!(why.contains("its work is on 1#1 and 1#2"), "{why}");

@@ -1,5 +1,5 @@
-//! A whole dispatch in memory. The dispatcher can be killed between any two steps: the journal, the workers and
-//! the integration branch survive; the dispatcher's state in memory does not.
+//! Simulates a whole dispatch in memory. The dispatcher can be killed between any two steps. Then the journal, the
+//! workers and the integration branch stay, and the dispatcher's state in memory is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +13,28 @@ use crate::receiver::Route;
 /// A worker that the engine runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Worker {
-    /// It sends its claim until it is answered.
+    /// The worker repeats its claim until it gets an answer.
     Claiming,
     Working,
-    /// It has pushed its branch, and not printed its terminal event yet.
+    /// The worker has pushed its branch, and has not printed its terminal event yet.
     Pushed,
-    /// It repeats its terminal event until it is answered.
+    /// The worker repeats this terminal event until it gets an answer.
     Reporting(Value),
+    /// The worker has exited by itself.
     Ended,
     Killed,
 }
 
-/// The whole simulation.
-pub struct World {
+/// A simulated dispatch: one dispatcher, its workers, the journal and the integration branch.
+pub struct Simulation {
     /// The state of the random number generator.
     random: u64,
     pub now: Millis,
     /// The journal.
     journal: Vec<Record>,
-    /// The memory of the dispatcher.
+    /// The dispatcher's state in memory.
     pub state: State,
+    /// The last worker of each run, by the id of the run.
     workers: BTreeMap<String, Worker>,
     /// How many workers each run has had.
     starts: BTreeMap<String, usize>,
@@ -45,12 +47,12 @@ pub struct World {
     /// Runs whose `completed` was answered with 2xx.
     pub acknowledged: BTreeSet<String>,
     /// Whether crashes and failures happen.
-    pub faults: bool,
+    pub has_faults: bool,
 }
 
-impl World {
+impl Simulation {
     pub fn new(seed: u64) -> Self {
-        let mut world = Self {
+        let mut simulation = Self {
             random: seed | 1,
             now: 1,
             journal: Vec::new(),
@@ -61,25 +63,26 @@ impl World {
             pushed: BTreeSet::new(),
             branch: Vec::new(),
             acknowledged: BTreeSet::new(),
-            faults: true,
+            has_faults: true,
         };
-        world.write(Entry::Created {
+        simulation.record(Entry::Created {
             dispatch: "d".to_owned(),
             branch: "b".to_owned(),
         });
-        world.restart();
-        world
+        simulation.restart();
+        simulation
     }
 
-    /// Returns `true` once in `one_in` calls on average.
-    fn chance(&mut self, one_in: u64) -> bool {
+    /// Returns `true` once in `one_in` calls on average, at random.
+    fn happens(&mut self, one_in: u64) -> bool {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random.is_multiple_of(one_in)
     }
 
-    fn write(&mut self, entry: Entry) {
+    /// Adds an entry to the journal and to the state.
+    fn record(&mut self, entry: Entry) {
         let at = self.now;
         let record = Record { at, entry };
         self.state.apply(&record);
@@ -92,21 +95,22 @@ impl World {
         // A dispatcher adopts the runs of the engine when it starts.
         for name in self.workers.keys().cloned().collect::<Vec<_>>() {
             let is_running = !matches!(self.workers[&name], Worker::Ended | Worker::Killed);
-            let unknown = self
+            let lacks_handle = self
                 .state
                 .run(&name)
                 .is_some_and(|run| run.is_live() && run.handle.is_none());
-            if is_running && unknown {
-                self.write(handle(&name));
+            if is_running && lacks_handle {
+                self.record(handle_entry(&name));
             }
         }
-        self.write(Entry::Begun {
+        self.record(Entry::Begun {
             version: String::new(),
             listen: String::new(),
             engines: Vec::new(),
         });
     }
 
+    /// The graph at the tip of the integration branch.
     fn graph(&self) -> TaskGraph {
         diamond(&self.branch.iter().map(|run| task_of(run)).collect())
     }
@@ -115,34 +119,34 @@ impl World {
         decide(&self.state, &self.graph(), &policy(), self.now)
     }
 
-    /// One round of the main loop. The dispatcher may be killed after each side effect.
-    fn tick(&mut self) {
-        for run in 0..self.state.runs.len() {
-            let unknown = self.faults && self.chance(4);
-            let id = self.state.runs[run].id.clone();
-            self.state.runs[run].seen = match self.workers.get(&id) {
-                _ if unknown => Seen::Unknown,
-                Some(Worker::Ended) => Seen::Ended(Some(0).into()),
-                Some(Worker::Killed) => Seen::Ended(None.into()),
-                Some(_) => Seen::Running,
-                None => Seen::Gone,
+    /// One iteration of the main loop. The dispatcher may be killed after each side effect.
+    fn run_main_loop_once(&mut self) {
+        for position in 0..self.state.runs.len() {
+            let is_unknown = self.has_faults && self.happens(4);
+            let id = self.state.runs[position].id.clone();
+            self.state.runs[position].worker_state = match self.workers.get(&id) {
+                _ if is_unknown => WorkerState::Unknown,
+                Some(Worker::Ended) => WorkerState::Ended(Some(0).into()),
+                Some(Worker::Killed) => WorkerState::Ended(None.into()),
+                Some(_) => WorkerState::Running,
+                None => WorkerState::Gone,
             };
         }
         for action in self.decide().actions {
-            if self.act(action) {
+            if self.perform(action) {
                 return self.restart();
             }
         }
     }
 
     /// Performs an action. Returns whether the dispatcher was killed during it.
-    fn act(&mut self, action: Action) -> bool {
-        let crash = |world: &mut Self| world.faults && world.chance(12);
+    fn perform(&mut self, action: Action) -> bool {
+        let crash = |simulation: &mut Self| simulation.has_faults && simulation.happens(12);
         match action {
             Action::Start { task, next } => {
                 let run = run_id("d", &task, next.number);
                 self.assert_no_work_is_ignored(&task);
-                self.write(Entry::Intent {
+                self.record(Entry::Intent {
                     run: run.clone(),
                     task: Some(task),
                     attempt: next.number,
@@ -157,40 +161,42 @@ impl World {
                 if crash(self) {
                     return true;
                 }
-                self.write(handle(&run));
+                self.record(handle_entry(&run));
             }
             Action::StartAgain { run } => {
-                if !self.harvest(&run) {
+                if !self.record_result_of_lost_run(&run) {
                     self.start(&run);
                     if crash(self) {
                         return true;
                     }
-                    self.write(handle(&run));
+                    self.record(handle_entry(&run));
                 }
             }
             Action::Stop { run, .. } => {
                 self.state.run_mut(&run).unwrap().stop_requested_at = Some(self.now);
                 self.workers.insert(run, Worker::Killed);
             }
-            Action::ReadReport { run } => {
-                if !self.harvest(&run) {
-                    self.write(fence(&run));
+            Action::FindResult { run } => {
+                if !self.record_result_of_lost_run(&run) {
+                    self.record(fenced_entry(&run));
                 }
             }
-            Action::Fence { run, .. } | Action::GiveUp { run, .. } => self.write(fence(&run)),
+            Action::Fence { run, .. } | Action::GiveUp { run, .. } => {
+                self.record(fenced_entry(&run));
+            }
             Action::Merge { run } => return self.merge(run),
         }
         crash(self)
     }
 
     /// Records the report or the branch of a run. Returns `false` if there is neither.
-    fn harvest(&mut self, run: &str) -> bool {
+    fn record_result_of_lost_run(&mut self, run: &str) -> bool {
         let run = run.to_owned();
         if let Some(event) = self.printed.get(&run).cloned() {
-            self.write(Entry::Reported { run, event });
+            self.record(Entry::Reported { run, event });
         } else if self.pushed.contains(&run) {
             let (branch, commit) = (String::new(), String::new());
-            self.write(Entry::Harvested {
+            self.record(Entry::Harvested {
                 run,
                 branch,
                 commit,
@@ -201,7 +207,7 @@ impl World {
         true
     }
 
-    /// A new attempt must not start before the pushed work of earlier attempts was found.
+    /// Asserts that the pushed work of all earlier attempts was found. Otherwise a new attempt must not start.
     fn assert_no_work_is_ignored(&self, task: &str) {
         for run in self.state.runs_of(task) {
             let is_pushed = self.pushed.contains(&run.id);
@@ -209,6 +215,7 @@ impl World {
         }
     }
 
+    /// The engine starts a worker for a run.
     fn start(&mut self, run: &str) {
         let is_running = self
             .workers
@@ -222,40 +229,42 @@ impl World {
     /// Merges the work of a run. Returns whether the dispatcher was killed during it.
     fn merge(&mut self, run: String) -> bool {
         if !self.branch.contains(&run) {
-            if self.faults && self.chance(5) {
+            if self.has_faults && self.happens(5) {
                 let note = String::new();
-                self.write(Entry::Conflict { run, note });
+                self.record(Entry::Conflict { run, note });
                 return false;
             }
             self.branch.push(run.clone());
-            if self.faults && self.chance(3) {
+            if self.has_faults && self.happens(3) {
                 return true;
             }
         }
         let commit = String::new();
-        self.write(Entry::Merged { run, commit });
+        self.record(Entry::Merged { run, commit });
         false
     }
 
     /// One step of one worker.
-    fn work(&mut self, run: &str) {
+    fn step_worker(&mut self, run: &str) {
         match self.workers[run].clone() {
             Worker::Claiming => match self.send(run, Route::Started, "running", None) {
                 Some(200) => drop(self.workers.insert(run.to_owned(), Worker::Working)),
                 Some(_) => drop(self.workers.insert(run.to_owned(), Worker::Ended)),
                 None => {}
             },
-            Worker::Working if self.chance(2) => {
+            Worker::Working if self.happens(2) => {
                 if self.send(run, Route::Progress, "running", None) == Some(409) {
                     self.workers.insert(run.to_owned(), Worker::Ended);
                 }
             }
-            Worker::Working if self.faults && self.chance(4) => self.print(run, "failed"),
+            Worker::Working if self.has_faults && self.happens(4) => {
+                self.print_terminal_event(run, "failed");
+            }
             Worker::Working => {
                 self.pushed.insert(run.to_owned());
                 self.workers.insert(run.to_owned(), Worker::Pushed);
             }
-            Worker::Pushed => self.print(run, "completed"),
+            Worker::Pushed => self.print_terminal_event(run, "completed"),
             Worker::Reporting(event) => {
                 let is_completed = event["status"] == "completed";
                 let route = if is_completed {
@@ -276,7 +285,7 @@ impl World {
     }
 
     /// A worker prints its terminal event, and begins to send it.
-    fn print(&mut self, run: &str, status: &str) {
+    fn print_terminal_event(&mut self, run: &str, status: &str) {
         let event = json!({
             "run_id": run,
             "event_id": format!("{run}.end"),
@@ -288,7 +297,8 @@ impl World {
             .insert(run.to_owned(), Worker::Reporting(event));
     }
 
-    /// The answer to an event; `None` if the dispatcher was killed before it answered.
+    /// Sends an event to the dispatcher; returns the HTTP status of the answer. `None` if the dispatcher was killed
+    /// before it answered.
     fn send(&mut self, run: &str, route: Route, status: &str, event: Option<Value>) -> Option<u16> {
         let event = event.unwrap_or_else(|| {
             json!({
@@ -301,35 +311,37 @@ impl World {
         record_event(&mut self.state, route, &event, self.now);
         let reply = reply(&self.state, route, &event, 200);
         if let Some(entry) = reply.entry {
-            self.write(entry);
+            self.record(entry);
         }
-        if self.faults && self.chance(8) {
+        if self.has_faults && self.happens(8) {
             self.restart();
             return None;
         }
         Some(reply.answer.status.as_u16())
     }
 
+    /// Lets some time pass, and lets workers and the dispatcher do one step each.
     pub fn step(&mut self) {
         self.now += 7;
         let names: Vec<String> = self.workers.keys().cloned().collect();
         for name in names {
-            if self.faults && self.chance(25) && self.workers[&name] != Worker::Ended {
+            if self.has_faults && self.happens(25) && self.workers[&name] != Worker::Ended {
                 self.workers.insert(name, Worker::Killed);
-            } else if self.chance(2) {
-                self.work(&name);
+            } else if self.happens(2) {
+                self.step_worker(&name);
             }
         }
-        if self.faults && self.chance(15) {
+        if self.has_faults && self.happens(15) {
             self.restart();
         }
-        if self.faults && self.chance(20) {
+        if self.has_faults && self.happens(20) {
             self.now += 400;
         }
-        self.tick();
+        self.run_main_loop_once();
         self.assert_invariants();
     }
 
+    /// Asserts that at most one run works on each task, and that no task is merged twice.
     fn assert_invariants(&self) {
         for id in TASKS {
             let working = self.state.runs_of(&format!("p:{id}"));
@@ -341,7 +353,7 @@ impl World {
     }
 }
 
-/// The task of `d-<task>-<hash>-<attempt>`.
+/// The task of the run id `d-<task>-<hash>-<attempt>`.
 pub fn task_of(run: &str) -> &str {
     run.split('-').nth(1).unwrap()
 }

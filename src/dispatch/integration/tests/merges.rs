@@ -1,4 +1,4 @@
-//! Merges in the bare repository.
+//! Tests of merges in the bare repository.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn a_repeated_merge_gives_the_same_commit_with_the_same_trailers() {
     let integration = sample.open();
     let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
     let first = merge_cleanly(&integration, integration.tip(), &run);
-    // As after a crash, with the repository opened again.
+    // After a crash, the next dispatcher opens the repository again.
     let again = sample.open();
     assert_eq!(merge_cleanly(&again, again.tip(), &run), first);
     assert!(
@@ -67,16 +67,16 @@ fn a_conflict_names_the_files_and_the_task_that_changed_them() {
     let sample = SampleProject::local();
     let mut integration = sample.open();
     let base = integration.tip().clone();
-    let cheap = [
+    let low_prices = [
         ("prices.txt", "apple 1\nbread 1\ncheese 3\n"),
         ("a b", "1\n"),
     ];
-    let dear = [
+    let high_prices = [
         ("prices.txt", "apple 1\nbread 9\ncheese 3\n"),
         ("a b", "2\n"),
     ];
-    let one = sample.run(&integration, &base, "1", &cheap);
-    let two = sample.run(&integration, &base, "2", &dear);
+    let one = sample.run(&integration, &base, "1", &low_prices);
+    let two = sample.run(&integration, &base, "2", &high_prices);
     let three = sample.run(&integration, &base, "3", &[("stock.txt", "pear\n")]);
     for run in [&three, &one] {
         let candidate = merge_cleanly(&integration, &integration.tip().clone(), run);
@@ -122,7 +122,7 @@ fn a_graph_that_the_agent_has_deleted_or_broken_is_replaced_by_that_of_the_branc
         .enumerate()
     {
         let mut run = first.clone();
-        run.task = "2".to_owned();
+        run.id_in_phase = "2".to_owned();
         // The agent breaks or deletes the graph.
         let clone = tempfile::tempdir_in(sample.dir.path()).unwrap();
         let dir = clone.path();
@@ -154,11 +154,11 @@ fn a_graph_that_the_agent_has_deleted_or_broken_is_replaced_by_that_of_the_branc
 
 #[test]
 fn a_missing_commit_of_a_run_is_an_error_that_names_the_run() {
-    for (remote, workers) in [
-        (false, WorkerLocation::OnThisMachine),
-        (true, WorkerLocation::Elsewhere),
+    for (location, worker_location) in [
+        (ProjectLocation::Local, WorkerLocation::OnThisMachine),
+        (ProjectLocation::Remote, WorkerLocation::Elsewhere),
     ] {
-        let sample = SampleProject::new(remote, workers);
+        let sample = SampleProject::new(location, worker_location);
         let integration = sample.open();
         let mut run = sample.run(&integration, integration.tip(), "1", &[]);
         run.commit = "1234567890123456789012345678901234567890".to_owned();

@@ -1,4 +1,4 @@
-//! Opening the branch: at its base, where it was left, or with an error.
+//! Tests of opening the branch: at its base, at the commit that the last dispatch reached, or with an error.
 
 use super::*;
 
@@ -26,9 +26,9 @@ fn a_branch_that_was_moved_back_is_an_error_and_a_deleted_one_begins_at_the_base
     git(&project, &["branch", "--quiet", "-D", BRANCH]);
     let opened = block_on(Integration::open(sample.settings())).unwrap();
     assert!(
-        opened.notes[0].contains("was deleted"),
+        opened.messages[0].contains("was deleted"),
         "{:?}",
-        opened.notes
+        opened.messages
     );
     assert_eq!(opened.integration.tip(), &base);
 }
@@ -66,7 +66,11 @@ fn fast_forward_moves_a_branch_if_possible_and_a_merged_branch_follows_its_base(
         "{why_not:?}"
     );
     let opened = block_on(Integration::open(sample.settings())).unwrap();
-    assert!(opened.notes[0].contains(&diverged), "{:?}", opened.notes);
+    assert!(
+        opened.messages[0].contains(&diverged),
+        "{:?}",
+        opened.messages
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The branch in the user's repository or on the remote: pushes of people, crashes, and files that must stay
-//! unchanged.
+//! Tests of the branch in the user's repository or on the remote: pushes of people, crashes, and files that must not be
+//! changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,26 +10,26 @@ use crate::dispatch::integration::types::SyncResult;
 
 /// The files of a repository that a dispatch must not change: all except objects and the references of the dispatch.
 fn protected_files(project: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut files, mut left) = (BTreeMap::new(), vec![project.to_owned()]);
-    while let Some(dir) = left.pop() {
+    let (mut files, mut unread) = (BTreeMap::new(), vec![project.to_owned()]);
+    while let Some(dir) = unread.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
-            let below = path.strip_prefix(project).unwrap().to_owned();
-            let is_ours = [
+            let relative = path.strip_prefix(project).unwrap().to_owned();
+            let is_of_dispatch = [
                 ".git/objects",
                 ".git/refs/heads/descartes",
                 ".git/logs/refs/heads/descartes",
                 ".git/refs/descartes",
             ]
             .iter()
-            .any(|ours| below.starts_with(ours));
-            if is_ours {
+            .any(|prefix| relative.starts_with(prefix));
+            if is_of_dispatch {
                 continue;
             }
             if path.is_dir() {
-                left.push(path);
+                unread.push(path);
             } else {
-                files.insert(below, fs::read(&path).unwrap());
+                files.insert(relative, fs::read(&path).unwrap());
             }
         }
     }
@@ -117,12 +117,12 @@ fn after_a_kill_at_any_point_of_a_merge_the_repeated_merge_ends_at_the_same_comm
 
 #[test]
 fn if_a_person_has_pushed_meanwhile_the_merge_is_made_again_on_their_commit() {
-    for (remote, workers) in [
-        (false, WorkerLocation::OnThisMachine),
-        (true, WorkerLocation::OnThisMachine),
-        (true, WorkerLocation::Elsewhere),
+    for (location, worker_location) in [
+        (ProjectLocation::Local, WorkerLocation::OnThisMachine),
+        (ProjectLocation::Remote, WorkerLocation::OnThisMachine),
+        (ProjectLocation::Remote, WorkerLocation::Elsewhere),
     ] {
-        let sample = SampleProject::new(remote, workers);
+        let sample = SampleProject::new(location, worker_location);
         let mut integration = sample.open();
         let base = integration.tip().clone();
         let one = sample.run(&integration, &base, "1", &[("a.txt", "a\n")]);
@@ -139,7 +139,7 @@ fn if_a_person_has_pushed_meanwhile_the_merge_is_made_again_on_their_commit() {
         assert_ne!(candidate, stale);
         accept(&mut integration, &candidate);
         assert_eq!(read(&integration, integration.tip(), "stock.txt"), "pear\n");
-        let published = git(&sample.published(), &["rev-parse", BRANCH]);
+        let published = git(&sample.published_repository(), &["rev-parse", BRANCH]);
         assert_eq!(published, integration.tip().id);
         assert_eq!(block_on(integration.sync()).unwrap(), SyncResult::Unchanged);
     }

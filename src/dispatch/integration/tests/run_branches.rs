@@ -1,15 +1,15 @@
-//! The branches that runs push.
+//! Tests of the branches that runs push.
 
 use super::*;
 
 #[test]
 fn branches_of_runs_are_found_copied_to_the_users_repository_and_deleted() {
-    for (remote, workers) in [
-        (false, WorkerLocation::OnThisMachine),
-        (true, WorkerLocation::OnThisMachine),
-        (true, WorkerLocation::Elsewhere),
+    for (location, worker_location) in [
+        (ProjectLocation::Local, WorkerLocation::OnThisMachine),
+        (ProjectLocation::Remote, WorkerLocation::OnThisMachine),
+        (ProjectLocation::Remote, WorkerLocation::Elsewhere),
     ] {
-        let sample = SampleProject::new(remote, workers);
+        let sample = SampleProject::new(location, worker_location);
         let integration = sample.open();
         let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
         let other = sample.run(&integration, integration.tip(), "2", &[("b.txt", "b\n")]);
@@ -23,13 +23,13 @@ fn branches_of_runs_are_found_copied_to_the_users_repository_and_deleted() {
         };
         assert_eq!(found, [expected]);
         let candidate = merge_cleanly(&integration, integration.tip(), &run);
-        let offered = block_on(integration.publish_candidate(&candidate)).unwrap();
+        let published = block_on(integration.publish_candidate(&candidate)).unwrap();
         let url = integration.clone_url();
         let clone = tempfile::tempdir_in(sample.dir.path()).unwrap();
         git(clone.path(), &["init", "--quiet"]);
         git(
             clone.path(),
-            &["fetch", "--quiet", "--depth=1", &url, &offered],
+            &["fetch", "--quiet", "--depth=1", &url, &published],
         );
         // The run is merged again on another commit, as after a push of a person.
         let onto = merge_cleanly(&integration, integration.tip(), &other).commit;
@@ -37,10 +37,10 @@ fn branches_of_runs_are_found_copied_to_the_users_repository_and_deleted() {
         block_on(integration.publish_candidate(&candidate)).unwrap();
 
         let names = block_on(integration.copy_unmerged_branches(&run.run_id)).unwrap();
-        let repository = sample.published();
+        let repository = sample.published_repository();
         assert_eq!(names.len(), 1);
         assert_eq!(git(&repository, &["rev-parse", &names[0]]), run.commit);
-        if !remote {
+        if location == ProjectLocation::Local {
             assert_eq!(
                 git(&repository, &["branch", "--format=%(refname)"]),
                 "refs/heads/main"

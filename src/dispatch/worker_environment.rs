@@ -10,11 +10,11 @@ use crate::excerpt::both_ends;
 use crate::runner::MAX_NOTE_SIZE;
 
 /// The heartbeat interval of workers, unless the user has set one.
-const HEARTBEAT: &str = "5s";
+const HEARTBEAT_INTERVAL: &str = "5s";
 
 /// Variables of this process that a worker must not inherit: the dispatcher sets them itself, or they make sense only
 /// for a worker that runs without a dispatcher.
-const REMOVED: [&str; 18] = [
+const ALWAYS_REMOVED: [&str; 18] = [
     "DESCARTES_BRANCH",
     "DESCARTES_CALLBACK_OIDC_AUDIENCE",
     "DESCARTES_CALLBACK_SECRET",
@@ -35,13 +35,14 @@ const REMOVED: [&str; 18] = [
     "TASK_ID",
 ];
 
-/// Workers that clone from a repository on this machine must not inherit this variable either.
+/// Workers that clone from a repository on this machine must not inherit this variable either, because they need no
+/// token.
 const GIT_TOKEN: &str = "DESCARTES_GIT_TOKEN";
 
 /// The variables of this process that a worker must not inherit.
-pub fn removed_variables(workers: WorkerLocation) -> Vec<&'static str> {
-    let mut removed = REMOVED.to_vec();
-    if workers == WorkerLocation::OnThisMachine {
+pub fn removed_variables(worker_location: WorkerLocation) -> Vec<&'static str> {
+    let mut removed = ALWAYS_REMOVED.to_vec();
+    if worker_location == WorkerLocation::OnThisMachine {
         removed.push(GIT_TOKEN);
     }
     removed
@@ -52,12 +53,14 @@ pub fn removed_variables(workers: WorkerLocation) -> Vec<&'static str> {
 pub struct SharedSettings {
     pub project_id: String,
     pub callback_url: String,
+    /// The URL that workers clone from and push to.
     pub clone_url: String,
     /// The variables of this process that a worker must not inherit.
-    pub removed: Vec<&'static str>,
+    pub removed_variables: Vec<&'static str>,
 }
 
-/// The environment of a run's worker.
+/// The specification of a run's worker for an engine: its environment and what it needs. `secret` is the secret of the
+/// run, and `traceparent` names the parent of the worker's spans.
 pub fn worker_spec(
     shared: &SharedSettings,
     worker: &WorkerSettings,
@@ -68,8 +71,8 @@ pub fn worker_spec(
 ) -> RunSpec {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
-    if !worker.has_heartbeat {
-        set("DESCARTES_HEARTBEAT", HEARTBEAT.into());
+    if !worker.has_heartbeat_interval {
+        set("DESCARTES_HEARTBEAT", HEARTBEAT_INTERVAL.into());
     }
     for (name, value) in &worker.variables {
         set(name, value.clone());
@@ -84,6 +87,7 @@ pub fn worker_spec(
         set("TASK_ID", task.into());
         set("DESCARTES_BRANCH", Integration::run_branch(&run.id).into());
     } else {
+        // This run only checks a commit, so it has no task and pushes nothing.
         set("TASK_ID", "checks".into());
         set("DESCARTES_BRANCH", "none".into());
         set("DESCARTES_ONLY_CHECKS", "true".into());
@@ -97,7 +101,7 @@ pub fn worker_spec(
     }
     RunSpec {
         variables,
-        removed_variables: shared.removed.clone(),
+        removed_variables: shared.removed_variables.clone(),
         inherited_variables: worker.inherited.clone(),
         memory: run.memory,
         needs,

@@ -10,31 +10,40 @@ use tokio::time::Instant;
 
 use super::integration::{Integration, IntegrationError, RunBranch, RunBranches};
 
-/// How often a failed search is tried before the run counts as one without finished work.
-const ATTEMPTS: u32 = 5;
+/// How often a search is tried before the run counts as one without finished work.
+const SEARCH_ATTEMPTS: u32 = 5;
 /// The pause between two attempts of a search.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The searches for the branches of lost runs.
 #[derive(Debug)]
 pub struct BranchSearches {
     branches: RunBranches,
-    searches: HashMap<String, Search>,
-    running: JoinSet<(String, Result<Vec<RunBranch>, IntegrationError>)>,
+    /// The state of each search, by the id of the run.
+    searches: HashMap<String, SearchState>,
+    /// The background tasks of the running searches. Each returns the id of the run, and its branches.
+    tasks: JoinSet<(String, Result<Vec<RunBranch>, IntegrationError>)>,
 }
 
 /// The state of the search for one run.
 #[derive(Debug)]
-enum Search {
-    Running { attempt: u32 },
-    Failed { attempt: u32, next: Instant },
+enum SearchState {
+    Running {
+        attempt: u32,
+    },
+    /// The next attempt starts at the time `next` or later.
+    Failed {
+        attempt: u32,
+        next: Instant,
+    },
+    /// The branch with the finished work, if there is one.
     Ended(Option<RunBranch>),
 }
 
-/// The result of a lost run.
+/// The result of a run that has ended without sending a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Harvest {
-    /// The search is not finished.
+pub enum LostRunResult {
+    /// The search for the branch is not finished.
     Pending,
     /// The worker has printed its report.
     Report,
@@ -49,52 +58,52 @@ impl BranchSearches {
         Self {
             branches,
             searches: HashMap::new(),
-            running: JoinSet::new(),
+            tasks: JoinSet::new(),
         }
     }
 
     /// The result of the search for a run. Starts the search at the first call. Must run in a
     /// [`tokio::task::LocalSet`].
-    pub fn result_of(&mut self, run: &str) -> Harvest {
+    pub fn result_of(&mut self, run: &str) -> LostRunResult {
         let attempt = match self.searches.get(run) {
-            Some(Search::Ended(None)) => return Harvest::NotFound,
-            Some(Search::Ended(Some(branch))) => return Harvest::Branch(branch.clone()),
-            Some(Search::Running { .. }) => return Harvest::Pending,
-            Some(Search::Failed { next, .. }) if *next > Instant::now() => {
-                return Harvest::Pending;
+            Some(SearchState::Ended(None)) => return LostRunResult::NotFound,
+            Some(SearchState::Ended(Some(branch))) => return LostRunResult::Branch(branch.clone()),
+            Some(SearchState::Running { .. }) => return LostRunResult::Pending,
+            Some(SearchState::Failed { next, .. }) if *next > Instant::now() => {
+                return LostRunResult::Pending;
             }
-            Some(Search::Failed { attempt, .. }) => attempt + 1,
+            Some(SearchState::Failed { attempt, .. }) => attempt + 1,
             None => 1,
         };
         let (branches, run) = (self.branches.clone(), run.to_owned());
         self.searches
-            .insert(run.clone(), Search::Running { attempt });
-        self.running.spawn_local(async move {
+            .insert(run.clone(), SearchState::Running { attempt });
+        self.tasks.spawn_local(async move {
             let found = branches.find(&run).await;
             (run, found)
         });
-        Harvest::Pending
+        LostRunResult::Pending
     }
 
-    /// Forgets what was found for a run that starts now: it has yet to push its work.
+    /// Forgets the result for a run that is started again, because it may push its work later.
     pub fn forget(&mut self, run: &str) {
         self.searches.remove(run);
     }
 
     /// Waits for the end of a search, and stores its result; `None` if no search runs.
     pub async fn next(&mut self) -> Option<()> {
-        let ended = self.running.join_next().await?;
-        let Ok((run, found)) = ended else {
+        let joined = self.tasks.join_next().await?;
+        let Ok((run, found)) = joined else {
             // A search panicked. The error does not say which one, so all running searches count as failed.
             self.fail_running();
             return Some(());
         };
         let attempt = match self.searches.get(&run) {
-            Some(Search::Running { attempt }) => *attempt,
+            Some(SearchState::Running { attempt }) => *attempt,
             _ => 1,
         };
         let search = match found {
-            Ok(branches) => Search::Ended(finished_work(branches, &run)),
+            Ok(branches) => SearchState::Ended(finished_work(branches, &run)),
             Err(error) => retry_search(&run, attempt, &error),
         };
         self.searches.insert(run, search);
@@ -103,32 +112,33 @@ impl BranchSearches {
 
     /// Marks all running searches as failed.
     fn fail_running(&mut self) {
-        let next = Instant::now() + PAUSE;
+        let next = Instant::now() + RETRY_PAUSE;
         for search in self.searches.values_mut() {
-            if let Search::Running { attempt } = *search {
-                *search = Search::Failed { attempt, next };
+            if let SearchState::Running { attempt } = *search {
+                *search = SearchState::Failed { attempt, next };
             }
         }
     }
 }
 
-/// Logs a failed search; it is tried again until [`ATTEMPTS`].
-fn retry_search(run: &str, attempt: u32, error: &IntegrationError) -> Search {
+/// Logs a failed search. Returns its new state: it waits for the next attempt, or ends after [`SEARCH_ATTEMPTS`]
+/// attempts.
+fn retry_search(run: &str, attempt: u32, error: &IntegrationError) -> SearchState {
     tracing::warn!(
         run,
         attempt,
         error = error as &dyn std::error::Error,
         "the search for the branch of a lost run failed"
     );
-    if attempt >= ATTEMPTS {
-        return Search::Ended(None);
+    if attempt >= SEARCH_ATTEMPTS {
+        return SearchState::Ended(None);
     }
-    let next = Instant::now() + PAUSE;
-    Search::Failed { attempt, next }
+    let next = Instant::now() + RETRY_PAUSE;
+    SearchState::Failed { attempt, next }
 }
 
-/// The branch with the finished work of a run. Its newest commit must name the run. Other branches of the run hold
-/// unfinished work, or were pushed by the agent.
+/// The branch with the finished work of a run; `None` if there is none. The newest commit of the branch must name the
+/// run. Other branches of the run contain unfinished work, or were pushed by the agent.
 fn finished_work(branches: Vec<RunBranch>, run: &str) -> Option<RunBranch> {
     let name = Integration::run_branch(run);
     let is_finished = |branch: &RunBranch| {
