@@ -50,7 +50,7 @@ pub enum SettingSource {
     Default,
 }
 
-/// One line of the output: a finding.
+/// A finding, which is one line of the output.
 #[derive(Debug, Serialize)]
 struct Line {
     subject: &'static str,
@@ -161,7 +161,7 @@ impl Report {
         self
     }
 
-    /// The settings, then the findings, so that the problems come last.
+    /// The report as text: the settings, then the findings, so that the problems come last.
     fn text(&self) -> String {
         let mut text = String::new();
         for SettingOrigin {

@@ -87,7 +87,7 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
             tokio::select! {
                 () = prepared.workspace.delete() => {}
                 // The rest of the stop window is for the report.
-                () = run.stop.hand_over_deadline() => {
+                () = run.stop.wait_for_hand_over_deadline() => {
                     tracing::warn!("there was no time to delete all temporary directories");
                 }
             }

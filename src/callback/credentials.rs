@@ -143,7 +143,7 @@ async fn identity_token(
     let token = answer_body(response).await.map_err(failed)?;
     let token = String::from_utf8(token).unwrap_or_default();
     let token = token.trim();
-    if token.is_empty() || !is_token(token) {
+    if token.is_empty() || !is_visible_ascii(token) {
         return Err(IdentityError::NotAToken {
             socket: socket.to_owned(),
         });
@@ -153,7 +153,7 @@ async fn identity_token(
 }
 
 /// Whether a text consists of the characters that a bearer token may have: visible ASCII.
-pub fn is_token(text: &str) -> bool {
+pub fn is_visible_ascii(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

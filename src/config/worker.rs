@@ -80,7 +80,7 @@ pub fn callback(
         request_timeout: reader.with_default(&settings::CALLBACK_TIMEOUT, values::duration),
         claim_deadline: reader.with_default(&settings::CLAIM_DEADLINE, values::duration),
         finish_deadline: reader.with_default(&settings::FINISH_DEADLINE, values::duration),
-        heartbeat: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
+        heartbeat_interval: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
         credentials: credentials(reader),
         traceparent: reader.or_warning(&settings::TRACEPARENT, values::traceparent),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),

@@ -46,7 +46,7 @@ impl Run<'_> {
         }
         self.progress.enter(Phase::HandOver);
         // A stop signal does not end the hand-over: the stop window has time for it.
-        let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
+        let (without_grace, stop) = (Stop::never_requested(), self.stop.clone());
         let branch = repository.branch.clone();
         let limit = self.settings.push_timeout;
         let mut span = match branch {
@@ -59,8 +59,8 @@ impl Run<'_> {
                     self.deliver(prepared, Completeness::Complete, branch, &without_grace);
                 let delivered = tokio::select! {
                     delivered = timeout(limit, deliver) => delivered.ok(),
-                    () = stop.hand_over_deadline() => None,
-                    () = stop.cancelled() => None,
+                    () = stop.wait_for_hand_over_deadline() => None,
+                    () = stop.wait_until_cancelled() => None,
                 };
                 let delivered = delivered.unwrap_or_else(|| Err(self.too_late()));
                 self.describe_push(&mut span);
@@ -79,7 +79,7 @@ impl Run<'_> {
                 let deliver = self.deliver(prepared, Completeness::Partial, branch, &without_grace);
                 let delivered = tokio::select! {
                     delivered = timeout(limit, deliver) => delivered.ok(),
-                    () = stop.hand_over_deadline() => None,
+                    () = stop.wait_for_hand_over_deadline() => None,
                 };
                 self.describe_push(&mut span);
                 if !matches!(delivered, Some(Ok(_))) {
@@ -111,7 +111,7 @@ impl Run<'_> {
 
     /// The failure of a completed task whose work was not pushed in time.
     fn too_late(&self) -> Failure {
-        let Some(why) = self.stop.why() else {
+        let Some(why) = self.stop.reason() else {
             let limit = in_words(self.settings.push_timeout);
             return Failure::new(
                 Reason::PushFailed,

@@ -162,7 +162,7 @@ pub async fn collect(
     };
     let failure = match first {
         Ok(product) => return Ok(product),
-        Err(failure) if git.stop.why().is_some() => return Err(failure),
+        Err(failure) if git.stop.reason().is_some() => return Err(failure),
         Err(failure) => failure,
     };
     check_that_the_agent_is_dead()?;
@@ -171,7 +171,7 @@ pub async fn collect(
         failure.sentence()
     );
     match from_files(git, &agents_git, clone, message).await {
-        Err(second) if git.stop.why().is_none() => {
+        Err(second) if git.stop.reason().is_none() => {
             tracing::warn!(
                 "{}; only the agent's own commits are used",
                 second.sentence()

@@ -113,7 +113,7 @@ impl Push<'_> {
             );
             tokio::select! {
                 () = sleep(*wait) => {}
-                _ = self.git.stop.requested() => return Err(failure(&branch, &error)),
+                _ = self.git.stop.wait_until_requested() => return Err(failure(&branch, &error)),
             }
         }
     }
@@ -153,7 +153,7 @@ impl Push<'_> {
             );
             tokio::select! {
                 () = sleep(*wait) => {}
-                _ = self.git.stop.requested() => return Err(failure("the Git LFS server", &error)),
+                _ = self.git.stop.wait_until_requested() => return Err(failure("the Git LFS server", &error)),
             }
         }
     }

@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
 
     /// An error if the run was cancelled or stopped.
     pub fn check_stop(&self) -> Result<(), Failure> {
-        self.stop.why().map_or(Ok(()), |why| Err(stopped(&why)))
+        self.stop.reason().map_or(Ok(()), |why| Err(stopped(&why)))
     }
 
     /// The environment of the agent and the checks.

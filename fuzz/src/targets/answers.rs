@@ -43,7 +43,7 @@ pub fn answers(data: &[u8]) {
         Answer::AlreadyDecided { why }
         | Answer::NoRoute { why }
         | Answer::TooLarge { why }
-        | Answer::Rejected { why }
+        | Answer::PermanentError { why }
         | Answer::NotFound { why, .. }
         | Answer::Later { why, .. } => why,
     };

@@ -70,7 +70,7 @@ async fn pull(git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
         );
         tokio::select! {
             () = sleep(*wait) => {}
-            _ = git.stop.requested() => return Err(error),
+            _ = git.stop.wait_until_requested() => return Err(error),
         }
     }
 }
