@@ -12,7 +12,7 @@ use crate::callback::{self, credentials::Bearer};
 use crate::environment::{Variables, value_of};
 use crate::isolation::{Isolation, Mode};
 use crate::runner;
-use crate::runner::agent::Sandbox;
+use crate::runner::agent::RootStatus;
 use crate::runner::project_settings::ProjectSettingsReader;
 use crate::runner::workspace::{Access, Repository, Source};
 use crate::scud::FinishedTasks;
@@ -141,7 +141,7 @@ pub fn runner(
     let isolation = isolation(reader, &base);
     let mut agent = agent_settings(reader, &base, variables_file.as_ref(), idle_timeout);
     if isolation.user.is_some() {
-        agent.sandbox = Sandbox::User;
+        agent.root_status = RootStatus::NotRoot;
     }
     runner::Settings {
         source,
@@ -236,7 +236,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         reader.with_default(&settings::GIT_NAME, values::line),
         reader.with_default(&settings::GIT_EMAIL, values::line),
     );
-    let access = git_access(reader);
+    let git_access = git_access(reader);
     let submodules = reader.with_default(&settings::SUBMODULES, values::boolean);
     let lfs = reader.with_default(&settings::LFS, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
@@ -252,7 +252,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
     Source::Repository(Box::new(Repository {
         url,
         reference,
-        access,
+        git_access,
         into: workspace,
         keep_clone,
         submodules,

@@ -46,12 +46,12 @@ use stage::Staged;
 
 /// The message of the commit, and the task that the commit marks as done.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct CommitMessage {
     pub subject: String,
     /// Names such as `Task-Id`, with their values.
     pub trailers: Vec<(&'static str, String)>,
     /// The task to mark as done; `None` if the task failed.
-    pub done: Option<Task>,
+    pub done_task: Option<Task>,
 }
 
 /// The work, in a repository from which the worker can push it.
@@ -61,10 +61,11 @@ pub struct Product {
     pub work: Work,
     /// Branches of the agent whose commits are not part of the work.
     pub branches: Vec<Branch>,
-    /// Why nothing may be pushed; `None` if the work may be pushed.
-    pub held_back: Option<String>,
+    /// The files because of which nothing may be pushed, with the reason; `None` if the work may be pushed. Completes a
+    /// sentence that ends with "because of files".
+    pub unpushable_files: Option<String>,
     /// Why the commit is not the whole work; `None` if it is.
-    pub incomplete: Option<String>,
+    pub incomplete_reason: Option<String>,
     /// Sentences about changes that are not in the commit.
     pub notes: Vec<String>,
     /// The changed path, if exactly one path changed.
@@ -98,7 +99,7 @@ struct Source {
     /// for example one that encrypts, should have changed.
     has_plain_commits: bool,
     /// Why the commit is not the whole work; `None` if it is.
-    incomplete: Option<String>,
+    incomplete_reason: Option<String>,
     /// Whether `tree` may hold submodules.
     has_submodules: bool,
     /// The directories of objects from which the push repository reads.
@@ -126,7 +127,7 @@ impl Source {
             head: staged.head,
             merge_head: staged.merge_head,
             tree: Some(staged.tree),
-            incomplete: staged.left_behind.incomplete(),
+            incomplete_reason: staged.left_behind.incomplete_reason(),
             left_behind: staged.left_behind,
             references: staged.references,
             has_plain_commits: staged.has_plain_commits,
@@ -148,8 +149,9 @@ impl Source {
 pub async fn collect(
     git: &Git<'_>,
     clone: &Clone,
-    (agents_environment, launch): (&Variables, Option<Launch>),
-    message: &Message,
+    agents_environment: &Variables,
+    launch: Option<Launch>,
+    message: &CommitMessage,
 ) -> Result<Product, Failure> {
     // After a panic, killed processes may not be reaped yet.
     process::kill_leftovers().await;
@@ -196,7 +198,7 @@ fn check_that_the_agent_is_dead() -> Result<(), Failure> {
 async fn from_agents_repository(
     git: &Git<'_>,
     clone: &Clone,
-    message: &Message,
+    message: &CommitMessage,
     staged: Staged,
 ) -> Result<Product, Failure> {
     let mut source = Source::staged(staged, &[&clone.dir.join(".git")]).await?;
@@ -221,7 +223,7 @@ async fn from_files(
     git: &Git<'_>,
     agents_git: &Git<'_>,
     clone: &Clone,
-    message: &Message,
+    message: &CommitMessage,
 ) -> Result<Product, Failure> {
     let fetched = Repository::create(git, &clone.base, &[])?;
     let fetch = fetched.call(["fetch", "--progress", "--no-tags", "--depth=1"]);
@@ -276,7 +278,7 @@ async fn from_commits(
     git: &Git<'_>,
     agents_git: &Git<'_>,
     clone: &Clone,
-    message: &Message,
+    message: &CommitMessage,
     failure: &Failure,
 ) -> Result<Product, Failure> {
     let objects = agents_objects(clone).await?;
@@ -289,7 +291,7 @@ async fn from_commits(
         left_behind: LeftBehind::default(),
         references: Vec::new(),
         has_plain_commits: false,
-        incomplete: Some(failure.sentence()),
+        incomplete_reason: Some(failure.sentence()),
         has_submodules: true,
         objects: vec![objects],
         lfs_objects: lfs::stores(&[&clone.dir.join(".git")], None),
@@ -305,7 +307,7 @@ async fn from_commits(
 async fn build(
     git: &Git<'_>,
     clone: &Clone,
-    message: &Message,
+    message: &CommitMessage,
     mut source: Source,
 ) -> Result<Product, Failure> {
     check_that_the_agent_is_dead()?;
@@ -328,7 +330,7 @@ async fn build(
         let left_behind = &mut source.left_behind;
         tree = gitlinks::check(git, &repository, clone, &trees, left_behind).await?;
     }
-    if let Some(done) = &message.done {
+    if let Some(done) = &message.done_task {
         tree = mark::mark(
             git,
             &repository,
@@ -360,9 +362,9 @@ async fn build(
         .chain(branches.kept.iter().map(|branch| branch.commit.as_str()))
         .collect();
     let found = inspect::inspect(git, &repository, base, &tips).await?;
-    let mut held_back = found.held_back;
+    let mut unpushable_files = found.unpushable_files;
     let mut upload = None;
-    if held_back.is_none() {
+    if unpushable_files.is_none() {
         let from = lfs::Source {
             repository: &repository,
             url: &clone.url,
@@ -373,7 +375,7 @@ async fn build(
         match lfs::collect(git, &from, found.pointers).await? {
             lfs::Objects::NotNeeded => {}
             lfs::Objects::Ready(ready) => upload = Some(ready),
-            lfs::Objects::HeldBack(files) => held_back = Some(files),
+            lfs::Objects::HeldBack(files) => unpushable_files = Some(files),
         }
     }
     work.patch = patch::patch(git, &repository, base, &head, &changes).await?;
@@ -383,8 +385,8 @@ async fn build(
         push_repository: repository,
         work,
         branches: branches.kept,
-        held_back,
-        incomplete: source.incomplete,
+        unpushable_files,
+        incomplete_reason: source.incomplete_reason,
         notes,
         only_path: changes.count.only,
         upload,
@@ -449,7 +451,7 @@ async fn commit(
     repository: &Repository,
     tree: &str,
     parents: [Option<String>; 2],
-    message: &Message,
+    message: &CommitMessage,
 ) -> Result<String, Failure> {
     let mut text = format!("{}\n\n", message.subject);
     for (name, value) in &message.trailers {

@@ -11,7 +11,7 @@ use super::product::{Repository, Upload};
 use crate::git::{Git, GitError, Trouble};
 use crate::task::{Failure, Reason};
 
-/// The waits between attempts. They suffice for a remote that restarts. After a longer outage, the push fails.
+/// The waits between attempts. They are long enough for a remote that restarts; after a longer outage, the push fails.
 const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
@@ -21,8 +21,8 @@ const WAITS: [Duration; 3] = [
 /// The highest number that is appended to a branch's suffix.
 const MAX_NUMBER: u32 = 9;
 
-/// Parts of remotes' error messages if two pushes change a branch at the same time. The next attempt then sees the
-/// result of the other push.
+/// Parts of the error messages with which remotes reject a push because another push changed the branch at the same
+/// time. A next attempt sees the result of the other push.
 const CONCURRENT_PUSH_ERRORS: [&str; 4] = [
     "but expected",
     "failed to update ref",
@@ -36,9 +36,9 @@ enum Answer {
     /// The branch has other commits, or cannot be created next to another branch.
     BranchUnusable(GitError),
     /// The remote rejects the commits, and would reject them again.
-    Rejected(GitError),
+    PermanentError(GitError),
     /// The same push may succeed later.
-    Failed(GitError),
+    TemporaryError(GitError),
 }
 
 /// Pushes commits to one remote.
@@ -100,8 +100,8 @@ impl Push<'_> {
                     branch = next;
                     continue;
                 }
-                Answer::Rejected(error) => return Err(failure(&branch, &error)),
-                Answer::Failed(error) => error,
+                Answer::PermanentError(error) => return Err(failure(&branch, &error)),
+                Answer::TemporaryError(error) => error,
             };
             let Some(wait) = waits.next().filter(|_| !error.stopped) else {
                 return Err(failure(&branch, &error));
@@ -180,17 +180,17 @@ impl Push<'_> {
             .iter()
             .any(|error| rejected.contains(error))
         {
-            return Answer::Failed(error);
+            return Answer::TemporaryError(error);
         }
         if rejected.contains("[remote rejected]") || !trouble.is_transient() {
-            return Answer::Rejected(error);
+            return Answer::PermanentError(error);
         }
-        Answer::Failed(error)
+        Answer::TemporaryError(error)
     }
 }
 
-/// Further branch names in the order in which they are tried. If there is a branch `a`, git cannot create `a/b`; the
-/// name without slashes is for this case.
+/// Further branch names in the order in which they are tried. The name without slashes is for the case that the remote
+/// has a branch `a`: git then cannot create a branch `a/b`.
 fn other_branch_names(wanted: &str, suffix: &str) -> Vec<String> {
     let flat = wanted.replace('/', "-");
     let first = [format!("{wanted}-{suffix}"), format!("{flat}-{suffix}")];

@@ -29,8 +29,9 @@ const MAX_POINTERS: usize = 100_000;
 /// What the inspection found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Why nothing may be pushed; `None` if everything may be pushed.
-    pub held_back: Option<String>,
+    /// The files because of which nothing may be pushed, with the reason; `None` if everything may be pushed. Completes
+    /// a sentence that ends with "because of files".
+    pub unpushable_files: Option<String>,
     /// A sentence about conflict markers, which may be pushed.
     pub warning: Option<String>,
     /// The new files that are Git LFS pointers.
@@ -48,7 +49,7 @@ pub async fn inspect(
     let Some(contents) = read_contents(git, repository, &list).await? else {
         let large = too_large(git, repository, &list).await?;
         return Ok(Found {
-            held_back: Some(format!("larger than 50 MiB: {}", named(&large))),
+            unpushable_files: Some(format!("larger than 50 MiB: {}", named(&large))),
             ..Found::default()
         });
     };
@@ -58,7 +59,7 @@ pub async fn inspect(
         pointers,
         ..
     } = contents;
-    let held_back = if !secret.is_empty() {
+    let unpushable_files = if !secret.is_empty() {
         Some(format!(
             "holding a secret that the worker knows: {}",
             named(&secret)
@@ -71,7 +72,7 @@ pub async fn inspect(
         None
     };
     Ok(Found {
-        held_back,
+        unpushable_files,
         pointers,
         warning: (!conflicts.is_empty())
             .then(|| format!("conflict markers are left in: {}", named(&conflicts))),

@@ -82,7 +82,7 @@ impl LeftBehind {
 
     /// Why the commit is not the whole work: changes of tracked files are missing, or files whose filter could not be
     /// applied. `None` if the commit is complete.
-    pub fn incomplete(&self) -> Option<String> {
+    pub fn incomplete_reason(&self) -> Option<String> {
         let mut parts = Vec::new();
         if !self.unfiltered.is_empty() {
             let names = listed(&self.unfiltered);

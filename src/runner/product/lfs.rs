@@ -111,7 +111,7 @@ pub async fn collect(
             Some(upload) => Objects::Ready(upload),
             None => Objects::NotNeeded,
         },
-        held_back => held_back,
+        unpushable_files => unpushable_files,
     })
 }
 
