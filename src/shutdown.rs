@@ -45,7 +45,8 @@ const IGNORED_SIGNALS: [RawSignal; 6] = [
 /// Prevents these signals from ending the worker without a report.
 fn ignore_signals() -> io::Result<()> {
     for ignored in IGNORED_SIGNALS {
-        // The handler stays when this listener is dropped. Programs that the worker starts do not inherit it.
+        // tokio keeps the signal handler when this listener is dropped. Programs that the worker starts do not inherit
+        // the handler.
         drop(signal(SignalKind::from_raw(ignored.as_raw()))?);
     }
     Ok(())
@@ -56,7 +57,8 @@ fn ignore_signals() -> io::Result<()> {
 pub enum StopReason {
     /// A stop signal, by name.
     Signal(&'static str),
-    /// The process that started the worker, and holds the other end of its standard input, has ended.
+    /// The process that started the worker has ended. It had the other end of the pipe that is the worker's standard
+    /// input.
     ParentEnded,
     /// The orchestrator cancelled the task, perhaps with a reason.
     Cancelled(Option<String>),

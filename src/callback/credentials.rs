@@ -19,7 +19,7 @@ use crate::webhook::SigningKey;
 
 /// How long an identity token is reused. The platform's tokens are valid for about ten minutes.
 const TOKEN_REUSE: Duration = Duration::from_secs(60);
-/// The platform's socket is on this machine, so an answer that takes longer will never come.
+/// How long the platform's socket may take to answer. It is on this machine, so a later answer is not to be expected.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How requests prove who sends them.
@@ -57,7 +57,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Credentials {
     settings: Settings,
-    /// Gets every identity token, so that the token is masked everywhere.
+    /// Every identity token is added to it, so that the token is masked everywhere.
     redactor: Redactor,
     /// The last identity token and when it was received.
     identity: RefCell<Option<(Instant, HeaderValue)>>,

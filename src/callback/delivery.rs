@@ -69,7 +69,7 @@ struct Attempts<'a> {
 
 /// A route that answers 404.
 struct MissingRoute {
-    /// The retries of this route. Their deadline counts from the first 404, because other problems may have taken
+    /// The retries of this route. Their deadline counts from the first 404, because earlier problems may have taken
     /// minutes before it.
     retries: Retries,
     /// How many answers in a row were 404.

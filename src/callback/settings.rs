@@ -50,7 +50,7 @@ pub struct Identity {
 
 impl Identity {
     /// The same identity with secrets masked in the values that come from the platform. The ids of the task,
-    /// the project and the run stay, because they identify the run.
+    /// the project and the run are not masked, because they identify the run.
     pub fn redacted(self, redactor: &Redactor) -> Self {
         let optional = |text: Option<String>| text.map(|text| redactor.text(&text));
         Self {

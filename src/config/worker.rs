@@ -14,7 +14,7 @@ use crate::isolation::{Isolation, Mode};
 use crate::runner;
 use crate::runner::agent::RootStatus;
 use crate::runner::project_settings::ProjectSettingsReader;
-use crate::runner::workspace::{Access, Repository, Source};
+use crate::runner::workspace::{Access, RemoteRepository, Source};
 use crate::scud::FinishedTasks;
 use crate::telemetry::Settings as TelemetrySettings;
 
@@ -249,7 +249,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         };
     };
     let branch = branch.unwrap_or_else(task_branch);
-    Source::Repository(Box::new(Repository {
+    Source::Repository(Box::new(RemoteRepository {
         url,
         reference,
         git_access,

@@ -14,7 +14,7 @@ pub struct Settings {
     pub other_project: String,
     /// How long to wait for a person to cancel the task; `None` skips the rules about cancelling.
     pub cancel_within: Option<Duration>,
-    /// Whether to wait for a lease to end, which takes over a minute.
+    /// Whether to wait for a lease to end, which takes more than a minute.
     pub leases: Leases,
     pub format: Format,
 }

@@ -1,7 +1,7 @@
 //! Masks the secrets in the output of child processes, and passes the output on to the reports, the heartbeats
 //! and the log.
 //!
-//! Memory and log stay bounded, however much a process prints: `progress` keeps the first and the last
+//! The memory and the log are limited, however much a process prints: `progress` keeps the first and the last
 //! bytes, and [`LogLines`] has a rate limit.
 
 use std::time::Duration;
@@ -221,7 +221,7 @@ impl LogLines {
         for line in lines.filter(|line| !line.is_empty()) {
             if self.logged_in_interval < MAX_LINES_PER_INTERVAL {
                 tracing::debug!("thought: {line}");
-                // Lines that the filter leaves out don't count.
+                // Lines below the log level are not logged, so they don't count.
                 self.logged_in_interval += u32::from(tracing::enabled!(tracing::Level::DEBUG));
             }
         }

@@ -1,4 +1,4 @@
-//! Checks whether everything that a run would need is there, within time limits. Changes nothing.
+//! Checks whether everything that a run would need is present, within time limits. Changes nothing.
 //!
 //! Sends nothing to the orchestrator, because every request of the protocol would change something there.
 
@@ -19,7 +19,7 @@ use super::project_file::{self, LocalProject};
 use super::project_settings::ProjectSettings;
 use super::project_task::{agent_definition, find_task};
 use super::settings::{Settings, Steps};
-use super::workspace::{Repository, Source, Workspace, check_owner, existing_directory};
+use super::workspace::{RemoteRepository, Source, Workspace, check_owner, existing_directory};
 use crate::environment::value_of;
 use crate::git::{Call, Git, GitError};
 use crate::http::tls;
@@ -45,32 +45,33 @@ pub struct Finding {
 /// All findings of a preflight check.
 #[derive(Debug)]
 pub struct Report {
-    /// In the order in which a run would need the things.
+    /// The findings, in the order in which a run would use what was checked.
     pub findings: Vec<Finding>,
     /// The settings in the project's `.descartes.toml`; `None` if there is no such file on this machine.
-    pub project: Option<ProjectSettings>,
+    pub project_settings: Option<ProjectSettings>,
 }
 
-/// Checks everything that a run would use, in the order of its use. If one thing is missing, the things that depend on
-/// it are not checked.
+/// Checks everything that a run would use, in the order of use. If something is missing, whatever depends on it is not
+/// checked.
 pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Report {
     let mut findings = Findings(Vec::new());
     check_machine(&mut findings, settings, stop).await;
     let local_project = project_file::local_project(settings);
-    let project = local_project
-        .as_ref()
-        .map_or(Ok(None), |local_project| match local_project {
-            Some(local_project) => project_file::read(settings, local_project.dir()),
-            None => Ok(None),
-        });
+    let project_settings =
+        local_project
+            .as_ref()
+            .map_or(Ok(None), |local_project| match local_project {
+                Some(local_project) => project_file::read(settings, local_project.dir()),
+                None => Ok(None),
+            });
     let local_project = findings
         .add_problem("project's settings", local_project)
         .flatten();
-    let project = findings
-        .add_problem("project's settings", project)
+    let project_settings = findings
+        .add_problem("project's settings", project_settings)
         .flatten();
-    let settings = match &project {
-        Some(project) => &settings.with_project_settings(project),
+    let settings = match &project_settings {
+        Some(project_settings) => &settings.with_project_settings(project_settings),
         None => settings,
     };
     match (&settings.source, local_project) {
@@ -84,7 +85,7 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     }
     Report {
         findings: findings.0,
-        project,
+        project_settings,
     }
 }
 
@@ -204,7 +205,7 @@ async fn check_workspace(
 async fn check_remote_project(
     findings: &mut Findings,
     settings: &Settings,
-    repository: &Repository,
+    repository: &RemoteRepository,
     redactor: &Redactor,
     stop: &Stop,
 ) {
@@ -360,7 +361,7 @@ fn with_existing_programs(checks: Checks, path: &OsStr) -> Result<Checks, Failur
 }
 
 /// Asks the remote repository for the branch, the tag or `HEAD`.
-async fn ask_remote(git: &Git<'_>, repository: &Repository) -> Result<String, Failure> {
+async fn ask_remote(git: &Git<'_>, repository: &RemoteRepository) -> Result<String, Failure> {
     let url = &repository.url;
     let wanted = repository.reference.as_deref().unwrap_or("HEAD");
     let call = Call::new(Path::new("/"), ["ls-remote", "--"])
@@ -409,7 +410,7 @@ fn is_name_of(wanted: &str, name: &str) -> bool {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Adds a finding only if there is a problem; otherwise returns the thing that was found.
+    /// Returns the value of a successful check, and adds no finding; if the check failed, adds its failure.
     fn add_problem<T>(&mut self, subject: &'static str, found: Result<T, Failure>) -> Option<T> {
         match found {
             Ok(thing) => Some(thing),
@@ -421,7 +422,7 @@ impl Findings {
         }
     }
 
-    /// Adds a finding in any case; returns the thing that was found.
+    /// Adds the finding of a check: the description of its value, or its failure. Returns the value.
     fn add<T>(
         &mut self,
         subject: &'static str,

@@ -1,12 +1,11 @@
 //! The work product: one head commit on top of the base, the counts of its changes, and its patch.
 //!
 //! First, the agent's own git stages what it would commit (`stage`), with the agent's environment. When all
-//! these processes are dead, the worker reads their objects from a repository that only the worker writes (the push
-//! repository): there it makes the commit, and inspects every object that a push would send. If the agent's repository
-//! is damaged, the worker fetches the base again and stages the files of the workspace against it.
-//! `push` does the pushing.
+//! these processes are dead, the worker makes the commit in a repository that only the worker writes (the push
+//! repository). That repository reads the objects of the agent's repository, and the worker inspects every object that a
+//! push would send. If the agent's repository is damaged, the worker fetches the base again and stages the files of the
+//! workspace against it. `push` pushes the result.
 
-mod agent_side;
 mod branches;
 mod differences;
 mod entries;
@@ -24,25 +23,26 @@ mod records;
 mod references;
 mod repository;
 mod stage;
+mod staging_repository;
 mod unfiltered;
 mod worktrees;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::workspace::Clone;
+use super::workspace::LocalClone;
 use crate::environment::Variables;
 use crate::git::Git;
 use crate::isolation::Launch;
 use crate::process;
 use crate::task::{Failure, Reason, Task, Work};
-use agent_side::Staging;
 pub use branches::Branch;
-use errors::{failed, failed_io, run};
+use errors::{git_failure, io_failure, run};
 use left_behind::LeftBehind;
 pub use lfs::Upload;
-pub use repository::Repository;
-use stage::Staged;
+pub use repository::PrivateRepository;
+use stage::StagingResult;
+use staging_repository::RepositoryChoice;
 
 /// The message of the commit, and the task that the commit marks as done.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub struct CommitMessage {
 /// The work, in a repository from which the worker can push it.
 #[derive(Debug)]
 pub struct Product {
-    pub push_repository: Repository,
+    pub push_repository: PrivateRepository,
     pub work: Work,
     /// Branches of the agent whose commits are not part of the work.
     pub branches: Vec<Branch>,
@@ -79,12 +79,12 @@ pub struct Product {
 /// A temporary directory with objects; deleted when this is dropped.
 #[derive(Debug)]
 enum Store {
-    Fetched { _repository: Repository },
+    Fetched { _repository: PrivateRepository },
     Staged { _staged: tempfile::TempDir },
 }
 
 /// The parts of the final commit.
-struct Source {
+struct CommitParts {
     /// The agent's last commit, if it has one.
     head: Option<String>,
     /// The other commit of an unfinished merge.
@@ -95,12 +95,12 @@ struct Source {
     left_behind: LeftBehind,
     /// The references of the agent's repository, with their objects.
     references: Vec<(String, String)>,
-    /// Whether the agent's commits must not be published, because they may hold plain text: content that a git filter,
-    /// for example one that encrypts, should have changed.
+    /// Whether the agent's commits must not be published, because they may contain plain text: content that a git
+    /// filter, for example one that encrypts, should have changed.
     has_plain_commits: bool,
     /// Why the commit is not the whole work; `None` if it is.
     incomplete_reason: Option<String>,
-    /// Whether `tree` may hold submodules.
+    /// Whether `tree` may contain submodules.
     has_submodules: bool,
     /// The directories of objects from which the push repository reads.
     objects: Vec<PathBuf>,
@@ -110,10 +110,10 @@ struct Source {
     stores: Vec<Store>,
 }
 
-impl Source {
+impl CommitParts {
     /// The parts of the commit after staging. Errors if the directory of new objects contains anything but objects.
     /// `git_dirs` are the repositories in which git-lfs may have stored objects.
-    async fn staged(staged: Staged, git_dirs: &[&Path]) -> Result<Self, Failure> {
+    async fn from_staging(staged: StagingResult, git_dirs: &[&Path]) -> Result<Self, Failure> {
         check_that_the_agent_is_dead()?;
         let objects = staged.dir.path().join("objects");
         let lfs_objects = lfs::stores(git_dirs, staged.lfs_storage.as_deref());
@@ -148,7 +148,7 @@ impl Source {
 /// could change the files while the worker reads them.
 pub async fn collect(
     git: &Git<'_>,
-    clone: &Clone,
+    clone: &LocalClone,
     agents_environment: &Variables,
     launch: Option<Launch>,
     message: &CommitMessage,
@@ -158,9 +158,16 @@ pub async fn collect(
     check_that_the_agent_is_dead()?;
     clone.check_directory()?;
     let agents_git = git.with_agents_environment(agents_environment, launch);
-    let first = match stage::stage(&agents_git, &clone.dir, &clone.base, Staging::Agent).await {
-        Ok(staged) => from_agents_repository(git, clone, message, staged).await,
-        Err(error) => Err(failed(&error)),
+    let first = match stage::stage(
+        &agents_git,
+        &clone.dir,
+        &clone.base,
+        RepositoryChoice::Agents,
+    )
+    .await
+    {
+        Ok(staged) => collect_from_agents_repository(git, clone, message, staged).await,
+        Err(error) => Err(git_failure(&error)),
     };
     let failure = match first {
         Ok(product) => return Ok(product),
@@ -172,13 +179,13 @@ pub async fn collect(
         "{}; the base is fetched again, and all differences become one commit",
         failure.sentence()
     );
-    match from_files(git, &agents_git, clone, message).await {
+    match collect_from_files(git, &agents_git, clone, message).await {
         Err(second) if git.stop.reason().is_none() => {
             tracing::warn!(
                 "{}; only the agent's own commits are used",
                 second.sentence()
             );
-            from_commits(git, &agents_git, clone, message, &failure)
+            collect_from_commits(git, &agents_git, clone, message, &failure)
                 .await
                 .map_err(|_| failure)
         }
@@ -194,19 +201,20 @@ fn check_that_the_agent_is_dead() -> Result<(), Failure> {
     Err(Failure::new(Reason::PushFailed, message))
 }
 
-/// The usual case: the agent's repository is intact.
-async fn from_agents_repository(
+/// Collects the work in the usual case: the agent's repository is intact.
+async fn collect_from_agents_repository(
     git: &Git<'_>,
-    clone: &Clone,
+    clone: &LocalClone,
     message: &CommitMessage,
-    staged: Staged,
+    staged: StagingResult,
 ) -> Result<Product, Failure> {
-    let mut source = Source::staged(staged, &[&clone.dir.join(".git")]).await?;
+    let mut source = CommitParts::from_staging(staged, &[&clone.dir.join(".git")]).await?;
     source.objects.push(agents_objects(clone).await?);
-    build(git, clone, message, source).await
+    build_product(git, clone, message, source).await
 }
 
-async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
+/// The directory of objects in the agent's repository; an error if it contains anything but objects.
+async fn agents_objects(clone: &LocalClone) -> Result<PathBuf, Failure> {
     let dir = clone.dir.clone();
     let found = tokio::task::spawn_blocking(move || repository::agents_objects(&dir)).await;
     found.ok().flatten().ok_or_else(|| {
@@ -217,26 +225,26 @@ async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The agent's repository is damaged: the base is fetched again, and the files of the workspace are
-/// staged against it.
-async fn from_files(
+/// Collects the work if the agent's repository is damaged: fetches the base again, and stages the files of the
+/// workspace against it.
+async fn collect_from_files(
     git: &Git<'_>,
     agents_git: &Git<'_>,
-    clone: &Clone,
+    clone: &LocalClone,
     message: &CommitMessage,
 ) -> Result<Product, Failure> {
-    let fetched = Repository::create(git, &clone.base, &[])?;
+    let fetched = PrivateRepository::create(git, &clone.base, &[])?;
     let fetch = fetched.call(["fetch", "--progress", "--no-tags", "--depth=1"]);
     let fetch = fetch.args(git.served_locally(&clone.url, "upload-pack"));
     let fetch = fetch.arg("--").arg(&clone.url).arg(&clone.base);
     run(git, fetch.transfer()).await?;
-    let replacement = Repository::create(git, &clone.base, &[fetched.objects()])?;
+    let replacement = PrivateRepository::create(git, &clone.base, &[fetched.objects()])?;
     let index = replacement.dir().join("index-of-base");
     let prepared = replacement
-        .begin_with(&clone.base)
+        .mark_as_first_commit(&clone.base)
         .and_then(|()| copy_exclude_file(clone, &replacement))
         .and_then(|()| clone.write_index(&index));
-    prepared.map_err(|error| failed_io(&error))?;
+    prepared.map_err(|error| io_failure(&error))?;
     run(
         git,
         replacement
@@ -245,26 +253,26 @@ async fn from_files(
     )
     .await?;
     for repository in [&fetched, &replacement] {
-        let given = agents_git.give_to_agent(repository.dir());
-        given.map_err(|error| failed_io(&error))?;
+        let result = agents_git.give_to_agent(repository.dir());
+        result.map_err(|error| io_failure(&error))?;
     }
-    let staging = Staging::Replacement {
+    let staging = RepositoryChoice::Replacement {
         git_dir: replacement.dir(),
         index: &index,
     };
     let staged = stage::stage(agents_git, &clone.dir, &clone.base, staging).await;
-    let staged = staged.map_err(|error| failed(&error))?;
+    let staged = staged.map_err(|error| git_failure(&error))?;
     let git_dirs = [&clone.dir.join(".git"), replacement.dir()];
-    let mut source = Source::staged(staged, &git_dirs).await?;
+    let mut source = CommitParts::from_staging(staged, &git_dirs).await?;
     source.objects.push(fetched.objects());
     source.stores.push(Store::Fetched {
         _repository: fetched,
     });
-    build(git, clone, message, source).await
+    build_product(git, clone, message, source).await
 }
 
 /// Copies the agent's `.git/info/exclude`, if it can be read.
-fn copy_exclude_file(clone: &Clone, replacement: &Repository) -> std::io::Result<()> {
+fn copy_exclude_file(clone: &LocalClone, replacement: &PrivateRepository) -> std::io::Result<()> {
     let target = replacement.dir().join("info");
     std::fs::create_dir_all(&target)?;
     let exclude = clone.dir.join(".git/info/exclude");
@@ -273,18 +281,18 @@ fn copy_exclude_file(clone: &Clone, replacement: &Repository) -> std::io::Result
     Ok(())
 }
 
-/// Nothing could be staged, so only the agent's own commits can be saved.
-async fn from_commits(
+/// Collects only the agent's own commits, because nothing could be staged.
+async fn collect_from_commits(
     git: &Git<'_>,
     agents_git: &Git<'_>,
-    clone: &Clone,
+    clone: &LocalClone,
     message: &CommitMessage,
     failure: &Failure,
 ) -> Result<Product, Failure> {
     let objects = agents_objects(clone).await?;
-    let head = stage::head(agents_git, &clone.dir, &clone.base).await;
-    let head = head.map_err(|error| failed(&error))?;
-    let source = Source {
+    let head = stage::publishable_head(agents_git, &clone.dir, &clone.base).await;
+    let head = head.map_err(|error| git_failure(&error))?;
+    let source = CommitParts {
         head,
         merge_head: None,
         tree: None,
@@ -297,25 +305,25 @@ async fn from_commits(
         lfs_objects: lfs::stores(&[&clone.dir.join(".git")], None),
         stores: Vec::new(),
     };
-    build(git, clone, message, source).await
+    build_product(git, clone, message, source).await
 }
 
 /// Makes the commit in a new repository, and inspects every object that a push would send.
 ///
 /// Submodules and the graph change the tree, so they come before the commit. The inspection comes last, because it must
 /// see the objects of the final commit.
-async fn build(
+async fn build_product(
     git: &Git<'_>,
-    clone: &Clone,
+    clone: &LocalClone,
     message: &CommitMessage,
-    mut source: Source,
+    mut source: CommitParts,
 ) -> Result<Product, Failure> {
     check_that_the_agent_is_dead()?;
     let base = &clone.base;
-    let repository = Repository::create(git, base, &source.objects)?;
+    let repository = PrivateRepository::create(git, base, &source.objects)?;
     repository
-        .begin_with(base)
-        .map_err(|error| failed_io(&error))?;
+        .mark_as_first_commit(base)
+        .map_err(|error| io_failure(&error))?;
     let head = source.head.as_deref();
     let head = head.filter(|_| !source.has_plain_commits);
     let tip = agents_tip(git, base, &repository, head).await;
@@ -328,26 +336,26 @@ async fn build(
             tree,
         };
         let left_behind = &mut source.left_behind;
-        tree = gitlinks::check(git, &repository, clone, &trees, left_behind).await?;
+        tree = gitlinks::restore_unpublished(git, &repository, clone, &trees, left_behind).await?;
     }
-    if let Some(done) = &message.done_task {
-        tree = mark::mark(
+    if let Some(done_task) = &message.done_task {
+        tree = mark::mark_done_in_tree(
             git,
             &repository,
             &clone.dir,
             tree,
-            done,
+            done_task,
             &mut source.left_behind,
         )
         .await?;
     }
-    let merged = source
+    let second_parent = source
         .merge_head
         .filter(|_| source.head.as_ref() == Some(&tip));
-    let head = if tree == tip_tree && merged.is_none() {
+    let head = if tree == tip_tree && second_parent.is_none() {
         tip
     } else {
-        let parents = [Some(tip), merged];
+        let parents = [Some(tip), second_parent];
         commit(git, clone, &repository, &tree, parents, message).await?
     };
     let branches =
@@ -359,23 +367,23 @@ async fn build(
     (work.files_changed, work.insertions, work.deletions) =
         (count.files, count.insertions, count.deletions);
     let tips: Vec<&str> = std::iter::once(head.as_str())
-        .chain(branches.kept.iter().map(|branch| branch.commit.as_str()))
+        .chain(branches.to_push.iter().map(|branch| branch.commit.as_str()))
         .collect();
     let found = inspect::inspect(git, &repository, base, &tips).await?;
     let mut unpushable_files = found.unpushable_files;
     let mut upload = None;
     if unpushable_files.is_none() {
-        let from = lfs::Source {
+        let input = lfs::UploadInput {
             repository: &repository,
             url: &clone.url,
             base,
             tips: &tips,
             stores: &source.lfs_objects,
         };
-        match lfs::collect(git, &from, found.pointers).await? {
-            lfs::Objects::NotNeeded => {}
-            lfs::Objects::Ready(ready) => upload = Some(ready),
-            lfs::Objects::HeldBack(files) => unpushable_files = Some(files),
+        match lfs::collect(git, &input, found.pointers).await? {
+            lfs::UploadPlan::NotNeeded => {}
+            lfs::UploadPlan::Ready(ready) => upload = Some(ready),
+            lfs::UploadPlan::Forbidden(files) => unpushable_files = Some(files),
         }
     }
     work.patch = patch::patch(git, &repository, base, &head, &changes).await?;
@@ -384,27 +392,27 @@ async fn build(
     Ok(Product {
         push_repository: repository,
         work,
-        branches: branches.kept,
+        branches: branches.to_push,
         unpushable_files,
         incomplete_reason: source.incomplete_reason,
         notes,
-        only_path: changes.count.only,
+        only_path: changes.count.only_path,
         upload,
         _stores: source.stores,
     })
 }
 
-/// The tree of the tip. Errors if the base or the tip is missing.
+/// The tree of the commit `tip`. Errors if the commit `base` or `tip` is missing.
 async fn tree_of_tip(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     base: &str,
     tip: &str,
 ) -> Result<String, Failure> {
     let question = format!("{base}^{{tree}}\n{tip}^{{tree}}\n");
     let call = repository.call(["cat-file", "--batch-check"]);
     let call = call.input(question.as_bytes());
-    let answer = run(git, call.map_err(|error| failed_io(&error))?).await?;
+    let answer = run(git, call.map_err(|error| io_failure(&error))?).await?;
     let trees = answer.lines().filter_map(|line| line.split_once(" tree "));
     let trees: Vec<&str> = trees.map(|(tree, _)| tree).collect();
     match trees.as_slice() {
@@ -420,7 +428,7 @@ async fn tree_of_tip(
 async fn agents_tip(
     git: &Git<'_>,
     base: &str,
-    repository: &Repository,
+    repository: &PrivateRepository,
     head: Option<&str>,
 ) -> String {
     let Some(head) = head.filter(|head| *head != base) else {
@@ -440,15 +448,21 @@ fn is_hash(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-async fn descends_from(git: &Git<'_>, repository: &Repository, base: &str, commit: &str) -> bool {
+async fn descends_from(
+    git: &Git<'_>,
+    repository: &PrivateRepository,
+    base: &str,
+    commit: &str,
+) -> bool {
     let call = repository.call(["merge-base", "--is-ancestor", base, commit]);
     git.run(call).await.is_ok()
 }
 
+/// Makes a commit; returns its hash.
 async fn commit(
     git: &Git<'_>,
-    clone: &Clone,
-    repository: &Repository,
+    clone: &LocalClone,
+    repository: &PrivateRepository,
     tree: &str,
     parents: [Option<String>; 2],
     message: &CommitMessage,
@@ -462,5 +476,5 @@ async fn commit(
         call = call.arg("-p").arg(parent);
     }
     let call = call.variables(&clone.identity).input(text.as_bytes());
-    run(git, call.map_err(|error| failed_io(&error))?).await
+    run(git, call.map_err(|error| io_failure(&error))?).await
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::product::{Repository, Upload};
+use super::product::{PrivateRepository, Upload};
 use crate::git::{Git, GitError, Trouble};
 use crate::task::{Failure, Reason};
 
@@ -44,7 +44,7 @@ enum Answer {
 /// Pushes commits to one remote.
 pub struct Push<'a> {
     pub git: &'a Git<'a>,
-    pub repository: &'a Repository,
+    pub repository: &'a PrivateRepository,
     pub url: &'a str,
     /// Appended to the name of the branch if that branch cannot be used.
     pub suffix: &'a str,

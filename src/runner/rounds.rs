@@ -102,7 +102,7 @@ struct Rounds<'r, 'a> {
     /// The end of the time limit for the agent and the checks.
     deadline: Instant,
     output: AgentOutput<'a>,
-    /// Started before the first round, if there is a key that the agent must not get.
+    /// The model gateway; started before the first round, if there is a key that the agent must not get.
     gateway: Option<Gateway>,
 }
 
@@ -183,7 +183,7 @@ impl Rounds<'_, '_> {
     }
 
     /// Starts the agent's program and decides whether the round succeeded. A failure of the gateway has priority over
-    /// the agent's own failure, because it explains that failure.
+    /// the agent's failure, because the failure of the gateway has caused it.
     async fn supervise_agent(&mut self, prompt: &str, trace: &TraceContext) -> Result<(), Failure> {
         let program = self.agent_program(prompt, trace);
         self.output.begin_round(trace.clone());

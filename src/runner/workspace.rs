@@ -29,10 +29,10 @@ use crate::isolation::User;
 use crate::panics::blocking_point;
 use crate::scud::GRAPH_PATH;
 use crate::task::Failure;
-pub use clone::Clone;
+pub use clone::LocalClone;
 pub use directories::{check_owner, existing_directory};
 use directories::{has_few_files, make_clone_directory, new_run_directory, workspace_failure};
-pub use source::{Repository, Source};
+pub use source::{RemoteRepository, Source};
 
 /// The agent's user, if it is not the worker's.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ pub struct Workspace {
     /// The directory of the clone, or of the copy of a sample, if the worker deletes it at the end.
     temporary_dir: Option<TempDir>,
     /// `None` if nothing was cloned.
-    pub clone: Option<Clone>,
+    pub clone: Option<LocalClone>,
 }
 
 /// A file that contains the prompt for the agent.
@@ -113,7 +113,7 @@ impl Workspace {
     fn new(
         dir: PathBuf,
         temporary_dir: Option<TempDir>,
-        clone: Option<Clone>,
+        clone: Option<LocalClone>,
         agent_user: Option<AgentUser<'_>>,
     ) -> Result<Self, Failure> {
         let run_dir = new_run_directory()?;
@@ -146,7 +146,7 @@ impl Workspace {
 
     /// Clones a repository.
     pub async fn clone_repository(
-        repository: &Repository,
+        repository: &RemoteRepository,
         git: &Git<'_>,
         agent_user: Option<AgentUser<'_>>,
     ) -> Result<Self, Failure> {
@@ -158,7 +158,7 @@ impl Workspace {
             dir.display()
         );
         let user = agent_user.map(|agent_user| agent_user.user);
-        let clone = Clone::of(repository, git, &dir, user).await?;
+        let clone = LocalClone::create(repository, git, &dir, user).await?;
         not_fetched::warn(&dir, repository);
         if repository.keep_clone
             && let Some(temporary_dir) = temporary_dir.take()
@@ -169,7 +169,7 @@ impl Workspace {
     }
 
     /// Deletes the private directory, and the clone if it is temporary. Many or large files are deleted in another
-    /// thread, so that the heartbeats go on.
+    /// thread, so that the heartbeats continue.
     pub async fn delete(self) {
         let Self {
             run_dir,
@@ -204,7 +204,7 @@ impl Workspace {
     /// Whether a clone has no file for the graph, for example after `git sparse-checkout`. If so, the worker changes
     /// the graph only in the commit.
     pub fn lacks_graph(&self) -> bool {
-        let is_absent = |clone: &Clone| {
+        let is_absent = |clone: &LocalClone| {
             let found = fs::symlink_metadata(clone.dir.join(GRAPH_PATH));
             found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };

@@ -56,11 +56,11 @@ fn check_words(text: &str) {
     assert_eq!(quote.is_empty(), words.is_empty(), "{words:?}");
     assert!(!quote.contains('\n'));
     assert!(!trouble.is_transient() || trouble.phrase().is_none());
-    let mut left = LeftBehind::default();
-    left.add_words(text);
+    let mut left_behind = LeftBehind::default();
+    left_behind.add_errors_of_git_add(text);
     assert!(
-        left.incomplete().is_none(),
+        left_behind.incomplete_reason().is_none(),
         "these words name no changed file"
     );
-    assert!(left.notes().iter().all(|note| !note.is_empty()));
+    assert!(left_behind.notes().iter().all(|note| !note.is_empty()));
 }

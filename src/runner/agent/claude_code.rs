@@ -85,8 +85,8 @@ impl CommandLine for ClaudeCode {
             variable("CLAUDE_CONFIG_DIR", context.state_dir.join("claude")),
             variable("DISABLE_AUTOUPDATER", "1"),
             variable("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
-            // Otherwise a command that takes too long becomes a background task, and Claude Code
-            // prints a result before its last one.
+            // Otherwise Claude Code turns a command that takes too long into a background task, and
+            // prints a result before the task has ended.
             variable("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1"),
         ];
         let variables = context.model_access.variables().into_iter().chain(settings);

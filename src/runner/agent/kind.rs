@@ -46,7 +46,7 @@ pub struct Settings {
     pub model: Option<String>,
     /// The limits of turns, dollars and tokens for the whole run.
     pub limits: Limits,
-    /// How the agent reaches its model; the checks don't get this.
+    /// How the agent reaches its model, with the credentials. The checks do not get them.
     pub model_access: Access,
     /// The settings of the model gateway.
     pub gateway: gateway::Settings,

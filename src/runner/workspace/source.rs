@@ -15,12 +15,12 @@ pub enum Source {
         /// Whether the copy of the sample is kept at the end of the run.
         keep_copy: bool,
     },
-    Repository(Box<Repository>),
+    Repository(Box<RemoteRepository>),
 }
 
 /// A remote repository.
 #[derive(Debug, Clone)]
-pub struct Repository {
+pub struct RemoteRepository {
     /// A URL or a path that git accepts; without credentials.
     pub url: String,
     /// A branch, a tag or a commit; the default branch if this is `None`.
