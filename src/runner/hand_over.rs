@@ -166,7 +166,7 @@ impl Run<'_> {
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let message = self.message(completeness);
+        let message = self.commit_message(completeness);
         let (Some(clone), Some(git)) = (&prepared.workspace.clone, &prepared.git) else {
             return Ok("nothing was cloned".to_owned());
         };
@@ -248,7 +248,7 @@ impl Run<'_> {
     }
 
     /// The message of the commit, and the task that it marks as done.
-    fn message(&self, completeness: Completeness) -> CommitMessage {
+    fn commit_message(&self, completeness: Completeness) -> CommitMessage {
         let subject = match &self.task {
             Some(task) => format!(
                 "{}: {}",

@@ -2,6 +2,8 @@
 //!
 //! Sends nothing to the orchestrator, because every request of the protocol would change something there.
 
+mod machine;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -13,22 +15,20 @@ use tokio::time::Instant;
 
 use super::agent::{self, Agent};
 use super::checks::Checks;
-use super::isolate;
 use super::model_gateway;
 use super::project_file::{self, LocalProject};
 use super::project_settings::ProjectSettings;
 use super::project_task::{agent_definition, find_task};
 use super::settings::{Settings, Steps};
 use super::workspace::{RemoteRepository, Source, Workspace, check_owner, existing_directory};
-use crate::environment::value_of;
 use crate::git::{Call, Git, GitError};
-use crate::http::tls;
 use crate::programs::{Lookup, look_up};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason};
+use machine::check_machine;
 
 /// How long the check waits for the answer of the remote repository.
 const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,8 +51,8 @@ pub struct Report {
     pub project_settings: Option<ProjectSettings>,
 }
 
-/// Checks everything that a run would use, in the order of use. If something is missing, whatever depends on it is not
-/// checked.
+/// Checks everything that a run would use, in the order of use. If something is missing, the checks that depend on it are
+/// skipped.
 pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Report {
     let mut findings = Findings(Vec::new());
     check_machine(&mut findings, settings, stop).await;
@@ -86,48 +86,6 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
     Report {
         findings: findings.0,
         project_settings,
-    }
-}
-
-/// Checks the machine: the temporary directory, the certificate authorities, the isolation, the control group and the
-/// agent's user.
-async fn check_machine(findings: &mut Findings, settings: &Settings, stop: &Stop) {
-    let variable = |name| value_of(&settings.environment, name);
-    findings.add(
-        "temporary directory",
-        check_temporary_directory(variable("TMPDIR")),
-        String::clone,
-    );
-    if let Some(path) = variable("SSL_CERT_FILE") {
-        findings.add(
-            "certificate authorities",
-            check_certificate_authorities(Path::new(path)),
-            String::clone,
-        );
-    }
-    let (isolation, progress) = (&settings.isolation, Progress::new());
-    let kind = isolate::test_isolation(isolation, &settings.environment, stop, &progress).await;
-    findings.add("isolation", kind, |kind| {
-        format!("{}: the agent {}", kind.word(), isolation.description())
-    });
-    if let Some(limits) = crate::isolation::limits() {
-        findings.add("control group", Ok(limits), String::clone);
-    }
-    let mut needed_dirs = vec![std::env::temp_dir()];
-    if let Source::Directory(dir) = &settings.source {
-        needed_dirs.push(dir.clone());
-    }
-    let needed_dirs: Vec<&Path> = needed_dirs.iter().map(PathBuf::as_path).collect();
-    if let Err(failure) = isolate::check_agent_can_enter(
-        isolation,
-        &needed_dirs,
-        &settings.environment,
-        stop,
-        &progress,
-    )
-    .await
-    {
-        findings.add("agent's user", Err(failure), String::clone);
     }
 }
 
@@ -285,32 +243,6 @@ fn check_agent(
             ),
         )),
         _ => Ok(kind.to_owned()),
-    }
-}
-
-/// Makes and deletes a temporary directory; returns the directory that contained it.
-fn check_temporary_directory(variable: Option<&OsStr>) -> Result<String, Failure> {
-    let dir = Path::new(variable.unwrap_or(OsStr::new("/tmp")));
-    match tempfile::Builder::new().prefix("descartes-").tempdir() {
-        Ok(new_dir) => Ok(new_dir.path().parent().unwrap_or(dir).display().to_string()),
-        Err(error) => Err(Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(
-                Reason::WorkspaceFailed,
-                format!(
-                    "no directory can be made in {}; set TMPDIR to an existing directory that the worker can write",
-                    dir.display()
-                ),
-            )
-        }),
-    }
-}
-
-/// Counts the certificate authorities in a file; returns a description.
-fn check_certificate_authorities(path: &Path) -> Result<String, Failure> {
-    match tls::count_authorities(path) {
-        Ok(count) => Ok(format!("{count} in {}", path.display())),
-        Err(error) => Err(Failure::because(Reason::WorkspaceFailed, &error)),
     }
 }
 

@@ -7,6 +7,7 @@
 //! workspace against it. `push` pushes the result.
 
 mod branches;
+mod build;
 mod differences;
 mod entries;
 mod errors;
@@ -27,7 +28,6 @@ mod staging_repository;
 mod unfiltered;
 mod worktrees;
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::workspace::LocalClone;
@@ -37,6 +37,7 @@ use crate::isolation::Launch;
 use crate::process;
 use crate::task::{Failure, Reason, Task, Work};
 pub use branches::Branch;
+use build::build_product;
 use errors::{git_failure, io_failure, run};
 use left_behind::LeftBehind;
 pub use lfs::Upload;
@@ -208,9 +209,9 @@ async fn collect_from_agents_repository(
     message: &CommitMessage,
     staged: StagingResult,
 ) -> Result<Product, Failure> {
-    let mut source = CommitParts::from_staging(staged, &[&clone.dir.join(".git")]).await?;
-    source.objects.push(agents_objects(clone).await?);
-    build_product(git, clone, message, source).await
+    let mut parts = CommitParts::from_staging(staged, &[&clone.dir.join(".git")]).await?;
+    parts.objects.push(agents_objects(clone).await?);
+    build_product(git, clone, message, parts).await
 }
 
 /// The directory of objects in the agent's repository; an error if it contains anything but objects.
@@ -263,12 +264,12 @@ async fn collect_from_files(
     let staged = stage::stage(agents_git, &clone.dir, &clone.base, staging).await;
     let staged = staged.map_err(|error| git_failure(&error))?;
     let git_dirs = [&clone.dir.join(".git"), replacement.dir()];
-    let mut source = CommitParts::from_staging(staged, &git_dirs).await?;
-    source.objects.push(fetched.objects());
-    source.stores.push(Store::Fetched {
+    let mut parts = CommitParts::from_staging(staged, &git_dirs).await?;
+    parts.objects.push(fetched.objects());
+    parts.stores.push(Store::Fetched {
         _repository: fetched,
     });
-    build_product(git, clone, message, source).await
+    build_product(git, clone, message, parts).await
 }
 
 /// Copies the agent's `.git/info/exclude`, if it can be read.
@@ -292,7 +293,7 @@ async fn collect_from_commits(
     let objects = agents_objects(clone).await?;
     let head = stage::publishable_head(agents_git, &clone.dir, &clone.base).await;
     let head = head.map_err(|error| git_failure(&error))?;
-    let source = CommitParts {
+    let parts = CommitParts {
         head,
         merge_head: None,
         tree: None,
@@ -305,176 +306,5 @@ async fn collect_from_commits(
         lfs_objects: lfs::stores(&[&clone.dir.join(".git")], None),
         stores: Vec::new(),
     };
-    build_product(git, clone, message, source).await
-}
-
-/// Makes the commit in a new repository, and inspects every object that a push would send.
-///
-/// Submodules and the graph change the tree, so they come before the commit. The inspection comes last, because it must
-/// see the objects of the final commit.
-async fn build_product(
-    git: &Git<'_>,
-    clone: &LocalClone,
-    message: &CommitMessage,
-    mut source: CommitParts,
-) -> Result<Product, Failure> {
-    check_that_the_agent_is_dead()?;
-    let base = &clone.base;
-    let repository = PrivateRepository::create(git, base, &source.objects)?;
-    repository
-        .mark_as_first_commit(base)
-        .map_err(|error| io_failure(&error))?;
-    let head = source.head.as_deref();
-    let head = head.filter(|_| !source.has_plain_commits);
-    let tip = agents_tip(git, base, &repository, head).await;
-    let tip_tree = tree_of_tip(git, &repository, base, &tip).await?;
-    let mut tree = source.tree.unwrap_or_else(|| tip_tree.clone());
-    if source.has_submodules {
-        let trees = gitlinks::Trees {
-            base,
-            tip: &tip,
-            tree,
-        };
-        let left_behind = &mut source.left_behind;
-        tree = gitlinks::restore_unpublished(git, &repository, clone, &trees, left_behind).await?;
-    }
-    if let Some(done_task) = &message.done_task {
-        tree = mark::mark_done_in_tree(
-            git,
-            &repository,
-            &clone.dir,
-            tree,
-            done_task,
-            &mut source.left_behind,
-        )
-        .await?;
-    }
-    let second_parent = source
-        .merge_head
-        .filter(|_| source.head.as_ref() == Some(&tip));
-    let head = if tree == tip_tree && second_parent.is_none() {
-        tip
-    } else {
-        let parents = [Some(tip), second_parent];
-        commit(git, clone, &repository, &tree, parents, message).await?
-    };
-    let branches =
-        branches::other_commits(git, &repository, base, &head, &source.references).await?;
-    branches.add_sentences(&mut source.left_behind);
-    let mut work = Work::new(base, &head);
-    let changes = patch::changes(git, &repository, base, &head).await?;
-    let count = &changes.count;
-    (work.files_changed, work.insertions, work.deletions) =
-        (count.files, count.insertions, count.deletions);
-    let tips: Vec<&str> = std::iter::once(head.as_str())
-        .chain(branches.to_push.iter().map(|branch| branch.commit.as_str()))
-        .collect();
-    let found = inspect::inspect(git, &repository, base, &tips).await?;
-    let mut unpushable_files = found.unpushable_files;
-    let mut upload = None;
-    if unpushable_files.is_none() {
-        let input = lfs::UploadInput {
-            repository: &repository,
-            url: &clone.url,
-            base,
-            tips: &tips,
-            stores: &source.lfs_objects,
-        };
-        match lfs::collect(git, &input, found.pointers).await? {
-            lfs::UploadPlan::NotNeeded => {}
-            lfs::UploadPlan::Ready(ready) => upload = Some(ready),
-            lfs::UploadPlan::Forbidden(files) => unpushable_files = Some(files),
-        }
-    }
-    work.patch = patch::patch(git, &repository, base, &head, &changes).await?;
-    let mut notes = source.left_behind.notes();
-    notes.extend(found.warning);
-    Ok(Product {
-        push_repository: repository,
-        work,
-        branches: branches.to_push,
-        unpushable_files,
-        incomplete_reason: source.incomplete_reason,
-        notes,
-        only_path: changes.count.only_path,
-        upload,
-        _stores: source.stores,
-    })
-}
-
-/// The tree of the commit `tip`. Errors if the commit `base` or `tip` is missing.
-async fn tree_of_tip(
-    git: &Git<'_>,
-    repository: &PrivateRepository,
-    base: &str,
-    tip: &str,
-) -> Result<String, Failure> {
-    let question = format!("{base}^{{tree}}\n{tip}^{{tree}}\n");
-    let call = repository.call(["cat-file", "--batch-check"]);
-    let call = call.input(question.as_bytes());
-    let answer = run(git, call.map_err(|error| io_failure(&error))?).await?;
-    let trees = answer.lines().filter_map(|line| line.split_once(" tree "));
-    let trees: Vec<&str> = trees.map(|(tree, _)| tree).collect();
-    match trees.as_slice() {
-        [_, tip] => Ok((*tip).to_owned()),
-        _ => Err(Failure::new(
-            Reason::PushFailed,
-            "the commit that the work began with is missing in the agent's repository",
-        )),
-    }
-}
-
-/// The agent's own last commit if it descends from the base; otherwise the base.
-async fn agents_tip(
-    git: &Git<'_>,
-    base: &str,
-    repository: &PrivateRepository,
-    head: Option<&str>,
-) -> String {
-    let Some(head) = head.filter(|head| *head != base) else {
-        return base.to_owned();
-    };
-    if !is_hash(head, base.len()) || !descends_from(git, repository, base, head).await {
-        tracing::warn!(
-            head,
-            "the agent's commits do not descend from the base, so their content becomes one commit"
-        );
-        return base.to_owned();
-    }
-    head.to_owned()
-}
-
-fn is_hash(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-async fn descends_from(
-    git: &Git<'_>,
-    repository: &PrivateRepository,
-    base: &str,
-    commit: &str,
-) -> bool {
-    let call = repository.call(["merge-base", "--is-ancestor", base, commit]);
-    git.run(call).await.is_ok()
-}
-
-/// Makes a commit; returns its hash.
-async fn commit(
-    git: &Git<'_>,
-    clone: &LocalClone,
-    repository: &PrivateRepository,
-    tree: &str,
-    parents: [Option<String>; 2],
-    message: &CommitMessage,
-) -> Result<String, Failure> {
-    let mut text = format!("{}\n\n", message.subject);
-    for (name, value) in &message.trailers {
-        let _ = writeln!(text, "{name}: {value}");
-    }
-    let mut call = repository.call(["commit-tree", tree, "-F", "-"]);
-    for parent in parents.into_iter().flatten() {
-        call = call.arg("-p").arg(parent);
-    }
-    let call = call.variables(&clone.identity).input(text.as_bytes());
-    run(git, call.map_err(|error| io_failure(&error))?).await
+    build_product(git, clone, message, parts).await
 }
