@@ -1,8 +1,8 @@
 //! `probe`: checks whether an orchestrator keeps the rules of docs/protocol.md.
 //!
 //! Sends events of workers that do not exist: valid events, and invalid ones (a wrong signature, an old timestamp, a
-//! smaller sequence number). Prints a verdict about each rule on standard output, which a worker reserves for its result
-//! line: `probe` starts no worker.
+//! smaller sequence number). Prints a verdict about each rule on standard output, which a worker reserves for its
+//! result line: `probe` starts no worker.
 
 mod expected;
 mod report;

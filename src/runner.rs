@@ -1,8 +1,8 @@
 //! Runs a claimed task and always returns an outcome, also after an error, a panic, a timeout or a signal.
 //!
 //! The steps, in order: open the workspace, find the task, run the agent and the checks in rounds, mark the task as
-//! done, commit and push the work. The runner knows nothing about the orchestrator: `lifecycle` reports its [`Progress`]
-//! and its [`Outcome`].
+//! done, commit and push the work. The runner knows nothing about the orchestrator: `lifecycle` reports its
+//! [`Progress`] and its [`Outcome`].
 
 pub mod agent;
 mod checks;
@@ -146,9 +146,9 @@ async fn work(run: &mut Run<'_>, prepared: &PreparedWorkspace<'_>) -> Result<Str
     Ok(project_task::mark_done(&project, &assignment.task).await)
 }
 
-/// Prevents the agent from reading the memory and the environment of this process, if the platform supports that. Has no
-/// effect if the agent and this process run as root. Opens `oom_score_adj` of this process first: a process that is not
-/// dumpable cannot open that file.
+/// Prevents the agent from reading the memory and the environment of this process, if the platform supports that. Has
+/// no effect if the agent and this process run as root. Opens `oom_score_adj` of this process first: a process that is
+/// not dumpable cannot open that file.
 pub fn protect_from_agent() {
     process::memory::open_own_score();
     #[cfg(target_os = "linux")]

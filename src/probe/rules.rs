@@ -20,7 +20,8 @@ const CONCURRENT_CLAIMS: usize = 8;
 const INVALID_SIGNATURE_AGE: i64 = 10 * 60;
 /// The heartbeat interval in the claim of the silent run. It gives the run the shortest lease: a minute.
 const SHORT_HEARTBEAT: Duration = Duration::from_secs(1);
-/// If the task of the silent run is granted again before this time, the lease was too short. The protocol says a minute.
+/// If the task of the silent run is granted again before this time, the lease was too short. The protocol says a
+/// minute.
 const MIN_LEASE: Duration = Duration::from_secs(50);
 /// The longest that the lease of the silent run may last. The protocol says a minute; the rest is for an orchestrator
 /// that looks for ended leases only from time to time.

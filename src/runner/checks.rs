@@ -91,8 +91,8 @@ pub struct FailedCheck {
 }
 
 impl FinishedCheck {
-    /// This check as a failed check; `None` if it passed. A check that cannot start is a failure of the run: the command
-    /// is wrong or its program is not installed, and the agent cannot change that.
+    /// This check as a failed check; `None` if it passed. A check that cannot start is a failure of the run: the
+    /// command is wrong or its program is not installed, and the agent cannot change that.
     pub fn failed_check(&self) -> Result<Option<FailedCheck>, Failure> {
         let CheckReport {
             command,

@@ -1,4 +1,5 @@
-//! Finds out what a run would do first: the prompt and the agent's command line. Starts no program, and changes nothing.
+//! Finds out what a run would do first: the prompt and the agent's command line. Starts no program, and changes
+//! nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

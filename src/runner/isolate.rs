@@ -96,8 +96,8 @@ async fn test_user(
     }
 }
 
-/// An error if the agent's user cannot enter one of the directories. A program of that user tries to enter them, because
-/// the permission bits alone do not say whether it can.
+/// An error if the agent's user cannot enter one of the directories. A program of that user tries to enter them,
+/// because the permission bits alone do not say whether it can.
 pub async fn check_agent_can_enter(
     isolation: &Isolation,
     dirs: &[&Path],

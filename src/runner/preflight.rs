@@ -51,8 +51,8 @@ pub struct Report {
     pub project_settings: Option<ProjectSettings>,
 }
 
-/// Checks everything that a run would use, in the order of use. If something is missing, the checks that depend on it are
-/// skipped.
+/// Checks everything that a run would use, in the order of use. If something is missing, the checks that depend on it
+/// are skipped.
 pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Report {
     let mut findings = Findings(Vec::new());
     check_machine(&mut findings, settings, stop).await;

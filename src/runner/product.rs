@@ -1,10 +1,10 @@
 //! The work product: one head commit on top of the base, the counts of its changes, and its patch.
 //!
-//! First, the agent's own git stages what it would commit (`stage`), with the agent's environment. When all
-//! these processes are dead, the worker makes the commit in a repository that only the worker writes (the push
-//! repository). That repository reads the objects of the agent's repository, and the worker inspects every object that a
-//! push would send. If the agent's repository is damaged, the worker fetches the base again and stages the files of the
-//! workspace against it. `push` pushes the result.
+//! First, the agent's own git stages what it would commit (`stage`), with the agent's environment. When all these
+//! processes are dead, the worker makes the commit in a repository that only the worker writes (the push repository).
+//! That repository reads the objects of the agent's repository, and the worker inspects every object that a push would
+//! send. If the agent's repository is damaged, the worker fetches the base again and stages the files of the workspace
+//! against it. `push` pushes the result.
 
 mod branches;
 mod build;

@@ -1,7 +1,7 @@
 //! The settings in a project's `.descartes.toml`.
 //!
-//! Such a setting applies if neither a flag nor a variable sets the same thing. `config` knows the keys of the file, and
-//! `project_file` reads the file.
+//! Such a setting applies if neither a flag nor a variable sets the same thing. `config` knows the keys of the file,
+//! and `project_file` reads the file.
 
 use std::time::Duration;
 

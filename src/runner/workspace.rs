@@ -211,8 +211,8 @@ impl Workspace {
         self.clone.as_ref().is_some_and(is_absent)
     }
 
-    /// Writes a prompt to a new file outside the project. The worker never opens the file by its name, because the agent
-    /// knows the directory from earlier prompts and may put links there.
+    /// Writes a prompt to a new file outside the project. The worker never opens the file by its name, because the
+    /// agent knows the directory from earlier prompts and may put links there.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
         let dir = self.run_dir.path();
         let written = fs::create_dir_all(dir).and_then(|()| {

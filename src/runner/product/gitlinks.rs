@@ -24,8 +24,8 @@ pub struct Trees<'a> {
 }
 
 /// Restores the old commit of changed submodules whose new commit no remote has, and adds their paths to `left_behind`.
-/// Does not restore a submodule that the agent's own commits change, because these commits are pushed unchanged. Returns
-/// the tree to commit.
+/// Does not restore a submodule that the agent's own commits change, because these commits are pushed unchanged.
+/// Returns the tree to commit.
 pub async fn restore_unpublished(
     git: &Git<'_>,
     repository: &PrivateRepository,

@@ -346,8 +346,8 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// Adds to `left_behind` the changed files for which the agent set assume-unchanged or skip-worktree. Changes the index,
-    /// so it must run after the tree was written.
+    /// Adds to `left_behind` the changed files for which the agent set assume-unchanged or skip-worktree. Changes the
+    /// index, so it must run after the tree was written.
     pub async fn record_flagged(
         &self,
         flagged: &BTreeSet<Vec<u8>>,

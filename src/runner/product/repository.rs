@@ -1,4 +1,5 @@
-//! The worker's private repositories. Also checks that a directory that the agent could write contains only git objects.
+//! The worker's private repositories. Also checks that a directory that the agent could write contains only git
+//! objects.
 
 use std::ffi::OsString;
 use std::fs::{self, DirEntry};

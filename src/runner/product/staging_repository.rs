@@ -132,8 +132,8 @@ impl<'a> StagingRepository<'a> {
         Ok((self.workspace.join(objects), index))
     }
 
-    /// Whether git finds the objects, the index and the references in `.git` of the workspace: `.git` is a directory and
-    /// not a link, it does not belong to a linked working tree, and neither a variable nor the configuration names
+    /// Whether git finds the objects, the index and the references in `.git` of the workspace: `.git` is a directory
+    /// and not a link, it does not belong to a linked working tree, and neither a variable nor the configuration names
     /// another place.
     fn detect_usual_layout(&self) -> bool {
         let git_dir = self.workspace.join(".git");

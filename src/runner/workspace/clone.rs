@@ -89,8 +89,8 @@ impl IndexCopy {
     }
 }
 
-/// Clones the repository, checks out the commit, and fetches the Git LFS files and the submodules. Records the index and
-/// the directory's inode last, when nothing changes them any more.
+/// Clones the repository, checks out the commit, and fetches the Git LFS files and the submodules. Records the index
+/// and the directory's inode last, when nothing changes them any more.
 async fn clone(
     repository: &RemoteRepository,
     git: &Git<'_>,

@@ -36,7 +36,8 @@ pub struct RemoteRepository {
     pub keep_clone: bool,
     /// The branch that the work is pushed to; nothing is pushed if this is `None`.
     pub branch: Option<String>,
-    /// Is appended to the branch's name if the branch exists already and cannot be used. It contains the name of the run.
+    /// Is appended to the branch's name if the branch exists already and cannot be used. It contains the name of the
+    /// run.
     pub suffix: String,
     /// The name of the author and committer of the worker's commits.
     pub name: String,

@@ -1,5 +1,5 @@
-//! The address of the LFS server. By default git-lfs derives it from the project's URL; the `.lfsconfig` of the base can
-//! name another address on the same host.
+//! The address of the LFS server. By default git-lfs derives it from the project's URL; the `.lfsconfig` of the base
+//! can name another address on the same host.
 //!
 //! The agent's `.lfsconfig` and its git configuration do not count: they could send the upload elsewhere.
 
