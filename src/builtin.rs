@@ -111,11 +111,13 @@ pub async fn run(settings: Settings) -> eyre::Result<AgentEnd> {
     };
     let end = tokio::select! {
         end = work.run_to_end(&mut writer) => Some(end?),
-        _ = stop.requested() => None,
+        _ = stop.wait_until_requested() => None,
     };
     let Some(end) = end else {
         let grace_end = Instant::now() + GRACE_PERIOD;
-        work.tools.close(stop.grace_over(grace_end)).await;
+        work.tools
+            .close(stop.wait_for_grace_period(grace_end))
+            .await;
         return Ok(AgentEnd::Stopped);
     };
     work.tools.close_with_short_grace().await;

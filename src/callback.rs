@@ -33,7 +33,7 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// Opens no connection yet: the claim makes the first one.
+    /// Opens no connection yet: the claim opens the first one.
     ///
     /// # Errors
     /// If the file with certificate authorities cannot be read.
@@ -49,8 +49,8 @@ impl Callback {
 
     /// Sends heartbeats until the orchestrator cancels the task; returns the reason, if the orchestrator names
     /// one.
-    pub async fn heartbeats(&self, progress: &Progress) -> Option<String> {
-        heartbeats::heartbeats(&self.exchange, progress).await
+    pub async fn send_heartbeats(&self, progress: &Progress) -> Option<String> {
+        heartbeats::send_heartbeats(&self.exchange, progress).await
     }
 
     /// Makes the terminal event. Every attempt to deliver it sends the same event.

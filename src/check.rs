@@ -50,7 +50,7 @@ pub enum SettingSource {
     Default,
 }
 
-/// One line of the output: a finding.
+/// A finding, which is one line of the output.
 #[derive(Debug, Serialize)]
 struct Line {
     subject: &'static str,
@@ -70,13 +70,18 @@ struct Report {
 /// Checks everything and prints the findings; returns whether a run could start.
 pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
     let stop = Stop::on_signals(settings.stop_window)?;
-    let Preflight { findings, project } = preflight(&settings.runner, redactor, &stop).await;
+    let Preflight {
+        findings,
+        project_settings,
+    } = preflight(&settings.runner, redactor, &stop).await;
     let mut origins = settings.origins;
     for FileSource {
         variable,
         value,
         line,
-    } in project.iter().flat_map(|project| &project.sources)
+    } in project_settings
+        .iter()
+        .flat_map(|settings| &settings.sources)
     {
         if let Some(origin) = origins.iter_mut().find(|origin| origin.name == *variable) {
             origin.value = Some(value.clone());
@@ -161,7 +166,7 @@ impl Report {
         self
     }
 
-    /// The settings, then the findings, so that the problems come last.
+    /// The report as text: the settings, then the findings, so that the problems come last.
     fn text(&self) -> String {
         let mut text = String::new();
         for SettingOrigin {

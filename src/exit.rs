@@ -91,6 +91,7 @@ impl From<Dispatch> for ExitCode {
 pub enum Probe {
     /// The orchestrator keeps every rule that was tried.
     AllKept,
+    /// The orchestrator breaks at least one rule.
     SomeBroken,
     /// The first claim had no answer.
     Unreachable,
@@ -128,7 +129,7 @@ impl Agent {
         match self {
             Self::Finished => 0,
             Self::Failed => 1,
-            // As shells report SIGTERM: 128 and the signal's number.
+            // 128 plus the number of SIGTERM, as shells report it.
             Self::Stopped => 143,
         }
     }
@@ -148,7 +149,7 @@ pub enum MergeGraph {
     /// Conflicts are marked in the file.
     Conflicts,
     /// An error; no file was changed. git reads any status up to 128 as "there are conflicts", and
-    /// would then keep our side without a mark.
+    /// would then keep our version of the file without conflict markers.
     Failed,
 }
 

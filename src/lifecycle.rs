@@ -19,13 +19,13 @@ use crate::{exit, local, result_line, runner};
 /// How long the delivery waits until the result line is written, so that standard output has it
 /// before the orchestrator does. That takes a few microseconds if standard output is read.
 const STDOUT_WAIT_BEFORE_DELIVERY: Duration = Duration::from_millis(50);
-/// How long the process waits for the result line once more, before the exit.
+/// How long the process waits, before its exit, until the result line is written.
 const STDOUT_WAIT_BEFORE_EXIT: Duration = Duration::from_millis(500);
 
 /// Claims the task, runs it, and reports its outcome.
 ///
-/// Stop signals are handled before the claim, and the worker's memory is protected before it, so that a claimed task
-/// always gets its outcome. Telemetry starts after the claim: a refused claim is not a run.
+/// Handles stop signals from before the claim on, so that the outcome of a claimed task is always reported. Exports
+/// telemetry only after the claim, because a refused claim is not a run.
 ///
 /// # Errors
 /// If the worker cannot handle signals, watch standard input, begin a session or lock the task. Nothing was sent then.
@@ -51,7 +51,7 @@ pub async fn run(
     let identity = &settings.callback.identity;
     let telemetry = Telemetry::new(&settings.telemetry, &identity.run_id, &redactor);
     let project = identity.project_id.clone();
-    let mut span = begin_run(&telemetry, identity);
+    let mut span = begin_run_span(&telemetry, identity);
     let trace = span.context();
     if let Some(traceparent) = trace.traceparent() {
         // Callbacks name the span of this run. It belongs to the trace in the variable TRACEPARENT, if that is set.
@@ -102,7 +102,7 @@ pub async fn run(
 }
 
 /// Begins the span of a run.
-fn begin_run(telemetry: &Telemetry, identity: &callback::Identity) -> Span {
+fn begin_run_span(telemetry: &Telemetry, identity: &callback::Identity) -> Span {
     let mut span = telemetry.root_span("run");
     span.set_text("cicd.pipeline.name", &identity.project_id);
     span.set_text("cicd.pipeline.run.id", &identity.run_id);
@@ -114,11 +114,11 @@ fn begin_run(telemetry: &Telemetry, identity: &callback::Identity) -> Span {
 enum NotClaimed {
     /// The orchestrator refused the claim. This is not an error.
     Refused,
-    /// There was no usable answer. The result line has the same reason.
+    /// The claim was neither granted nor refused. The result line has the same reason.
     Failed(Reason),
 }
 
-/// Claims the task, and prints the result line if there is no usable answer.
+/// Claims the task. Prints the result line if the claim was neither granted nor refused.
 async fn claim(callback: &Callback, stop: &Stop) -> Result<(), NotClaimed> {
     let (reason, why) = match callback.claim(stop).await {
         Claim::Granted => return Ok(()),
@@ -126,7 +126,7 @@ async fn claim(callback: &Callback, stop: &Stop) -> Result<(), NotClaimed> {
             tracing::info!(why, "the orchestrator refused the claim; nothing was done");
             return Err(NotClaimed::Refused);
         }
-        Claim::Rejected { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
+        Claim::PermanentError { why } | Claim::Unanswered { why } => (Reason::Unclaimed, why),
         Claim::Stopped => (
             Reason::Interrupted,
             "the worker was stopped before there was an answer".to_owned(),
@@ -178,7 +178,7 @@ async fn report(callback: &Callback, outcome: &Outcome, stop: &Stop) -> exit::Wo
 
 /// Sends heartbeats, whose answers may cancel the task. Never returns.
 async fn send_heartbeats(callback: &Callback, stop: &Stop, progress: &Progress) -> ! {
-    match catch_panic(callback.heartbeats(progress)).await {
+    match catch_panic(callback.send_heartbeats(progress)).await {
         Ok(reason) => stop.cancel(reason),
         Err(bug) => tracing::error!(bug, "the task goes on without heartbeats"),
     }

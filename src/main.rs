@@ -56,7 +56,8 @@ use redact::Redactor;
 use terminal::{Format, Screen};
 
 fn main() -> ExitCode {
-    // Comes before everything else, because the worker starts every program of the project through this command.
+    // The hidden command `launch` comes before everything else, because every program of the project starts through it
+    // and should not wait for anything that it does not need.
     match isolation::run_if_requested() {
         Some(Ok(code)) => return code,
         Some(Err(error)) => {
@@ -76,9 +77,9 @@ fn main() -> ExitCode {
     descriptors::reserve_number();
     let config = match Config::from_process() {
         Ok(config) => config,
-        Err(rejected) => return rejection(&rejected),
+        Err(rejected) => return print_rejection(&rejected),
     };
-    let on_error = match config.command {
+    let exit_after_error = match config.command {
         Command::MergeGraph(_) => exit::MergeGraph::Failed.into(),
         _ => exit::Worker::Misconfigured.into(),
     };
@@ -91,13 +92,13 @@ fn main() -> ExitCode {
             let message = redactor.text(&format!("{report:#}"));
             terminal::print_error(&message);
             print_error_object(&[message], format);
-            on_error
+            exit_after_error
         }
     }
 }
 
-/// Prints everything that is wrong with the configuration.
-fn rejection(rejected: &NoConfig) -> ExitCode {
+/// Prints the help, the version, or everything that is wrong with the configuration; returns the exit code.
+fn print_rejection(rejected: &NoConfig) -> ExitCode {
     match rejected {
         NoConfig::Usage(usage) => {
             // clap knows whether this is an error, or the help or the version for standard output.
@@ -136,7 +137,7 @@ fn rejection(rejected: &NoConfig) -> ExitCode {
     }
 }
 
-/// Prints why a command with `--json` did not run, or stopped. The messages have no secrets.
+/// With `--json`, prints why a command did not run or why it failed. The caller has masked the secrets in the messages.
 fn print_error_object(messages: &[String], format: Format) {
     if format == Format::Json {
         let fields = serde_json::json!({ "messages": messages });
@@ -145,7 +146,7 @@ fn print_error_object(messages: &[String], format: Format) {
     }
 }
 
-/// The answer to `local` without a task: lists the tasks that are ready.
+/// Prints that `local` needs a task, and lists the tasks that are ready.
 async fn show_ready_tasks(project: PathBuf, format: Format, screen: &Screen) -> eyre::Result<()> {
     let message = "TASK_ID: is missing; choose a task with --task".to_owned();
     print_error_object(std::slice::from_ref(&message), format);
@@ -175,7 +176,8 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Check(settings) => {
-                let exit = if check::run(*settings, &config.redactor).await? {
+                let is_ready = check::run(*settings, &config.redactor).await?;
+                let exit = if is_ready {
                     exit::Check::Ready
                 } else {
                     exit::Check::NotReady
@@ -183,11 +185,11 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Probe(settings) => {
-                let probed = probe::run(*settings, screen.redactor()).await?;
-                Ok(probed_exit(probed).into())
+                let result = probe::run(*settings, screen.redactor()).await?;
+                Ok(exit_of_probe(result).into())
             }
             Command::Demo(settings) => {
-                // This process has the key in its environment, too.
+                // This process has the same secrets in its environment as the worker that it starts.
                 runner::protect_from_agent();
                 Ok(local::demo(settings, &screen).await?.into())
             }
@@ -202,12 +204,12 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
             Command::DemoGraph(settings) => {
                 runner::protect_from_agent();
                 let result = Box::pin(local::demo_graph(*settings, &screen)).await?;
-                Ok(dispatched(result).into())
+                Ok(exit_of_dispatch(result).into())
             }
             Command::Dispatch(settings) => {
                 runner::protect_from_agent();
                 let result = Box::pin(dispatch::run(*settings, &screen)).await?;
-                Ok(dispatched(result).into())
+                Ok(exit_of_dispatch(result).into())
             }
             Command::Tasks(settings) => {
                 task_list::run(&settings, screen.redactor()).await?;
@@ -220,7 +222,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 .await
                 .map(|()| ExitCode::SUCCESS),
             Command::Agent(settings) => {
-                // The tools that it starts must not read the key from its memory.
+                // The tools of the built-in agent must not read the key from the memory of this process.
                 runner::protect_from_agent();
                 let exit = match builtin::run(*settings).await? {
                     builtin::AgentEnd::Finished => exit::Agent::Finished,
@@ -230,7 +232,7 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
                 Ok(exit.into())
             }
             Command::Gateway(settings) => {
-                // The agent must not read the keys from its memory.
+                // The agent must not read the keys from the memory of the gateway.
                 runner::protect_from_agent();
                 gateway::serve(&settings).await?;
                 Ok(ExitCode::SUCCESS)
@@ -258,15 +260,15 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
     exit
 }
 
-fn probed_exit(probed: probe::Probed) -> exit::Probe {
-    match probed {
-        probe::Probed::AllKept => exit::Probe::AllKept,
-        probe::Probed::SomeBroken => exit::Probe::SomeBroken,
-        probe::Probed::Unreachable => exit::Probe::Unreachable,
+fn exit_of_probe(result: probe::ProbeResult) -> exit::Probe {
+    match result {
+        probe::ProbeResult::AllKept => exit::Probe::AllKept,
+        probe::ProbeResult::SomeBroken => exit::Probe::SomeBroken,
+        probe::ProbeResult::Unreachable => exit::Probe::Unreachable,
     }
 }
 
-fn dispatched(result: dispatch::DispatchResult) -> exit::Dispatch {
+fn exit_of_dispatch(result: dispatch::DispatchResult) -> exit::Dispatch {
     match result {
         dispatch::DispatchResult::AllDone => exit::Dispatch::AllDone,
         dispatch::DispatchResult::Blocked => exit::Dispatch::Blocked,

@@ -1,8 +1,10 @@
-//! `probe`: checks whether an orchestrator keeps the rules of docs/protocol.md. Sends sample events of workers
-//! that do not exist.
-//! Sends valid events, and invalid ones (a wrong signature, an old timestamp, a smaller sequence number), and prints a
-//! verdict about each rule. Only this command writes to standard output.
+//! `probe`: checks whether an orchestrator keeps the rules of docs/protocol.md.
+//!
+//! Sends events of workers that do not exist: valid events, and invalid ones (a wrong signature, an old timestamp, a
+//! smaller sequence number). Prints a verdict about each rule on standard output, which a worker reserves for its
+//! result line: `probe` starts no worker.
 
+mod expected;
 mod report;
 mod rules;
 mod sample;
@@ -19,7 +21,7 @@ pub use settings::{Leases, Settings, Tasks};
 
 /// The result, for the exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probed {
+pub enum ProbeResult {
     AllKept,
     SomeBroken,
     /// The first claim had no answer, so no rule was tried.
@@ -35,15 +37,15 @@ pub enum ProbeError {
     Output(#[source] io::Error),
 }
 
-/// Probes all rules, and prints the verdicts as they come, or at the end as JSON.
-pub async fn run(settings: Settings, redactor: &Redactor) -> Result<Probed, ProbeError> {
+/// Tries all rules. Prints each verdict at once as a line, or all verdicts at the end as JSON.
+pub async fn run(settings: Settings, redactor: &Redactor) -> Result<ProbeResult, ProbeError> {
     let sender = Sender::new(&settings.callback)?;
     let mut report = Report::new(settings.callback.url.clone(), settings.format);
-    let reached = rules::probe(&settings, &sender, &mut report).await;
+    let first_claim = rules::try_all(&settings, &sender, &mut report).await;
     report.finish(redactor).map_err(ProbeError::Output)?;
-    Ok(match (reached, report.has_broken()) {
-        (rules::Reached::No, _) => Probed::Unreachable,
-        (rules::Reached::Yes, true) => Probed::SomeBroken,
-        (rules::Reached::Yes, false) => Probed::AllKept,
+    Ok(match (first_claim, report.has_broken()) {
+        (rules::FirstClaim::Unanswered, _) => ProbeResult::Unreachable,
+        (rules::FirstClaim::Answered, true) => ProbeResult::SomeBroken,
+        (rules::FirstClaim::Answered, false) => ProbeResult::AllKept,
     })
 }

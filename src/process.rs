@@ -99,7 +99,7 @@ pub async fn supervise_until(
                     LeaderEnd::Status(status) => EndedBy::Child(status),
                     LeaderEnd::NotStarted(error) => EndedBy::LaunchFailure(error),
                 },
-                why = stop.requested() => EndedBy::Worker(Ending::Stopped(why)),
+                why = stop.wait_until_requested() => EndedBy::Worker(Ending::Stopped(why)),
                 () = sleep_until(start_time + limits.run_time) => EndedBy::Worker(Ending::TimedOut(limits.run_time)),
                 () = event => EndedBy::Worker(Ending::EventHappened),
                 () = wait_until_exit_is_overdue(&result_reported) => EndedBy::Worker(Ending::Lingered),
@@ -113,10 +113,10 @@ pub async fn supervise_until(
             EndedBy::Child(_) | EndedBy::LaunchFailure(_) | EndedBy::Worker(Ending::Lingered) => {
                 sleep(LEFTOVER_GRACE).await;
             }
-            EndedBy::Worker(_) => stop.grace_over(grace_start + KILL_GRACE).await,
+            EndedBy::Worker(_) => stop.wait_for_grace_period(grace_start + KILL_GRACE).await,
         }
     };
-    let give_up = stop.kill_timeout(KILL_TIMEOUT);
+    let give_up = stop.wait_for_kill_timeout(KILL_TIMEOUT);
     reader.read_until(group.end(grace, give_up)).await;
     reader.read_rest().await;
 

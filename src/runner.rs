@@ -1,7 +1,8 @@
 //! Runs a claimed task and always returns an outcome, also after an error, a panic, a timeout or a signal.
 //!
-//! The steps, in order: workspace, task, agent and checks in rounds, task marked as done, work handed
-//! over. Knows nothing about the orchestrator: it reads [`Progress`] and the [`Outcome`].
+//! The steps, in order: open the workspace, find the task, run the agent and the checks in rounds, mark the task as
+//! done, commit and push the work. The runner knows nothing about the orchestrator: `lifecycle` reports its
+//! [`Progress`] and its [`Outcome`].
 
 pub mod agent;
 mod checks;
@@ -37,10 +38,10 @@ use crate::telemetry::TraceContext;
 use checks::Checks;
 pub use prompt::MAX_NOTE_SIZE;
 use rounds::Assignment;
-use run::{Prepared, Run};
+use run::{PreparedWorkspace, Run};
 pub use settings::{Settings, Steps};
 
-/// Runs the task. `trace` is the span of the run.
+/// Runs the task. `trace` is the context of the run's span.
 pub async fn run(
     settings: &Settings,
     redactor: &Redactor,
@@ -60,7 +61,7 @@ pub async fn run(
             Err(failure) => Verdict::Failed(failure),
         },
         Ok(Err(failure)) => Verdict::Failed(failure),
-        Err(bug) => failed_by_bug(bug).await,
+        Err(bug) => handle_panic(bug).await,
     };
     let report = Report {
         duration: progress.elapsed(),
@@ -71,23 +72,23 @@ pub async fn run(
     Outcome { verdict, report }
 }
 
-/// All steps after the preparation: the work, its hand-over, and the deletion of temporary directories.
-async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
+/// Runs all steps after the preparation: the work, its hand-over, and the deletion of temporary directories.
+async fn run_prepared(run: &mut Run<'_>, prepared: PreparedWorkspace<'_>) -> Verdict {
     run.user_variables
         .clone_from(&prepared.workspace.user_variables);
     let verdict = match Box::pin(catch_panic(work(run, &prepared))).await {
         Ok(Ok(message)) => Verdict::Completed { message },
         Ok(Err(failure)) => Verdict::Failed(failure),
-        Err(bug) => failed_by_bug(bug).await,
+        Err(bug) => handle_panic(bug).await,
     };
     let verdict = Box::pin(run.hand_over(&prepared, verdict)).await;
-    let verdict = with_survivors_named(verdict);
+    let verdict = mention_surviving_processes(verdict);
     if !run.stop.has_stop_window_begun() {
         let delete = async {
             tokio::select! {
                 () = prepared.workspace.delete() => {}
                 // The rest of the stop window is for the report.
-                () = run.stop.hand_over_deadline() => {
+                () = run.stop.wait_for_hand_over_deadline() => {
                     tracing::warn!("there was no time to delete all temporary directories");
                 }
             }
@@ -100,8 +101,8 @@ async fn run_prepared(run: &mut Run<'_>, prepared: Prepared<'_>) -> Verdict {
     verdict
 }
 
-/// Adds to the verdict's message that processes of the agent could not be killed, if that is so.
-fn with_survivors_named(verdict: Verdict) -> Verdict {
+/// If processes of the agent could not be killed, says so in the message of the verdict.
+fn mention_surviving_processes(verdict: Verdict) -> Verdict {
     match verdict {
         Verdict::Completed { message } if !process::no_descendants_left() => Verdict::Completed {
             message: format!(
@@ -112,41 +113,42 @@ fn with_survivors_named(verdict: Verdict) -> Verdict {
     }
 }
 
-/// The verdict after a panic. Kills the processes that the panic has left without supervision.
-async fn failed_by_bug(bug: String) -> Verdict {
+/// Kills the processes that a panic has left without supervision; returns the verdict. `bug` describes the panic.
+async fn handle_panic(bug: String) -> Verdict {
     process::kill_leftovers().await;
     Verdict::Failed(Failure::new(Reason::Internal, bug))
 }
 
-/// The steps between the preparation and the hand-over; returns a sentence about what was done. The checks and the
-/// agent are looked up before the first round, so that a wrong setting fails before the agent costs anything.
-async fn work(run: &mut Run<'_>, prepared: &Prepared<'_>) -> Result<String, Failure> {
+/// Runs the steps between the preparation and the hand-over; returns a sentence about what was done. Finds the checks
+/// and the agent before the first round, so that a wrong setting fails before the agent costs anything.
+async fn work(run: &mut Run<'_>, prepared: &PreparedWorkspace<'_>) -> Result<String, Failure> {
     let project = Project::at(prepared.workspace.dir.clone());
     if run.settings.steps == Steps::OnlyChecks {
-        let checks = Checks::of(&project, run.settings.checks.as_deref())?;
-        return rounds::only_check(run, &prepared.workspace, &checks).await;
+        let checks = Checks::select(&project, run.settings.checks.as_deref())?;
+        return rounds::run_checks_only(run, &prepared.workspace, &checks).await;
     }
-    let task = project_task::find(run.settings, &project).await?;
+    let task = project_task::find_task(run.settings, &project).await?;
     run.task = Some(task.clone());
-    project_task::log(&task);
-    let checks = Checks::of(&project, run.settings.checks.as_deref())?;
-    let definition = project_task::definition(&project, &task)?;
+    project_task::log_task(&task);
+    let checks = Checks::select(&project, run.settings.checks.as_deref())?;
+    let definition = project_task::agent_definition(&project, &task)?;
     let mut agent = agent::create(&run.settings.agent, definition.as_ref())?;
     let assignment = Assignment {
         task,
         definition,
         checks,
     };
-    rounds::work(run, &prepared.workspace, agent.as_mut(), &assignment).await?;
+    rounds::run_rounds(run, &prepared.workspace, agent.as_mut(), &assignment).await?;
     prepared.check_clone()?;
     if prepared.workspace.lacks_graph() {
-        return Ok(project_task::done(&assignment.task));
+        return Ok(project_task::done_sentence(&assignment.task));
     }
     Ok(project_task::mark_done(&project, &assignment.task).await)
 }
 
-/// Keeps the agent from reading the worker's memory and environment, if the platform supports it. It has no effect if
-/// both run as root. Opens the worker's `oom_score_adj` first: a process that is not dumpable cannot open that file.
+/// Prevents the agent from reading the memory and the environment of this process, if the platform supports that. Has
+/// no effect if the agent and this process run as root. Opens `oom_score_adj` of this process first: a process that is
+/// not dumpable cannot open that file.
 pub fn protect_from_agent() {
     process::memory::open_own_score();
     #[cfg(target_os = "linux")]

@@ -1,5 +1,5 @@
-//! Says when and why a run must end early: after a stop signal, after a second one, after the end of
-//! the process that started the worker, or after a cancellation.
+//! When and why a run must end early: after one or two stop signals, after the end of the process that started the
+//! worker, or after a cancellation.
 //!
 //! This module does not end processes: `process` waits for [`Stop`] and ends the agent; `callback` uses the end of the
 //! stop window as its deadline. SIGTERM, SIGINT, SIGHUP, SIGQUIT and SIGXCPU mean the same, because platforms
@@ -45,7 +45,8 @@ const IGNORED_SIGNALS: [RawSignal; 6] = [
 /// Prevents these signals from ending the worker without a report.
 fn ignore_signals() -> io::Result<()> {
     for ignored in IGNORED_SIGNALS {
-        // The handler stays when this listener is dropped. Programs that the worker starts do not inherit it.
+        // tokio keeps the signal handler when this listener is dropped. Programs that the worker starts do not inherit
+        // the handler.
         drop(signal(SignalKind::from_raw(ignored.as_raw()))?);
     }
     Ok(())
@@ -56,7 +57,8 @@ fn ignore_signals() -> io::Result<()> {
 pub enum StopReason {
     /// A stop signal, by name.
     Signal(&'static str),
-    /// The process that started the worker, and holds the other end of its standard input, has ended.
+    /// The process that started the worker has ended. It had the other end of the pipe that is the worker's standard
+    /// input.
     ParentEnded,
     /// The orchestrator cancelled the task, perhaps with a reason.
     Cancelled(Option<String>),
@@ -64,8 +66,8 @@ pub enum StopReason {
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    /// The first reason. A stop signal after a cancellation starts the stop window, and the reason stays.
-    why: Option<StopReason>,
+    /// The first reason. A stop signal after a cancellation begins the stop window, but does not change the reason.
+    reason: Option<StopReason>,
     /// When the stop window began.
     window_began: Option<Instant>,
     /// Whether a second stop signal has ended the grace period.
@@ -120,9 +122,9 @@ impl Stop {
         Ok(())
     }
 
-    /// A stop that is never requested, for children that the worker starts after the run. Children that reach their
+    /// A stop that no signal requests, for children that the worker starts after the run. Children that reach their
     /// limits are killed without a grace period; the caller limits the total time.
-    pub fn without_grace() -> Self {
+    pub fn never_requested() -> Self {
         let state = State {
             is_forced: true,
             ..State::default()
@@ -153,29 +155,29 @@ impl Stop {
         }
     }
 
-    /// Begins the stop window now, unless it has begun before. The first reason stays.
-    fn begin_window(&self, why: StopReason) {
+    /// Begins the stop window now, unless it has begun before. Does not replace an earlier reason.
+    fn begin_window(&self, reason: StopReason) {
         self.state.send_modify(|state| {
             state.window_began.get_or_insert_with(Instant::now);
-            state.why.get_or_insert(why);
+            state.reason.get_or_insert(reason);
         });
     }
 
     /// Ends the run because the orchestrator cancelled the task.
     pub fn cancel(&self, reason: Option<String>) {
         self.state.send_modify(|state| {
-            state.why.get_or_insert(StopReason::Cancelled(reason));
+            state.reason.get_or_insert(StopReason::Cancelled(reason));
         });
     }
 
     /// Why the run must end, if it must.
-    pub fn why(&self) -> Option<StopReason> {
-        self.state.borrow().why.clone()
+    pub fn reason(&self) -> Option<StopReason> {
+        self.state.borrow().reason.clone()
     }
 
     /// Waits until the orchestrator has cancelled the task.
-    pub async fn cancelled(&self) {
-        self.until(|state| matches!(state.why, Some(StopReason::Cancelled(_))).then_some(()))
+    pub async fn wait_until_cancelled(&self) {
+        self.wait_for(|state| matches!(state.reason, Some(StopReason::Cancelled(_))).then_some(()))
             .await;
     }
 
@@ -185,53 +187,53 @@ impl Stop {
     }
 
     /// Waits until the run must end.
-    pub async fn requested(&self) -> StopReason {
-        self.until(|state| state.why.clone()).await
+    pub async fn wait_until_requested(&self) -> StopReason {
+        self.wait_for(|state| state.reason.clone()).await
     }
 
     /// Waits until the stop window begins, even if the run has been cancelled before.
-    pub async fn stop_window_begins(&self) {
-        self.until(|state| state.window_began).await;
+    pub async fn wait_until_window_begins(&self) {
+        self.wait_for(|state| state.window_began).await;
     }
 
-    /// Waits for the end of the grace period between SIGTERM and SIGKILL: at `latest`, earlier in a stop
-    /// window, at once after a second stop signal.
-    pub async fn grace_over(&self, latest: Instant) {
+    /// Waits for the end of the grace period between SIGTERM and SIGKILL: the time `latest`, or earlier in a stop
+    /// window, or at once after a second stop signal.
+    pub async fn wait_for_grace_period(&self, latest: Instant) {
         tokio::select! {
             () = sleep_until(latest) => {}
-            () = self.share_over(KILL_GRACE_SHARE) => {}
-            () = self.until(|state| state.is_forced.then_some(())) => {}
+            () = self.wait_for_share_of_window(KILL_GRACE_SHARE) => {}
+            () = self.wait_for(|state| state.is_forced.then_some(())) => {}
         }
     }
 
-    /// Waits until it is time to give up on processes that do not die: for `timeout`, or less in a stop window.
-    pub async fn kill_timeout(&self, timeout: Duration) {
+    /// Waits until the worker must give up on processes that do not die: for `timeout`, or less in a stop window.
+    pub async fn wait_for_kill_timeout(&self, timeout: Duration) {
         tokio::select! {
             () = sleep(timeout) => {}
-            () = self.share_over(KILL_TIMEOUT_SHARE) => {}
+            () = self.wait_for_share_of_window(KILL_TIMEOUT_SHARE) => {}
         }
     }
 
     /// Waits until the rest of the stop window is needed for the last callback; forever without a stop
     /// signal.
-    pub async fn hand_over_deadline(&self) {
-        self.share_over(HAND_OVER_SHARE).await;
+    pub async fn wait_for_hand_over_deadline(&self) {
+        self.wait_for_share_of_window(HAND_OVER_SHARE).await;
     }
 
     /// Waits until this share of the stop window is over; forever without a stop signal.
-    async fn share_over(&self, share: f64) {
-        let began = self.until(|state| state.window_began).await;
+    async fn wait_for_share_of_window(&self, share: f64) {
+        let began = self.wait_for(|state| state.window_began).await;
         sleep_until(began + self.window.mul_f64(share)).await;
     }
 
     /// Waits for the end of the stop window; forever without a stop signal.
-    pub async fn window_over(&self) {
-        let began = self.until(|state| state.window_began).await;
+    pub async fn wait_until_window_ends(&self) {
+        let began = self.wait_for(|state| state.window_began).await;
         sleep_until(began + self.window.saturating_sub(EXIT_MARGIN)).await;
     }
 
-    /// Waits until `find` returns a value for the state.
-    async fn until<T>(&self, mut find: impl FnMut(&State) -> Option<T>) -> T {
+    /// Waits until `find` returns a value for the state; returns this value.
+    async fn wait_for<T>(&self, mut find: impl FnMut(&State) -> Option<T>) -> T {
         let mut states = self.state.subscribe();
         loop {
             if let Some(found) = find(&states.borrow_and_update()) {
@@ -253,51 +255,54 @@ mod tests {
     /// The grace period without a stop signal.
     const GRACE_WITHOUT_SIGNAL: Duration = Duration::from_secs(10);
 
-    /// When each part of a stop window ends, in milliseconds after the start, on a paused clock.
-    fn ends(events: impl AsyncFnOnce(&Stop)) -> [u128; 4] {
+    /// When the four waits end, in milliseconds after the start, on a paused clock: the grace period, the kill timeout,
+    /// the deadline for the hand-over, the stop window.
+    fn ends(send_signals: impl AsyncFnOnce(&Stop)) -> [u128; 4] {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let stop = Stop::on_signals(WINDOW).unwrap();
             let began = Instant::now();
             let grace = async {
-                stop.grace_over(began + GRACE_WITHOUT_SIGNAL).await;
+                stop.wait_for_grace_period(began + GRACE_WITHOUT_SIGNAL)
+                    .await;
                 began.elapsed().as_millis()
             };
             let kill_timeout = async {
-                stop.kill_timeout(Duration::from_secs(60)).await;
+                stop.wait_for_kill_timeout(Duration::from_secs(60)).await;
                 began.elapsed().as_millis()
             };
             let hand_over = async {
-                stop.hand_over_deadline().await;
+                stop.wait_for_hand_over_deadline().await;
                 began.elapsed().as_millis()
             };
             let window = async {
-                stop.window_over().await;
+                stop.wait_until_window_ends().await;
                 began.elapsed().as_millis()
             };
             let ends = async { tokio::join!(grace, kill_timeout, hand_over, window) };
-            let ((grace, kill_timeout, hand_over, window), ()) = tokio::join!(ends, events(&stop));
+            let ((grace, kill_timeout, hand_over, window), ()) =
+                tokio::join!(ends, send_signals(&stop));
             [grace, kill_timeout, hand_over, window]
         })
     }
 
-    fn signal(stop: &Stop) {
+    fn send_signal(stop: &Stop) {
         stop.note_signal("SIGTERM");
     }
 
     #[test]
     fn a_stop_signal_divides_the_window_between_the_agent_the_hand_over_and_the_last_callback() {
-        let ends = ends(async |stop| signal(stop));
+        let ends = ends(async |stop| send_signal(stop));
         assert_eq!(ends, [2000, 3000, 3500, 4750]);
     }
 
     #[test]
     fn a_second_stop_signal_ends_the_agents_grace_and_nothing_else() {
         let ends = ends(async |stop| {
-            signal(stop);
+            send_signal(stop);
             sleep(Duration::from_millis(100)).await;
-            signal(stop);
+            send_signal(stop);
         });
         assert_eq!(ends, [100, 3000, 3500, 4750]);
     }
@@ -306,7 +311,7 @@ mod tests {
     fn a_stop_signal_during_a_grace_period_shortens_it() {
         let ends = ends(async |stop| {
             sleep(Duration::from_secs(1)).await;
-            signal(stop);
+            send_signal(stop);
         });
         assert_eq!(ends, [3000, 4000, 4500, 5750]);
     }

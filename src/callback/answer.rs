@@ -10,28 +10,28 @@ use reqwest::header::HeaderMap;
 
 use crate::http::retries::retry_after;
 
-/// An answer of the orchestrator. `why` describes it on one line.
+/// An answer of the orchestrator. `why` describes the answer on one line; `retry_after` is its header `Retry-After`.
 #[derive(Debug)]
 pub enum Answer {
     /// 2xx, with the body.
     Accepted { body: Vec<u8> },
-    /// 409 or 410: the orchestrator has already decided.
-    AlreadyDecided { why: String },
-    /// 404: the route is missing, possibly only for now. `after` is the `Retry-After`.
+    /// 409 or 410: another run has the task, or the run or the task has ended.
+    ConflictOrGone { why: String },
+    /// 404: the route is missing, possibly only for now.
     NotFound {
         why: String,
-        after: Option<Duration>,
+        retry_after: Option<Duration>,
     },
     /// 405 or 501: the orchestrator has no such route.
     NoRoute { why: String },
-    /// 413.
+    /// 413: the body is too large.
     TooLarge { why: String },
-    /// The orchestrator would answer a retry in the same way.
-    Rejected { why: String },
-    /// A retry may succeed. `after` is the `Retry-After`.
-    Later {
+    /// The orchestrator would answer a retry in the same way, so the request counts as rejected.
+    PermanentError { why: String },
+    /// There was no answer, or one that a retry may change.
+    TemporaryError {
         why: String,
-        after: Option<Duration>,
+        retry_after: Option<Duration>,
     },
 }
 
@@ -42,19 +42,19 @@ impl Answer {
             return Self::Accepted { body };
         }
         let why = explain(status, headers, &body);
-        let after = retry_after(headers, Timestamp::now());
+        let retry_after = retry_after(headers, Timestamp::now());
         match status.as_u16() {
-            409 | 410 => Self::AlreadyDecided { why },
-            404 => Self::NotFound { why, after },
+            409 | 410 => Self::ConflictOrGone { why },
+            404 => Self::NotFound { why, retry_after },
             405 | 501 => Self::NoRoute { why },
             413 => Self::TooLarge { why },
-            408 | 425 | 429 | 500..=599 => Self::Later { why, after },
-            _ => Self::Rejected { why },
+            408 | 425 | 429 | 500..=599 => Self::TemporaryError { why, retry_after },
+            _ => Self::PermanentError { why },
         }
     }
 }
 
-/// Describes the answer on one line: its status, and its target if it redirects or else the beginning of its body.
+/// Describes the answer on one line: its status, and the target of a redirect or else the beginning of the body.
 fn explain(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     if let (true, Some(location)) = (status.is_redirection(), headers.get("location")) {
         let location = location.to_str().unwrap_or("another URL");

@@ -15,8 +15,8 @@ pub enum Claim {
     Granted,
     /// Another run has the task, or no run may have the task. This is not an error.
     Refused { why: String },
-    /// The orchestrator does not accept this worker's requests.
-    Rejected { why: String },
+    /// The orchestrator answered with an error that a retry would not change.
+    PermanentError { why: String },
     /// The orchestrator gave no usable answer before the deadline.
     Unanswered { why: String },
     /// A stop signal arrived before the claim was granted.
@@ -32,22 +32,26 @@ pub async fn claim(exchange: &Exchange, stop: &Stop) -> Claim {
     event.add_limits(&exchange.settings);
     let mut retries = Retries::within(exchange.settings.claim_deadline);
     loop {
-        if stop.why().is_some() {
+        if stop.reason().is_some() {
             return Claim::Stopped;
         }
         let request = exchange.post(event.kind().route(), &event, retries.deadline());
         let answer = tokio::select! {
             answer = request => answer,
-            () = stop.window_over() => return Claim::Stopped,
+            () = stop.wait_until_window_ends() => return Claim::Stopped,
         };
-        let (why, after) = match answer {
+        let (why, retry_after) = match answer {
             Answer::Accepted { .. } => return Claim::Granted,
-            Answer::AlreadyDecided { why } => return Claim::Refused { why },
-            Answer::Rejected { why } | Answer::TooLarge { why } => return Claim::Rejected { why },
+            Answer::ConflictOrGone { why } => return Claim::Refused { why },
+            Answer::PermanentError { why } | Answer::TooLarge { why } => {
+                return Claim::PermanentError { why };
+            }
             Answer::NoRoute { why } => (why, None),
-            Answer::NotFound { why, after } | Answer::Later { why, after } => (why, after),
+            Answer::NotFound { why, retry_after } | Answer::TemporaryError { why, retry_after } => {
+                (why, retry_after)
+            }
         };
-        let delay = match next_delay(&mut retries, after, stop) {
+        let delay = match next_delay(&mut retries, retry_after, stop) {
             Ok(delay) => delay,
             Err(no_retry) => {
                 let why = no_retry.append_to(&why);

@@ -19,7 +19,7 @@ use crate::webhook::SigningKey;
 
 /// How long an identity token is reused. The platform's tokens are valid for about ten minutes.
 const TOKEN_REUSE: Duration = Duration::from_secs(60);
-/// The platform's socket is on this machine, so an answer that takes longer will never come.
+/// How long the platform's socket may take to answer. It is on this machine, so a later answer is not to be expected.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How requests prove who sends them.
@@ -57,7 +57,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Credentials {
     settings: Settings,
-    /// Gets every identity token, so that the token is masked everywhere.
+    /// Every identity token is added to it, so that the token is masked everywhere.
     redactor: Redactor,
     /// The last identity token and when it was received.
     identity: RefCell<Option<(Instant, HeaderValue)>>,
@@ -143,7 +143,7 @@ async fn identity_token(
     let token = answer_body(response).await.map_err(failed)?;
     let token = String::from_utf8(token).unwrap_or_default();
     let token = token.trim();
-    if token.is_empty() || !is_token(token) {
+    if token.is_empty() || !is_visible_ascii(token) {
         return Err(IdentityError::NotAToken {
             socket: socket.to_owned(),
         });
@@ -153,7 +153,7 @@ async fn identity_token(
 }
 
 /// Whether a text consists of the characters that a bearer token may have: visible ASCII.
-pub fn is_token(text: &str) -> bool {
+pub fn is_visible_ascii(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

@@ -41,7 +41,7 @@ pub async fn deliver(exchange: &Exchange, event: &Event, stop: &Stop) -> Deliver
     let mut attempts = Attempts::new(exchange, event, stop);
     let earliest_end = Instant::now() + MIN_DELIVERY_TIME;
     let time_is_up = async {
-        stop.window_over().await;
+        stop.wait_until_window_ends().await;
         sleep_until(earliest_end).await;
     };
     let delivery = tokio::select! {
@@ -63,16 +63,17 @@ struct Attempts<'a> {
     retries: Retries,
     /// `None` unless the last answer from the route was 404.
     missing_route: Option<MissingRoute>,
+    /// A description of the last answer, which the result contains if the stop window is over.
     last_answer: String,
 }
 
 /// A route that answers 404.
 struct MissingRoute {
-    /// The retries of this route. Their deadline counts from the first 404, because other problems may have taken
+    /// The retries of this route. Their deadline counts from the first 404, because earlier problems may have taken
     /// minutes before it.
     retries: Retries,
-    /// How many answers of 404 there were in a row.
-    answers: u32,
+    /// How many answers in a row were 404.
+    answers_in_a_row: u32,
 }
 
 impl<'a> Attempts<'a> {
@@ -88,8 +89,8 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Sends the event until the outcome of the delivery is known. An answer can also change the next attempt: another
-    /// route, or a smaller event.
+    /// Sends the event until the result of the delivery is known. The functions for single answers return this result,
+    /// or `None` if there is another attempt. They may change that attempt: another route, or a smaller event.
     async fn run(&mut self) -> Delivery {
         loop {
             let deadline = self.retries.deadline();
@@ -98,16 +99,22 @@ impl<'a> Attempts<'a> {
                 self.missing_route = None;
             }
             let delivery = match answer {
-                Answer::Accepted { .. } | Answer::AlreadyDecided { .. } => {
+                Answer::Accepted { .. } | Answer::ConflictOrGone { .. } => {
                     Some(Delivery::Delivered)
                 }
-                Answer::NoRoute { why } if self.can_use_completed() => self.use_completed(&why),
-                Answer::NoRoute { why } | Answer::Rejected { why } => {
+                Answer::NoRoute { why } if self.can_use_completed() => {
+                    self.switch_to_completed(&why)
+                }
+                Answer::NoRoute { why } | Answer::PermanentError { why } => {
                     Some(Delivery::Rejected { why })
                 }
                 Answer::TooLarge { why } => self.send_without_patch_prompts_and_output(why),
-                Answer::NotFound { why, after } => self.not_found(why, after).await,
-                Answer::Later { why, after } => self.retry_later(why, after).await,
+                Answer::NotFound { why, retry_after } => {
+                    self.retry_missing_route(why, retry_after).await
+                }
+                Answer::TemporaryError { why, retry_after } => {
+                    self.retry_later(why, retry_after).await
+                }
             };
             if let Some(delivery) = delivery {
                 return delivery;
@@ -122,7 +129,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Sends the event to `/completed` from now on.
-    fn use_completed(&mut self, why: &str) -> Option<Delivery> {
+    fn switch_to_completed(&mut self, why: &str) -> Option<Delivery> {
         tracing::info!(
             why,
             "the orchestrator has no route /{}: sending the event to /{}",
@@ -149,7 +156,11 @@ impl<'a> Attempts<'a> {
     }
 
     /// Retries a route that answers 404 for a while, then uses the other route, if there is one.
-    async fn not_found(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
+    async fn retry_missing_route(
+        &mut self,
+        why: String,
+        retry_after: Option<Duration>,
+    ) -> Option<Delivery> {
         let (can_use_completed, is_stopped) =
             (self.can_use_completed(), self.stop.has_stop_window_begun());
         let mut time_left = self.retries.left();
@@ -159,14 +170,15 @@ impl<'a> Attempts<'a> {
         }
         let missing = self.missing_route.get_or_insert_with(|| MissingRoute {
             retries: Retries::within(MISSING_ROUTE_TIMEOUT.min(time_left)),
-            answers: 0,
+            answers_in_a_row: 0,
         });
-        missing.answers += 1;
-        let is_last_attempt = is_stopped && missing.answers >= MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED;
+        missing.answers_in_a_row += 1;
+        let is_last_attempt =
+            is_stopped && missing.answers_in_a_row >= MISSING_ROUTE_ATTEMPTS_WHEN_STOPPED;
         if can_use_completed && is_last_attempt {
-            return self.use_completed(&why);
+            return self.switch_to_completed(&why);
         }
-        match next_delay(&mut missing.retries, after, self.stop) {
+        match next_delay(&mut missing.retries, retry_after, self.stop) {
             Ok(delay) => {
                 tracing::warn!(
                     why,
@@ -177,7 +189,7 @@ impl<'a> Attempts<'a> {
                 pause(delay, self.stop).await;
                 None
             }
-            Err(_) if can_use_completed => self.use_completed(&why),
+            Err(_) if can_use_completed => self.switch_to_completed(&why),
             Err(NoRetry::OutOfTime) => Some(Delivery::Rejected { why }),
             Err(no_retry) => Some(Delivery::OutOfTime {
                 why: no_retry.append_to(&why),
@@ -185,9 +197,13 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Waits for the next attempt; an outcome if there is no time for one.
-    async fn retry_later(&mut self, why: String, after: Option<Duration>) -> Option<Delivery> {
-        match next_delay(&mut self.retries, after, self.stop) {
+    /// Waits for the next attempt; returns the result if there is no time for one.
+    async fn retry_later(
+        &mut self,
+        why: String,
+        retry_after: Option<Duration>,
+    ) -> Option<Delivery> {
+        match next_delay(&mut self.retries, retry_after, self.stop) {
             Ok(delay) => {
                 tracing::warn!(why, "the terminal event was not delivered, trying again");
                 self.last_answer = why;

@@ -34,16 +34,18 @@ enum Next {
 struct Route {
     /// Whether the route ever answered 2xx.
     exists: bool,
+    /// How many answers in a row were 404.
     not_found_in_a_row: u32,
-    /// Whether a rejection was logged. Each kind of trouble is logged once, because every later heartbeat may have it.
-    rejection_is_logged: bool,
-    trouble_is_logged: bool,
+    /// Whether a permanent error was logged. Each kind of error is logged only once, because the later heartbeats will
+    /// probably fail in the same way.
+    permanent_error_is_logged: bool,
+    temporary_error_is_logged: bool,
 }
 
-/// Sends heartbeats until the future is dropped, or until the orchestrator cancels the task: then
-/// this returns the reason, if there is one.
-pub async fn heartbeats(exchange: &Exchange, progress: &Progress) -> Option<String> {
-    let Some(interval) = exchange.settings.heartbeat else {
+/// Sends heartbeats until the future is dropped or the orchestrator cancels the task. Returns the reason of the
+/// cancellation, if there is one.
+pub async fn send_heartbeats(exchange: &Exchange, progress: &Progress) -> Option<String> {
+    let Some(interval) = exchange.settings.heartbeat_interval else {
         return pending().await;
     };
     let mut route = Route::default();
@@ -51,7 +53,7 @@ pub async fn heartbeats(exchange: &Exchange, progress: &Progress) -> Option<Stri
     loop {
         // The interval starts at the last answer, so that a slow orchestrator gets fewer heartbeats.
         sleep(interval).await;
-        let answer = send(exchange, progress, with_output).await;
+        let answer = send_one(exchange, progress, with_output).await;
         with_output = match route.next(answer) {
             Next::Continue => true,
             Next::WithoutOutput => false,
@@ -62,7 +64,7 @@ pub async fn heartbeats(exchange: &Exchange, progress: &Progress) -> Option<Stri
 }
 
 /// Sends one heartbeat. Output that the orchestrator did not accept counts as dropped.
-async fn send(exchange: &Exchange, progress: &Progress, with_output: bool) -> Answer {
+async fn send_one(exchange: &Exchange, progress: &Progress, with_output: bool) -> Answer {
     let window = with_output.then(|| progress.take_output_window());
     let snapshot = progress.snapshot();
     let mut event = exchange.event(Kind::Progress, &snapshot.message());
@@ -76,7 +78,7 @@ async fn send(exchange: &Exchange, progress: &Progress, with_output: bool) -> An
 }
 
 impl Route {
-    /// Decides the next step, and logs a new kind of trouble.
+    /// Decides the next step, and logs an error of a kind that was not logged before.
     fn next(&mut self, answer: Answer) -> Next {
         let not_found_before = replace(&mut self.not_found_in_a_row, 0);
         let (is_logged, why, next) = match answer {
@@ -87,18 +89,26 @@ impl Route {
                     None => Next::Continue,
                 };
             }
-            Answer::AlreadyDecided { why } => return Next::Cancelled(Some(why)),
+            Answer::ConflictOrGone { why } => return Next::Cancelled(Some(why)),
             Answer::NoRoute { why } => return turn_off(&why),
             Answer::NotFound { why, .. } => {
                 self.not_found_in_a_row = not_found_before + 1;
                 if !self.exists && self.not_found_in_a_row >= MISSING_ROUTE_ANSWERS {
                     return turn_off(&why);
                 }
-                (&mut self.trouble_is_logged, why, Next::Continue)
+                (&mut self.temporary_error_is_logged, why, Next::Continue)
             }
-            Answer::Rejected { why } => (&mut self.rejection_is_logged, why, Next::Continue),
-            Answer::Later { why, .. } => (&mut self.trouble_is_logged, why, Next::Continue),
-            Answer::TooLarge { why } => (&mut self.trouble_is_logged, why, Next::WithoutOutput),
+            Answer::PermanentError { why } => {
+                (&mut self.permanent_error_is_logged, why, Next::Continue)
+            }
+            Answer::TemporaryError { why, .. } => {
+                (&mut self.temporary_error_is_logged, why, Next::Continue)
+            }
+            Answer::TooLarge { why } => (
+                &mut self.temporary_error_is_logged,
+                why,
+                Next::WithoutOutput,
+            ),
         };
         if !replace(is_logged, true) {
             tracing::warn!(

@@ -7,17 +7,17 @@ use tokio::time::sleep;
 use crate::http::retries::{NoRetry, Retries};
 use crate::shutdown::Stop;
 
-/// How long to wait before the next attempt; `after` is the answer's `Retry-After`. Once a stop
-/// signal has arrived, the wait is short and `after` is ignored, because the process will be killed soon.
+/// How long to wait before the next attempt; `retry_after` is the header of the last answer. After a stop signal the
+/// wait is short and ignores `retry_after`, because the process will be killed soon.
 pub fn next_delay(
     retries: &mut Retries,
-    after: Option<Duration>,
+    retry_after: Option<Duration>,
     stop: &Stop,
 ) -> Result<Duration, NoRetry> {
     if stop.has_stop_window_begun() {
         retries.hurried_delay()
     } else {
-        retries.delay(after)
+        retries.delay(retry_after)
     }
 }
 
@@ -28,6 +28,6 @@ pub async fn pause(delay: Duration, stop: &Stop) {
     }
     tokio::select! {
         () = sleep(delay) => {}
-        () = stop.stop_window_begins() => {}
+        () = stop.wait_until_window_begins() => {}
     }
 }

@@ -22,9 +22,9 @@ pub struct Settings {
     /// How long the worker tries to deliver the terminal event.
     pub finish_deadline: Duration,
     /// The time between two heartbeats; `None` turns heartbeats off.
-    pub heartbeat: Option<Duration>,
+    pub heartbeat_interval: Option<Duration>,
     pub credentials: credentials::Settings,
-    /// The trace that this run belongs to: a validated W3C `traceparent`.
+    /// The header of every callback that names the trace of this run: a validated W3C `traceparent`.
     pub traceparent: Option<HeaderValue>,
     /// A PEM file with private certificate authorities, trusted in addition to the public ones.
     pub authorities: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub struct Identity {
 
 impl Identity {
     /// The same identity with secrets masked in the values that come from the platform. The ids of the task,
-    /// the project and the run stay, because they identify the run.
+    /// the project and the run are not masked, because they identify the run.
     pub fn redacted(self, redactor: &Redactor) -> Self {
         let optional = |text: Option<String>| text.map(|text| redactor.text(&text));
         Self {

@@ -70,7 +70,10 @@ impl Transport {
             Ok(Err(NoAnswer::Http(error))) => request_error(&url, &error),
             Err(_) => no_answer_within(&url, deadline - began),
         };
-        Answer::Later { why, after: None }
+        Answer::TemporaryError {
+            why,
+            retry_after: None,
+        }
     }
 
     /// Sends the request, and reads the whole answer.

@@ -22,7 +22,7 @@ pub use cancellation::cancellation;
 use limits::StartedFields;
 use progress::Progress;
 use result::{Failure, TaskResult};
-use text::line;
+use text::one_line;
 
 const VERSION: u32 = 1;
 /// The maximum size of a body, in bytes.
@@ -121,7 +121,7 @@ impl Event {
             task_id: identity.task_id.clone(),
             project_id: identity.project_id.clone(),
             status: kind.status(),
-            message: line(message),
+            message: one_line(message),
             version: VERSION,
             event: kind.event(),
             // The id is also sent in a header, and headers must be ASCII.
@@ -182,9 +182,10 @@ impl Event {
     pub fn without_patch_prompts_and_output(&self) -> Option<Self> {
         let mut smaller = self.clone();
         let result = smaller.result.as_mut()?;
-        result
-            .has_patch_prompts_or_output()
-            .then(|| result.drop_patch_prompts_and_output())?;
+        if !result.has_patch_prompts_or_output() {
+            return None;
+        }
+        result.drop_patch_prompts_and_output();
         Some(smaller)
     }
 
@@ -196,7 +197,7 @@ impl Event {
             TaskResult::drop_prompts,
             TaskResult::drop_patch,
             TaskResult::drop_patch_prompts_and_output,
-            TaskResult::drop_texts,
+            TaskResult::drop_summary_and_shorten_commands,
         ] {
             if self.body().len() <= MAX_BODY_SIZE {
                 return;
@@ -211,18 +212,18 @@ impl Worker {
         let isolation = identity.isolation.as_ref();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            revision: identity.revision.as_deref().map(line),
-            hostname: line(&identity.hostname),
+            revision: identity.revision.as_deref().map(one_line),
+            hostname: one_line(&identity.hostname),
             agent: identity.agent,
             isolation: isolation.map(|isolation| isolation.kind().word()),
             agent_user: isolation
                 .and_then(|isolation| isolation.user.as_ref())
-                .map(|user| line(&user.name)),
+                .map(|user| one_line(&user.name)),
             machine: identity.machine.as_ref().map(|machine| Machine {
-                id: machine.id.as_deref().map(line),
-                app: machine.app.as_deref().map(line),
-                region: machine.region.as_deref().map(line),
-                image: machine.image.as_deref().map(line),
+                id: machine.id.as_deref().map(one_line),
+                app: machine.app.as_deref().map(one_line),
+                region: machine.region.as_deref().map(one_line),
+                image: machine.image.as_deref().map(one_line),
                 memory_mb: machine.memory_mb,
             }),
         }

@@ -11,7 +11,7 @@ use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
 use crate::model::{self, ANTHROPIC, DEFAULT_MODEL, OPENAI, ServiceAccess};
 use crate::runner;
-use crate::runner::agent::Sandbox;
+use crate::runner::agent::RootStatus;
 
 /// The worker's variables that the agent and the checks get, and the file with further ones.
 pub fn agent_environment(reader: &mut Reader) -> (Variables, Option<VariablesFile>) {
@@ -52,7 +52,7 @@ pub fn agent_settings(
             tokens: reader.optional(&settings::MAX_TOKENS, values::tokens),
             ..turn_and_cost_limits(reader)
         },
-        access: access(reader),
+        model_access: access(reader),
         gateway: gateway::Settings {
             mode: reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway),
             proxies: reader.environment.proxy_variables(&["HTTP_PROXY"]),
@@ -60,7 +60,7 @@ pub fn agent_settings(
         path: value_of(&environment, "PATH")
             .unwrap_or_default()
             .to_owned(),
-        sandbox: sandbox(&environment),
+        root_status: root_status(&environment),
         idle_timeout,
     }
 }
@@ -109,13 +109,13 @@ fn turn_and_cost_limits(reader: &mut Reader) -> model::Limits {
 }
 
 /// The worker's user, for Claude Code, which rejects root unless the machine is declared a sandbox.
-fn sandbox(environment: &Variables) -> Sandbox {
+fn root_status(environment: &Variables) -> RootStatus {
     if !rustix::process::geteuid().is_root() {
-        Sandbox::User
+        RootStatus::NotRoot
     } else if value_of(environment, settings::IS_SANDBOX.variable) == Some(OsStr::new("1")) {
-        Sandbox::DeclaredRoot
+        RootStatus::RootInSandbox
     } else {
-        Sandbox::Root
+        RootStatus::Root
     }
 }
 

@@ -18,7 +18,7 @@ use reqwest::header::HeaderValue;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use crate::callback::{self, credentials::is_token};
+use crate::callback::{self, credentials::is_visible_ascii};
 use crate::dispatch::engine::{EngineChoice, EngineKind, parse_image_name};
 use crate::environment::{Variables, VariablesFile, value_of};
 use crate::gateway;
@@ -120,7 +120,7 @@ pub fn signing_keys(text: &str) -> ParseResult<Vec<SigningKey>> {
 /// A bearer token.
 pub fn token(text: &str) -> ParseResult<SecretString> {
     let text = text.trim();
-    if text.is_empty() || !is_token(text) {
+    if text.is_empty() || !is_visible_ascii(text) {
         return Err(
             "contains characters that a token cannot have; it must be visible ASCII".to_owned(),
         );

@@ -12,9 +12,9 @@ use crate::callback::{self, credentials::Bearer};
 use crate::environment::{Variables, value_of};
 use crate::isolation::{Isolation, Mode};
 use crate::runner;
-use crate::runner::agent::Sandbox;
+use crate::runner::agent::RootStatus;
 use crate::runner::project_settings::ProjectSettingsReader;
-use crate::runner::workspace::{Access, Repository, Source};
+use crate::runner::workspace::{Access, RemoteRepository, Source};
 use crate::scud::FinishedTasks;
 use crate::telemetry::Settings as TelemetrySettings;
 
@@ -81,7 +81,7 @@ pub fn callback_settings(
         request_timeout: reader.with_default(&settings::CALLBACK_TIMEOUT, values::duration),
         claim_deadline: reader.with_default(&settings::CLAIM_DEADLINE, values::duration),
         finish_deadline: reader.with_default(&settings::FINISH_DEADLINE, values::duration),
-        heartbeat: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
+        heartbeat_interval: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
         credentials: credentials(reader),
         traceparent: reader.optional_or_warn(&settings::TRACEPARENT, values::traceparent),
         authorities: reader.environment.get("SSL_CERT_FILE").map(PathBuf::from),
@@ -142,7 +142,7 @@ pub fn runner_settings(
     let isolation = isolation(reader, &base);
     let mut agent = agent_settings(reader, &base, variables_file.as_ref(), idle_timeout);
     if isolation.user.is_some() {
-        agent.sandbox = Sandbox::User;
+        agent.root_status = RootStatus::NotRoot;
     }
     runner::Settings {
         source,
@@ -237,7 +237,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         reader.with_default(&settings::GIT_NAME, values::line),
         reader.with_default(&settings::GIT_EMAIL, values::line),
     );
-    let access = git_access(reader);
+    let git_access = git_access(reader);
     let submodules = reader.with_default(&settings::SUBMODULES, values::boolean);
     let lfs = reader.with_default(&settings::LFS, values::boolean);
     let keep_clone = reader.with_default(&settings::KEEP_WORKSPACE, values::boolean);
@@ -250,10 +250,10 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
         };
     };
     let branch = branch.unwrap_or_else(task_branch);
-    Source::Repository(Box::new(Repository {
+    Source::Repository(Box::new(RemoteRepository {
         url,
         reference,
-        access,
+        git_access,
         into: workspace,
         keep_clone,
         submodules,

@@ -155,7 +155,7 @@ impl ProjectRules {
 
     /// An error message if the agent cannot run on this machine, for example because its program is missing.
     pub fn missing_agent(&self, project: &ProjectSettings) -> Option<String> {
-        let settings = self.agent.as_ref()?.with(project);
+        let settings = self.agent.as_ref()?.with_project_settings(project);
         usable_agent(&settings)
             .err()
             .map(|failure| failure.sentence())

@@ -12,8 +12,6 @@ use crate::clock::Millis;
 use crate::report::{Interval, Samples};
 
 pub use run::{Fence, Merge, Origin, Report, Run, WorkerEnd, WorkerState};
-// The engines use these names.
-pub use run::{WorkerEnd as End, WorkerState as Seen};
 
 /// The longest time between two iterations of the main loop of a dispatcher that was not suspended. Shorter than every
 /// lease.

@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::redact::Redactor;
 use crate::terminal::{Format, print_object};
 
-/// The verdict about one rule.
+/// Whether the orchestrator keeps a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum RuleVerdict {
     Kept,
     /// Workers accept the answer, but another one would be better.
     Advice,
@@ -21,7 +21,7 @@ pub enum Verdict {
     NotTried,
 }
 
-impl Verdict {
+impl RuleVerdict {
     fn word(self) -> &'static str {
         match self {
             Self::Kept => "kept",
@@ -37,7 +37,7 @@ struct Finding {
     /// A section of docs/protocol.md.
     section: &'static str,
     rule: &'static str,
-    verdict: Verdict,
+    verdict: RuleVerdict,
     /// The answer, and the expected answer; empty if the verdict needs no explanation.
     message: String,
 }
@@ -67,7 +67,7 @@ impl Report {
         &mut self,
         section: &'static str,
         rule: &'static str,
-        verdict: Verdict,
+        verdict: RuleVerdict,
         message: String,
     ) {
         let finding = Finding {
@@ -95,19 +95,19 @@ impl Report {
 
     /// Whether a rule is broken.
     pub fn has_broken(&self) -> bool {
-        self.count(Verdict::Broken) > 0
+        self.count(RuleVerdict::Broken) > 0
     }
 
-    /// Prints the end of the report, or all of it as JSON.
+    /// Prints the last line of the report or, as JSON, the whole report.
     ///
     /// # Errors
     /// If standard output could not be written, now or before.
     pub fn finish(&mut self, redactor: &Redactor) -> io::Result<()> {
         let counts = [
-            Verdict::Kept,
-            Verdict::Advice,
-            Verdict::Broken,
-            Verdict::NotTried,
+            RuleVerdict::Kept,
+            RuleVerdict::Advice,
+            RuleVerdict::Broken,
+            RuleVerdict::NotTried,
         ]
         .map(|verdict| self.count(verdict));
         match self.format {
@@ -125,13 +125,13 @@ impl Report {
             }
         }
         match std::mem::replace(&mut self.write_result, Ok(())) {
-            // The reader has gone (`| head`); the exit code still tells the result.
+            // The reader of standard output has ended, for example `head`. The exit code still tells the result.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result,
         }
     }
 
-    fn count(&self, verdict: Verdict) -> usize {
+    fn count(&self, verdict: RuleVerdict) -> usize {
         let findings = self.findings.iter();
         findings
             .filter(|finding| finding.verdict == verdict)

@@ -7,7 +7,7 @@ use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
 use crate::task::{Failure, Outcome, Patch, Reason, Report, Verdict, Work};
 
-/// The size of a patch that, together with the other fields, makes a body about as large as allowed, in bytes.
+/// The size of a large patch, in bytes. With the other fields, the body is almost as large as the protocol allows.
 const PATCH_SIZE: usize = 240 * 1024;
 
 /// A sample run: it numbers its events as a worker does.
@@ -34,7 +34,7 @@ impl<'a> SampleRun<'a> {
         }
     }
 
-    pub fn id(&self) -> &str {
+    pub fn run_id(&self) -> &str {
         &self.identity.run_id
     }
 
@@ -42,14 +42,14 @@ impl<'a> SampleRun<'a> {
         &self.identity.task_id
     }
 
-    /// Asks for the task.
+    /// The event that claims the task.
     pub fn claim(&self) -> Event {
         let mut event = self.event(Kind::Started, "probe: may this run have the task?");
         event.add_limits(self.settings);
         event
     }
 
-    /// A report that the run goes on.
+    /// A heartbeat with one line of output.
     pub fn heartbeat(&self) -> Event {
         let progress = Progress::new();
         progress.enter(Phase::Agent);
@@ -61,13 +61,13 @@ impl<'a> SampleRun<'a> {
         event
     }
 
-    /// The terminal event of a run whose work is complete.
+    /// The terminal event of a run that completed its task, without any work.
     pub fn completed(&self) -> Event {
         let message = "probe: the sample task is done".to_owned();
         self.terminal(Verdict::Completed { message }, Report::default())
     }
 
-    /// A failure; its patch makes the body about as large as a worker's largest one.
+    /// The terminal event of a failed run. Its patch makes the body about as large as a worker's largest one.
     pub fn failed_with_large_patch(&self, reason: Reason) -> Event {
         let mut work = Work::new(&"0".repeat(40), &"1".repeat(40));
         let line = "+a line of a large patch, as a worker sends it when it cannot push its work\n";

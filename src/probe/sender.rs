@@ -1,4 +1,4 @@
-//! Sends one event, with right or with wrong credentials. Repeats nothing.
+//! Sends one event, with right or with wrong credentials. Never retries.
 
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -11,19 +11,19 @@ use crate::http::{answer_body, json_client, route_url};
 use crate::redact::Redactor;
 use crate::webhook::SigningKey;
 
-/// The credentials of a request: right, wrong or missing.
+/// Which credentials a request gets: the right ones, wrong ones, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
+pub enum RequestCredentials {
     /// All credentials of the settings.
     Right,
     /// A signature with another key first, then the right one.
     RightAmongOthers,
-    /// No header of the signature.
+    /// No signature, and none of its headers.
     Unsigned,
     /// Signed with another key.
     OtherKey,
-    /// Signed at this distance from now. A negative number is a time in the future.
-    Signed { seconds_ago: i64 },
+    /// A right signature with this age. A negative number is a time in the future.
+    SignedAt { seconds_ago: i64 },
     /// The signature of another body.
     OtherBody,
     /// Another bearer token.
@@ -58,7 +58,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// The first request opens the connection, not this.
+    /// Opens no connection yet: the first request does.
     ///
     /// # Errors
     /// If the file with certificate authorities cannot be read.
@@ -89,31 +89,40 @@ impl Sender {
     }
 
     /// Whether the settings have a signing key.
-    pub fn signs(&self) -> bool {
+    pub fn has_signing_key(&self) -> bool {
         !self.keys.is_empty()
     }
 
     /// Sends an event as a worker does. Fails if there is no answer.
     pub async fn send(&self, event: &Event) -> Result<Answer, String> {
-        self.send_with(event, Proof::Right).await
+        self.send_with(event, RequestCredentials::Right).await
     }
 
-    /// Sends an event with the credentials that `proof` says. Fails if there is no answer.
-    pub async fn send_with(&self, event: &Event, proof: Proof) -> Result<Answer, String> {
-        self.post(event, event.body(), proof).await
+    /// Sends an event with these credentials. Fails if there is no answer.
+    pub async fn send_with(
+        &self,
+        event: &Event,
+        credentials: RequestCredentials,
+    ) -> Result<Answer, String> {
+        self.post(event, event.body(), credentials).await
     }
 
-    /// Sends another body under the id of an event. Fails if there is no answer.
-    pub async fn post(&self, event: &Event, body: Vec<u8>, proof: Proof) -> Result<Answer, String> {
+    /// Sends `body` instead of the event's own body, with the event's id. Fails if there is no answer.
+    pub async fn post(
+        &self,
+        event: &Event,
+        body: Vec<u8>,
+        credentials: RequestCredentials,
+    ) -> Result<Answer, String> {
         let url = route_url(&self.base, event.kind().route());
         let mut request = self
             .client
             .post(url.clone())
             .header("idempotency-key", event.id())
-            .headers(self.signature(event.id(), &body, proof));
-        match proof {
-            Proof::NoToken => {}
-            Proof::OtherToken => {
+            .headers(self.signature_headers(event.id(), &body, credentials));
+        match credentials {
+            RequestCredentials::NoToken => {}
+            RequestCredentials::OtherToken => {
                 request = request.bearer_auth("another-token-that-is-not-the-right-one");
             }
             _ => {
@@ -129,24 +138,30 @@ impl Sender {
         Ok(Answer { status, body })
     }
 
-    fn signature(&self, id: &str, body: &[u8], proof: Proof) -> HeaderMap {
+    /// The headers `webhook-…`; empty if the request is unsigned.
+    fn signature_headers(
+        &self,
+        id: &str,
+        body: &[u8],
+        credentials: RequestCredentials,
+    ) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if !self.signs() || proof == Proof::Unsigned {
+        if !self.has_signing_key() || credentials == RequestCredentials::Unsigned {
             return headers;
         }
         let now = Timestamp::now().as_second();
-        let timestamp = match proof {
-            Proof::Signed { seconds_ago } => now - seconds_ago,
+        let timestamp = match credentials {
+            RequestCredentials::SignedAt { seconds_ago } => now - seconds_ago,
             _ => now,
         };
-        let body = match proof {
-            Proof::OtherBody => b"{}".as_slice(),
+        let body = match credentials {
+            RequestCredentials::OtherBody => b"{}".as_slice(),
             _ => body,
         };
         let others = [&self.other_key];
-        let keys: Vec<&SigningKey> = match proof {
-            Proof::OtherKey => others.to_vec(),
-            Proof::RightAmongOthers => others.into_iter().chain(&self.keys).collect(),
+        let keys: Vec<&SigningKey> = match credentials {
+            RequestCredentials::OtherKey => others.to_vec(),
+            RequestCredentials::RightAmongOthers => others.into_iter().chain(&self.keys).collect(),
             _ => self.keys.iter().collect(),
         };
         let signatures: Vec<String> = keys

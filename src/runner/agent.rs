@@ -13,7 +13,7 @@ mod streaming;
 use crate::scud::AgentDefinition;
 use crate::task::{Failure, Reason};
 use kind::NewAgent;
-pub use kind::{Agent, Kind, Place, Sandbox, Settings};
+pub use kind::{Agent, Kind, ProgramContext, RootStatus, Settings};
 
 /// The name of the kind that runs any command line.
 pub const COMMAND: &str = command::KIND.word;

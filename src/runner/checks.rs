@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failures::{NOT_EXECUTABLE, NOT_FOUND, stopped, unusable_settings};
+use super::failures::{
+    EXIT_CODE_NOT_EXECUTABLE, EXIT_CODE_NOT_FOUND, settings_failure, stop_failure,
+};
 use super::output;
 use crate::durations::in_words;
 use crate::environment::value_of;
@@ -23,7 +25,7 @@ use crate::task::{CheckReport, Failure, Reason};
 /// How much of the end of a check's output is reported and shown to the agent, in bytes. Tools print their
 /// errors at the end.
 const OUTPUT_TAIL: usize = 4 * 1024;
-/// The limit for each command in the settings. SCUD has the same default for the project's commands.
+/// The time limit for each command in the settings. SCUD has the same default for the project's commands.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The commands that must pass.
@@ -33,14 +35,14 @@ pub struct Checks {
     pub commands: Vec<String>,
     /// Whether the commands after a failed one are skipped.
     pub stop_on_failure: bool,
-    /// The limit for each command; `None` if only the task's time limits it.
+    /// The time limit for each command; `None` if commands are limited only by the time that is left for the task.
     pub timeout: Option<Duration>,
 }
 
 impl Checks {
-    /// The commands of the settings, or else the project's. The project's file is read only if the settings
-    /// have no commands: a mistake in the file must not stop a run that does not need it.
-    pub fn of(project: &Project, commands: Option<&[String]>) -> Result<Self, Failure> {
+    /// Selects the commands of the settings, or else the project's. Reads the project's file only if the settings have
+    /// no commands: a mistake in the file must not stop a run that does not need the file.
+    pub fn select(project: &Project, commands: Option<&[String]>) -> Result<Self, Failure> {
         if let Some(commands) = commands {
             return Ok(Self {
                 commands: commands.to_vec(),
@@ -48,9 +50,7 @@ impl Checks {
                 timeout: Some(DEFAULT_TIMEOUT),
             });
         }
-        let checks = project
-            .checks()
-            .map_err(|error| unusable_settings(&error))?;
+        let checks = project.checks().map_err(|error| settings_failure(&error))?;
         Ok(Self {
             commands: checks.commands,
             stop_on_failure: checks.stop_on_failure,
@@ -58,8 +58,8 @@ impl Checks {
         })
     }
 
-    /// The limit for the next command, if the task has `time_left`.
-    pub fn limit(&self, time_left: Duration) -> Duration {
+    /// The time limit for the next command. `time_left` is the time that is left for the task.
+    pub fn time_limit(&self, time_left: Duration) -> Duration {
         self.timeout
             .map_or(time_left, |timeout| timeout.min(time_left))
     }
@@ -85,15 +85,15 @@ enum CheckError {
 pub struct FailedCheck {
     pub command: String,
     /// How the check ended, as the end of a sentence.
-    pub how: String,
+    pub how_it_ended: String,
     /// The end of the output, with masked secrets.
     pub output_tail: String,
 }
 
 impl FinishedCheck {
-    /// The failed check, if this one failed. A check that cannot start is a failure of the run: the command is
-    /// wrong or its program is not installed, and no work of the agent changes that.
-    pub fn failed(&self) -> Result<Option<FailedCheck>, Failure> {
+    /// This check as a failed check; `None` if it passed. A check that cannot start is a failure of the run: the
+    /// command is wrong or its program is not installed, and the agent cannot change that.
+    pub fn failed_check(&self) -> Result<Option<FailedCheck>, Failure> {
         let CheckReport {
             command,
             output_tail,
@@ -101,9 +101,9 @@ impl FinishedCheck {
         } = &self.report;
         match &self.result {
             Ok(()) => Ok(None),
-            Err(CheckError::Failed(how)) => Ok(Some(FailedCheck {
+            Err(CheckError::Failed(how_it_ended)) => Ok(Some(FailedCheck {
                 command: command.clone(),
-                how: how.clone(),
+                how_it_ended: how_it_ended.clone(),
                 output_tail: output_tail.clone(),
             })),
             Err(CheckError::CannotStart(why)) => Err(Failure {
@@ -124,7 +124,7 @@ impl FinishedCheck {
 impl FailedCheck {
     /// The failure of a run that ends because of this check.
     pub fn failure(&self) -> Failure {
-        let message = format!("the check `{}` {}", self.command, self.how);
+        let message = format!("the check `{}` {}", self.command, self.how_it_ended);
         Failure {
             causes: vec![self.output_tail.clone()],
             ..Failure::new(Reason::ChecksFailed, message)
@@ -163,7 +163,7 @@ pub async fn run(
     stream.finish(&mut store);
     lines.finish();
     let (exit_code, result) = match ending {
-        Ok(Ending::Stopped(why)) => return Err(stopped(&why)),
+        Ok(Ending::Stopped(why)) => return Err(stop_failure(&why)),
         Ok(Ending::Exited(0)) => (Some(0), Ok(())),
         Ok(ending @ Ending::Exited(code)) => {
             let error = match cannot_start(code, &look_up(command, &path, Some(&dir))) {
@@ -175,12 +175,12 @@ pub async fn run(
         Ok(ending) => (None, Err(CheckError::Failed(ending.to_string()))),
         Err(error) => return Err(Failure::from_error(Reason::WorkspaceFailed, &error)),
     };
-    let how = match &result {
+    let how_it_ended = match &result {
         Ok(()) => "passed",
-        Err(CheckError::Failed(how)) => how,
+        Err(CheckError::Failed(how_it_ended)) => how_it_ended,
         Err(CheckError::CannotStart(_)) => "cannot start",
     };
-    tracing::info!(passed = result.is_ok(), elapsed = %in_words(began.elapsed()), "check: {shown}: {how}");
+    tracing::info!(passed = result.is_ok(), elapsed = %in_words(began.elapsed()), "check: {shown}: {how_it_ended}");
     let report = CheckReport {
         command: command.to_owned(),
         exit_code,
@@ -195,13 +195,13 @@ pub async fn run(
 /// may install that one.
 fn cannot_start(code: i32, lookup: &Lookup) -> Option<String> {
     match (code, lookup) {
-        (NOT_FOUND | NOT_EXECUTABLE, Lookup::Missing(word)) => Some(format!(
+        (EXIT_CODE_NOT_FOUND | EXIT_CODE_NOT_EXECUTABLE, Lookup::Missing(word)) => Some(format!(
             "there is no executable program `{word}` (exit code {code})"
         )),
-        (NOT_FOUND, Lookup::Unknown) => Some(format!(
+        (EXIT_CODE_NOT_FOUND, Lookup::Unknown) => Some(format!(
             "the shell did not find its program (exit code {code})"
         )),
-        (NOT_EXECUTABLE, Lookup::Unknown) => Some(format!(
+        (EXIT_CODE_NOT_EXECUTABLE, Lookup::Unknown) => Some(format!(
             "the shell could not execute its program (exit code {code})"
         )),
         _ => None,

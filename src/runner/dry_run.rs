@@ -1,13 +1,14 @@
-//! Finds out what a run would do first: the prompt and the agent's command line. Starts and changes nothing.
+//! Finds out what a run would do first: the prompt and the agent's command line. Starts no program, and changes
+//! nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::agent::{self, Place};
+use super::agent::{self, ProgramContext};
 use super::checks::Checks;
 use super::project_file;
 use super::project_settings::FileSource;
-use super::project_task::{definition, find};
+use super::project_task::{agent_definition, find_task};
 use super::prompt::{self, Location};
 use super::settings::Settings;
 use super::workspace::existing_directory;
@@ -42,7 +43,7 @@ pub struct FirstRound {
     pub model: Option<String>,
     /// The agent's program and its arguments.
     pub command: Vec<String>,
-    /// Whether a run would fail because no key for the model's service is set.
+    /// Whether the agent has the key for the model's service.
     pub key: Key,
     pub checks: Vec<String>,
     /// The settings that the project's file decides.
@@ -61,7 +62,7 @@ pub enum Key {
 /// Finds out what the first round of a run on the project in `dir` would do.
 ///
 /// # Errors
-/// If the run would fail before its agent starts. A missing key is no error.
+/// If the run would fail before its agent starts. A missing key is not an error: [`FirstRound::key`] says so.
 pub async fn first_round(
     settings: &Settings,
     dir: &Path,
@@ -69,15 +70,15 @@ pub async fn first_round(
     redactor: &Redactor,
 ) -> Result<FirstRound, Failure> {
     let dir = existing_directory(dir)?;
-    let own = project_file::read(settings, &dir)?;
-    let settings = match &own {
-        Some(own) => &settings.with(own),
+    let project_settings = project_file::read(settings, &dir)?;
+    let settings = match &project_settings {
+        Some(project_settings) => &settings.with_project_settings(project_settings),
         None => settings,
     };
     let project = Project::at(dir.clone());
-    let task = find(settings, &project).await?;
-    let checks = Checks::of(&project, settings.checks.as_deref())?;
-    let definition = definition(&project, &task)?;
+    let task = find_task(settings, &project).await?;
+    let checks = Checks::select(&project, settings.checks.as_deref())?;
+    let definition = agent_definition(&project, &task)?;
     let dir = match workplace {
         Workplace::Project => dir,
         Workplace::Clone => CLONE_DIRECTORY.into(),
@@ -87,7 +88,7 @@ pub async fn first_round(
         Workplace::Clone => Location::Clone(&dir),
     };
     let note = settings.note.as_ref().map(|note| redactor.text(note));
-    let prompt = prompt::first(
+    let prompt = prompt::first_prompt(
         &task,
         definition.as_ref(),
         location,
@@ -98,13 +99,14 @@ pub async fn first_round(
         Ok(agent) => (agent, Key::Present),
         Err(failure) => {
             let with_key = settings.agent.with_placeholder_key();
-            // The failure names what is missing; another failure would only be a consequence of the placeholder.
+            // The first failure names what is missing. A failure with the placeholder could be a consequence of the
+            // placeholder.
             let agent = agent::create(&with_key, definition.as_ref()).map_err(|_| failure)?;
             (agent, Key::Missing)
         }
     };
     let report = agent.report();
-    let program = agent.program(Place {
+    let program = agent.program(ProgramContext {
         dir: &dir,
         state_dir: RUN_DIRECTORY.into(),
         environment: settings.environment.clone(),
@@ -112,7 +114,7 @@ pub async fn first_round(
         launch: None,
         environment_without_variables_file: settings.environment.clone(),
         variables_file: settings.variables_file.as_ref(),
-        access: &settings.agent.access,
+        model_access: &settings.agent.model_access,
     })?;
     let words = std::iter::once(program_name(&program.program)).chain(program.args);
     let command = words.map(|word| redactor.text(&word.to_string_lossy()));
@@ -122,7 +124,9 @@ pub async fn first_round(
         command: command.collect(),
         key,
         checks: checks.commands,
-        from_project: own.map(|own| own.sources).unwrap_or_default(),
+        from_project: project_settings
+            .map(|project_settings| project_settings.sources)
+            .unwrap_or_default(),
         prompt,
         task,
         workplace,
@@ -130,9 +134,11 @@ pub async fn first_round(
     })
 }
 
-/// The program as a user can start it: the path of this program depends on the process that uses it.
+/// The program as a user can start it. The worker starts its own program as `/proc/self/exe`, which means another
+/// program in another process.
 fn program_name(program: &OsStr) -> OsString {
-    let is_own = programs::own_executable().is_ok_and(|own| own == program);
+    let is_own =
+        programs::own_executable().is_ok_and(|project_settings| project_settings == program);
     match std::env::current_exe() {
         Ok(path) if is_own => path.into(),
         _ => program.to_owned(),

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::failures::stopped;
-use super::product::{self, Message, Product};
+use super::failures::stop_failure;
+use super::product::{self, CommitMessage, Product};
 use super::push::{Push, Pushed};
-use super::run::{Prepared, Run};
+use super::run::{PreparedWorkspace, Run};
 use super::settings::Steps;
 use super::workspace::Source;
 use crate::durations::in_words;
@@ -37,7 +37,11 @@ enum Completeness {
 
 impl Run<'_> {
     /// Commits and pushes the work; returns the final verdict.
-    pub(super) async fn hand_over(&mut self, prepared: &Prepared<'_>, verdict: Verdict) -> Verdict {
+    pub(super) async fn hand_over(
+        &mut self,
+        prepared: &PreparedWorkspace<'_>,
+        verdict: Verdict,
+    ) -> Verdict {
         let Source::Repository(repository) = &self.settings.source else {
             return verdict;
         };
@@ -45,8 +49,9 @@ impl Run<'_> {
             return verdict;
         }
         self.progress.enter(Phase::HandOver);
-        // A stop signal does not end the hand-over: the stop window has time for it.
-        let (without_grace, stop) = (Stop::without_grace(), self.stop.clone());
+        // A stop signal does not end the git processes of the hand-over, because the stop window has time for them. The
+        // deadlines below end the hand-over.
+        let (never_stop, stop) = (Stop::never_requested(), self.stop.clone());
         let branch = repository.branch.clone();
         let limit = self.settings.push_timeout;
         let mut span = match branch {
@@ -55,18 +60,22 @@ impl Run<'_> {
         };
         match verdict {
             Verdict::Completed { message } => {
-                let deliver =
-                    self.deliver(prepared, Completeness::Complete, branch, &without_grace);
-                let delivered = tokio::select! {
-                    delivered = timeout(limit, deliver) => delivered.ok(),
-                    () = stop.hand_over_deadline() => None,
-                    () = stop.cancelled() => None,
+                let hand_over = self.commit_and_push_catching_panics(
+                    prepared,
+                    Completeness::Complete,
+                    branch,
+                    &never_stop,
+                );
+                let result = tokio::select! {
+                    result = timeout(limit, hand_over) => result.ok(),
+                    () = stop.wait_for_hand_over_deadline() => None,
+                    () = stop.wait_until_cancelled() => None,
                 };
-                let delivered = delivered.unwrap_or_else(|| Err(self.too_late()));
+                let result = result.unwrap_or_else(|| Err(self.late_push_failure()));
                 self.describe_push(&mut span);
-                match delivered {
-                    Ok(note) => Verdict::Completed {
-                        message: format!("{message} ({note})"),
+                match result {
+                    Ok(location) => Verdict::Completed {
+                        message: format!("{message} ({location})"),
                     },
                     Err(failure) => {
                         span.fail(failure.reason.word());
@@ -76,17 +85,22 @@ impl Run<'_> {
             }
             Verdict::Failed(failure) => {
                 let limit = limit.min(PARTIAL_WORK_TIMEOUT);
-                let deliver = self.deliver(prepared, Completeness::Partial, branch, &without_grace);
-                let delivered = tokio::select! {
-                    delivered = timeout(limit, deliver) => delivered.ok(),
-                    () = stop.hand_over_deadline() => None,
+                let hand_over = self.commit_and_push_catching_panics(
+                    prepared,
+                    Completeness::Partial,
+                    branch,
+                    &never_stop,
+                );
+                let result = tokio::select! {
+                    result = timeout(limit, hand_over) => result.ok(),
+                    () = stop.wait_for_hand_over_deadline() => None,
                 };
                 self.describe_push(&mut span);
-                if !matches!(delivered, Some(Ok(_))) {
+                if !matches!(result, Some(Ok(_))) {
                     span.fail(Reason::PushFailed.word());
                 }
-                match delivered {
-                    Some(Ok(note)) => tracing::info!("the partial work: {note}"),
+                match result {
+                    Some(Ok(location)) => tracing::info!("the partial work: {location}"),
                     Some(Err(error)) => {
                         let error = error.sentence();
                         tracing::warn!("the partial work was not pushed: {error}");
@@ -110,68 +124,68 @@ impl Run<'_> {
     }
 
     /// The failure of a completed task whose work was not pushed in time.
-    fn too_late(&self) -> Failure {
-        let Some(why) = self.stop.why() else {
+    fn late_push_failure(&self) -> Failure {
+        let Some(reason) = self.stop.reason() else {
             let limit = in_words(self.settings.push_timeout);
             return Failure::new(
                 Reason::PushFailed,
                 format!("the work was not pushed within {limit} (DESCARTES_PUSH_TIMEOUT)"),
             );
         };
-        let mut failure = stopped(&why);
+        let mut failure = stop_failure(&reason);
         failure.message.push_str(" before the work was pushed");
         failure
     }
 
     /// Like [`Run::commit_and_push`], but turns a panic into a failure.
-    async fn deliver(
+    async fn commit_and_push_catching_panics(
         &mut self,
-        prepared: &Prepared<'_>,
+        prepared: &PreparedWorkspace<'_>,
         completeness: Completeness,
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let delivered = Box::pin(catch_panic(self.commit_and_push(
+        let result = Box::pin(catch_panic(self.commit_and_push(
             prepared,
             completeness,
             branch,
             stop,
         )))
         .await;
-        delivered.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
+        result.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
     }
 
-    /// Commits the work, and pushes it if there is a branch for it; returns a sentence that says where the work is.
+    /// Commits the work, and pushes it if there is a branch for it; returns words that say where the work is.
     ///
     /// Git LFS objects are uploaded before the commits, because a pushed pointer without its object would break every
     /// clone.
     async fn commit_and_push(
         &mut self,
-        prepared: &Prepared<'_>,
+        prepared: &PreparedWorkspace<'_>,
         completeness: Completeness,
         branch: Option<String>,
         stop: &Stop,
     ) -> Result<String, Failure> {
-        let message = self.message(completeness);
+        let message = self.commit_message(completeness);
         let (Some(clone), Some(git)) = (&prepared.workspace.clone, &prepared.git) else {
             return Ok("nothing was cloned".to_owned());
         };
         let git = git.with_stop(stop);
-        let environment = self.environment_of_own_programs();
-        let agents = (&environment, self.settings.isolation.launch());
-        let product = product::collect(&git, clone, agents, &message).await?;
-        let note = note(&product);
+        let environment = self.environment_of_git();
+        let launch = self.settings.isolation.launch();
+        let product = product::collect(&git, clone, &environment, launch, &message).await?;
+        let further_sentences = further_sentences(&product);
         let Product {
             push_repository,
             work,
-            held_back,
-            incomplete,
+            unpushable_files,
+            incomplete_reason,
             branches,
             upload,
             ..
         } = &product;
         let work = self.report.work.insert(work.clone());
-        if let Some(files) = held_back {
+        if let Some(files) = unpushable_files {
             let message = format!("the work was not pushed, because of files {files}");
             return Err(Failure {
                 retryable: false,
@@ -179,7 +193,7 @@ impl Run<'_> {
             });
         }
         let mut completeness = completeness;
-        if incomplete.is_some() {
+        if incomplete_reason.is_some() {
             completeness = Completeness::Partial;
         }
         let branch = branch.map(|branch| match completeness {
@@ -217,22 +231,24 @@ impl Run<'_> {
             }
             about_branches = push_branches(&push, &branch, branches).await?;
         }
-        let note = format!("{about_branches}{note}");
-        match incomplete {
-            None => Ok(location + &note),
+        let further_sentences = format!("{about_branches}{further_sentences}");
+        match incomplete_reason {
+            None => Ok(location + &further_sentences),
             Some(why) => Err(Failure {
                 causes: vec![why.clone()],
                 retryable: false,
                 ..Failure::new(
                     Reason::PushFailed,
-                    format!("not all of the work could be committed; the rest is {location}{note}"),
+                    format!(
+                        "not all of the work could be committed; the rest is {location}{further_sentences}"
+                    ),
                 )
             }),
         }
     }
 
     /// The message of the commit, and the task that it marks as done.
-    fn message(&self, completeness: Completeness) -> Message {
+    fn commit_message(&self, completeness: Completeness) -> CommitMessage {
         let subject = match &self.task {
             Some(task) => format!(
                 "{}: {}",
@@ -246,10 +262,10 @@ impl Run<'_> {
             ("Project-Id", self.settings.project.clone()),
             ("Run-Id", self.settings.run_id.clone()),
         ];
-        Message {
+        CommitMessage {
             subject: self.redactor.text(&subject),
             trailers,
-            done: self
+            done_task: self
                 .task
                 .clone()
                 .filter(|_| completeness == Completeness::Complete),
@@ -257,26 +273,31 @@ impl Run<'_> {
     }
 }
 
-/// Pushes the agent's other branches, under names that begin with the name of the branch `result`; returns sentences
-/// about them.
+/// Pushes the agent's other branches, under names that begin with `result_branch`; returns sentences about them.
 async fn push_branches(
     push: &Push<'_>,
-    result: &str,
+    result_branch: &str,
     branches: &[product::Branch],
 ) -> Result<String, Failure> {
-    let mut note = String::new();
+    let mut sentences = String::new();
     for branch in branches {
-        let name = branch.name.strip_prefix(result).unwrap_or(&branch.name);
-        let target = format!("{result}-{}", branch_word(name));
+        let name = branch
+            .name
+            .strip_prefix(result_branch)
+            .unwrap_or(&branch.name);
+        let target = format!("{result_branch}-{}", without_special_characters(name));
         let Pushed { branch: pushed, .. } = push.push(&branch.commit, &target).await?;
         let name = branch.name.escape_debug();
-        let _ = write!(note, "; the agent's branch {name} is on branch {pushed}");
+        let _ = write!(
+            sentences,
+            "; the agent's branch {name} is on branch {pushed}"
+        );
     }
-    Ok(note)
+    Ok(sentences)
 }
 
-/// The name of an agent's branch without the characters that git may not allow in the middle of a name.
-fn branch_word(name: &str) -> String {
+/// The name of an agent's branch, with a hyphen in place of each character that git may not allow in a name.
+fn without_special_characters(name: &str) -> String {
     let allowed = |c: char| {
         if c.is_alphanumeric() || c == '_' {
             c
@@ -289,16 +310,16 @@ fn branch_word(name: &str) -> String {
     if word.is_empty() { "branch" } else { word }.to_owned()
 }
 
-/// Further sentences about the work.
-fn note(product: &Product) -> String {
-    let mut note = String::new();
+/// Sentences about the work that are added to the place where it is; each begins with a semicolon.
+fn further_sentences(product: &Product) -> String {
+    let mut text = String::new();
     if product.only_path.as_deref() == Some(GRAPH_PATH) {
-        note.push_str("; nothing was changed but the task graph");
+        text.push_str("; nothing was changed but the task graph");
     }
     for sentence in &product.notes {
         tracing::warn!("{sentence}");
-        note.push_str("; ");
-        note.push_str(sentence);
+        text.push_str("; ");
+        text.push_str(sentence);
     }
-    note
+    text
 }

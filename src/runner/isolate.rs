@@ -16,12 +16,12 @@ const TEST_LIMITS: Limits = Limits {
     run_time: Duration::from_secs(10),
     idle_timeout: None,
 };
-/// A shell script that enters each of its arguments. Its exit code is the position of the first directory that it
-/// cannot enter, counted from 1, or 0.
-const ENTER: &str =
+/// A shell script that enters each directory among its arguments. Its exit code is the position, counted from 1, of the
+/// first directory that it cannot enter, or 0 if it can enter all of them.
+const ENTER_SCRIPT: &str =
     "number=0; for dir; do number=$((number + 1)); cd -- \"$dir\" || exit $number; done";
 /// How much of a test's output an error quotes, in bytes.
-const MAX_ERROR: usize = 500;
+const MAX_QUOTED_OUTPUT: usize = 500;
 
 /// Finds the strongest isolation that works here, and stores it in `isolation`: a PID namespace, else Landlock, else
 /// none.
@@ -29,7 +29,7 @@ const MAX_ERROR: usize = 500;
 /// # Errors
 /// If `DESCARTES_ISOLATION` is `strict` and there is no PID namespace, or if no program can be started as the
 /// agent's user.
-pub async fn test(
+pub async fn test_isolation(
     isolation: &Isolation,
     environment: &Variables,
     stop: &Stop,
@@ -41,7 +41,7 @@ pub async fn test(
     }
     let mut why = "bubblewrap (bwrap) is not on the PATH".to_owned();
     if let Some(launch) = isolation.launch_as(Kind::Namespace) {
-        match try_out(launch, environment, stop, progress).await {
+        match test_launcher(launch, environment, stop, progress).await {
             Ok(kind) => {
                 test_user(isolation, kind, environment, stop, progress).await?;
                 isolation.set_tested(kind);
@@ -58,7 +58,7 @@ pub async fn test(
         return Err(Failure::new(Reason::WorkspaceFailed, message));
     }
     let kind = match isolation.launch_as(Kind::Landlock) {
-        Some(launch) => try_out(launch, environment, stop, progress).await,
+        Some(launch) => test_launcher(launch, environment, stop, progress).await,
         None => Ok(Kind::Off),
     };
     let kind = kind.unwrap_or_else(|error| {
@@ -70,13 +70,13 @@ pub async fn test(
         test_user(isolation, kind, environment, stop, progress).await?;
     } else if let Some(user) = &isolation.user {
         let error = "programs cannot be started with another user here";
-        return Err(unusable(user, &error));
+        return Err(user_failure(user, &error));
     }
     isolation.set_tested(kind);
     Ok(kind)
 }
 
-/// Starts a program as the agent's user, if that is not the worker's.
+/// Tests that a program can be started as the agent's user, if that is not the worker's user.
 async fn test_user(
     isolation: &Isolation,
     kind: Kind,
@@ -91,14 +91,14 @@ async fn test_user(
     let mut ignore = |_, _: &[u8]| AfterRead::ReadMore;
     match process::supervise(program, TEST_LIMITS, stop, progress, &mut ignore).await {
         Ok(Ending::Exited(0)) => Ok(()),
-        Ok(ending) => Err(unusable(user, &format!("a test {ending}"))),
-        Err(error) => Err(unusable(user, &eyre::Report::from(error))),
+        Ok(ending) => Err(user_failure(user, &format!("a test {ending}"))),
+        Err(error) => Err(user_failure(user, &eyre::Report::from(error))),
     }
 }
 
-/// An error if the agent's user cannot enter a directory that the agent needs. A program tries it, because the
-/// permission bits alone do not say.
-pub async fn enter(
+/// An error if the agent's user cannot enter one of the directories. A program of that user tries to enter them,
+/// because the permission bits alone do not say whether it can.
+pub async fn check_agent_can_enter(
     isolation: &Isolation,
     dirs: &[&Path],
     environment: &Variables,
@@ -108,19 +108,19 @@ pub async fn enter(
     let (Some(user), Some(launch)) = (&isolation.user, isolation.launch()) else {
         return Ok(());
     };
-    let mut program = Program::shell(ENTER, "/".into(), environment.clone(), Some(launch));
+    let mut program = Program::shell(ENTER_SCRIPT, "/".into(), environment.clone(), Some(launch));
     program.args.push("sh".into());
     program.args.extend(dirs.iter().map(Into::into));
     let mut ignore = |_, _: &[u8]| AfterRead::ReadMore;
     let ending = process::supervise(program, TEST_LIMITS, stop, progress, &mut ignore).await;
-    let ending = ending.map_err(|error| unusable(user, &eyre::Report::from(error)))?;
-    let Ending::Exited(number) = ending else {
-        return Err(unusable(user, &format!("a test {ending}")));
+    let ending = ending.map_err(|error| user_failure(user, &eyre::Report::from(error)))?;
+    let Ending::Exited(position) = ending else {
+        return Err(user_failure(user, &format!("a test {ending}")));
     };
-    let at = usize::try_from(number)
+    let index = usize::try_from(position)
         .ok()
-        .and_then(|number| number.checked_sub(1));
-    let Some(dir) = at.and_then(|at| dirs.get(at)) else {
+        .and_then(|position| position.checked_sub(1));
+    let Some(dir) = index.and_then(|index| dirs.get(index)) else {
         return Ok(());
     };
     let (name, dir) = (&user.name, dir.display());
@@ -134,7 +134,8 @@ pub async fn enter(
     })
 }
 
-fn unusable(user: &User, error: &dyn Display) -> Failure {
+/// The failure if no program can be started as the agent's user.
+fn user_failure(user: &User, error: &dyn Display) -> Failure {
     let name = &user.name;
     let message = format!(
         "no program can be started as DESCARTES_AGENT_USER, {name}: {error:#}; give the worker the capabilities SETUID and \
@@ -143,8 +144,8 @@ fn unusable(user: &User, error: &dyn Display) -> Failure {
     Failure::new(Reason::WorkspaceFailed, message)
 }
 
-/// Starts the launcher without a program; its exit code is the number of the isolation that it got.
-async fn try_out(
+/// Starts the launcher without a program. Its exit code says which kind of isolation it got.
+async fn test_launcher(
     launch: Launch,
     environment: &Variables,
     stop: &Stop,
@@ -161,12 +162,12 @@ async fn try_out(
         launch: Some(launch),
     };
     let mut output = Vec::new();
-    let mut keep = |_, bytes: &[u8]| {
-        let room = MAX_ERROR - output.len();
+    let mut store_output = |_, bytes: &[u8]| {
+        let room = MAX_QUOTED_OUTPUT - output.len();
         output.extend_from_slice(&bytes[..bytes.len().min(room)]);
         AfterRead::ReadMore
     };
-    let ending = process::supervise(program, TEST_LIMITS, stop, progress, &mut keep).await;
+    let ending = process::supervise(program, TEST_LIMITS, stop, progress, &mut store_output).await;
     let ending = ending.map_err(|error| error.to_string())?;
     let kind = match ending {
         Ending::Exited(code) => isolation::kind_from_exit_code(code),

@@ -1,4 +1,4 @@
-//! The model gateway in a run: decides whether it is started, and turns its failures into those of the run.
+//! The model gateway in a run: whether it is started, and what its failures mean for the run.
 
 use std::time::Duration;
 
@@ -9,8 +9,7 @@ use crate::gateway::{Gateway, GatewayFailure, Mode, services_behind_gateway};
 use crate::model::ServiceAccess;
 use crate::task::{Failure, Reason};
 
-/// How long the agent may go on after its limit is used up: enough to save a session and to say why it
-/// ends.
+/// How long the agent may still run after its limit is used up: enough to save a session and to print why it ends.
 const LIMIT_GRACE: Duration = Duration::from_secs(5);
 /// The variables whose values are addresses of proxies.
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -24,7 +23,7 @@ const LOOPBACK: &str = "127.0.0.1";
 /// If the gateway cannot be started, or if `DESCARTES_MAX_TOKENS` is set and there is no credential for a gateway.
 pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
     let settings = &run.settings.agent;
-    let access = &settings.access;
+    let access = &settings.model_access;
     let behind_gateway = services_behind_gateway(access, settings.gateway.mode);
     if behind_gateway.is_empty() {
         check_limits(settings)?;
@@ -58,7 +57,8 @@ pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
 /// # Errors
 /// If `DESCARTES_MAX_TOKENS` is set, but there is no credential that a gateway can keep.
 pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
-    let has_gateway = !services_behind_gateway(&settings.access, settings.gateway.mode).is_empty();
+    let has_gateway =
+        !services_behind_gateway(&settings.model_access, settings.gateway.mode).is_empty();
     if settings.limits.tokens.is_none() || has_gateway {
         return Ok(());
     }
@@ -72,7 +72,7 @@ pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
     ))
 }
 
-/// Waits until the agent has to be ended because of its gateway. Waits forever if there is no gateway.
+/// Waits until the worker must end the agent because of its gateway. Waits forever if there is no gateway.
 pub async fn wait_until_agent_cannot_go_on(gateway: Option<&Gateway>) {
     let Some(gateway) = gateway else {
         return std::future::pending().await;
@@ -83,7 +83,7 @@ pub async fn wait_until_agent_cannot_go_on(gateway: Option<&Gateway>) {
     }
 }
 
-/// The failure of a run whose agent could not go on.
+/// The failure of a run that a failure of the gateway ended.
 pub fn failure(gateway_failure: GatewayFailure) -> Failure {
     match gateway_failure {
         GatewayFailure::LimitReached(why) => Failure::new(Reason::LimitReached, why),
@@ -98,8 +98,8 @@ pub fn failure(gateway_failure: GatewayFailure) -> Failure {
     }
 }
 
-/// Adds to an API error why the gateway could not reach the model's service.
-pub fn explain(failure: Failure, gateway: &Gateway) -> Failure {
+/// Adds to the causes of an API error why the gateway could not reach the model's service.
+pub fn add_gateway_causes(failure: Failure, gateway: &Gateway) -> Failure {
     let mut failure = failure;
     if failure.reason == Reason::ApiError {
         failure.causes.extend(gateway.unreachable());

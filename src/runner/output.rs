@@ -1,7 +1,7 @@
 //! Masks the secrets in the output of child processes, and passes the output on to the reports, the heartbeats
 //! and the log.
 //!
-//! Memory and log stay bounded, however much a process prints: `progress` keeps the first and the last
+//! The memory and the log are limited, however much a process prints: `progress` keeps the first and the last
 //! bytes, and [`LogLines`] has a rate limit.
 
 use std::time::Duration;
@@ -73,31 +73,31 @@ impl<'a> AgentOutput<'a> {
         redaction.push(bytes, &mut |masked| sinks.push(masked));
     }
 
-    /// Adds a complete text of the agent.
-    pub fn text(&mut self, text: &str) {
+    /// Adds a complete message of the agent.
+    pub fn add_text(&mut self, text: &str) {
         let masked = self.redactor.text(text);
         self.push_text("agent", &masked, &masked);
     }
 
-    /// Logs what the agent thinks. It is only for the log, and not a part of the output.
-    pub fn thought(&mut self, text: &str) {
+    /// Logs a thought of the agent. Thoughts are not a part of the output.
+    pub fn log_thought(&mut self, text: &str) {
         let masked = self.redactor.text(text);
-        self.sinks.log.thought(&masked);
+        self.sinks.log.log_thought(&masked);
     }
 
-    /// Adds a tool call; its description may have any length.
-    pub fn tool_call(&mut self, call: &ToolCall) {
+    /// Adds a tool call to the output, and begins its span. The call's description may have any length.
+    pub fn begin_tool_call(&mut self, call: &ToolCall) {
         self.tools.begin(call);
         // Secrets are masked first: a part of a secret would not be recognised.
         let masked = self.redactor.text(&call.description);
-        // On one line. There are fewer words than characters, so this many words are enough.
+        // The words on one line. Each word has at least one character, so this many words are enough.
         let words: Vec<&str> = masked.split_whitespace().take(MAX_TOOL_CALL + 1).collect();
         let line = excerpt::first_chars(&words.join(" "), MAX_TOOL_CALL);
         self.push_text("tool", &line, &format!("tool: {line}"));
     }
 
-    /// Ends the span of a tool call.
-    pub fn tool_result(&mut self, result: &ToolResult) {
+    /// Ends the span of the tool call that has this result.
+    pub fn end_tool_call(&mut self, result: &ToolResult) {
         self.tools.end(result);
     }
 
@@ -106,7 +106,7 @@ impl<'a> AgentOutput<'a> {
         self.sinks.progress.set_spent(*spent);
         let turns = spent.turns.unwrap_or(0);
         if let (true, Some(usage)) = (turns > self.logged_turns, spent.usage) {
-            self.sinks.log.text("tokens", &usage.short_text());
+            self.sinks.log.log_text("tokens", &usage.short_text());
         }
         self.logged_turns = turns;
     }
@@ -115,13 +115,13 @@ impl<'a> AgentOutput<'a> {
         let Sinks { progress, log } = &mut self.sinks;
         progress.add_output(reported.as_bytes());
         progress.add_output(b"\n");
-        if let Some(line) = log.text(prefix, logged) {
+        if let Some(line) = log.log_text(prefix, logged) {
             progress.set_activity(&line);
         }
     }
 
-    /// Must be called when the agent's process has ended. Bytes that may be the beginning of a secret are still
-    /// held back, because the next round may print the rest of the secret.
+    /// Must be called when the agent's process has ended. Bytes that may be the beginning of a secret are not passed on
+    /// yet, because the next round may print the rest of the secret.
     pub fn end_round(&mut self) {
         self.tools.end_all();
         self.sinks.log.finish();
@@ -140,12 +140,12 @@ impl<'a> AgentOutput<'a> {
         self.last_line()
     }
 
-    /// The last line that is not empty, even if the log left it out, or if it has no newline.
+    /// The last line of the output that is not empty. The log may not contain it, because of the rate limit.
     fn last_line(&self) -> Option<String> {
         let tail = self.sinks.progress.output().tail;
         let mut lines = tail
             .rsplit(['\n', '\r'])
-            .map(|line| readable(line.as_bytes()));
+            .map(|line| readable_line(line.as_bytes()));
         lines.find(|line| !line.is_empty())
     }
 }
@@ -175,7 +175,7 @@ impl LogLines {
     pub fn new(prefix: &'static str) -> Self {
         Self {
             prefix,
-            // One byte more than is shown, so that `readable` sees that the line is too long.
+            // One byte more than is logged, so that `readable_line` sees that the line is too long.
             lines: LineSplitter::new(LineEnd::NewlineOrReturn, MAX_LOG_LINE + 1),
             interval_start: Instant::now(),
             logged_in_interval: 0,
@@ -183,7 +183,7 @@ impl LogLines {
         }
     }
 
-    /// Logs the lines that end in `bytes`; returns the last one.
+    /// Logs the lines whose ends are in `bytes`; returns the last one.
     pub fn push(&mut self, mut bytes: &[u8]) -> Option<String> {
         self.update_interval();
         let mut last = None;
@@ -198,10 +198,10 @@ impl LogLines {
     }
 
     /// Logs a complete text with another prefix; returns its last line.
-    pub fn text(&mut self, prefix: &str, text: &str) -> Option<String> {
+    pub fn log_text(&mut self, prefix: &str, text: &str) -> Option<String> {
         self.update_interval();
         let mut last = None;
-        let lines = text.lines().map(|line| readable(line.as_bytes()));
+        let lines = text.lines().map(|line| readable_line(line.as_bytes()));
         for line in lines.filter(|line| !line.is_empty()) {
             if self.logged_in_interval < MAX_LINES_PER_INTERVAL {
                 tracing::info!("{prefix}: {line}");
@@ -214,20 +214,20 @@ impl LogLines {
         last
     }
 
-    /// Logs what an agent thinks, at the level `debug`.
-    pub fn thought(&mut self, text: &str) {
+    /// Logs a thought of an agent, at the level `debug`.
+    pub fn log_thought(&mut self, text: &str) {
         self.update_interval();
-        let lines = text.lines().map(|line| readable(line.as_bytes()));
+        let lines = text.lines().map(|line| readable_line(line.as_bytes()));
         for line in lines.filter(|line| !line.is_empty()) {
             if self.logged_in_interval < MAX_LINES_PER_INTERVAL {
                 tracing::debug!("thought: {line}");
-                // Lines that the filter leaves out don't count.
+                // Lines below the log level are not logged, so they don't count.
                 self.logged_in_interval += u32::from(tracing::enabled!(tracing::Level::DEBUG));
             }
         }
     }
 
-    /// Logs what is left: a line without a newline, and how much was skipped.
+    /// Logs the last line if it has no newline, and how many bytes were skipped.
     pub fn finish(&mut self) {
         if let Some(line) = self.lines.take_unfinished() {
             self.log(&line);
@@ -251,7 +251,7 @@ impl LogLines {
     }
 
     fn log(&mut self, line: &Line) -> Option<String> {
-        let line = readable(&line.bytes);
+        let line = readable_line(&line.bytes);
         if line.is_empty() {
             return None;
         }
@@ -262,7 +262,7 @@ impl LogLines {
 }
 
 /// A line without escape sequences and control characters, of at most [`MAX_LOG_LINE`] bytes.
-fn readable(bytes: &[u8]) -> String {
+fn readable_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_LOG_LINE)]);
     let text = console::strip_ansi_codes(&text);
     let mut line: String = text

@@ -1,6 +1,8 @@
-//! Checks whether everything that a run would need is there, within time limits. Changes nothing.
+//! Checks whether everything that a run would need is present, within time limits. Changes nothing.
 //!
 //! Sends nothing to the orchestrator, because every request of the protocol would change something there.
+
+mod machine;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,22 +15,20 @@ use tokio::time::Instant;
 
 use super::agent::{self, Agent};
 use super::checks::Checks;
-use super::isolate;
 use super::model_gateway;
-use super::project_file::{self, Place};
+use super::project_file::{self, LocalProject};
 use super::project_settings::ProjectSettings;
-use super::project_task::{definition, find};
+use super::project_task::{agent_definition, find_task};
 use super::settings::{Settings, Steps};
-use super::workspace::{Repository, Source, Workspace, belongs_to, existing_directory};
-use crate::environment::value_of;
+use super::workspace::{RemoteRepository, Source, Workspace, check_owner, existing_directory};
 use crate::git::{Call, Git, GitError};
-use crate::http::tls;
 use crate::programs::{Lookup, look_up};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason};
+use machine::check_machine;
 
 /// How long the check waits for the answer of the remote repository.
 const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,87 +45,60 @@ pub struct Finding {
 /// All findings of a preflight check.
 #[derive(Debug)]
 pub struct Report {
-    /// In the order in which a run would need the things.
+    /// The findings, in the order in which a run would use what was checked.
     pub findings: Vec<Finding>,
-    /// The settings that the project brings along, if it is on this machine.
-    pub project: Option<ProjectSettings>,
+    /// The settings in the project's `.descartes.toml`; `None` if there is no such file on this machine.
+    pub project_settings: Option<ProjectSettings>,
 }
 
-/// Checks everything that a run would use, in the order of its use. If one thing is missing, the things that depend on
-/// it are not checked.
+/// Checks everything that a run would use, in the order of use. If something is missing, the checks that depend on it
+/// are skipped.
 pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Report {
     let mut findings = Findings(Vec::new());
-    machine(&mut findings, settings, stop).await;
-    let place = project_file::place(settings);
-    let project = place.as_ref().map_or(Ok(None), |place| match place {
-        Some(place) => project_file::read(settings, place.dir()),
-        None => Ok(None),
-    });
-    let place = findings.note_problem("project's settings", place).flatten();
-    let project = findings
-        .note_problem("project's settings", project)
+    check_machine(&mut findings, settings, stop).await;
+    let local_project = project_file::local_project(settings);
+    let project_settings =
+        local_project
+            .as_ref()
+            .map_or(Ok(None), |local_project| match local_project {
+                Some(local_project) => project_file::read(settings, local_project.dir()),
+                None => Ok(None),
+            });
+    let local_project = findings
+        .add_problem("project's settings", local_project)
         .flatten();
-    let settings = match &project {
-        Some(project) => &settings.with(project),
+    let project_settings = findings
+        .add_problem("project's settings", project_settings)
+        .flatten();
+    let settings = match &project_settings {
+        Some(project_settings) => &settings.with_project_settings(project_settings),
         None => settings,
     };
-    match (&settings.source, place) {
+    match (&settings.source, local_project) {
         (Source::Repository(repository), _) => {
-            remote(&mut findings, settings, repository, redactor, stop).await;
+            check_remote_project(&mut findings, settings, repository, redactor, stop).await;
         }
-        (Source::Directory(_) | Source::StartDirectory { .. }, Some(place)) => {
-            self::project(&mut findings, settings, &place).await;
+        (Source::Directory(_) | Source::StartDirectory { .. }, Some(local_project)) => {
+            check_local_project(&mut findings, settings, &local_project).await;
         }
         (Source::Directory(_) | Source::StartDirectory { .. }, None) => {}
     }
     Report {
         findings: findings.0,
-        project,
+        project_settings,
     }
 }
 
-/// Checks the machine: the temporary directory, the certificate authorities, the isolation, the control group and the
-/// agent's user.
-async fn machine(findings: &mut Findings, settings: &Settings, stop: &Stop) {
-    let variable = |name| value_of(&settings.environment, name);
-    findings.note(
-        "temporary directory",
-        temporary_directory(variable("TMPDIR")),
-        String::clone,
-    );
-    if let Some(path) = variable("SSL_CERT_FILE") {
-        findings.note(
-            "certificate authorities",
-            certificate_authorities(Path::new(path)),
-            String::clone,
-        );
-    }
-    let (isolation, progress) = (&settings.isolation, Progress::new());
-    let kind = isolate::test(isolation, &settings.environment, stop, &progress).await;
-    findings.note("isolation", kind, |kind| {
-        format!("{}: the agent {}", kind.word(), isolation.description())
-    });
-    if let Some(limits) = crate::isolation::describe_limits() {
-        findings.note("control group", Ok(limits), String::clone);
-    }
-    let mut needed = vec![std::env::temp_dir()];
-    if let Source::Directory(dir) = &settings.source {
-        needed.push(dir.clone());
-    }
-    let needed: Vec<&Path> = needed.iter().map(PathBuf::as_path).collect();
-    if let Err(failure) =
-        isolate::enter(isolation, &needed, &settings.environment, stop, &progress).await
-    {
-        findings.note("agent's user", Err(failure), String::clone);
-    }
-}
-
-/// Checks the project in a directory of this machine.
-async fn project(findings: &mut Findings, settings: &Settings, place: &Place) {
-    let workspace = workspace(settings, place).await;
-    let found = findings.note("workspace", workspace, |dir| match place {
-        Place::Directory(_) => dir.display().to_string(),
-        Place::Sample(_) => format!("a copy of the sample project {}", dir.display()),
+/// Checks a project that is on this machine.
+async fn check_local_project(
+    findings: &mut Findings,
+    settings: &Settings,
+    local_project: &LocalProject,
+) {
+    let workspace = check_workspace(settings, local_project).await;
+    let found = findings.add("workspace", workspace, |dir| match local_project {
+        LocalProject::Directory(_) => dir.display().to_string(),
+        LocalProject::Sample(_) => format!("a copy of the sample project {}", dir.display()),
     });
     let Some(dir) = found else {
         return;
@@ -134,15 +107,15 @@ async fn project(findings: &mut Findings, settings: &Settings, place: &Place) {
     let task = match settings.steps {
         Steps::OnlyChecks => None,
         Steps::All => {
-            let task = find(settings, &project).await;
-            findings.note("task", task, |task| {
+            let task = find_task(settings, &project).await;
+            findings.add("task", task, |task| {
                 format!("{} of phase {}: {}", task.id, task.phase, task.title)
             })
         }
     };
-    let checks = Checks::of(&project, settings.checks.as_deref());
-    let checks = checks.and_then(|checks| startable(checks, &settings.agent.path));
-    findings.note("checks", checks, |checks| {
+    let checks = Checks::select(&project, settings.checks.as_deref());
+    let checks = checks.and_then(|checks| with_existing_programs(checks, &settings.agent.path));
+    findings.add("checks", checks, |checks| {
         match checks.commands.as_slice() {
             [] => "none".to_owned(),
             commands => commands.join(", "),
@@ -151,8 +124,8 @@ async fn project(findings: &mut Findings, settings: &Settings, place: &Place) {
     if settings.steps == Steps::OnlyChecks {
         return;
     }
-    let definition = task.map_or(Ok(None), |task| definition(&project, &task));
-    let definition = findings.note(
+    let definition = task.map_or(Ok(None), |task| agent_definition(&project, &task));
+    let definition = findings.add(
         "agent definition",
         definition,
         |definition| match definition {
@@ -162,20 +135,23 @@ async fn project(findings: &mut Findings, settings: &Settings, place: &Place) {
     );
     if let Some(definition) = definition {
         let agent = agent::create(&settings.agent, definition.as_ref());
-        note_agent(findings, settings, agent, Some(&dir));
+        check_and_add_agent(findings, settings, agent, Some(&dir));
     }
 }
 
-/// The directory in which a run works, or which it copies. Only a directory in which it works must be writable and
-/// belong to the agent's user.
-async fn workspace(settings: &Settings, place: &Place) -> Result<PathBuf, Failure> {
-    match place {
-        Place::Sample(dir) => Workspace::check_sample(dir).await.map(|()| dir.clone()),
-        Place::Directory(dir) => {
+/// Checks and returns the directory in which a run works, or the sample that it copies. Only a directory in which a run
+/// works must be writable and belong to the agent's user.
+async fn check_workspace(
+    settings: &Settings,
+    local_project: &LocalProject,
+) -> Result<PathBuf, Failure> {
+    match local_project {
+        LocalProject::Sample(dir) => Workspace::check_sample(dir).await.map(|()| dir.clone()),
+        LocalProject::Directory(dir) => {
             let dir = existing_directory(dir)?;
-            writable(&dir)?;
+            check_writable(&dir)?;
             if let Some(user) = &settings.isolation.user {
-                belongs_to(user, &dir)?;
+                check_owner(user, &dir)?;
             }
             Ok(dir)
         }
@@ -184,31 +160,31 @@ async fn workspace(settings: &Settings, place: &Place) -> Result<PathBuf, Failur
 
 /// Checks the project in a remote repository. Its task, checks and agent definition can be read only after the
 /// clone.
-async fn remote(
+async fn check_remote_project(
     findings: &mut Findings,
     settings: &Settings,
-    repository: &Repository,
+    repository: &RemoteRepository,
     redactor: &Redactor,
     stop: &Stop,
 ) {
     let progress = Progress::new();
     let git = Git::find(
         &settings.environment,
-        &repository.access,
+        &repository.git_access,
         &repository.url,
         redactor,
         stop,
         &progress,
     );
     let git = git.map_err(|error| Failure::from_error(Reason::WorkspaceFailed, &error));
-    let git = findings.note("git", git, |git| git.program().display().to_string());
+    let git = findings.add("git", git, |git| git.program().display().to_string());
     if let Some(mut git) = git {
         git.deadline = Some(Instant::now() + REPOSITORY_TIMEOUT);
-        let answer = ask(&git, repository).await;
-        findings.note("repository", answer, String::clone);
+        let answer = ask_remote(&git, repository).await;
+        findings.add("repository", answer, String::clone);
     }
     let into = repository.into.as_deref();
-    findings.note("workspace", clone_target(into), |()| match into {
+    findings.add("workspace", check_clone_target(into), |()| match into {
         Some(dir) => format!("a clone in {}", dir.display()),
         None => "a clone in a new temporary directory".to_owned(),
     });
@@ -218,9 +194,9 @@ async fn remote(
             stop_on_failure: true,
             timeout: None,
         };
-        findings.note(
+        findings.add(
             "checks",
-            startable(checks, &settings.agent.path),
+            with_existing_programs(checks, &settings.agent.path),
             |checks| match checks.commands.as_slice() {
                 [] => "none".to_owned(),
                 commands => commands.join(", "),
@@ -229,26 +205,28 @@ async fn remote(
     }
     if settings.steps == Steps::All {
         let agent = agent::create(&settings.agent, None);
-        note_agent(findings, settings, agent, None);
+        check_and_add_agent(findings, settings, agent, None);
     }
 }
 
-fn note_agent(
+/// Checks the agent, and adds the finding. `dir` is the project's directory, if it is on this machine.
+fn check_and_add_agent(
     findings: &mut Findings,
     settings: &Settings,
     agent: Result<Box<dyn Agent>, Failure>,
     dir: Option<&Path>,
 ) {
-    let agent = usable(agent, &settings.agent, dir);
-    findings.note("agent", agent, String::clone);
+    let agent = check_agent(agent, &settings.agent, dir);
+    findings.add("agent", agent, String::clone);
 }
 
-/// The kind of the agent that the settings choose; an error if something that it needs is missing.
+/// The kind of the agent that the settings select; an error if something that the agent needs is missing.
 pub fn usable_agent(settings: &agent::Settings) -> Result<String, Failure> {
-    usable(agent::create(settings, None), settings, None)
+    check_agent(agent::create(settings, None), settings, None)
 }
 
-fn usable(
+/// The kind of an agent; an error if its program is missing or one of its limits cannot be enforced.
+fn check_agent(
     agent: Result<Box<dyn Agent>, Failure>,
     settings: &agent::Settings,
     dir: Option<&Path>,
@@ -268,31 +246,7 @@ fn usable(
     }
 }
 
-fn temporary_directory(variable: Option<&OsStr>) -> Result<String, Failure> {
-    let dir = Path::new(variable.unwrap_or(OsStr::new("/tmp")));
-    match tempfile::Builder::new().prefix("descartes-").tempdir() {
-        Ok(made) => Ok(made.path().parent().unwrap_or(dir).display().to_string()),
-        Err(error) => Err(Failure {
-            causes: vec![error.to_string()],
-            ..Failure::new(
-                Reason::WorkspaceFailed,
-                format!(
-                    "no directory can be made in {}; set TMPDIR to an existing directory that the worker can write",
-                    dir.display()
-                ),
-            )
-        }),
-    }
-}
-
-fn certificate_authorities(path: &Path) -> Result<String, Failure> {
-    match tls::count_authorities(path) {
-        Ok(count) => Ok(format!("{count} in {}", path.display())),
-        Err(error) => Err(Failure::from_error(Reason::WorkspaceFailed, &error)),
-    }
-}
-
-fn writable(dir: &Path) -> Result<(), Failure> {
+fn check_writable(dir: &Path) -> Result<(), Failure> {
     access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| Failure {
         causes: vec![io::Error::from(error).to_string()],
         ..Failure::new(
@@ -302,8 +256,8 @@ fn writable(dir: &Path) -> Result<(), Failure> {
     })
 }
 
-/// The clone needs an empty directory, or one that does not exist yet.
-fn clone_target(dir: Option<&Path>) -> Result<(), Failure> {
+/// Checks that the directory for a clone is empty or does not exist yet.
+fn check_clone_target(dir: Option<&Path>) -> Result<(), Failure> {
     let Some(dir) = dir else { return Ok(()) };
     let not_empty = match fs::read_dir(dir) {
         Ok(mut entries) => entries
@@ -323,7 +277,7 @@ fn clone_target(dir: Option<&Path>) -> Result<(), Failure> {
 
 /// Returns the checks if their programs exist. A missing program inside the project is accepted: the agent may build
 /// it.
-fn startable(checks: Checks, path: &OsStr) -> Result<Checks, Failure> {
+fn with_existing_programs(checks: Checks, path: &OsStr) -> Result<Checks, Failure> {
     for command in &checks.commands {
         if let Lookup::Missing(word) = look_up(command, path, None) {
             return Err(Failure::new(
@@ -339,7 +293,7 @@ fn startable(checks: Checks, path: &OsStr) -> Result<Checks, Failure> {
 }
 
 /// Asks the remote repository for the branch, the tag or `HEAD`.
-async fn ask(git: &Git<'_>, repository: &Repository) -> Result<String, Failure> {
+async fn ask_remote(git: &Git<'_>, repository: &RemoteRepository) -> Result<String, Failure> {
     let url = &repository.url;
     let wanted = repository.reference.as_deref().unwrap_or("HEAD");
     let call = Call::new(Path::new("/"), ["ls-remote", "--"])
@@ -357,7 +311,7 @@ async fn ask(git: &Git<'_>, repository: &Repository) -> Result<String, Failure> 
     let names = answer
         .lines()
         .filter_map(|line| Some(line.split_once('\t')?.1));
-    if names.into_iter().any(|name| is_spelling(wanted, name)) {
+    if names.into_iter().any(|name| is_name_of(wanted, name)) {
         return Ok(format!("{url} ({wanted})"));
     }
     if matches!(wanted.len(), 40 | 64) && wanted.chars().all(|c| c.is_ascii_hexdigit()) {
@@ -376,19 +330,20 @@ async fn ask(git: &Git<'_>, repository: &Repository) -> Result<String, Failure> 
     Err(Failure::new(Reason::WorkspaceFailed, message))
 }
 
-/// Whether `git fetch` finds the remote's reference `name` for `wanted`.
-fn is_spelling(wanted: &str, name: &str) -> bool {
+/// Whether `git fetch <wanted>` would fetch the remote's reference with the full name `name`.
+fn is_name_of(wanted: &str, name: &str) -> bool {
     let prefixes = ["", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/"];
     prefixes
         .iter()
         .any(|prefix| name.strip_prefix(prefix) == Some(wanted))
 }
 
+/// Collects the findings.
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Adds a finding only if there is a problem; otherwise returns the thing that was found.
-    fn note_problem<T>(&mut self, subject: &'static str, found: Result<T, Failure>) -> Option<T> {
+    /// Returns the value of a successful check, and adds no finding; if the check failed, adds its failure.
+    fn add_problem<T>(&mut self, subject: &'static str, found: Result<T, Failure>) -> Option<T> {
         match found {
             Ok(thing) => Some(thing),
             Err(failure) => {
@@ -399,8 +354,8 @@ impl Findings {
         }
     }
 
-    /// Adds a finding in any case; returns the thing that was found.
-    fn note<T>(
+    /// Adds the finding of a check: the description of its value, or its failure. Returns the value.
+    fn add<T>(
         &mut self,
         subject: &'static str,
         found: Result<T, Failure>,

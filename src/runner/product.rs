@@ -1,13 +1,13 @@
 //! The work product: one head commit on top of the base, the counts of its changes, and its patch.
 //!
-//! First, the agent's own git stages what it would commit (`stage`), with the agent's environment. When all
-//! these processes are dead, the worker reads their objects from a repository that only the worker writes (the push
-//! repository): there it makes the commit, and inspects every object that a push would send. If the agent's repository
-//! is damaged, the worker fetches the base again and stages the files of the workspace against it.
-//! `push` does the pushing.
+//! First, the agent's own git stages what it would commit (`stage`), with the agent's environment. When all these
+//! processes are dead, the worker makes the commit in a repository that only the worker writes (the push repository).
+//! That repository reads the objects of the agent's repository, and the worker inspects every object that a push would
+//! send. If the agent's repository is damaged, the worker fetches the base again and stages the files of the workspace
+//! against it. `push` pushes the result.
 
-mod agent_side;
 mod branches;
+mod build;
 mod differences;
 mod entries;
 mod errors;
@@ -24,47 +24,49 @@ mod records;
 mod references;
 mod repository;
 mod stage;
+mod staging_repository;
 mod unfiltered;
 mod worktrees;
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::workspace::Clone;
+use super::workspace::LocalClone;
 use crate::environment::Variables;
 use crate::git::Git;
 use crate::isolation::Launch;
 use crate::process;
 use crate::task::{Failure, Reason, Task, Work};
-use agent_side::Staging;
 pub use branches::Branch;
-use errors::{failed, failed_io, run};
+use build::build_product;
+use errors::{git_failure, io_failure, run};
 use left_behind::LeftBehind;
 pub use lfs::Upload;
-pub use repository::Repository;
-use stage::Staged;
+pub use repository::PrivateRepository;
+use stage::StagingResult;
+use staging_repository::RepositoryChoice;
 
 /// The message of the commit, and the task that the commit marks as done.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct CommitMessage {
     pub subject: String,
     /// Names such as `Task-Id`, with their values.
     pub trailers: Vec<(&'static str, String)>,
     /// The task to mark as done; `None` if the task failed.
-    pub done: Option<Task>,
+    pub done_task: Option<Task>,
 }
 
 /// The work, in a repository from which the worker can push it.
 #[derive(Debug)]
 pub struct Product {
-    pub push_repository: Repository,
+    pub push_repository: PrivateRepository,
     pub work: Work,
     /// Branches of the agent whose commits are not part of the work.
     pub branches: Vec<Branch>,
-    /// Why nothing may be pushed; `None` if the work may be pushed.
-    pub held_back: Option<String>,
+    /// The files because of which nothing may be pushed, with the reason; `None` if the work may be pushed. Completes a
+    /// sentence that ends with "because of files".
+    pub unpushable_files: Option<String>,
     /// Why the commit is not the whole work; `None` if it is.
-    pub incomplete: Option<String>,
+    pub incomplete_reason: Option<String>,
     /// Sentences about changes that are not in the commit.
     pub notes: Vec<String>,
     /// The changed path, if exactly one path changed.
@@ -78,12 +80,12 @@ pub struct Product {
 /// A temporary directory with objects; deleted when this is dropped.
 #[derive(Debug)]
 enum Store {
-    Fetched { _repository: Repository },
+    Fetched { _repository: PrivateRepository },
     Staged { _staged: tempfile::TempDir },
 }
 
 /// The parts of the final commit.
-struct Source {
+struct CommitParts {
     /// The agent's last commit, if it has one.
     head: Option<String>,
     /// The other commit of an unfinished merge.
@@ -94,12 +96,12 @@ struct Source {
     left_behind: LeftBehind,
     /// The references of the agent's repository, with their objects.
     references: Vec<(String, String)>,
-    /// Whether the agent's commits must not be published, because they may hold plain text: content that a git filter,
-    /// for example one that encrypts, should have changed.
+    /// Whether the agent's commits must not be published, because they may contain plain text: content that a git
+    /// filter, for example one that encrypts, should have changed.
     has_plain_commits: bool,
     /// Why the commit is not the whole work; `None` if it is.
-    incomplete: Option<String>,
-    /// Whether `tree` may hold submodules.
+    incomplete_reason: Option<String>,
+    /// Whether `tree` may contain submodules.
     has_submodules: bool,
     /// The directories of objects from which the push repository reads.
     objects: Vec<PathBuf>,
@@ -109,10 +111,10 @@ struct Source {
     stores: Vec<Store>,
 }
 
-impl Source {
+impl CommitParts {
     /// The parts of the commit after staging. Errors if the directory of new objects contains anything but objects.
     /// `git_dirs` are the repositories in which git-lfs may have stored objects.
-    async fn staged(staged: Staged, git_dirs: &[&Path]) -> Result<Self, Failure> {
+    async fn from_staging(staged: StagingResult, git_dirs: &[&Path]) -> Result<Self, Failure> {
         check_that_the_agent_is_dead()?;
         let objects = staged.dir.path().join("objects");
         let lfs_objects = lfs::stores(git_dirs, staged.lfs_storage.as_deref());
@@ -126,7 +128,7 @@ impl Source {
             head: staged.head,
             merge_head: staged.merge_head,
             tree: Some(staged.tree),
-            incomplete: staged.left_behind.incomplete(),
+            incomplete_reason: staged.left_behind.incomplete_reason(),
             left_behind: staged.left_behind,
             references: staged.references,
             has_plain_commits: staged.has_plain_commits,
@@ -147,22 +149,30 @@ impl Source {
 /// could change the files while the worker reads them.
 pub async fn collect(
     git: &Git<'_>,
-    clone: &Clone,
-    (agents_environment, launch): (&Variables, Option<Launch>),
-    message: &Message,
+    clone: &LocalClone,
+    agents_environment: &Variables,
+    launch: Option<Launch>,
+    message: &CommitMessage,
 ) -> Result<Product, Failure> {
     // After a panic, killed processes may not be reaped yet.
     process::kill_leftovers().await;
     check_that_the_agent_is_dead()?;
     clone.check_directory()?;
     let agents_git = git.with_agents_environment(agents_environment, launch);
-    let first = match stage::stage(&agents_git, &clone.dir, &clone.base, Staging::Agent).await {
-        Ok(staged) => from_agents_repository(git, clone, message, staged).await,
-        Err(error) => Err(failed(&error)),
+    let first = match stage::stage(
+        &agents_git,
+        &clone.dir,
+        &clone.base,
+        RepositoryChoice::Agents,
+    )
+    .await
+    {
+        Ok(staged) => collect_from_agents_repository(git, clone, message, staged).await,
+        Err(error) => Err(git_failure(&error)),
     };
     let failure = match first {
         Ok(product) => return Ok(product),
-        Err(failure) if git.stop.why().is_some() => return Err(failure),
+        Err(failure) if git.stop.reason().is_some() => return Err(failure),
         Err(failure) => failure,
     };
     check_that_the_agent_is_dead()?;
@@ -170,13 +180,13 @@ pub async fn collect(
         "{}; the base is fetched again, and all differences become one commit",
         failure.sentence()
     );
-    match from_files(git, &agents_git, clone, message).await {
-        Err(second) if git.stop.why().is_none() => {
+    match collect_from_files(git, &agents_git, clone, message).await {
+        Err(second) if git.stop.reason().is_none() => {
             tracing::warn!(
                 "{}; only the agent's own commits are used",
                 second.sentence()
             );
-            from_commits(git, &agents_git, clone, message, &failure)
+            collect_from_commits(git, &agents_git, clone, message, &failure)
                 .await
                 .map_err(|_| failure)
         }
@@ -192,19 +202,20 @@ fn check_that_the_agent_is_dead() -> Result<(), Failure> {
     Err(Failure::new(Reason::PushFailed, message))
 }
 
-/// The usual case: the agent's repository is intact.
-async fn from_agents_repository(
+/// Collects the work in the usual case: the agent's repository is intact.
+async fn collect_from_agents_repository(
     git: &Git<'_>,
-    clone: &Clone,
-    message: &Message,
-    staged: Staged,
+    clone: &LocalClone,
+    message: &CommitMessage,
+    staged: StagingResult,
 ) -> Result<Product, Failure> {
-    let mut source = Source::staged(staged, &[&clone.dir.join(".git")]).await?;
-    source.objects.push(agents_objects(clone).await?);
-    build(git, clone, message, source).await
+    let mut parts = CommitParts::from_staging(staged, &[&clone.dir.join(".git")]).await?;
+    parts.objects.push(agents_objects(clone).await?);
+    build_product(git, clone, message, parts).await
 }
 
-async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
+/// The directory of objects in the agent's repository; an error if it contains anything but objects.
+async fn agents_objects(clone: &LocalClone) -> Result<PathBuf, Failure> {
     let dir = clone.dir.clone();
     let found = tokio::task::spawn_blocking(move || repository::agents_objects(&dir)).await;
     found.ok().flatten().ok_or_else(|| {
@@ -215,26 +226,26 @@ async fn agents_objects(clone: &Clone) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The agent's repository is damaged: the base is fetched again, and the files of the workspace are
-/// staged against it.
-async fn from_files(
+/// Collects the work if the agent's repository is damaged: fetches the base again, and stages the files of the
+/// workspace against it.
+async fn collect_from_files(
     git: &Git<'_>,
     agents_git: &Git<'_>,
-    clone: &Clone,
-    message: &Message,
+    clone: &LocalClone,
+    message: &CommitMessage,
 ) -> Result<Product, Failure> {
-    let fetched = Repository::create(git, &clone.base, &[])?;
+    let fetched = PrivateRepository::create(git, &clone.base, &[])?;
     let fetch = fetched.call(["fetch", "--progress", "--no-tags", "--depth=1"]);
     let fetch = fetch.args(git.file_remote_option(&clone.url, "upload-pack"));
     let fetch = fetch.arg("--").arg(&clone.url).arg(&clone.base);
     run(git, fetch.contacts_remote()).await?;
-    let replacement = Repository::create(git, &clone.base, &[fetched.objects()])?;
+    let replacement = PrivateRepository::create(git, &clone.base, &[fetched.objects()])?;
     let index = replacement.dir().join("index-of-base");
     let prepared = replacement
-        .begin_with(&clone.base)
+        .mark_as_first_commit(&clone.base)
         .and_then(|()| copy_exclude_file(clone, &replacement))
         .and_then(|()| clone.write_index(&index));
-    prepared.map_err(|error| failed_io(&error))?;
+    prepared.map_err(|error| io_failure(&error))?;
     run(
         git,
         replacement
@@ -243,26 +254,26 @@ async fn from_files(
     )
     .await?;
     for repository in [&fetched, &replacement] {
-        let given = agents_git.make_agent_owner_of(repository.dir());
-        given.map_err(|error| failed_io(&error))?;
+        let result = agents_git.make_agent_owner_of(repository.dir());
+        result.map_err(|error| io_failure(&error))?;
     }
-    let staging = Staging::Replacement {
+    let staging = RepositoryChoice::Replacement {
         git_dir: replacement.dir(),
         index: &index,
     };
     let staged = stage::stage(agents_git, &clone.dir, &clone.base, staging).await;
-    let staged = staged.map_err(|error| failed(&error))?;
+    let staged = staged.map_err(|error| git_failure(&error))?;
     let git_dirs = [&clone.dir.join(".git"), replacement.dir()];
-    let mut source = Source::staged(staged, &git_dirs).await?;
-    source.objects.push(fetched.objects());
-    source.stores.push(Store::Fetched {
+    let mut parts = CommitParts::from_staging(staged, &git_dirs).await?;
+    parts.objects.push(fetched.objects());
+    parts.stores.push(Store::Fetched {
         _repository: fetched,
     });
-    build(git, clone, message, source).await
+    build_product(git, clone, message, parts).await
 }
 
 /// Copies the agent's `.git/info/exclude`, if it can be read.
-fn copy_exclude_file(clone: &Clone, replacement: &Repository) -> std::io::Result<()> {
+fn copy_exclude_file(clone: &LocalClone, replacement: &PrivateRepository) -> std::io::Result<()> {
     let target = replacement.dir().join("info");
     std::fs::create_dir_all(&target)?;
     let exclude = clone.dir.join(".git/info/exclude");
@@ -271,194 +282,29 @@ fn copy_exclude_file(clone: &Clone, replacement: &Repository) -> std::io::Result
     Ok(())
 }
 
-/// Nothing could be staged, so only the agent's own commits can be saved.
-async fn from_commits(
+/// Collects only the agent's own commits, because nothing could be staged.
+async fn collect_from_commits(
     git: &Git<'_>,
     agents_git: &Git<'_>,
-    clone: &Clone,
-    message: &Message,
+    clone: &LocalClone,
+    message: &CommitMessage,
     failure: &Failure,
 ) -> Result<Product, Failure> {
     let objects = agents_objects(clone).await?;
-    let head = stage::head(agents_git, &clone.dir, &clone.base).await;
-    let head = head.map_err(|error| failed(&error))?;
-    let source = Source {
+    let head = stage::publishable_head(agents_git, &clone.dir, &clone.base).await;
+    let head = head.map_err(|error| git_failure(&error))?;
+    let parts = CommitParts {
         head,
         merge_head: None,
         tree: None,
         left_behind: LeftBehind::default(),
         references: Vec::new(),
         has_plain_commits: false,
-        incomplete: Some(failure.sentence()),
+        incomplete_reason: Some(failure.sentence()),
         has_submodules: true,
         objects: vec![objects],
         lfs_objects: lfs::stores(&[&clone.dir.join(".git")], None),
         stores: Vec::new(),
     };
-    build(git, clone, message, source).await
-}
-
-/// Makes the commit in a new repository, and inspects every object that a push would send.
-///
-/// Submodules and the graph change the tree, so they come before the commit. The inspection comes last, because it must
-/// see the objects of the final commit.
-async fn build(
-    git: &Git<'_>,
-    clone: &Clone,
-    message: &Message,
-    mut source: Source,
-) -> Result<Product, Failure> {
-    check_that_the_agent_is_dead()?;
-    let base = &clone.base;
-    let repository = Repository::create(git, base, &source.objects)?;
-    repository
-        .begin_with(base)
-        .map_err(|error| failed_io(&error))?;
-    let head = source.head.as_deref();
-    let head = head.filter(|_| !source.has_plain_commits);
-    let tip = agents_tip(git, base, &repository, head).await;
-    let tip_tree = tree_of_tip(git, &repository, base, &tip).await?;
-    let mut tree = source.tree.unwrap_or_else(|| tip_tree.clone());
-    if source.has_submodules {
-        let trees = gitlinks::Trees {
-            base,
-            tip: &tip,
-            tree,
-        };
-        let left_behind = &mut source.left_behind;
-        tree = gitlinks::check(git, &repository, clone, &trees, left_behind).await?;
-    }
-    if let Some(done) = &message.done {
-        tree = mark::mark(
-            git,
-            &repository,
-            &clone.dir,
-            tree,
-            done,
-            &mut source.left_behind,
-        )
-        .await?;
-    }
-    let merged = source
-        .merge_head
-        .filter(|_| source.head.as_ref() == Some(&tip));
-    let head = if tree == tip_tree && merged.is_none() {
-        tip
-    } else {
-        let parents = [Some(tip), merged];
-        commit(git, clone, &repository, &tree, parents, message).await?
-    };
-    let branches =
-        branches::other_commits(git, &repository, base, &head, &source.references).await?;
-    branches.add_sentences(&mut source.left_behind);
-    let mut work = Work::new(base, &head);
-    let changes = patch::changes(git, &repository, base, &head).await?;
-    let count = &changes.count;
-    (work.files_changed, work.insertions, work.deletions) =
-        (count.files, count.insertions, count.deletions);
-    let tips: Vec<&str> = std::iter::once(head.as_str())
-        .chain(branches.kept.iter().map(|branch| branch.commit.as_str()))
-        .collect();
-    let found = inspect::inspect(git, &repository, base, &tips).await?;
-    let mut held_back = found.held_back;
-    let mut upload = None;
-    if held_back.is_none() {
-        let from = lfs::Source {
-            repository: &repository,
-            url: &clone.url,
-            base,
-            tips: &tips,
-            stores: &source.lfs_objects,
-        };
-        match lfs::collect(git, &from, found.pointers).await? {
-            lfs::Objects::NotNeeded => {}
-            lfs::Objects::Ready(ready) => upload = Some(ready),
-            lfs::Objects::HeldBack(files) => held_back = Some(files),
-        }
-    }
-    work.patch = patch::patch(git, &repository, base, &head, &changes).await?;
-    let mut notes = source.left_behind.notes();
-    notes.extend(found.warning);
-    Ok(Product {
-        push_repository: repository,
-        work,
-        branches: branches.kept,
-        held_back,
-        incomplete: source.incomplete,
-        notes,
-        only_path: changes.count.only,
-        upload,
-        _stores: source.stores,
-    })
-}
-
-/// The tree of the tip. Errors if the base or the tip is missing.
-async fn tree_of_tip(
-    git: &Git<'_>,
-    repository: &Repository,
-    base: &str,
-    tip: &str,
-) -> Result<String, Failure> {
-    let question = format!("{base}^{{tree}}\n{tip}^{{tree}}\n");
-    let call = repository.call(["cat-file", "--batch-check"]);
-    let call = call.input(question.as_bytes());
-    let answer = run(git, call.map_err(|error| failed_io(&error))?).await?;
-    let trees = answer.lines().filter_map(|line| line.split_once(" tree "));
-    let trees: Vec<&str> = trees.map(|(tree, _)| tree).collect();
-    match trees.as_slice() {
-        [_, tip] => Ok((*tip).to_owned()),
-        _ => Err(Failure::new(
-            Reason::PushFailed,
-            "the commit that the work began with is missing in the agent's repository",
-        )),
-    }
-}
-
-/// The agent's own last commit if it descends from the base; otherwise the base.
-async fn agents_tip(
-    git: &Git<'_>,
-    base: &str,
-    repository: &Repository,
-    head: Option<&str>,
-) -> String {
-    let Some(head) = head.filter(|head| *head != base) else {
-        return base.to_owned();
-    };
-    if !is_hash(head, base.len()) || !descends_from(git, repository, base, head).await {
-        tracing::warn!(
-            head,
-            "the agent's commits do not descend from the base, so their content becomes one commit"
-        );
-        return base.to_owned();
-    }
-    head.to_owned()
-}
-
-fn is_hash(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-async fn descends_from(git: &Git<'_>, repository: &Repository, base: &str, commit: &str) -> bool {
-    let call = repository.call(["merge-base", "--is-ancestor", base, commit]);
-    git.run(call).await.is_ok()
-}
-
-async fn commit(
-    git: &Git<'_>,
-    clone: &Clone,
-    repository: &Repository,
-    tree: &str,
-    parents: [Option<String>; 2],
-    message: &Message,
-) -> Result<String, Failure> {
-    let mut text = format!("{}\n\n", message.subject);
-    for (name, value) in &message.trailers {
-        let _ = writeln!(text, "{name}: {value}");
-    }
-    let mut call = repository.call(["commit-tree", tree, "-F", "-"]);
-    for parent in parents.into_iter().flatten() {
-        call = call.arg("-p").arg(parent);
-    }
-    let call = call.variables(&clone.identity).input(text.as_bytes());
-    run(git, call.map_err(|error| failed_io(&error))?).await
+    build_product(git, clone, message, parts).await
 }

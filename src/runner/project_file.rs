@@ -1,9 +1,9 @@
-//! Reads the file with the settings that the project brings along, and finds the sample that it names.
+//! Reads a project's `.descartes.toml`, and finds the sample project that the file names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::failures::unusable_settings;
+use super::failures::settings_failure;
 use super::project_settings::{FileSource, ProjectSettings};
 use super::settings::Settings;
 use super::workspace::Source;
@@ -11,11 +11,11 @@ use crate::descartes_toml::{FILE_NAME, MAX_FILE_SIZE};
 use crate::scud::Project;
 use crate::task::{Failure, Reason};
 
-/// The settings in the file of the project at `dir`; `None` if there is no file.
+/// The settings in the `.descartes.toml` of the project at `dir`; `None` if there is no such file.
 pub fn read(settings: &Settings, dir: &Path) -> Result<Option<ProjectSettings>, Failure> {
     let text = Project::at(dir.to_owned())
         .read_optional_text(&[FILE_NAME], MAX_FILE_SIZE)
-        .map_err(|error| unusable_settings(&error))?;
+        .map_err(|error| settings_failure(&error))?;
     let Some(text) = text else { return Ok(None) };
     let read = settings.project_settings.read(&text);
     read.map(Some).map_err(|mistakes| Failure {
@@ -30,16 +30,16 @@ pub fn read(settings: &Settings, dir: &Path) -> Result<Option<ProjectSettings>, 
     })
 }
 
-/// Where the project is before the run, if it is on this machine.
+/// A project that is on this machine before the run.
 #[derive(Debug)]
-pub enum Place {
+pub enum LocalProject {
     /// The run works in this directory.
     Directory(PathBuf),
     /// The run works on a copy of this directory, a sample.
     Sample(PathBuf),
 }
 
-impl Place {
+impl LocalProject {
     /// The directory with the project's files.
     pub fn dir(&self) -> &Path {
         match self {
@@ -48,22 +48,23 @@ impl Place {
     }
 }
 
-/// Where the project is; `None` if a run clones it.
-pub fn place(settings: &Settings) -> Result<Option<Place>, Failure> {
+/// The project on this machine; `None` if a run clones the project.
+pub fn local_project(settings: &Settings) -> Result<Option<LocalProject>, Failure> {
     match &settings.source {
-        Source::Directory(dir) => Ok(Some(Place::Directory(dir.clone()))),
+        Source::Directory(dir) => Ok(Some(LocalProject::Directory(dir.clone()))),
         Source::StartDirectory { .. } => {
             let start = Path::new(".");
-            let sample = sample(settings, start)?;
-            let directory = || Place::Directory(start.to_owned());
-            Ok(Some(sample.map_or_else(directory, Place::Sample)))
+            let sample = sample_directory(settings, start)?;
+            let directory = || LocalProject::Directory(start.to_owned());
+            Ok(Some(sample.map_or_else(directory, LocalProject::Sample)))
         }
         Source::Repository(_) => Ok(None),
     }
 }
 
-/// The directory of the sample project that the file in `dir` names: a run in `dir` works on a copy of it.
-pub fn sample(settings: &Settings, dir: &Path) -> Result<Option<PathBuf>, Failure> {
+/// The directory of the sample project that the `.descartes.toml` in `dir` names: a run that is started in `dir` works
+/// on a copy of that sample. `None` if the file names no sample.
+pub fn sample_directory(settings: &Settings, dir: &Path) -> Result<Option<PathBuf>, Failure> {
     let Some(sample) = read(settings, dir)?.and_then(|project| project.sample) else {
         return Ok(None);
     };
@@ -87,8 +88,8 @@ pub fn sample(settings: &Settings, dir: &Path) -> Result<Option<PathBuf>, Failur
     Ok(Some(found))
 }
 
-/// Logs which settings come from the file.
-pub fn log(project: &ProjectSettings) {
+/// Logs which settings come from the project's `.descartes.toml`.
+pub fn log_sources(project: &ProjectSettings) {
     for FileSource {
         variable,
         value,

@@ -1,7 +1,7 @@
-//! The settings that a project brings along in `.descartes.toml`.
+//! The settings in a project's `.descartes.toml`.
 //!
-//! They apply if neither a flag nor a variable sets the same thing. `config` knows the keys, `project_file` reads the
-//! file.
+//! Such a setting applies if neither a flag nor a variable sets the same thing. `config` knows the keys of the file,
+//! and `project_file` reads the file.
 
 use std::time::Duration;
 
@@ -29,14 +29,14 @@ pub struct ProjectSettings {
     pub repairs: Option<u32>,
     /// The directory of a sample project, relative to the file's directory.
     pub sample: Option<String>,
-    /// Where in the file the settings are that apply; for messages.
+    /// The settings that apply, with their lines in the file, for messages.
     pub sources: Vec<FileSource>,
 }
 
 /// A setting of the file and its line.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileSource {
-    /// The variable of the same setting.
+    /// The name of the variable that would set the same.
     pub variable: &'static str,
     /// The value as a variable would have it.
     pub value: String,
@@ -46,9 +46,9 @@ pub struct FileSource {
 /// Turns the text of the file into settings. All mistakes are found at once.
 #[derive(Debug, Clone)]
 pub struct ProjectSettingsReader {
-    /// Reads a text. The second argument has the variables of the settings that the file cannot change.
+    /// Reads a text. The second argument is `already_set`; the errors are all mistakes in the text.
     pub read: fn(&str, &[&'static str]) -> Result<ProjectSettings, Vec<String>>,
-    /// The variables of the settings that flags or variables have set.
+    /// The names of the variables whose settings a flag or a variable has set, so that the file cannot change them.
     pub already_set: Vec<&'static str>,
 }
 
@@ -64,7 +64,7 @@ impl ProjectSettingsReader {
 
 impl agent::Settings {
     /// These settings, changed by the project's settings.
-    pub fn with(&self, project: &ProjectSettings) -> Self {
+    pub fn with_project_settings(&self, project: &ProjectSettings) -> Self {
         let mut settings = self.clone();
         settings.kind = project.agent.or(settings.kind);
         if project.agent_command.is_some() {
@@ -74,9 +74,9 @@ impl agent::Settings {
         if project.agent_command.is_some() && is_command {
             // The project's author must not get a key that only the operator's agents should have. The gateway keeps
             // its keys from every agent.
-            let behind_gateway = services_behind_gateway(&self.access, self.gateway.mode);
-            settings.access.services = behind_gateway.into_iter().cloned().collect();
-            settings.access.oauth_token = None;
+            let behind_gateway = services_behind_gateway(&self.model_access, self.gateway.mode);
+            settings.model_access.services = behind_gateway.into_iter().cloned().collect();
+            settings.model_access.oauth_token = None;
         }
         if project.model.is_some() {
             settings.model.clone_from(&project.model);

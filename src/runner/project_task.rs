@@ -1,12 +1,12 @@
 //! The task in the project's graph: found before the work, marked as done after it.
 
-use super::failures::unusable_settings;
+use super::failures::settings_failure;
 use super::settings::Settings;
 use crate::scud::{AgentDefinition, FindError, Project, TaskQuery};
 use crate::task::{Failure, Reason, Status, Task};
 
 /// Finds the task that the settings name.
-pub async fn find(settings: &Settings, project: &Project) -> Result<Task, Failure> {
+pub async fn find_task(settings: &Settings, project: &Project) -> Result<Task, Failure> {
     let query = TaskQuery {
         reference: &settings.task,
         tag: settings.tag.as_deref(),
@@ -28,7 +28,7 @@ pub async fn find(settings: &Settings, project: &Project) -> Result<Task, Failur
 }
 
 /// Logs the task, and warns about its dependencies that are not done.
-pub fn log(task: &Task) {
+pub fn log_task(task: &Task) {
     tracing::info!(task = task.id, phase = task.phase, status = %task.status, "found: {}", task.title);
     for dependency in task.unmet_dependencies() {
         let status = dependency.status.map_or_else(
@@ -44,13 +44,16 @@ pub fn log(task: &Task) {
 }
 
 /// The definition of the agent that the graph assigns to the task; `None` if there is none.
-pub fn definition(project: &Project, task: &Task) -> Result<Option<AgentDefinition>, Failure> {
+pub fn agent_definition(
+    project: &Project,
+    task: &Task,
+) -> Result<Option<AgentDefinition>, Failure> {
     let Some(name) = &task.agent else {
         return Ok(None);
     };
     let definition = project
         .agent(name)
-        .map_err(|error| unusable_settings(&error))?;
+        .map_err(|error| settings_failure(&error))?;
     if definition.is_none() {
         tracing::warn!(
             agent = name,
@@ -60,8 +63,8 @@ pub fn definition(project: &Project, task: &Task) -> Result<Option<AgentDefiniti
     Ok(definition)
 }
 
-/// A sentence about a done task.
-pub fn done(task: &Task) -> String {
+/// A sentence that says that the task is done.
+pub fn done_sentence(task: &Task) -> String {
     format!(
         "task {} of phase {} is done: {}",
         task.id, task.phase, task.title
@@ -71,7 +74,7 @@ pub fn done(task: &Task) -> String {
 /// Marks the task as done in the graph; returns a sentence about the task. If the graph cannot be written,
 /// that is only a warning, because the work is still useful.
 pub async fn mark_done(project: &Project, task: &Task) -> String {
-    let done = done(task);
+    let done = done_sentence(task);
     match project.set_status(task, Status::Done).await {
         Ok(()) => done,
         Err(error) => {

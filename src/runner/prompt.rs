@@ -28,11 +28,11 @@ pub enum Location<'a> {
     Clone(&'a Path),
 }
 
-/// The prompt of the first round. `note` is the orchestrator's note, with its secrets masked.
+/// The prompt of the first round. `note` is the orchestrator's note about this run, with masked secrets.
 ///
 /// # Errors
 /// If the prompt is larger than `MAX_PROMPT_SIZE`.
-pub fn first(
+pub fn first_prompt(
     task: &Task,
     definition: Option<&AgentDefinition>,
     location: Location<'_>,
@@ -40,7 +40,7 @@ pub fn first(
     note: Option<&str>,
 ) -> Result<String, Failure> {
     let template = definition.and_then(|definition| definition.render(task));
-    let mut prompt = template.unwrap_or_else(|| describe(task));
+    let mut prompt = template.unwrap_or_else(|| task_section(task));
     if prompt.trim_start().starts_with('/') {
         // Harnesses would treat a prompt that begins with a slash as a command.
         prompt = format!("Task {}:\n\n{prompt}", task.id);
@@ -59,12 +59,12 @@ pub fn first(
             ..Failure::new(Reason::WorkspaceFailed, message)
         });
     }
-    prompt.extend(note.map(about_run));
+    prompt.extend(note.map(note_section));
     Ok(prompt)
 }
 
-/// The orchestrator's note, as the end of the first prompt.
-fn about_run(note: &str) -> String {
+/// The section with the orchestrator's note, at the end of the first prompt.
+fn note_section(note: &str) -> String {
     let note = note.trim();
     if note.is_empty() {
         return String::new();
@@ -81,15 +81,15 @@ pub fn for_report(prompt: &str, redactor: &Redactor) -> String {
 }
 
 /// The prompt of a round after a failed check.
-pub fn repair(task: &Task, failed: &FailedCheck) -> String {
+pub fn repair_prompt(task: &Task, failed: &FailedCheck) -> String {
     let FailedCheck {
         command,
-        how,
+        how_it_ended,
         output_tail,
     } = failed;
     let fence = fence(output_tail);
     format!(
-        "Your work on task {id} ({title}) is not done: the check `{command}` {how}.\n\n\
+        "Your work on task {id} ({title}) is not done: the check `{command}` {how_it_ended}.\n\n\
          The end of its output:\n\n{fence}\n{output_tail}\n{fence}\n\n\
          Find the cause and fix it, so that the check passes. Don't weaken the check.\n",
         id = task.id,
@@ -98,8 +98,8 @@ pub fn repair(task: &Task, failed: &FailedCheck) -> String {
     )
 }
 
-/// The part about the task, if no agent definition has a template.
-fn describe(task: &Task) -> String {
+/// The section about the task, for a task without an agent definition that has a template.
+fn task_section(task: &Task) -> String {
     let mut text = format!("# Task {}: {}\n\n", task.id, task.title);
     let _ = writeln!(text, "Phase: {}", task.phase);
     if task.complexity > 0 {
@@ -129,6 +129,7 @@ fn describe(task: &Task) -> String {
     text
 }
 
+/// The section about how to work.
 fn how_to_work(location: Location<'_>, checks: &Checks) -> String {
     let (Location::Project(dir) | Location::Clone(dir)) = location;
     let mut text = format!(

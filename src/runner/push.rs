@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::product::{Repository, Upload};
+use super::product::{PrivateRepository, Upload};
 use crate::git::{Git, GitError, GitErrorKind};
 use crate::task::{Failure, Reason};
 
-/// The waits between attempts. They suffice for a remote that restarts. After a longer outage, the push fails.
+/// The waits between attempts. They are long enough for a remote that restarts; after a longer outage, the push fails.
 const WAITS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
@@ -21,8 +21,8 @@ const WAITS: [Duration; 3] = [
 /// The highest number that is appended to a branch's suffix.
 const MAX_NUMBER: u32 = 9;
 
-/// Parts of remotes' error messages if two pushes change a branch at the same time. The next attempt then sees the
-/// result of the other push.
+/// Parts of the error messages with which remotes reject a push because another push changed the branch at the same
+/// time. A next attempt sees the result of the other push.
 const CONCURRENT_PUSH_ERRORS: [&str; 4] = [
     "but expected",
     "failed to update ref",
@@ -36,15 +36,15 @@ enum Answer {
     /// The branch has other commits, or cannot be created next to another branch.
     BranchUnusable(GitError),
     /// The remote rejects the commits, and would reject them again.
-    Rejected(GitError),
+    PermanentError(GitError),
     /// The same push may succeed later.
-    Failed(GitError),
+    TemporaryError(GitError),
 }
 
 /// Pushes commits to one remote.
 pub struct Push<'a> {
     pub git: &'a Git<'a>,
-    pub repository: &'a Repository,
+    pub repository: &'a PrivateRepository,
     pub url: &'a str,
     /// Appended to the name of the branch if that branch cannot be used.
     pub suffix: &'a str,
@@ -100,8 +100,8 @@ impl Push<'_> {
                     branch = next;
                     continue;
                 }
-                Answer::Rejected(error) => return Err(failure(&branch, &error)),
-                Answer::Failed(error) => error,
+                Answer::PermanentError(error) => return Err(failure(&branch, &error)),
+                Answer::TemporaryError(error) => error,
             };
             let Some(wait) = waits.next().filter(|_| !error.was_stopped) else {
                 return Err(failure(&branch, &error));
@@ -113,7 +113,7 @@ impl Push<'_> {
             );
             tokio::select! {
                 () = sleep(*wait) => {}
-                _ = self.git.stop.requested() => return Err(failure(&branch, &error)),
+                _ = self.git.stop.wait_until_requested() => return Err(failure(&branch, &error)),
             }
         }
     }
@@ -157,7 +157,7 @@ impl Push<'_> {
             );
             tokio::select! {
                 () = sleep(*wait) => {}
-                _ = self.git.stop.requested() => return Err(failure("the Git LFS server", &error)),
+                _ = self.git.stop.wait_until_requested() => return Err(failure("the Git LFS server", &error)),
             }
         }
     }
@@ -184,17 +184,17 @@ impl Push<'_> {
             .iter()
             .any(|error| rejected.contains(error))
         {
-            return Answer::Failed(error);
+            return Answer::TemporaryError(error);
         }
         if rejected.contains("[remote rejected]") || !kind.is_transient() {
-            return Answer::Rejected(error);
+            return Answer::PermanentError(error);
         }
-        Answer::Failed(error)
+        Answer::TemporaryError(error)
     }
 }
 
-/// Further branch names in the order in which they are tried. If there is a branch `a`, git cannot create `a/b`; the
-/// name without slashes is for this case.
+/// Further branch names in the order in which they are tried. The name without slashes is for the case that the remote
+/// has a branch `a`: git then cannot create a branch `a/b`.
 fn other_branch_names(wanted: &str, suffix: &str) -> Vec<String> {
     let flat = wanted.replace('/', "-");
     let first = [format!("{wanted}-{suffix}"), format!("{flat}-{suffix}")];

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::agent::{Agent, Place};
+use super::agent::{Agent, ProgramContext};
 use super::checks::{self, Checks};
-use super::failures::timed_out;
+use super::failures::timeout_failure;
 use super::model_gateway;
 use super::output::AgentOutput;
 use super::prompt::{self, Location};
@@ -24,7 +24,7 @@ use crate::telemetry::{Span, TraceContext};
 /// The longest message of an agent about its failure, in characters. The whole message is in its output.
 const MAX_MESSAGE: usize = 1_000;
 
-/// The most checks whose results are kept for the report; each result has up to 4 KiB of output.
+/// The maximum number of checks in the report. The result of each check has up to 4 KiB of output.
 const MAX_REPORTED_CHECKS: usize = 100;
 
 /// The task of an agent, with the agent's definition and the checks.
@@ -34,10 +34,10 @@ pub struct Assignment {
     pub checks: Checks,
 }
 
-/// Runs the agent until all checks pass, or until a failure is final. The time limit starts now.
+/// Runs the agent until all checks pass, or until a failure ends the run. The task's time limit starts now.
 ///
-/// The gateway ends after the last round, because its final numbers include requests that it was still serving.
-pub async fn work(
+/// The gateway is ended after the last round: only then its numbers include the requests that it was still serving.
+pub async fn run_rounds(
     run: &mut Run<'_>,
     workspace: &Workspace,
     agent: &mut dyn Agent,
@@ -54,7 +54,7 @@ pub async fn work(
         output,
         gateway: None,
     };
-    let result = rounds.repeat(assignment).await;
+    let result = rounds.run_all(assignment).await;
     let refusal = rounds.end_gateway().await;
     let result = match refusal {
         // The gateway refused a request for a limit, and the agent ended before the gateway could report that.
@@ -78,7 +78,7 @@ fn may_follow_from_refusal(result: &Result<(), Failure>) -> bool {
 }
 
 /// Runs the checks without an agent; returns a sentence about them.
-pub async fn only_check(
+pub async fn run_checks_only(
     run: &mut Run<'_>,
     workspace: &Workspace,
     checks: &Checks,
@@ -102,13 +102,13 @@ struct Rounds<'r, 'a> {
     /// The end of the time limit for the agent and the checks.
     deadline: Instant,
     output: AgentOutput<'a>,
-    /// Started before the first round, if there is a key that the agent must not get.
+    /// The model gateway; started before the first round, if there is a key that the agent must not get.
     gateway: Option<Gateway>,
 }
 
 impl Rounds<'_, '_> {
     /// Runs rounds until the checks pass or the repairs are used up.
-    async fn repeat(&mut self, assignment: &Assignment) -> Result<(), Failure> {
+    async fn run_all(&mut self, assignment: &Assignment) -> Result<(), Failure> {
         let Assignment {
             task,
             definition,
@@ -123,7 +123,7 @@ impl Rounds<'_, '_> {
         let note = self.run.settings.note.as_ref();
         let note = note.map(|note| self.run.redactor.text(note));
         let mut prompt =
-            prompt::first(task, definition.as_ref(), location, checks, note.as_deref())?;
+            prompt::first_prompt(task, definition.as_ref(), location, checks, note.as_deref())?;
         let mut repairs = 0;
         let mut last_failed: Option<checks::FailedCheck> = None;
         loop {
@@ -147,7 +147,7 @@ impl Rounds<'_, '_> {
                 repairs,
                 "a check failed; the agent gets another round"
             );
-            prompt = prompt::repair(task, &failed);
+            prompt = prompt::repair_prompt(task, &failed);
             last_failed = Some(failed);
         }
     }
@@ -162,7 +162,7 @@ impl Rounds<'_, '_> {
         }
         let mut span = self.begin_span();
         let result = self.supervise_agent(prompt, &span.context()).await;
-        let report = self.report();
+        let report = self.agent_report();
         if let Some(model) = &report.model {
             span.set_text("gen_ai.request.model", model);
         }
@@ -183,11 +183,11 @@ impl Rounds<'_, '_> {
     }
 
     /// Starts the agent's program and decides whether the round succeeded. A failure of the gateway has priority over
-    /// the agent's own failure, because it explains that failure.
+    /// the agent's failure, because the failure of the gateway has caused it.
     async fn supervise_agent(&mut self, prompt: &str, trace: &TraceContext) -> Result<(), Failure> {
         let program = self.agent_program(prompt, trace);
         self.output.begin_round(trace.clone());
-        self.run.report.agent = Some(self.report());
+        self.run.report.agent = Some(self.agent_report());
         let program = program?;
         tracing::info!(agent = self.agent.report().kind, "the agent starts");
         let limits = Limits {
@@ -231,19 +231,22 @@ impl Rounds<'_, '_> {
             && run.check_stop().is_ok()
         {
             let gateway_failure = gateway.failure().map(model_gateway::failure);
-            let result = result.map_err(|failure| model_gateway::explain(failure, gateway));
+            let result =
+                result.map_err(|failure| model_gateway::add_gateway_causes(failure, gateway));
             gateway_failure.map_or(result, Err)
         } else {
             result
         }
     }
 
-    /// The agent's report. Numbers that the gateway has counted replace the agent's if they are larger.
-    fn report(&self) -> AgentReport {
+    /// The agent's report. Numbers that the gateway has counted replace the agent's own numbers if they are larger.
+    fn agent_report(&self) -> AgentReport {
         let report = self.agent.report();
-        let metered = self.gateway.as_ref().map(Gateway::spent);
+        let counted_by_gateway = self.gateway.as_ref().map(Gateway::spent);
         AgentReport {
-            spent: report.spent.or_larger(metered.unwrap_or_default()),
+            spent: report
+                .spent
+                .or_larger(counted_by_gateway.unwrap_or_default()),
             ..report
         }
     }
@@ -265,15 +268,15 @@ impl Rounds<'_, '_> {
         let mut environment_without_variables_file = self.run.environment_without_variables_file();
         trace.add_to(&mut environment);
         trace.add_to(&mut environment_without_variables_file);
-        let access = match &self.gateway {
+        let model_access = match &self.gateway {
             Some(gateway) => {
                 model_gateway::exempt_from_proxies(&mut environment);
                 model_gateway::exempt_from_proxies(&mut environment_without_variables_file);
                 gateway.access()
             }
-            None => &self.run.settings.agent.access,
+            None => &self.run.settings.agent.model_access,
         };
-        let place = Place {
+        let context = ProgramContext {
             dir: &workspace.dir,
             state_dir: workspace.state_dir.clone(),
             user: workspace.user.as_ref(),
@@ -281,9 +284,9 @@ impl Rounds<'_, '_> {
             environment_without_variables_file,
             launch: self.run.settings.isolation.launch(),
             variables_file: self.run.settings.variables_file.as_ref(),
-            access,
+            model_access,
         };
-        let mut program = self.agent.program(place)?;
+        let mut program = self.agent.program(context)?;
         let file = workspace.write_prompt(prompt)?;
         let variable = ("DESCARTES_PROMPT_FILE".into(), file.path.into());
         program.env.push(variable);
@@ -317,7 +320,7 @@ async fn run_checks(
         span.context().add_to(&mut environment);
         let program = Program::shell(command, dir, environment, launch);
         let limits = Limits {
-            run_time: checks.limit(time_until(deadline)),
+            run_time: checks.time_limit(time_until(deadline)),
             idle_timeout: None,
         };
         let (redactor, stop) = (run.redactor, run.stop);
@@ -330,9 +333,9 @@ async fn run_checks(
         if run.report.checks.len() < MAX_REPORTED_CHECKS {
             run.report.checks.push(checked.report.clone());
         }
-        if let Some(failed) = checked.failed()? {
+        if let Some(failed) = checked.failed_check()? {
             if time_until(deadline).is_zero() {
-                return Err(timed_out(run.settings.task_timeout));
+                return Err(timeout_failure(run.settings.task_timeout));
             }
             first_failed.get_or_insert(failed);
             if checks.stop_on_failure {
@@ -343,12 +346,13 @@ async fn run_checks(
     Ok(first_failed)
 }
 
+/// Adds the exit code and the failure of a check to its span.
 fn describe_check(span: &mut Span, checked: &checks::FinishedCheck) {
     let code = checked.report.exit_code;
     if let Some(code) = code.and_then(|code| u64::try_from(code).ok()) {
         span.set_number("process.exit.code", code);
     }
-    match checked.failed() {
+    match checked.failed_check() {
         Ok(None) => {}
         Ok(Some(_)) => span.fail(Reason::ChecksFailed.word()),
         Err(failure) => span.fail(failure.reason.word()),

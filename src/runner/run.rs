@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failures::stopped;
+use super::failures::stop_failure;
 use super::isolate;
 use super::project_file;
 use super::settings::Settings;
-use super::workspace::{Owner, Source, Workspace};
+use super::workspace::{AgentUser, Source, Workspace};
 use crate::environment::{Variables, VariablesFile, merge};
 use crate::git::Git;
 use crate::isolation::{self, Kind, Mode};
@@ -23,7 +23,7 @@ use crate::telemetry::TraceContext;
 /// time limit starts after it.
 const MAX_CLONE_TIME: Duration = Duration::from_secs(60 * 60);
 
-/// A run and its results so far.
+/// A run, and the results of the steps that it has finished.
 pub struct Run<'a> {
     pub settings: &'a Settings,
     pub redactor: &'a Redactor,
@@ -32,15 +32,15 @@ pub struct Run<'a> {
     /// The span of the run.
     pub trace: &'a TraceContext,
     pub report: Report,
-    /// `None` until the graph was read.
+    /// The task; `None` until the graph was read.
     pub task: Option<Task>,
     /// Variables of the agent's user, such as HOME, which replace the worker's. Empty if the agent has the worker's
     /// user.
     pub user_variables: Variables,
 }
 
-/// The results of the first step, which all other steps use.
-pub struct Prepared<'a> {
+/// The result of the first step, which all other steps use.
+pub struct PreparedWorkspace<'a> {
     pub workspace: Workspace,
     /// Runs git with access to the clone's remote; `None` if nothing was cloned.
     pub git: Option<Git<'a>>,
@@ -67,13 +67,13 @@ impl<'a> Run<'a> {
     }
 
     /// Opens the existing directory, or clones the repository, and tests whether the agent's user can enter it.
-    pub async fn prepare(&self) -> Result<Prepared<'a>, Failure> {
+    pub async fn prepare(&self) -> Result<PreparedWorkspace<'a>, Failure> {
         let prepared = self.open().await?;
         let (isolation_settings, environment) =
             (&self.settings.isolation, &self.settings.environment);
         let Workspace { dir, state_dir, .. } = &prepared.workspace;
         let dirs = [dir.as_path(), state_dir];
-        isolate::enter(
+        isolate::check_agent_can_enter(
             isolation_settings,
             &dirs,
             environment,
@@ -84,21 +84,21 @@ impl<'a> Run<'a> {
         Ok(prepared)
     }
 
-    /// Opens or clones the project. The isolation is tested first: a run that must not start should not cost a clone.
-    async fn open(&self) -> Result<Prepared<'a>, Failure> {
+    /// Opens or clones the project. Tests the isolation first, so that a run that must not start costs no clone.
+    async fn open(&self) -> Result<PreparedWorkspace<'a>, Failure> {
         self.check_stop()?;
         self.test_isolation().await?;
         let repository = match &self.settings.source {
             Source::Directory(dir) => {
-                let workspace = Workspace::existing(dir, self.owner())?;
-                return Ok(Prepared {
+                let workspace = Workspace::open_directory(dir, self.agent_user())?;
+                return Ok(PreparedWorkspace {
                     workspace,
                     git: None,
                 });
             }
             Source::StartDirectory { keep_copy } => {
                 let workspace = self.open_start_directory(*keep_copy).await?;
-                return Ok(Prepared {
+                return Ok(PreparedWorkspace {
                     workspace,
                     git: None,
                 });
@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
         };
         let git = Git::find(
             &self.settings.environment,
-            &repository.access,
+            &repository.git_access,
             &repository.url,
             self.redactor,
             self.stop,
@@ -125,31 +125,34 @@ impl<'a> Run<'a> {
         if let Some(reference) = &repository.reference {
             span.set_text("vcs.ref.base.name", reference);
         }
-        let cloned = Workspace::cloned(repository, &git, self.owner()).await;
+        let cloned = Workspace::clone_repository(repository, &git, self.agent_user()).await;
         if let Err(failure) = &cloned {
             span.fail(failure.reason.word());
         }
         span.end();
         self.check_stop()?;
-        Ok(Prepared {
+        Ok(PreparedWorkspace {
             workspace: cloned?,
             git: Some(git),
         })
     }
 
-    /// Opens the directory in which the worker was started, or a copy of the sample that the project there names.
+    /// Opens the directory in which the worker was started. If the `.descartes.toml` there names a sample project,
+    /// opens a copy of that sample.
     async fn open_start_directory(&self, keep_copy: bool) -> Result<Workspace, Failure> {
-        match project_file::sample(self.settings, Path::new("."))? {
-            Some(sample) => Workspace::copied(&sample, keep_copy, self.owner()).await,
-            None => Workspace::existing(Path::new("."), self.owner()),
+        match project_file::sample_directory(self.settings, Path::new("."))? {
+            Some(sample) => Workspace::copy_sample(&sample, keep_copy, self.agent_user()).await,
+            None => Workspace::open_directory(Path::new("."), self.agent_user()),
         }
     }
 
-    /// Finds out what separates the agent from the worker, and logs it.
+    /// Finds out which kind of isolation works, and logs it.
     async fn test_isolation(&self) -> Result<(), Failure> {
         let settings = self.settings;
         let (isolation_settings, environment) = (&settings.isolation, &settings.environment);
-        let kind = isolate::test(isolation_settings, environment, self.stop, self.progress).await?;
+        let kind =
+            isolate::test_isolation(isolation_settings, environment, self.stop, self.progress)
+                .await?;
         let (word, description) = (kind.word(), isolation_settings.description());
         if let Some(limits) = isolation::describe_limits() {
             tracing::info!("the control group of the worker allows {limits}");
@@ -168,10 +171,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The agent's user, and the environment that its variables replace.
-    fn owner(&self) -> Option<Owner<'a>> {
+    /// The agent's user, if it is not the worker's.
+    fn agent_user(&self) -> Option<AgentUser<'a>> {
         let user = self.settings.isolation.user.as_ref()?;
-        Some(Owner {
+        Some(AgentUser {
             user,
             environment: &self.settings.environment,
         })
@@ -179,20 +182,26 @@ impl<'a> Run<'a> {
 
     /// An error if the run was cancelled or stopped.
     pub fn check_stop(&self) -> Result<(), Failure> {
-        self.stop.why().map_or(Ok(()), |why| Err(stopped(&why)))
+        self.stop
+            .reason()
+            .map_or(Ok(()), |reason| Err(stop_failure(&reason)))
     }
 
     /// The environment of the agent and the checks.
     pub fn environment(&self) -> Variables {
-        self.with_file(VariablesFile::merged_over)
+        self.with_variables_file(VariablesFile::merged_over)
     }
 
-    /// The environment of a program that the worker itself needs and that works in the agent's repository.
-    pub fn environment_of_own_programs(&self) -> Variables {
-        self.with_file(VariablesFile::merged_over_without_loader_variables)
+    /// The environment of the git that the worker runs in the agent's repository. Leaves out the variables for the
+    /// dynamic loader in the variables file: git might not start with the project's libraries.
+    pub fn environment_of_git(&self) -> Variables {
+        self.with_variables_file(VariablesFile::merged_over_without_loader_variables)
     }
 
-    fn with_file(&self, merge: impl Fn(&VariablesFile, &Variables) -> Variables) -> Variables {
+    fn with_variables_file(
+        &self,
+        merge: impl Fn(&VariablesFile, &Variables) -> Variables,
+    ) -> Variables {
         let environment = self.environment_without_variables_file();
         match &self.settings.variables_file {
             Some(file) => merge(file, &environment),
@@ -200,7 +209,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The worker's variables that the agent gets too, and those of the run.
+    /// The variables of the worker's environment that the agent gets too, and those of the run.
     pub fn environment_without_variables_file(&self) -> Variables {
         let mut environment = merge(&self.settings.environment, self.user_variables.clone());
         environment.push(("TASK_ID".into(), self.settings.task.clone().into()));
@@ -209,13 +218,13 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Prepared<'_> {
-    /// The settings of the run, with those that the project brings along.
+impl PreparedWorkspace<'_> {
+    /// The settings of the run, changed by the project's `.descartes.toml`.
     pub fn project_settings(&self, settings: &Settings) -> Result<Settings, Failure> {
         match project_file::read(settings, &self.workspace.dir)? {
             Some(project) => {
-                project_file::log(&project);
-                Ok(settings.with(&project))
+                project_file::log_sources(&project);
+                Ok(settings.with_project_settings(&project))
             }
             None => Ok(settings.clone()),
         }

@@ -14,7 +14,7 @@ use crate::scud::FinishedTasks;
 pub struct Settings {
     /// Where the project comes from.
     pub source: Source,
-    /// The name of this attempt.
+    /// The id of this run.
     pub run_id: String,
     /// The orchestrator's name for the task: `8`, `8.2` or `phase:8`.
     pub task: String,
@@ -24,15 +24,15 @@ pub struct Settings {
     pub tag: Option<String>,
     pub finished_tasks: FinishedTasks,
     pub agent: agent::Settings,
-    /// The worker's variables that the agent and the checks get too. The run adds further ones.
+    /// The variables of the worker's environment that the agent and the checks get too. The run adds further variables.
     pub environment: Variables,
     /// What separates the agent and the checks from the worker.
     pub isolation: Isolation,
-    /// Further variables for the agent and the checks alone.
+    /// A file with variables that only the agent and the checks get.
     pub variables_file: Option<VariablesFile>,
     /// How long the agent and the checks may take together; cloning does not count.
     pub task_timeout: Duration,
-    /// How long the hand-over of the work may take, with all attempts to push it.
+    /// How long committing and pushing the work may take, including all attempts to push.
     pub push_timeout: Duration,
     /// How long the agent may print nothing; `None` is unlimited.
     pub idle_timeout: Option<Duration>,
@@ -43,15 +43,15 @@ pub struct Settings {
     pub steps: Steps,
     /// Further text for the first prompt.
     pub note: Option<String>,
-    /// How to read the settings that the project brings along.
+    /// Reads the project's `.descartes.toml`.
     pub project_settings: ProjectSettingsReader,
 }
 
 impl Settings {
     /// These settings, changed by the project's settings.
-    pub fn with(&self, project: &ProjectSettings) -> Self {
+    pub fn with_project_settings(&self, project: &ProjectSettings) -> Self {
         let mut settings = self.clone();
-        settings.agent = self.agent.with(project);
+        settings.agent = self.agent.with_project_settings(project);
         if let Some(timeout) = project.task_timeout {
             settings.task_timeout = timeout;
         }
@@ -68,7 +68,7 @@ impl Settings {
     }
 }
 
-/// What a run does.
+/// Which steps a run takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Steps {
     /// The agent works, the checks run, and the work is pushed.

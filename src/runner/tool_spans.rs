@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::stream_json::{ToolCall, ToolResult};
 use crate::telemetry::{Span, TraceContext};
 
-/// The most calls that are open at a time. If there is one more, the oldest one counts as ended.
+/// The maximum number of calls that are open at a time. If there is one more, the span of the oldest one is ended.
 const MAX_OPEN: usize = 64;
 
 /// The longest id that a recorded call may have, in bytes. The ids of today's models have about 30.
@@ -16,7 +16,7 @@ const MAX_ID_LENGTH: usize = 200;
 pub struct ToolSpans {
     /// The span of the agent in this round.
     agent: TraceContext,
-    /// By the id of the call.
+    /// The id of each call, with its span.
     open: VecDeque<(String, Span)>,
 }
 

@@ -1,5 +1,5 @@
-//! The directory that the agent works in: an existing one, or a new clone. Also a private directory for the
-//! prompts of the run.
+//! The directory that the agent works in: an existing one, a copy of a sample, or a new clone. Also a private directory
+//! for the prompts of the run.
 //!
 //! The worker neither cleans an existing directory nor commits to it. A clone is shallow and has one
 //! commit. A clone in a temporary directory is deleted at the end of the run.
@@ -29,14 +29,14 @@ use crate::isolation::User;
 use crate::panics::blocking_point;
 use crate::scud::GRAPH_PATH;
 use crate::task::Failure;
-pub use clone::Clone;
-pub use directories::{belongs_to, existing_directory};
-use directories::{clone_directory, failed, has_few_files, new_run_directory};
-pub use source::{Repository, Source};
+pub use clone::LocalClone;
+pub use directories::{check_owner, existing_directory};
+use directories::{has_few_files, make_clone_directory, new_run_directory, workspace_failure};
+pub use source::{RemoteRepository, Source};
 
 /// The agent's user, if it is not the worker's.
 #[derive(Debug, Clone, Copy)]
-pub struct Owner<'a> {
+pub struct AgentUser<'a> {
     pub user: &'a User,
     /// The worker's variables for the agent.
     pub environment: &'a Variables,
@@ -48,17 +48,17 @@ pub struct Workspace {
     /// The project's directory; an absolute path.
     pub dir: PathBuf,
     run_dir: TempDir,
-    /// The directory for the agent's files, in `run_dir`.
+    /// The directory for files that the agent keeps from one round to the next: `run_dir`, or a directory in it.
     pub state_dir: PathBuf,
     /// The agent's user, if it is not the worker's.
     pub user: Option<User>,
     /// Variables of the agent's user, such as HOME, which replace the worker's. Empty if the agent has the worker's
     /// user.
     pub user_variables: Variables,
-    /// The directory of the clone, or of the copy of a sample, if it must be deleted at the end.
-    temporary_clone: Option<TempDir>,
+    /// The directory of the clone, or of the copy of a sample, if the worker deletes it at the end.
+    temporary_dir: Option<TempDir>,
     /// `None` if nothing was cloned.
-    pub clone: Option<Clone>,
+    pub clone: Option<LocalClone>,
 }
 
 /// A file that contains the prompt for the agent.
@@ -70,31 +70,32 @@ pub struct PromptFile {
 }
 
 impl Workspace {
-    /// Uses an existing directory.
-    pub fn existing(dir: &Path, owner: Option<Owner<'_>>) -> Result<Self, Failure> {
+    /// Opens an existing directory.
+    pub fn open_directory(dir: &Path, agent_user: Option<AgentUser<'_>>) -> Result<Self, Failure> {
         let dir = existing_directory(dir)?;
-        if let Some(owner) = owner {
-            belongs_to(owner.user, &dir)?;
+        if let Some(agent_user) = agent_user {
+            check_owner(agent_user.user, &dir)?;
         }
-        Self::new(dir, None, None, owner)
+        Self::new(dir, None, None, agent_user)
     }
 
     /// An error if a sample project could not be copied. Copies nothing.
     pub async fn check_sample(sample: &Path) -> Result<(), Failure> {
         let checked = sample::check(sample).await;
-        checked.map_err(|error| not_copied(sample, &error))
+        checked.map_err(|error| sample_failure(sample, &error))
     }
 
     /// Copies a sample project to a new temporary directory.
-    pub async fn copied(
+    pub async fn copy_sample(
         sample: &Path,
         keep_copy: bool,
-        owner: Option<Owner<'_>>,
+        agent_user: Option<AgentUser<'_>>,
     ) -> Result<Self, Failure> {
-        let copy = sample::copy(sample, owner.map(|owner| owner.user)).await;
-        let copy = copy.map_err(|error| not_copied(sample, &error))?;
-        let dir = fs::canonicalize(copy.path())
-            .map_err(|error| failed("the copy of the sample cannot be read".to_owned(), &error))?;
+        let copy = sample::copy(sample, agent_user.map(|agent_user| agent_user.user)).await;
+        let copy = copy.map_err(|error| sample_failure(sample, &error))?;
+        let dir = fs::canonicalize(copy.path()).map_err(|error| {
+            workspace_failure("the copy of the sample cannot be read".to_owned(), &error)
+        })?;
         tracing::info!(
             "the workspace is {}, a copy of the sample project {}; set DESCARTES_WORKSPACE to work on another project",
             dir.display(),
@@ -106,18 +107,18 @@ impl Workspace {
         } else {
             Some(copy)
         };
-        Self::new(dir, temporary, None, owner)
+        Self::new(dir, temporary, None, agent_user)
     }
 
     fn new(
         dir: PathBuf,
-        temporary_clone: Option<TempDir>,
-        clone: Option<Clone>,
-        owner: Option<Owner<'_>>,
+        temporary_dir: Option<TempDir>,
+        clone: Option<LocalClone>,
+        agent_user: Option<AgentUser<'_>>,
     ) -> Result<Self, Failure> {
         let run_dir = new_run_directory()?;
         let (mut state_dir, mut user_variables) = (run_dir.path().to_owned(), Variables::new());
-        if let Some(Owner { user, environment }) = owner {
+        if let Some(AgentUser { user, environment }) = agent_user {
             state_dir.push("agent");
             let prepared = fs::set_permissions(run_dir.path(), fs::Permissions::from_mode(0o711));
             let prepared = prepared
@@ -126,7 +127,7 @@ impl Workspace {
                 .and_then(|()| user.variables(run_dir.path(), environment));
             user_variables = prepared.map_err(|error| {
                 let name = &user.name;
-                failed(
+                workspace_failure(
                     format!("no directories for the user {name} could be made"),
                     &error,
                 )
@@ -136,46 +137,46 @@ impl Workspace {
             dir,
             run_dir,
             state_dir,
-            user: owner.map(|owner| owner.user.clone()),
+            user: agent_user.map(|agent_user| agent_user.user.clone()),
             user_variables,
-            temporary_clone,
+            temporary_dir,
             clone,
         })
     }
 
     /// Clones a repository.
-    pub async fn cloned(
-        repository: &Repository,
+    pub async fn clone_repository(
+        repository: &RemoteRepository,
         git: &Git<'_>,
-        owner: Option<Owner<'_>>,
+        agent_user: Option<AgentUser<'_>>,
     ) -> Result<Self, Failure> {
-        let (dir, mut temporary_clone) = clone_directory(repository.into.as_deref())?;
+        let (dir, mut temporary_dir) = make_clone_directory(repository.into.as_deref())?;
         tracing::info!(
             url = repository.url,
             reference = repository.reference,
             "cloning into {}",
             dir.display()
         );
-        let user = owner.map(|owner| owner.user);
-        let clone = Clone::of(repository, git, &dir, user).await?;
+        let user = agent_user.map(|agent_user| agent_user.user);
+        let clone = LocalClone::create(repository, git, &dir, user).await?;
         not_fetched::warn(&dir, repository);
         if repository.keep_clone
-            && let Some(temporary_clone) = temporary_clone.take()
+            && let Some(temporary_dir) = temporary_dir.take()
         {
-            let _ = temporary_clone.keep();
+            let _ = temporary_dir.keep();
         }
-        Self::new(dir, temporary_clone, Some(clone), owner)
+        Self::new(dir, temporary_dir, Some(clone), agent_user)
     }
 
     /// Deletes the private directory, and the clone if it is temporary. Many or large files are deleted in another
-    /// thread, so that the heartbeats go on.
+    /// thread, so that the heartbeats continue.
     pub async fn delete(self) {
         let Self {
             run_dir,
-            temporary_clone,
+            temporary_dir,
             ..
         } = self;
-        let dirs: Vec<TempDir> = [Some(run_dir), temporary_clone]
+        let dirs: Vec<TempDir> = [Some(run_dir), temporary_dir]
             .into_iter()
             .flatten()
             .collect();
@@ -203,15 +204,15 @@ impl Workspace {
     /// Whether a clone has no file for the graph, for example after `git sparse-checkout`. If so, the worker changes
     /// the graph only in the commit.
     pub fn lacks_graph(&self) -> bool {
-        let is_absent = |clone: &Clone| {
+        let is_absent = |clone: &LocalClone| {
             let found = fs::symlink_metadata(clone.dir.join(GRAPH_PATH));
             found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
         self.clone.as_ref().is_some_and(is_absent)
     }
 
-    /// Writes a prompt to a new file outside the project. The file is never opened by its name, because the
-    /// agent knows where earlier prompts are and may put links there.
+    /// Writes a prompt to a new file outside the project. The worker never opens the file by its name, because the
+    /// agent knows the directory from earlier prompts and may put links there.
     pub fn write_prompt(&self, prompt: &str) -> Result<PromptFile, Failure> {
         let dir = self.run_dir.path();
         let written = fs::create_dir_all(dir).and_then(|()| {
@@ -229,15 +230,16 @@ impl Workspace {
         });
         written.map_err(|error| {
             let dir = dir.display();
-            failed(format!("the prompt cannot be written to {dir}"), &error)
+            workspace_failure(format!("the prompt cannot be written to {dir}"), &error)
         })
     }
 }
 
-fn not_copied(sample: &Path, error: &io::Error) -> Failure {
+/// The failure if a sample project cannot be copied.
+fn sample_failure(sample: &Path, error: &io::Error) -> Failure {
     Failure {
         retryable: false,
-        ..failed(
+        ..workspace_failure(
             format!("the sample project {} cannot be copied", sample.display()),
             error,
         )

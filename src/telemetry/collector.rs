@@ -228,7 +228,7 @@ async fn ask<A: PartialSuccess>(
     let url = collector.shown_url();
     let answer = tokio::select! {
         answer = collector.send::<A>(message) => answer.map_err(|error| error.why),
-        _ = stop.requested() => Err(format!("{url}: stopped before there was an answer")),
+        _ = stop.wait_until_requested() => Err(format!("{url}: stopped before there was an answer")),
     };
     Some(match answer {
         Ok(()) => format!("exported to {url}, which answers"),

@@ -118,9 +118,9 @@ impl Telemetry {
     pub async fn finish(&self, stop: &Stop) {
         let out_of_time = async {
             if stop.has_stop_window_begun() {
-                stop.window_over().await;
+                stop.wait_until_window_ends().await;
             } else {
-                stop.stop_window_begins().await;
+                stop.wait_until_window_begins().await;
             }
         };
         tokio::select! {

@@ -40,12 +40,12 @@ pub fn answers(data: &[u8]) {
             assert!(status.is_success() && accepted == body);
             return;
         }
-        Answer::AlreadyDecided { why }
+        Answer::ConflictOrGone { why }
         | Answer::NoRoute { why }
         | Answer::TooLarge { why }
-        | Answer::Rejected { why }
+        | Answer::PermanentError { why }
         | Answer::NotFound { why, .. }
-        | Answer::Later { why, .. } => why,
+        | Answer::TemporaryError { why, .. } => why,
     };
     assert!(
         !why.contains('\n') && why.contains(status.as_str()),

@@ -149,7 +149,7 @@ fn settings(input: &mut Unstructured<'_>) -> Result<Settings> {
         request_timeout: duration(input)?,
         claim_deadline: duration(input)?,
         finish_deadline: duration(input)?,
-        heartbeat: maybe(input, duration)?,
+        heartbeat_interval: maybe(input, duration)?,
         credentials: credentials::Settings,
         traceparent: None,
         authorities: None,

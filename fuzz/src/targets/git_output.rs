@@ -52,15 +52,15 @@ fn check_messages(text: &str) {
     );
     let kind = GitErrorKind::of(&messages);
     let names_cause = |line: &str| !GitErrorKind::of(line).is_transient();
-    let lines = most_useful_lines(&messages, names_cause);
-    assert_eq!(lines.is_empty(), messages.is_empty(), "{messages:?}");
-    assert!(!lines.contains('\n'));
+    let quote = most_useful_lines(&messages, names_cause);
+    assert_eq!(quote.is_empty(), messages.is_empty(), "{messages:?}");
+    assert!(!quote.contains('\n'));
     assert!(!kind.is_transient() || kind.phrase().is_none());
-    let mut left = LeftBehind::default();
-    left.add_words(text);
+    let mut left_behind = LeftBehind::default();
+    left_behind.add_errors_of_git_add(text);
     assert!(
-        left.incomplete().is_none(),
-        "these messages name no changed file"
+        left_behind.incomplete_reason().is_none(),
+        "these words name no changed file"
     );
-    assert!(left.notes().iter().all(|note| !note.is_empty()));
+    assert!(left_behind.notes().iter().all(|note| !note.is_empty()));
 }

@@ -8,7 +8,7 @@ pub struct Cancellation {
     pub reason: Option<String>,
 }
 
-/// The cancellation in an answer's body. Any other body means that the run goes on. A reason that is
+/// The cancellation in an answer's body. Any other body means that the run continues. A reason that is
 /// not a string is dropped; the cancellation still counts.
 pub fn cancellation(body: &[u8]) -> Option<Cancellation> {
     let answer: Value = serde_json::from_slice(body).ok()?;

@@ -31,7 +31,7 @@ impl StartedFields {
     pub fn new(settings: &Settings) -> Self {
         let limits = &settings.limits;
         Self {
-            heartbeat_interval_ms: settings.heartbeat.map(milliseconds),
+            heartbeat_interval_ms: settings.heartbeat_interval.map(milliseconds),
             limits: Limits {
                 callback_timeout_ms: milliseconds(settings.request_timeout),
                 claim_deadline_ms: milliseconds(settings.claim_deadline),

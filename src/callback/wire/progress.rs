@@ -1,8 +1,8 @@
-//! `progress` of a heartbeat.
+//! The field `progress` of a heartbeat.
 
 use serde::Serialize;
 
-use super::text::{line, milliseconds};
+use super::text::{milliseconds, one_line};
 use super::usage::Usage;
 use crate::progress::{OutputWindow, Snapshot};
 use crate::redact::Redactor;
@@ -48,7 +48,7 @@ impl Progress {
             activity: snapshot
                 .activity
                 .as_deref()
-                .map(|activity| line(&redactor.text(activity))),
+                .map(|activity| one_line(&redactor.text(activity))),
             transfer: snapshot.transfer.map(|transfer| Transfer {
                 phase: transfer.step,
                 percent: transfer.percent,

@@ -1,8 +1,8 @@
-//! `result` and `failure` of a terminal event.
+//! The fields `result` and `failure` of a terminal event.
 
 use serde::Serialize;
 
-use super::text::{cut, line, milliseconds};
+use super::text::{cut, milliseconds, one_line};
 use super::usage::Usage;
 use crate::excerpt::visible;
 use crate::redact::Redactor;
@@ -16,7 +16,7 @@ pub const MAX_CHECKS: usize = 100;
 /// recognize it.
 const MAX_SHORT_COMMAND: usize = 80;
 
-/// `result` of a terminal event.
+/// The field `result` of a terminal event.
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskResult {
     summary: Option<String>,
@@ -111,11 +111,11 @@ impl TaskResult {
                 model: agent
                     .model
                     .as_deref()
-                    .map(|model| line(&redactor.text(model))),
+                    .map(|model| one_line(&redactor.text(model))),
                 session_id: agent
                     .session_id
                     .as_deref()
-                    .map(|id| line(&redactor.text(id))),
+                    .map(|id| one_line(&redactor.text(id))),
                 exit_code: agent.exit_code,
                 turns: agent.spent.turns,
                 tool_calls: agent.spent.tool_calls,
@@ -128,7 +128,7 @@ impl TaskResult {
                 .iter()
                 .take(MAX_CHECKS)
                 .map(|check| Check {
-                    command: line(&redactor.text(&check.command)),
+                    command: one_line(&redactor.text(&check.command)),
                     exit_code: check.exit_code,
                     duration_ms: milliseconds(check.duration),
                     output_tail: check.output_tail.clone(),
@@ -166,7 +166,7 @@ impl TaskResult {
     }
 
     /// Drops the summary and shortens the checks' commands.
-    pub fn drop_texts(&mut self) {
+    pub fn drop_summary_and_shorten_commands(&mut self) {
         self.summary = None;
         for check in &mut self.checks {
             check.command = cut(&check.command, MAX_SHORT_COMMAND);
@@ -197,7 +197,7 @@ impl Failure {
     pub fn new(failure: &task::Failure, redactor: &Redactor) -> Self {
         Self {
             reason: failure.reason.word(),
-            message: line(&redactor.text(&failure.message)),
+            message: one_line(&redactor.text(&failure.message)),
             detail: cut(&redactor.text(&failure.causes.join("\n")), MAX_TEXT),
             retryable: failure.retryable,
         }

@@ -33,9 +33,10 @@ fn identity() -> Identity {
     }
 }
 
-fn checks(count: usize, command: usize, exit_code: i32) -> Vec<CheckReport> {
+/// Reports of equal checks. `command_length` is the length of the check's command.
+fn checks(count: usize, command_length: usize, exit_code: i32) -> Vec<CheckReport> {
     let check = CheckReport {
-        command: control_characters(command),
+        command: control_characters(command_length),
         exit_code: Some(exit_code),
         duration: Duration::from_secs(1),
         output_tail: control_characters(4 * 1024),

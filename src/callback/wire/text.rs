@@ -12,13 +12,12 @@ pub fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// The text on one line, cut to the maximum length.
-pub fn line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    // A carriage return counts as white space.
     cut(&words.join(" "), MAX_LINE)
 }
 
-/// The beginning of a text, with a mark if the rest was cut off.
+/// The beginning of a text, with an ellipsis if the rest was cut off. Escapes control characters.
 pub fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         None => visible(text),

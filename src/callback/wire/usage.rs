@@ -1,4 +1,4 @@
-//! `usage`, in heartbeats and in results.
+//! The field `usage` of heartbeats and results: counts of tokens.
 
 use serde::Serialize;
 

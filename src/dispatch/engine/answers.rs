@@ -2,7 +2,7 @@
 
 use super::settings::EngineKind;
 use crate::dispatch::journal::Handle;
-use crate::dispatch::state::Seen;
+use crate::dispatch::state::WorkerState;
 
 /// Why an engine has not confirmed the start of a run. Each variant has the reason, as a part of a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,14 +44,14 @@ impl StartFailure {
 }
 
 /// The id of a run, and the state that the engine reported for it.
-pub type RunState = (String, Seen);
+pub type RunState = (String, WorkerState);
 
 /// The answer to a question for the states of several runs: the states, or the first error if no state is known.
 pub fn states_or_error(
     states: Vec<RunState>,
     first_error: Option<String>,
 ) -> Result<Vec<RunState>, String> {
-    let knows_any = states.iter().any(|(_, seen)| *seen != Seen::Unknown);
+    let knows_any = states.iter().any(|(_, seen)| *seen != WorkerState::Unknown);
     match first_error {
         Some(why) if !knows_any => Err(why),
         _ => Ok(states),

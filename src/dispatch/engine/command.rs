@@ -23,7 +23,7 @@ use super::answers::{FoundRun, RunState, StartFailure, states_or_error};
 use super::settings::CommandSettings;
 use super::spec::RunSpec;
 use crate::dispatch::journal::Handle;
-use crate::dispatch::state::{End, Seen};
+use crate::dispatch::state::{WorkerEnd, WorkerState};
 
 /// How long a command may take. `stop` may take the grace period in addition.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -140,7 +140,7 @@ impl CommandLines {
                 Ok(seen) => seen,
                 Err(why) => {
                     first_error.get_or_insert(why);
-                    Seen::Unknown
+                    WorkerState::Unknown
                 }
             };
             states.push((run.clone(), seen));
@@ -149,7 +149,7 @@ impl CommandLines {
     }
 
     /// Asks for the state of one run with the command `look`.
-    async fn state_of(&self, run: &str, handle: &Handle) -> Result<Seen, String> {
+    async fn state_of(&self, run: &str, handle: &Handle) -> Result<WorkerState, String> {
         let mut command = self.command(&self.settings.look, run);
         command.env("RUN_HANDLE", id_in(handle));
         let result = self.execute(command, "look", self.time_limit).await?;
@@ -188,8 +188,8 @@ impl CommandLines {
         };
         loop {
             match self.state_of(&run, handle).await? {
-                Seen::Ended(_) | Seen::Gone => return Ok(()),
-                Seen::Running | Seen::Unknown => sleep(END_POLL_INTERVAL).await,
+                WorkerState::Ended(_) | WorkerState::Gone => return Ok(()),
+                WorkerState::Running | WorkerState::Unknown => sleep(END_POLL_INTERVAL).await,
             }
         }
     }
@@ -348,13 +348,13 @@ fn last_line(text: &str) -> Option<&str> {
 }
 
 /// Reads the state of a run from the last line that the command `look` prints.
-fn parse_state(line: &str) -> Result<Seen, String> {
+fn parse_state(line: &str) -> Result<WorkerState, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let seen = match words.as_slice() {
-        ["starting" | "running"] => Some(Seen::Running),
-        ["gone"] => Some(Seen::Gone),
+        ["starting" | "running"] => Some(WorkerState::Running),
+        ["gone"] => Some(WorkerState::Gone),
         ["exit", code] | ["exit", code, "oom"] => code.parse().ok().map(|code| {
-            Seen::Ended(End {
+            WorkerState::Ended(WorkerEnd {
                 code: Some(code),
                 is_out_of_memory: words.len() == 3,
             })

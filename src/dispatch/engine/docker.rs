@@ -26,7 +26,7 @@ use super::answers::{FoundRun, RunState, StartFailure};
 use super::settings::DockerSettings;
 use super::spec::RunSpec;
 use crate::dispatch::journal::Handle;
-use crate::dispatch::state::{End, Seen};
+use crate::dispatch::state::{WorkerEnd, WorkerState};
 use body::{DISPATCH_LABEL, RUN_LABEL, container_body};
 pub use body::{DispatchContext, Mount};
 use client::{ApiClient, ApiError};
@@ -198,12 +198,12 @@ impl Docker {
             let state = listed.and_then(|container| container.get("State")?.as_str());
             let is_running = matches!(state, Some("running" | "paused" | "restarting" | "created"));
             let seen = if is_running {
-                Seen::Running
+                WorkerState::Running
             } else {
                 // A failed request for one container does not affect the states of the others.
                 self.inspect_state(run, id).await.unwrap_or_else(|error| {
                     tracing::debug!(run, why = error.why(), "a container is asked for again");
-                    Seen::Unknown
+                    WorkerState::Unknown
                 })
             };
             states.push((run.clone(), seen));
@@ -212,10 +212,10 @@ impl Docker {
     }
 
     /// Asks for the state of one container. If it has ended, writes its output to the run's files.
-    async fn inspect_state(&self, run: &str, id: &str) -> Result<Seen, ApiError> {
+    async fn inspect_state(&self, run: &str, id: &str) -> Result<WorkerState, ApiError> {
         let description = match self.inspect(id).await {
             Ok(description) => description,
-            Err(error) if error.code() == Some(404) => return Ok(Seen::Gone),
+            Err(error) if error.code() == Some(404) => return Ok(WorkerState::Gone),
             Err(error) => return Err(error),
         };
         let state = description.pointer("/State/Status").and_then(Value::as_str);
@@ -225,14 +225,14 @@ impl Docker {
                 let code = description
                     .pointer("/State/ExitCode")
                     .and_then(Value::as_i64);
-                Ok(Seen::Ended(End {
+                Ok(WorkerState::Ended(WorkerEnd {
                     code: code.and_then(|code| i32::try_from(code).ok()),
                     is_out_of_memory: is_out_of_memory(&description),
                 }))
             }
-            Some("removing") => Ok(Seen::Gone),
-            Some(_) => Ok(Seen::Running),
-            None => Ok(Seen::Unknown),
+            Some("removing") => Ok(WorkerState::Gone),
+            Some(_) => Ok(WorkerState::Running),
+            None => Ok(WorkerState::Unknown),
         }
     }
 

@@ -27,7 +27,7 @@ use super::remote::RemoteEngine;
 use super::settings::{EngineChoice, EngineKind};
 use super::spec::RunSpec;
 use crate::dispatch::journal::Handle;
-use crate::dispatch::state::Seen;
+use crate::dispatch::state::WorkerState;
 
 /// How many events may wait until the dispatcher receives them. A task that has another event waits too.
 const MAX_EVENTS: usize = 256;
@@ -48,7 +48,7 @@ pub struct Engines {
     /// [`Engines::close`] waits for them before it removes anything. Otherwise they could start a removed run again.
     starts: PendingStarts,
     /// The last known states of runs on engines other than `local`, by the id of the run.
-    last_states: HashMap<String, Seen>,
+    last_states: HashMap<String, WorkerState>,
     /// The ids of the runs for which [`Engines::release`] was called.
     released_runs: HashSet<String>,
     event_sender: mpsc::Sender<Event>,
@@ -184,7 +184,7 @@ impl Engines {
 
     /// Returns the last known state of a run, and notes the engine of its handle. Unless the run has ended, the next
     /// [`Engines::request_states`] asks this engine for the current state.
-    pub fn refresh_state(&mut self, run: &str, handle: &Handle) -> Seen {
+    pub fn refresh_state(&mut self, run: &str, handle: &Handle) -> WorkerState {
         let engine = EngineKind::of_handle(handle);
         self.placement.insert(run, engine);
         let known = self.last_states.get(run).copied().unwrap_or_default();
@@ -192,10 +192,10 @@ impl Engines {
             return match engine {
                 EngineKind::Local => self.local.state_of(run, handle),
                 // An earlier dispatcher used an engine that this one does not have.
-                EngineKind::Docker | EngineKind::Command | EngineKind::Fly => Seen::Unknown,
+                EngineKind::Docker | EngineKind::Command | EngineKind::Fly => WorkerState::Unknown,
             };
         };
-        if !matches!(known, Seen::Ended(_) | Seen::Gone) {
+        if !matches!(known, WorkerState::Ended(_) | WorkerState::Gone) {
             connection
                 .runs_to_ask
                 .push((run.to_owned(), handle.clone()));
@@ -305,7 +305,8 @@ impl Engines {
             }
             Err(why) => {
                 // From now on, the states of the engine's runs are unknown. Only an end is final.
-                let has_ended = |seen: &Seen| matches!(seen, Seen::Ended(_) | Seen::Gone);
+                let has_ended =
+                    |seen: &WorkerState| matches!(seen, WorkerState::Ended(_) | WorkerState::Gone);
                 let is_new = connection.error.replace(why.clone()).is_none();
                 let placement = &self.placement;
                 self.last_states.retain(|run, seen| {

@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep};
 use super::answers::{FoundRun, RunState, states_or_error};
 use super::settings::FlySettings;
 use crate::dispatch::journal::Handle;
-use crate::dispatch::state::{End, Seen};
+use crate::dispatch::state::{WorkerEnd, WorkerState};
 pub use body::DEFAULT_MEMORY;
 use body::MAX_STOP_TIMEOUT;
 use client::{ApiClient, ApiError, RequestKind};
@@ -164,11 +164,11 @@ impl Fly {
             let seen = match listed {
                 Some(machine) if !machine.has_ended() => {
                     self.not_found.borrow_mut().remove(id);
-                    Seen::Running
+                    WorkerState::Running
                 }
                 _ => self.get_state(run, id).await.unwrap_or_else(|why| {
                     first_error.get_or_insert(why);
-                    Seen::Unknown
+                    WorkerState::Unknown
                 }),
             };
             states.push((run.clone(), seen));
@@ -177,21 +177,25 @@ impl Fly {
     }
 
     /// Asks for the state of one machine. If the machine ran out of memory, writes that to the run's log.
-    async fn get_state(&self, run: &str, id: &str) -> Result<Seen, String> {
+    async fn get_state(&self, run: &str, id: &str) -> Result<WorkerState, String> {
         let machine = match self.get(&format!("machines/{id}")).await {
             Ok(machine) => machine,
             // The API still knows destroyed machines, but it may not know a new machine yet. So only the second 404
             // counts.
             Err(error) if error.is_not_found() => {
                 let is_first = self.not_found.borrow_mut().insert(id.to_owned());
-                return Ok(if is_first { Seen::Unknown } else { Seen::Gone });
+                return Ok(if is_first {
+                    WorkerState::Unknown
+                } else {
+                    WorkerState::Gone
+                });
             }
             Err(error) => return Err(error.why),
         };
         let machine = Machine(&machine);
         self.not_found.borrow_mut().remove(id);
         if !machine.has_ended() {
-            return Ok(Seen::Running);
+            return Ok(WorkerState::Running);
         }
         if machine.is_destroyed() {
             self.note_destroyed(id);
@@ -199,13 +203,13 @@ impl Fly {
         let Some(exit) = machine.exit() else {
             let is_gone = machine.is_destroyed();
             return Ok(if is_gone {
-                Seen::Gone
+                WorkerState::Gone
             } else {
-                Seen::Ended(End::default())
+                WorkerState::Ended(WorkerEnd::default())
             });
         };
         self.log_out_of_memory(run, machine, exit)?;
-        Ok(Seen::Ended(End {
+        Ok(WorkerState::Ended(WorkerEnd {
             code: exit.code,
             is_out_of_memory: exit.is_out_of_memory,
         }))

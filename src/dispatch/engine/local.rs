@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::processes::Process;
 use super::spec::RunSpec;
 use crate::dispatch::journal::Handle;
-use crate::dispatch::state::Seen;
+use crate::dispatch::state::WorkerState;
 
 /// The pause between two checks whether a process has ended.
 const END_POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -74,17 +74,17 @@ impl Local {
     }
 
     /// The state of a run's worker.
-    pub fn state_of(&mut self, run: &str, handle: &Handle) -> Seen {
+    pub fn state_of(&mut self, run: &str, handle: &Handle) -> WorkerState {
         if let Some(child) = self.children.get_mut(run) {
             return match child.try_wait() {
-                Ok(None) => Seen::Running,
-                Ok(Some(status)) => Seen::Ended(status.code().into()),
-                Err(_) => Seen::Unknown,
+                Ok(None) => WorkerState::Running,
+                Ok(Some(status)) => WorkerState::Ended(status.code().into()),
+                Err(_) => WorkerState::Unknown,
             };
         }
         match find_process(handle) {
-            Some(_) => Seen::Running,
-            None => Seen::Gone,
+            Some(_) => WorkerState::Running,
+            None => WorkerState::Gone,
         }
     }
 

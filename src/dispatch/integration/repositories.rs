@@ -36,7 +36,7 @@ pub struct Repositories {
 impl Repositories {
     /// Opens the repositories. Creates the bare repository if it does not exist.
     pub async fn open(settings: Settings) -> Result<Self, IntegrationError> {
-        let (stop, progress) = (Stop::without_grace(), Progress::new());
+        let (stop, progress) = (Stop::never_requested(), Progress::new());
         let git = find_git(&settings, &stop, &progress)?;
         require_new_git(&git).await?;
         let (project, format) = match &settings.source {

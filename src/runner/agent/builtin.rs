@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{Kind, NewAgent, Place, Settings, model};
+use super::kind::{Kind, NewAgent, ProgramContext, Settings, requested_model};
 use super::streaming::{CommandLine, Streaming, limit_flags};
 use crate::model::{self as model_service, DEFAULT_MODEL, Limits};
 use crate::process::Program;
@@ -17,7 +17,7 @@ use crate::{builtin, programs};
 
 pub static KIND: Kind = Kind {
     word: "builtin",
-    is_candidate: |settings| settings.access.has_key(),
+    is_candidate: |settings| settings.model_access.has_key(),
     create,
 };
 
@@ -34,8 +34,8 @@ struct Builtin {
 }
 
 fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent {
-    // The server at a custom base URL may add the key.
-    if !settings.access.has_key() && !settings.access.has_base_url() {
+    // Without a key, there may be a server at a custom base URL that adds the key to requests.
+    if !settings.model_access.has_key() && !settings.model_access.has_base_url() {
         return Err(Failure::new(
             Reason::AgentNotFound,
             "the built-in agent has no key: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN",
@@ -45,7 +45,7 @@ fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent
         let message = format!("the worker cannot find its own program: {error}");
         Failure::new(Reason::AgentNotFound, message)
     })?;
-    let model = model(settings, definition, &HARNESSES);
+    let model = requested_model(settings, definition, &HARNESSES);
     let model = model_service::full_name(model.unwrap_or_else(|| DEFAULT_MODEL.to_owned()));
     builtin::check_budget(&model, settings.limits.usd)
         .map_err(|error| Failure::new(Reason::AgentNotFound, error))?;
@@ -70,8 +70,13 @@ impl CommandLine for Builtin {
         TotalsScope::Round
     }
 
-    fn program(&self, mut place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
-        let file = place.state_dir.join("conversation.json");
+    fn program(
+        &self,
+        mut context: ProgramContext<'_>,
+        remaining: Limits,
+        session: Option<&str>,
+    ) -> Program {
+        let file = context.state_dir.join("conversation.json");
         if session.is_some() && !file.exists() {
             tracing::warn!(
                 "the file with the built-in agent's conversation is missing; it starts a new conversation"
@@ -84,20 +89,20 @@ impl CommandLine for Builtin {
         let mut args = vec![builtin::COMMAND.into(), "--session".into(), file.into()];
         // One argument, because a model may begin with a hyphen.
         args.push(format!("--model={}", self.model).into());
-        args.extend(limit_flags(left));
+        args.extend(limit_flags(remaining));
         args.extend(["--idle-timeout".into(), idle_timeout.into()]);
-        // The worker shows its log lines among its own.
+        // The worker's log shows the log lines of the built-in agent among its own lines.
         args.extend(["--log-format".into(), "pretty".into()]);
         // The built-in agent reads the file for its tools alone: the file's LD_LIBRARY_PATH must not break the agent.
-        if let Some(file) = place.variables_file {
-            place.environment = std::mem::take(&mut place.environment_without_variables_file);
+        if let Some(file) = context.variables_file {
+            context.environment = std::mem::take(&mut context.environment_without_variables_file);
             args.extend(["--agent-env-file".into(), file.path.clone().into()]);
             args.extend([
                 "--agent-env".into(),
                 file.names_from_settings.join(",").into(),
             ]);
         }
-        let variables = place.access.variables();
-        place.stream_json_program(&self.program, args, variables)
+        let variables = context.model_access.variables();
+        context.stream_json_program(&self.program, args, variables)
     }
 }

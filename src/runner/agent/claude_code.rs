@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::kind::{Kind, NewAgent, Place, Sandbox, Settings, model};
+use super::kind::{Kind, NewAgent, ProgramContext, RootStatus, Settings, requested_model};
 use super::streaming::{CommandLine, Streaming, limit_flags};
 use crate::environment::variable;
 use crate::model::{Access, Limits};
@@ -15,7 +15,9 @@ use crate::task::{Failure, Reason};
 
 pub static KIND: Kind = Kind {
     word: "claude-code",
-    is_candidate: |settings| settings.find(PROGRAM).is_some() && has_key(&settings.access),
+    is_candidate: |settings| {
+        settings.find_program(PROGRAM).is_some() && has_key(&settings.model_access)
+    },
     create,
 };
 
@@ -35,12 +37,12 @@ struct ClaudeCode {
 
 fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent {
     let unusable = |why: &str| Err(Failure::new(Reason::AgentNotFound, why));
-    let Some(program) = settings.find(PROGRAM) else {
+    let Some(program) = settings.find_program(PROGRAM) else {
         return unusable(
             "Claude Code's program `claude` is not on the PATH; install it, or choose another agent with DESCARTES_AGENT",
         );
     };
-    if settings.sandbox == Sandbox::Root {
+    if settings.root_status == RootStatus::Root {
         return unusable(
             "Claude Code does not work unattended as root: run the worker as another user, or set IS_SANDBOX=1 \
              if nothing on the machine needs protection, or set DESCARTES_AGENT=builtin",
@@ -48,7 +50,7 @@ fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent
     }
     let claude_code = ClaudeCode {
         program,
-        model: model(settings, definition, &HARNESSES),
+        model: requested_model(settings, definition, &HARNESSES),
     };
     Ok(Box::new(Streaming::new(claude_code, settings.limits)))
 }
@@ -66,23 +68,28 @@ impl CommandLine for ClaudeCode {
         TotalsScope::Session
     }
 
-    fn program(&self, place: Place<'_>, left: Limits, session: Option<&str>) -> Program {
+    fn program(
+        &self,
+        context: ProgramContext<'_>,
+        remaining: Limits,
+        session: Option<&str>,
+    ) -> Program {
         let mut args = vec!["--print", "--verbose", "--output-format", "stream-json"];
         // No one can answer questions about permissions.
         args.extend(["--permission-mode", "bypassPermissions"]);
         args.extend(self.model.iter().flat_map(|model| ["--model", model]));
         args.extend(session.iter().flat_map(|session| ["--resume", session]));
         let mut args: Vec<_> = args.into_iter().map(Into::into).collect();
-        args.extend(limit_flags(left));
+        args.extend(limit_flags(remaining));
         let settings = [
-            variable("CLAUDE_CONFIG_DIR", place.state_dir.join("claude")),
+            variable("CLAUDE_CONFIG_DIR", context.state_dir.join("claude")),
             variable("DISABLE_AUTOUPDATER", "1"),
             variable("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
-            // Otherwise a command that takes too long becomes a background task, and Claude Code
-            // prints a result before its last one.
+            // Otherwise Claude Code turns a command that takes too long into a background task, and
+            // prints a result before the task has ended.
             variable("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1"),
         ];
-        let variables = place.access.variables().into_iter().chain(settings);
-        place.stream_json_program(&self.program, args, variables)
+        let variables = context.model_access.variables().into_iter().chain(settings);
+        context.stream_json_program(&self.program, args, variables)
     }
 }

@@ -13,8 +13,8 @@ use crate::model::{Access, OPENAI};
 /// The variable with the directory of codex's configuration.
 const HOME_VARIABLE: &str = "CODEX_HOME";
 
-/// Writes a configuration for codex, if a key of `OPENAI_API_KEY` is behind the gateway and the user has no
-/// configuration of codex; returns the variable `CODEX_HOME`.
+/// Writes a configuration for codex, if the gateway holds the key of `OPENAI_API_KEY` and the user has no configuration
+/// of codex. Returns the variable `CODEX_HOME` with its value.
 pub fn configuration(
     state_dir: &Path,
     user: Option<&User>,
@@ -28,15 +28,15 @@ pub fn configuration(
         return None;
     }
     let dir = state_dir.join("codex");
-    if let Err(error) = write(&dir, user, &text(url)) {
+    if let Err(error) = write(&dir, user, &configuration_text(url)) {
         tracing::warn!(%error, "the configuration for codex cannot be written");
         return None;
     }
     Some(variable(HOME_VARIABLE, dir))
 }
 
-/// Writes the file, and gives it to the agent's user. A later round of an agent with its own user does not write it
-/// again: the agent could have put links there, and root would follow them.
+/// Writes the file, and makes it the property of the agent's user. If the agent has a separate user, a later round does
+/// not write the file again: the agent could have put links there, and root would follow them.
 fn write(dir: &Path, user: Option<&User>, text: &str) -> io::Result<()> {
     if user.is_some() && fs::symlink_metadata(dir).is_ok() {
         return Ok(());
@@ -48,7 +48,7 @@ fn write(dir: &Path, user: Option<&User>, text: &str) -> io::Result<()> {
 
 /// The text of the configuration file. The gateway's URL needs no quoting: it has letters, digits, slashes, colons and
 /// dots.
-fn text(url: &str) -> String {
+fn configuration_text(url: &str) -> String {
     format!(
         "# Written by descartes-worker: codex uses the model gateway, over HTTP.\n\
          model_provider = \"gateway\"\n\n\
@@ -68,7 +68,9 @@ mod tests {
 
     #[test]
     fn the_configuration_is_toml_and_names_the_gateway() {
-        let table: toml::Table = text("http://127.0.0.1:1/abc").parse().unwrap();
+        let table: toml::Table = configuration_text("http://127.0.0.1:1/abc")
+            .parse()
+            .unwrap();
         let provider = &table["model_providers"]["gateway"];
         assert_eq!(
             provider["base_url"].as_str(),

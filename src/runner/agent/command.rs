@@ -4,11 +4,13 @@
 //! Its output is shown and reported, but not interpreted.
 
 use super::codex;
-use super::kind::{Agent, Kind, NewAgent, Place, Settings};
+use super::kind::{Agent, Kind, NewAgent, ProgramContext, Settings};
 use crate::environment::variable;
 use crate::model::UsageAndCost;
 use crate::process::{self, AfterRead, Ending, Program, StartError};
-use crate::runner::failures::{NOT_EXECUTABLE, NOT_FOUND, exit_code, killing_signal};
+use crate::runner::failures::{
+    EXIT_CODE_NOT_EXECUTABLE, EXIT_CODE_NOT_FOUND, exit_code, killing_signal,
+};
 use crate::runner::output::AgentOutput;
 use crate::scud::AgentDefinition;
 use crate::task::{AgentReport, Failure, Reason};
@@ -19,7 +21,7 @@ pub static KIND: Kind = Kind {
     create,
 };
 
-struct Shell {
+struct CommandAgent {
     command: String,
     model: Option<String>,
     exit_code: Option<i32>,
@@ -34,14 +36,14 @@ fn create(settings: &Settings, definition: Option<&AgentDefinition>) -> NewAgent
     };
     // The command may use any harness, so the definition's model is passed on unchecked.
     let defined = definition.and_then(|definition| definition.model.clone());
-    Ok(Box::new(Shell {
+    Ok(Box::new(CommandAgent {
         command,
         model: settings.model.clone().or(defined),
         exit_code: None,
     }))
 }
 
-impl Agent for Shell {
+impl Agent for CommandAgent {
     fn report(&self) -> AgentReport {
         AgentReport {
             kind: KIND.word,
@@ -52,24 +54,24 @@ impl Agent for Shell {
         }
     }
 
-    fn program(&mut self, place: Place<'_>) -> Result<Program, Failure> {
+    fn program(&mut self, context: ProgramContext<'_>) -> Result<Program, Failure> {
         self.exit_code = None;
-        let mut environment = place.environment;
-        environment.extend(place.access.variables());
+        let mut environment = context.environment;
+        environment.extend(context.model_access.variables());
         environment.extend(codex::configuration(
-            &place.state_dir,
-            place.user,
+            &context.state_dir,
+            context.user,
             &environment,
-            place.access,
+            context.model_access,
         ));
         let model = self.model.as_ref();
         environment.extend(model.map(|model| variable("DESCARTES_MODEL", model)));
-        let dir = place.dir.to_owned();
+        let dir = context.dir.to_owned();
         Ok(Program::shell(
             &self.command,
             dir,
             environment,
-            place.launch,
+            context.launch,
         ))
     }
 
@@ -84,7 +86,7 @@ impl Agent for Shell {
         if code == 0 {
             return Ok(());
         }
-        Err(failure(code))
+        Err(failure_of_exit_code(code))
     }
 
     fn final_message(&self) -> Option<String> {
@@ -93,14 +95,14 @@ impl Agent for Shell {
 }
 
 /// The failure that a shell's exit code means.
-fn failure(code: i32) -> Failure {
+fn failure_of_exit_code(code: i32) -> Failure {
     let ended = format!("the agent's command ended with exit code {code}");
     match code {
-        NOT_FOUND => Failure::new(
+        EXIT_CODE_NOT_FOUND => Failure::new(
             Reason::AgentNotFound,
             format!("{ended}: a program is not found"),
         ),
-        NOT_EXECUTABLE => Failure::new(
+        EXIT_CODE_NOT_EXECUTABLE => Failure::new(
             Reason::AgentNotFound,
             format!("{ended}: a program is not executable"),
         ),

@@ -1,4 +1,4 @@
-//! What all kinds of agents have in common: how one is selected and created, and its interface.
+//! The type of a kind of agent, the settings of agents, and the trait that all agents implement.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -42,30 +42,30 @@ pub struct Settings {
     pub kind: Option<&'static Kind>,
     /// The command line of the kind `command`.
     pub command: Option<String>,
-    /// The model that the operator wants; else the agent definition's or the agent's default applies.
+    /// The model that the operator wants; `None` selects the model of the agent definition, or the agent's default.
     pub model: Option<String>,
     /// The limits of turns, dollars and tokens for the whole run.
     pub limits: Limits,
-    /// How the agent reaches its model; the checks don't get this.
-    pub access: Access,
+    /// How the agent reaches its model, with the credentials. The checks do not get them.
+    pub model_access: Access,
     /// The settings of the model gateway.
     pub gateway: gateway::Settings,
     /// The search path for programs.
     pub path: OsString,
-    /// Whether `IS_SANDBOX` declares that nothing on this machine needs protection.
-    pub sandbox: Sandbox,
+    /// Whether the agent runs as root.
+    pub root_status: RootStatus,
     /// How long the agent may print nothing; `None` is unlimited.
     pub idle_timeout: Option<Duration>,
 }
 
-/// The worker's user, for programs that refuse to run as root.
+/// Whether the agent runs as root, for agents that refuse to do so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sandbox {
-    /// The worker's user is not root.
-    User,
-    /// Root, on a machine that `IS_SANDBOX` declares a sandbox.
-    DeclaredRoot,
-    /// Root, on any other machine.
+pub enum RootStatus {
+    /// The agent runs as another user.
+    NotRoot,
+    /// The agent runs as root, and `IS_SANDBOX` declares that nothing on this machine needs protection.
+    RootInSandbox,
+    /// The agent runs as root, and `IS_SANDBOX` is not set.
     Root,
 }
 
@@ -78,7 +78,7 @@ pub trait Agent {
     ///
     /// # Errors
     /// If a limit is used up.
-    fn program(&mut self, place: Place<'_>) -> Result<Program, Failure>;
+    fn program(&mut self, context: ProgramContext<'_>) -> Result<Program, Failure>;
 
     /// Reads a part of the program's standard output and passes it on to `output`; returns whether the program has
     /// finished its work.
@@ -96,7 +96,7 @@ pub trait Agent {
 
 /// The directories, the environment and the credentials for an agent's program.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct ProgramContext<'a> {
     /// The workspace.
     pub dir: &'a Path,
     /// A private directory of the run, for files that the agent keeps from one round to the next.
@@ -107,12 +107,12 @@ pub struct Place<'a> {
     pub user: Option<&'a User>,
     /// How the agent is isolated from the worker.
     pub launch: Option<Launch>,
-    /// `environment` without the variables of `variables_file`, for an agent that is the worker's own program.
+    /// `environment` without the variables of `variables_file`, for the built-in agent.
     pub environment_without_variables_file: Variables,
     /// The file with variables for the agent's commands, if there is one.
     pub variables_file: Option<&'a VariablesFile>,
     /// How the agent reaches its model.
-    pub access: &'a Access,
+    pub model_access: &'a Access,
 }
 
 impl Settings {
@@ -120,7 +120,7 @@ impl Settings {
     /// select.
     pub fn with_placeholder_key(&self) -> Self {
         let mut settings = self.clone();
-        for service in &mut settings.access.services {
+        for service in &mut settings.model_access.services {
             if service.provider == &ANTHROPIC && !service.has_key() {
                 service.api_key = Some(SecretString::from(ANTHROPIC.placeholder));
             }
@@ -129,14 +129,14 @@ impl Settings {
     }
 
     /// The path of a program in the search path.
-    pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
+    pub(super) fn find_program(&self, program: &str) -> Option<PathBuf> {
         on_path(&self.path, program)
     }
 }
 
-/// The model that the settings name, else the agent definition's. The definition's counts only if
-/// it is for one of `harnesses`: other harnesses have other names for models.
-pub(super) fn model(
+/// The model that the settings name, or else the model of the agent definition. The definition's model counts only if
+/// the definition is for one of `harnesses`, because other harnesses have other names for models.
+pub(super) fn requested_model(
     settings: &Settings,
     definition: Option<&AgentDefinition>,
     harnesses: &[&str],
@@ -144,18 +144,18 @@ pub(super) fn model(
     let defined = || {
         let definition = definition?;
         let model = definition.model.clone()?;
-        let is_for_us = definition
+        let is_for_this_agent = definition
             .harness
             .as_deref()
             .is_none_or(|harness| harnesses.contains(&harness));
-        if !is_for_us {
+        if !is_for_this_agent {
             tracing::warn!(
                 model,
                 harness = definition.harness,
                 "the agent definition's model is for another harness, so it is ignored"
             );
         }
-        is_for_us.then_some(model)
+        is_for_this_agent.then_some(model)
     };
     settings.model.clone().or_else(defined)
 }

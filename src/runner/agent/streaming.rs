@@ -5,10 +5,10 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::kind::{Agent, Place};
+use super::kind::{Agent, ProgramContext};
 use crate::model::{LimitReached, Limits};
 use crate::process::{self, AfterRead, Ending, Program, StartError, Stderr};
-use crate::runner::failures::{exit_code, killing_signal, out_of_memory};
+use crate::runner::failures::{exit_code, killing_signal, out_of_memory_failure};
 use crate::runner::output::AgentOutput;
 use crate::stream_json::{Conclusion, Event, Reader, StreamState, TotalsScope};
 use crate::task::{AgentReport, Failure, Reason};
@@ -24,9 +24,14 @@ pub trait CommandLine {
     /// Whether the numbers in a `result` line include earlier rounds.
     fn totals(&self) -> TotalsScope;
 
-    /// The program of a round. `limits` are the remaining ones; `session` is the session of the
-    /// earlier rounds.
-    fn program(&self, place: Place<'_>, limits: Limits, session: Option<&str>) -> Program;
+    /// The program of a round. `remaining` are the limits minus what earlier rounds have used; `session` is the session
+    /// of the earlier rounds.
+    fn program(
+        &self,
+        context: ProgramContext<'_>,
+        remaining: Limits,
+        session: Option<&str>,
+    ) -> Program;
 }
 
 /// An agent that prints `stream-json`, with the command line `C`.
@@ -62,23 +67,23 @@ impl<C: CommandLine> Agent for Streaming<C> {
         }
     }
 
-    fn program(&mut self, place: Place<'_>) -> Result<Program, Failure> {
-        let limits = self.limits.remaining(&self.reader.spent());
-        let limits = limits.map_err(limit_failure)?;
+    fn program(&mut self, context: ProgramContext<'_>) -> Result<Program, Failure> {
+        let remaining = self.limits.remaining(&self.reader.spent());
+        let remaining = remaining.map_err(limit_failure)?;
         self.reader.next_round();
         self.exit_code = None;
         let session = self.reader.session_id.as_deref();
-        Ok(self.command_line.program(place, limits, session))
+        Ok(self.command_line.program(context, remaining, session))
     }
 
     fn read_output(&mut self, bytes: &[u8], output: &mut AgentOutput<'_>) -> AfterRead {
         self.reader.reads_tool_results = output.records_tools();
         let progress = self.reader.read(bytes, &mut |event| match event {
             Event::Raw(bytes) => output.push(bytes),
-            Event::Text(text) => output.text(text),
-            Event::Thought(text) => output.thought(text),
-            Event::ToolCall(call) => output.tool_call(call),
-            Event::ToolResult(result) => output.tool_result(result),
+            Event::Text(text) => output.add_text(text),
+            Event::Thought(text) => output.log_thought(text),
+            Event::ToolCall(call) => output.begin_tool_call(call),
+            Event::ToolResult(result) => output.end_tool_call(result),
             Event::Spent(spent) => output.set_spent(&spent),
         });
         match progress {
@@ -99,8 +104,8 @@ impl<C: CommandLine> Agent for Streaming<C> {
     }
 }
 
-impl Place<'_> {
-    /// A program that works here and prints `stream-json`, with additional variables.
+impl ProgramContext<'_> {
+    /// A program that works in this directory with this environment and `variables`, and prints `stream-json`.
     pub fn stream_json_program(
         self,
         program: &Path,
@@ -123,7 +128,7 @@ impl Place<'_> {
     }
 }
 
-/// The flags for these limits. Claude Code and the built-in agent have the same.
+/// The flags for these limits. Claude Code and the built-in agent have the same flags.
 pub fn limit_flags(limits: Limits) -> Vec<OsString> {
     let turns = limits.turns.map(|turns| turns.to_string());
     let usd = limits.usd.map(|usd| usd.to_string());
@@ -151,7 +156,7 @@ fn judge(
     ending: Result<Ending, StartError>,
 ) -> Result<(), Failure> {
     let Some(conclusion) = conclusion else {
-        return Err(unfinished(exit_code(ending)?));
+        return Err(failure_without_result(exit_code(ending)?));
     };
     match (&conclusion.failure, ending) {
         (failure, ending) if conclusion.is_provisional => {
@@ -160,7 +165,7 @@ fn judge(
             if code == 0 {
                 Ok(())
             } else {
-                Err(unfinished(code))
+                Err(failure_without_result(code))
             }
         }
         (None, _) => Ok(()),
@@ -176,14 +181,14 @@ fn judge(
         ) => exit_code(Ok(ending)).map(drop),
         // The kernel's reason is more specific.
         (Some(failure), Ok(Ending::OutOfMemory)) if failure.reason == Reason::AgentFailed => {
-            Err(out_of_memory())
+            Err(out_of_memory_failure())
         }
         (Some(failure), _) => Err(failure.clone()),
     }
 }
 
 /// The failure of an agent that ended without a result.
-fn unfinished(code: i32) -> Failure {
+fn failure_without_result(code: i32) -> Failure {
     let message = format!("the agent ended with exit code {code}, without a result");
     match killing_signal(code) {
         Some(signal) => {

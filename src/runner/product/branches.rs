@@ -2,7 +2,7 @@
 
 use super::errors::run;
 use super::left_behind::LeftBehind;
-use super::repository::Repository;
+use super::repository::PrivateRepository;
 use crate::git::Git;
 use crate::task::Failure;
 
@@ -18,11 +18,11 @@ pub struct Branch {
     pub commit: String,
 }
 
-/// The agent's commits outside the work.
+/// The agent's commits that are not part of the work.
 #[derive(Debug, Default)]
 pub struct OtherCommits {
     /// Branches that are pushed next to the result branch.
-    pub kept: Vec<Branch>,
+    pub to_push: Vec<Branch>,
     /// Branches that do not descend from the base, and those above the limit.
     left_out: Vec<String>,
     has_stash: bool,
@@ -30,23 +30,24 @@ pub struct OtherCommits {
 
 impl OtherCommits {
     /// Adds sentences about the commits that are not pushed.
-    pub fn add_sentences(&self, left: &mut LeftBehind) {
+    pub fn add_sentences(&self, left_behind: &mut LeftBehind) {
         if !self.left_out.is_empty() {
-            left.add_sentence(format!(
+            left_behind.add_sentence(format!(
                 "left out, because they do not descend from the base or are too many: the agent's branches {}",
                 self.left_out.join(", ")
             ));
         }
         if self.has_stash {
-            left.add_sentence("left out: the agent's stashed changes (git stash)".to_owned());
+            left_behind
+                .add_sentence("left out: the agent's stashed changes (git stash)".to_owned());
         }
     }
 }
 
-/// Finds the agent's commits outside the work, among all references of the agent's repository.
+/// Finds the agent's commits that are not part of the work, among the references of the agent's repository.
 pub async fn other_commits(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     base: &str,
     head: &str,
     references: &[(String, String)],
@@ -69,7 +70,7 @@ pub async fn other_commits(
             continue;
         }
         let known = other_commits
-            .kept
+            .to_push
             .iter()
             .map(|branch| branch.commit.as_str());
         let known: Vec<&str> = known.chain(of_remotes.iter().copied()).collect();
@@ -86,11 +87,11 @@ pub async fn other_commits(
         match git.run(call).await {
             Ok(new) if new.is_empty() => {}
             Ok(_)
-                if other_commits.kept.len() < MAX_BRANCHES
+                if other_commits.to_push.len() < MAX_BRANCHES
                     && git.run(descends.arg(commit)).await.is_ok() =>
             {
                 run(git, repository.call(["cat-file", "-e"]).arg(commit)).await?;
-                other_commits.kept.push(Branch {
+                other_commits.to_push.push(Branch {
                     name: name.to_owned(),
                     commit: commit.clone(),
                 });

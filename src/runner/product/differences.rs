@@ -2,14 +2,14 @@
 
 use super::entries::{Entry, entries_of_raw_diff};
 use super::errors::run_records;
-use super::repository::Repository;
+use super::repository::PrivateRepository;
 use crate::git::Git;
 use crate::task::Failure;
 
 /// The entries in which two trees or commits differ.
 pub async fn differences(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     from: &str,
     to: &str,
 ) -> Result<Vec<Entry>, Failure> {

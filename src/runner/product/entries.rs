@@ -10,19 +10,34 @@ pub struct Entry {
     pub new_object: String,
 }
 
+/// A file of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommittedFile {
+    pub path: Vec<u8>,
+    /// The hash of the object with the content.
+    pub object: String,
+}
+
 impl Entry {
+    /// The file on the new side.
+    pub fn new_file(&self) -> CommittedFile {
+        CommittedFile {
+            path: self.path.clone(),
+            object: self.new_object.clone(),
+        }
+    }
     /// Whether the new side is a regular file.
     pub fn is_file(&self) -> bool {
         self.new_mode.starts_with("100")
     }
 
     /// Whether the old side is a regular file.
-    pub fn had_file(&self) -> bool {
+    pub fn was_file(&self) -> bool {
         self.old_mode.starts_with("100")
     }
 
-    /// Whether the path is a file of attributes, on any side.
-    pub fn is_attributes(&self) -> bool {
+    /// Whether the path is a `.gitattributes` file.
+    pub fn is_attributes_file(&self) -> bool {
         let name = self.path.rsplit(|byte| *byte == b'/').next();
         name.is_some_and(|name| name.eq_ignore_ascii_case(b".gitattributes"))
     }
@@ -38,7 +53,7 @@ impl Entry {
             .then_some(self.new_object.as_str())
     }
 
-    /// The line for `git update-index -z --index-info` that puts the old side back.
+    /// The line for `git update-index -z --index-info` that restores the old side in the index.
     pub fn index_info_of_old(&self) -> Vec<u8> {
         // Mode 0 removes the path.
         let mode = if self.old_mode == "000000" {
@@ -53,7 +68,7 @@ impl Entry {
     }
 }
 
-/// The entries of `--raw -z` output: a header, then the path.
+/// Reads the output of `git diff-tree --raw -z`, which has two records for each entry: a header, then the path.
 pub fn entries_of_raw_diff(records: &[Vec<u8>]) -> Vec<Entry> {
     let entries = records.chunks_exact(2).filter_map(|pair| {
         let header = String::from_utf8_lossy(&pair[0]);

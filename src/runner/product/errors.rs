@@ -4,12 +4,12 @@ use super::records::Records;
 use crate::git::{Call, Git, GitError};
 use crate::task::{Failure, Reason};
 
-/// Runs a call of git; its failure is a failure of the push.
+/// Runs a call of git; returns its output. If the call fails, the run fails with [`Reason::PushFailed`].
 pub async fn run(git: &Git<'_>, call: Call<'_>) -> Result<String, Failure> {
-    git.run(call).await.map_err(|error| failed(&error))
+    git.run(call).await.map_err(|error| git_failure(&error))
 }
 
-/// The NUL-terminated records that a command prints.
+/// Runs a call of git; returns the NUL-terminated records that git prints.
 pub async fn run_records(git: &Git<'_>, call: Call<'_>) -> Result<Vec<Vec<u8>>, Failure> {
     let (mut records, mut found) = (Records::new(0), Vec::new());
     let mut on_output = |bytes: &[u8]| records.push(bytes, |record| found.push(record.to_vec()));
@@ -24,11 +24,11 @@ pub async fn run_stream(
     on_output: &mut dyn FnMut(&[u8]),
 ) -> Result<(), Failure> {
     let done = git.stream(call, on_output).await;
-    done.map(drop).map_err(|error| failed(&error))
+    done.map(drop).map_err(|error| git_failure(&error))
 }
 
 /// The failure if git could not make or inspect the work product.
-pub fn failed(error: &GitError) -> Failure {
+pub fn git_failure(error: &GitError) -> Failure {
     let summary = error.summary();
     let message = format!("the work could not be committed: {summary}");
     Failure {
@@ -38,7 +38,7 @@ pub fn failed(error: &GitError) -> Failure {
 }
 
 /// The failure if a file of the push repository cannot be written or read.
-pub fn failed_io(error: &std::io::Error) -> Failure {
+pub fn io_failure(error: &std::io::Error) -> Failure {
     let message = "the repository for the push could not be made";
     Failure {
         causes: vec![error.to_string()],

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::agent_side::AgentSide;
 use super::records::Records;
+use super::staging_repository::StagingRepository;
 use crate::git::{Git, GitError};
 
 /// The filters and the other settings that the agent's git has configured.
 #[derive(Debug)]
 pub struct Filters {
+    /// The names of the configured filters.
     names: BTreeSet<String>,
-    /// Configuration for `git add`: if a filter fails, git must not stage the plain text.
+    /// Configuration for `git add`, as keys and values: if a filter fails, git must not stage the plain text.
     pub overrides: Vec<(String, String)>,
     /// Whether the working tree is a sparse checkout.
     pub is_sparse: bool,
@@ -21,7 +22,7 @@ pub struct Filters {
 
 impl Filters {
     /// Reads the agent's git configuration.
-    pub async fn configured(git: &Git<'_>, repository: &AgentSide<'_>) -> Result<Self, GitError> {
+    pub async fn read(git: &Git<'_>, repository: &StagingRepository<'_>) -> Result<Self, GitError> {
         let expression = "^(filter\\..*\\.(clean|process)|core\\.sparsecheckout|lfs\\.storage)$";
         let call = repository.call(["config", "--null", "--get-regexp", expression]);
         let (mut records, mut names) = (Records::new(0), BTreeSet::new());
@@ -62,17 +63,17 @@ impl Filters {
     }
 
     /// Whether an attribute's value names a filter.
-    pub fn is_name(attribute: &str) -> bool {
+    pub fn names_filter(attribute: &str) -> bool {
         !matches!(attribute, "unspecified" | "unset" | "set" | "")
     }
 
     /// Whether an attribute's value names a filter that is not configured.
     pub fn is_missing(&self, attribute: &str) -> bool {
-        Self::is_name(attribute) && !self.names.contains(attribute)
+        Self::names_filter(attribute) && !self.names.contains(attribute)
     }
 
     /// Configuration that turns a filter off.
-    pub fn turned_off(name: &str) -> [(String, String); 4] {
+    pub fn configuration_without(name: &str) -> [(String, String); 4] {
         let values = [
             ("required", "false"),
             ("clean", ""),
@@ -82,8 +83,8 @@ impl Filters {
         values.map(|(key, value)| (format!("filter.{name}.{key}"), value.to_owned()))
     }
 
-    /// Turns off the filter that failed, according to the error of `git add`; false if the error names none. From then
-    /// on the filter counts as not configured.
+    /// Turns off the filter that failed, according to the error of `git add`. From then on the filter counts as not
+    /// configured. Returns whether the error names a configured filter.
     pub fn disable_failed(&mut self, words: &str) -> bool {
         let name = words.lines().find_map(|line| {
             let line = line.strip_prefix("fatal: ")?.strip_suffix("' failed")?;
@@ -92,7 +93,7 @@ impl Filters {
         let Some(name) = name.filter(|name| self.names.remove(name)) else {
             return false;
         };
-        self.overrides.extend(Self::turned_off(&name));
+        self.overrides.extend(Self::configuration_without(&name));
         true
     }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use super::differences::differences;
 use super::entries::Entry;
-use super::errors::{failed_io, run};
+use super::errors::{io_failure, run};
 use super::left_behind::LeftBehind;
 use super::records::Records;
-use super::repository::Repository;
+use super::repository::PrivateRepository;
 use crate::git::{Git, GitErrorKind};
-use crate::runner::workspace::Clone;
+use crate::runner::workspace::LocalClone;
 use crate::task::Failure;
 
 /// The trees between which the entries of submodules are compared.
@@ -23,14 +23,15 @@ pub struct Trees<'a> {
     pub tree: String,
 }
 
-/// Restores changed submodules whose commit was never published, and adds their paths to `left`. A submodule
-/// that the agent's own commits change stays, because these commits are pushed unchanged. Returns the tree to commit.
-pub async fn check(
+/// Restores the old commit of changed submodules whose new commit no remote has, and adds their paths to `left_behind`.
+/// Does not restore a submodule that the agent's own commits change, because these commits are pushed unchanged.
+/// Returns the tree to commit.
+pub async fn restore_unpublished(
     git: &Git<'_>,
-    repository: &Repository,
-    clone: &Clone,
+    repository: &PrivateRepository,
+    clone: &LocalClone,
     trees: &Trees<'_>,
-    left: &mut LeftBehind,
+    left_behind: &mut LeftBehind,
 ) -> Result<String, Failure> {
     let changed = gitlinks(git, repository, trees.base, &trees.tree).await?;
     if changed.is_empty() {
@@ -38,10 +39,12 @@ pub async fn check(
     }
     let uncommitted = gitlinks(git, repository, trees.tip, &trees.tree).await?;
     let urls = urls(git, repository, &trees.tree).await?;
-    let (mut index_info, mut put_back, mut committed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut index_info, mut restored, mut committed) = (Vec::new(), Vec::new(), Vec::new());
     for entry in &changed {
         let commit = entry.new_gitlink().unwrap_or_default();
-        let url = urls.get(&entry.path).map(|url| absolute(url, &clone.url));
+        let url = urls
+            .get(&entry.path)
+            .map(|url| absolute_url(url, &clone.url));
         let published = match url {
             Some(url) => is_published(git, &trees.tree, &url, commit).await?,
             None => false,
@@ -55,13 +58,13 @@ pub async fn check(
         match uncommitted.iter().find(|other| other.path == entry.path) {
             Some(entry) => {
                 index_info.extend_from_slice(&entry.index_info_of_old());
-                put_back.push(name);
+                restored.push(name);
             }
             None => committed.push(name),
         }
     }
     if !committed.is_empty() {
-        left.add_sentence(format!(
+        left_behind.add_sentence(format!(
             "submodules point to commits that no remote has: {}",
             committed.join(", ")
         ));
@@ -69,13 +72,15 @@ pub async fn check(
     if index_info.is_empty() {
         return Ok(trees.tree.clone());
     }
-    left.add_sentence(format!(
+    left_behind.add_sentence(format!(
         "left out, because no remote has the commits of these submodules: {}",
-        put_back.join(", ")
+        restored.join(", ")
     ));
     run(git, repository.call(["read-tree"]).arg(&trees.tree)).await?;
     let call = repository.call(["update-index", "-z", "--index-info"]);
-    let call = call.input(&index_info).map_err(|error| failed_io(&error))?;
+    let call = call
+        .input(&index_info)
+        .map_err(|error| io_failure(&error))?;
     run(git, call).await?;
     run(git, repository.call(["write-tree"])).await
 }
@@ -83,7 +88,7 @@ pub async fn check(
 /// The submodules whose commit differs between two trees.
 async fn gitlinks(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     from: &str,
     to: &str,
 ) -> Result<Vec<Entry>, Failure> {
@@ -95,7 +100,7 @@ async fn gitlinks(
 /// The URL of each submodule, by path, as `.gitmodules` of a tree says.
 async fn urls(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     tree: &str,
 ) -> Result<BTreeMap<Vec<u8>, String>, Failure> {
     let call = repository.call(["config", "--null", "--blob"]);
@@ -129,10 +134,10 @@ async fn urls(
     Ok(found.collect())
 }
 
-/// Whether the remote at `url` has a commit. `like` is a hash in the object format of the project. A remote that
-/// cannot be asked now counts as having it.
+/// Whether the remote at `url` has a commit. If the remote cannot be asked, the commit counts as published. `like` is a
+/// hash in the object format of the project.
 async fn is_published(git: &Git<'_>, like: &str, url: &str, commit: &str) -> Result<bool, Failure> {
-    let probe = Repository::create(git, like, &[])?;
+    let probe = PrivateRepository::create(git, like, &[])?;
     let fetch = [
         "fetch",
         "--progress",
@@ -151,8 +156,8 @@ async fn is_published(git: &Git<'_>, like: &str, url: &str, commit: &str) -> Res
     })
 }
 
-/// A submodule's URL; a relative one is relative to the project's own.
-fn absolute(url: &str, project: &str) -> String {
+/// The absolute URL of a submodule. A relative URL is relative to the URL of the project.
+fn absolute_url(url: &str, project: &str) -> String {
     if !url.starts_with("./") && !url.starts_with("../") {
         return url.to_owned();
     }
@@ -183,7 +188,7 @@ mod tests {
             ("./sub", "file:///a/b", "file:///a/b/sub"),
             ("ssh://h/x", "https://h/o/app", "ssh://h/x"),
         ] {
-            assert_eq!(absolute(url, project), expected);
+            assert_eq!(absolute_url(url, project), expected);
         }
     }
 }

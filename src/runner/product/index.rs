@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 
 use ring::digest::{Context, SHA256};
 
-use super::agent_side::{AgentSide, References, around};
 use super::entries::{Entry, entries_of_raw_diff};
 use super::filters::Filters;
 use super::left_behind::LeftBehind;
 use super::lfs::{MAX_POINTER_SIZE, Pointer};
-use super::unfiltered::Search;
+use super::staging_repository::{References, StagingRepository, add_error};
+use super::unfiltered::PlainTextSearch;
 use crate::git::GitError;
 use crate::scud::GRAPH_PATH;
 
@@ -23,34 +23,35 @@ const USAGE_ERROR: i32 = 129;
 pub struct Commits {
     pub references: References,
     pub merge_head: Option<String>,
-    /// Whether the commits of HEAD hold plain text: content that a git filter should have changed.
-    pub has_plain: bool,
+    /// Whether the commits of HEAD contain plain text: content that a git filter should have changed.
+    pub has_plain_text: bool,
 }
 
-/// Whether the attributes name a filter for any changed file.
+/// Whether commits must be searched for files whose filter was not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Demand {
-    NoFilter,
-    /// The attributes name one. A search in the commits must find out whether the filter was applied.
-    Unknown,
+pub enum CommitSearch {
+    /// The attributes name no filter for any changed file.
+    NotNeeded,
+    /// The attributes name a filter, or may name one.
+    Needed,
 }
 
-/// The copy of the agent's index. The functions below change it step by step until it has everything to commit.
+/// The copy of the agent's index.
 pub struct Index<'a> {
-    pub agent_side: &'a AgentSide<'a>,
+    pub repository: &'a StagingRepository<'a>,
 }
 
 impl Index<'_> {
-    /// Removes the flags assume-unchanged and skip-worktree from the graph, if the agent set them: git must see the
-    /// task's state, which the worker has written into the graph.
+    /// Removes the flags assume-unchanged and skip-worktree from the graph, which the agent may have set: git must see
+    /// the task's status, which the worker has written into the graph.
     pub async fn make_graph_visible(&self) -> Result<(), GitError> {
-        if fs::symlink_metadata(self.agent_side.workspace.join(GRAPH_PATH)).is_err() {
+        if fs::symlink_metadata(self.repository.workspace.join(GRAPH_PATH)).is_err() {
             return Ok(());
         }
         for flag in ["--no-assume-unchanged", "--no-skip-worktree"] {
             // Exits with an error code if the graph is not in the index; then there is no flag to remove.
             match self
-                .agent_side
+                .repository
                 .run(["update-index", flag, "--", GRAPH_PATH])
                 .await
             {
@@ -61,8 +62,8 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// The paths among `paths` that no filter applies to.
-    pub async fn without_filter(
+    /// The paths among `paths` to which no filter applies.
+    pub async fn paths_without_filter(
         &self,
         paths: BTreeSet<Vec<u8>>,
     ) -> Result<BTreeSet<Vec<u8>>, GitError> {
@@ -74,18 +75,18 @@ impl Index<'_> {
             .flat_map(|path| [path, &b"\0"[..]].concat())
             .collect();
         let call = self
-            .agent_side
+            .repository
             .call(["check-attr", "-z", "--stdin", "filter"]);
-        let call = call.input(&list).map_err(|error| around(&error))?;
-        let answers = self.agent_side.records(call).await?;
+        let call = call.input(&list).map_err(|error| add_error(&error))?;
+        let answers = self.repository.records(call).await?;
         let answers = answers.chunks_exact(3);
         let plain =
             answers.filter(|answer| matches!(answer[2].as_slice(), b"unspecified" | b"unset"));
         Ok(plain.map(|answer| answer[0].clone()).collect())
     }
 
-    /// Runs `git add --all` without the files that are too large. Returns the end of git's standard error.
-    pub async fn add(
+    /// Runs `git add --all` without the files `large`. Returns the end of git's standard error.
+    pub async fn add_all(
         &self,
         filters: &mut Filters,
         large: &BTreeSet<Vec<u8>>,
@@ -98,7 +99,7 @@ impl Index<'_> {
         }
         loop {
             let mut call = self
-                .agent_side
+                .repository
                 .call(["add", "--all", "--ignore-errors", "--verbose"])
                 .configuration(&filters.overrides);
             if filters.is_sparse {
@@ -112,9 +113,9 @@ impl Index<'_> {
                 let call = call
                     .arg("--pathspec-from-file=-")
                     .arg("--pathspec-file-nul");
-                call.input(&paths).map_err(|error| around(&error))?
+                call.input(&paths).map_err(|error| add_error(&error))?
             };
-            match self.agent_side.git.stream(call, &mut |_| {}).await {
+            match self.repository.git.stream(call, &mut |_| {}).await {
                 Ok(words) => return Ok(words),
                 // Some files could not be added.
                 Err(error) if error.exit_code == Some(1) => return Ok(error.messages),
@@ -129,16 +130,16 @@ impl Index<'_> {
     }
 
     /// Removes nested repositories that `git add --all` put into the index: a commit would contain their names
-    /// without their content.
-    pub async fn leave_out_nested(
+    /// without their content. `before` are the submodules that the index had before.
+    pub async fn remove_nested_repositories(
         &self,
         before: &BTreeSet<Vec<u8>>,
-        left: &mut LeftBehind,
+        left_behind: &mut LeftBehind,
     ) -> Result<(), GitError> {
         let mut list = Vec::new();
-        for path in self.agent_side.listing().await?.gitlinks {
+        for path in self.repository.listing().await?.gitlinks {
             if !before.contains(&path) {
-                left.add_nested(&path);
+                left_behind.add_nested(&path);
                 list.extend_from_slice(&path);
                 list.push(0);
             }
@@ -147,62 +148,62 @@ impl Index<'_> {
             return Ok(());
         }
         let call = self
-            .agent_side
+            .repository
             .call(["update-index", "--force-remove", "-z", "--stdin"]);
-        let call = call.input(&list).map_err(|error| around(&error))?;
-        self.agent_side.git.run(call).await.map(drop)
+        let call = call.input(&list).map_err(|error| add_error(&error))?;
+        self.repository.git.run(call).await.map(drop)
     }
 
-    /// The entries in which the index differs from the agent's last commit.
-    pub async fn changed(&self, head: Option<&str>) -> Result<Vec<Entry>, GitError> {
+    /// The entries in which the index differs from a commit, or from the empty tree if there is no commit.
+    pub async fn changes_since(&self, commit: Option<&str>) -> Result<Vec<Entry>, GitError> {
         let empty_tree = ["hash-object", "-t", "tree", "--stdin"];
-        let head = match head {
-            Some(head) => head.to_owned(),
-            None => self.agent_side.run(empty_tree).await?,
+        let commit_or_tree = match commit {
+            Some(commit) => commit.to_owned(),
+            None => self.repository.run(empty_tree).await?,
         };
         let args = ["diff-index", "--cached", "--raw", "-z", "--no-renames"];
         let args = [args.as_slice(), &["--no-abbrev"]].concat();
         let records = self
-            .agent_side
-            .records(self.agent_side.call(args).arg(head))
+            .repository
+            .records(self.repository.call(args).arg(commit_or_tree))
             .await?;
         Ok(entries_of_raw_diff(&records))
     }
 
     /// Restores the committed version of changed files whose filter is not configured: without the filter they would be
-    /// published as plain text. Tells whether attributes name a filter for any of the changed files.
-    pub async fn leave_out_unfiltered(
+    /// published as plain text. `changed` are the changed files.
+    pub async fn restore_unfiltered(
         &self,
         filters: &Filters,
         changed: &[Entry],
-        left: &mut LeftBehind,
-    ) -> Result<Demand, GitError> {
+        left_behind: &mut LeftBehind,
+    ) -> Result<CommitSearch, GitError> {
         let mut list = Vec::new();
         for entry in changed.iter().filter(|entry| entry.is_file()) {
             list.extend_from_slice(&entry.path);
             list.push(0);
         }
         if list.is_empty() {
-            return Ok(Demand::NoFilter);
+            return Ok(CommitSearch::NotNeeded);
         }
         let call = self
-            .agent_side
+            .repository
             .call(["check-attr", "--cached", "-z", "--stdin", "filter"]);
-        let call = call.input(&list).map_err(|error| around(&error))?;
-        let records = self.agent_side.records(call).await?;
+        let call = call.input(&list).map_err(|error| add_error(&error))?;
+        let records = self.repository.records(call).await?;
         let mut unfiltered = BTreeMap::new();
-        let mut demand = Demand::NoFilter;
+        let mut commit_search = CommitSearch::NotNeeded;
         for answer in records.chunks_exact(3) {
             let name = String::from_utf8_lossy(&answer[2]);
-            if Filters::is_name(&name) {
-                demand = Demand::Unknown;
+            if Filters::names_filter(&name) {
+                commit_search = CommitSearch::Needed;
             }
             if filters.is_missing(&name) {
                 unfiltered.insert(answer[0].clone(), name.into_owned());
             }
         }
         let mut index_info = Vec::new();
-        let mut named = BTreeSet::new();
+        let mut restored = BTreeSet::new();
         for entry in changed {
             let Some(filter) = unfiltered.get(&entry.path) else {
                 continue;
@@ -214,32 +215,33 @@ impl Index<'_> {
             if filter == "lfs" && self.is_object_of_old_pointer(entry).await? {
                 continue;
             }
-            named.insert((entry.path.clone(), filter.clone()));
+            restored.insert((entry.path.clone(), filter.clone()));
         }
-        for (path, filter) in &named {
-            left.add_unfiltered(path, filter);
+        for (path, filter) in &restored {
+            left_behind.add_unfiltered(path, filter);
         }
         self.change_entries(&index_info).await?;
-        Ok(demand)
+        Ok(commit_search)
     }
 
-    /// Restores the base's version of files whose filter was not applied, and leaves out branches with such files.
-    pub async fn leave_out_plain(
+    /// Restores the base's version of files whose filter was not applied, and removes branches with such files from
+    /// `commits`.
+    pub async fn restore_plain_text(
         &self,
-        search: &Search<'_>,
+        search: &PlainTextSearch<'_>,
         base: &str,
         mut commits: Commits,
-        demand: Demand,
-        left: &mut LeftBehind,
+        commit_search: CommitSearch,
+        left_behind: &mut LeftBehind,
     ) -> Result<Commits, GitError> {
         let head = commits.references.head.clone();
         let mut plain = match &head {
-            Some(head) => search.in_commits(head).await?,
+            Some(head) => search.plain_files_in_commits(head).await?,
             None => BTreeMap::new(),
         };
-        commits.has_plain = !plain.is_empty();
+        commits.has_plain_text = !plain.is_empty();
         if let Some(merged) = &commits.merge_head {
-            let of_merge = search.in_commits(merged).await?;
+            let of_merge = search.plain_files_in_commits(merged).await?;
             if !of_merge.is_empty() {
                 plain.extend(of_merge);
                 commits.merge_head = None;
@@ -249,36 +251,35 @@ impl Index<'_> {
         for (name, commit) in std::mem::take(&mut commits.references.all) {
             let is_head = Some(&commit) == head.as_ref();
             let branch = name.strip_prefix("refs/heads/");
-            let has_plain = match branch {
-                Some(_) if is_head => commits.has_plain,
-                Some(_) => !search.in_commits(&commit).await?.is_empty(),
+            let has_plain_text = match branch {
+                Some(_) if is_head => commits.has_plain_text,
+                Some(_) => !search.plain_files_in_commits(&commit).await?.is_empty(),
                 None => false,
             };
             match branch {
-                Some(branch) if has_plain && !is_head => left.add_sentence(format!(
+                Some(branch) if has_plain_text && !is_head => left_behind.add_sentence(format!(
                     "left out, because it holds files whose git filter was not applied, or may not have been: the agent's branch {}",
                     branch.escape_debug()
                 )),
-                _ if has_plain => {}
+                _ if has_plain_text => {}
                 _ => all.push((name, commit)),
             }
         }
         commits.references.all = all;
-        if plain.is_empty() && demand == Demand::NoFilter {
+        if plain.is_empty() && commit_search == CommitSearch::NotNeeded {
             return Ok(commits);
         }
-        let changed = self.changed(Some(base)).await?;
-        plain.extend(search.without_attribute(&changed).await?);
+        let changed = self.changes_since(Some(base)).await?;
+        plain.extend(search.files_without_attribute(&changed).await?);
         let mut index_info = Vec::new();
         for entry in &changed {
-            let blob = (entry.path.clone(), entry.new_object.clone());
-            if let Some(filter) = plain.get(&blob) {
+            if let Some(filter) = plain.get(&entry.new_file()) {
                 index_info.extend_from_slice(&entry.index_info_of_old());
-                left.add_unfiltered(&entry.path, filter);
+                left_behind.add_unfiltered(&entry.path, filter);
             }
         }
-        if commits.has_plain {
-            left.add_sentence(
+        if commits.has_plain_text {
+            left_behind.add_sentence(
                 "the agent's commits hold files whose git filter was not applied, or may not have been, so their content became one commit"
                     .to_owned(),
             );
@@ -292,29 +293,29 @@ impl Index<'_> {
         if index_info.is_empty() {
             return Ok(());
         }
-        let call = self.agent_side.call(["update-index", "-z", "--index-info"]);
-        let call = call.input(index_info).map_err(|error| around(&error))?;
-        self.agent_side.git.run(call).await.map(drop)
+        let call = self.repository.call(["update-index", "-z", "--index-info"]);
+        let call = call.input(index_info).map_err(|error| add_error(&error))?;
+        self.repository.git.run(call).await.map(drop)
     }
 
     /// The Git LFS pointer in an object; `None` if the object is something else.
     async fn lfs_pointer(&self, object: &str) -> Result<Option<Pointer>, GitError> {
         let size = self
-            .agent_side
+            .repository
             .git
-            .run(self.agent_side.call(["cat-file", "-s"]).arg(object));
+            .run(self.repository.call(["cat-file", "-s"]).arg(object));
         let size = size.await?.parse::<u64>();
         if !size.is_ok_and(|size| size < MAX_POINTER_SIZE) {
             return Ok(None);
         }
-        let call = self.agent_side.call(["cat-file", "blob"]).arg(object);
-        let text = self.agent_side.git.run(call).await?;
+        let call = self.repository.call(["cat-file", "blob"]).arg(object);
+        let text = self.repository.git.run(call).await?;
         Ok(Pointer::parse(text.as_bytes()))
     }
 
     /// Whether the new content is the object of the committed pointer: the file was downloaded and not changed.
     async fn is_object_of_old_pointer(&self, entry: &Entry) -> Result<bool, GitError> {
-        if !entry.had_file() {
+        if !entry.was_file() {
             return Ok(false);
         }
         let Some(pointer) = self.lfs_pointer(&entry.old_object).await? else {
@@ -325,37 +326,37 @@ impl Index<'_> {
             digest.update(bytes);
             size += bytes.len() as u64;
         };
-        let call = self.agent_side.call(["cat-file", "blob"]);
+        let call = self.repository.call(["cat-file", "blob"]);
         let call = call.arg(&entry.new_object);
-        self.agent_side.git.stream(call, &mut on_output).await?;
+        self.repository.git.stream(call, &mut on_output).await?;
         Ok(size == pointer.size && pointer.has_digest(digest))
     }
 
-    /// Adds to `left` the tracked files that still differ from the index after `git add`.
-    pub async fn name_unstaged(&self, left: &mut LeftBehind) -> Result<(), GitError> {
+    /// Adds to `left_behind` the tracked files that still differ from the index after `git add`.
+    pub async fn record_unstaged(&self, left_behind: &mut LeftBehind) -> Result<(), GitError> {
         let args = ["diff-files", "--raw", "-z", "--ignore-submodules=none"];
-        let records = self.agent_side.records(self.agent_side.call(args)).await?;
+        let records = self.repository.records(self.repository.call(args)).await?;
         for entry in entries_of_raw_diff(&records) {
             if entry.is_submodule() {
-                left.add_submodule(&entry.path);
+                left_behind.add_submodule(&entry.path);
             } else {
-                left.add_unstaged(&entry.path);
+                left_behind.add_unstaged(&entry.path);
             }
         }
         Ok(())
     }
 
-    /// Adds to `left` the changed files for which the agent set assume-unchanged or skip-worktree. Changes the index,
-    /// so it must run after the tree was written.
-    pub async fn name_flagged(
+    /// Adds to `left_behind` the changed files for which the agent set assume-unchanged or skip-worktree. Changes the
+    /// index, so it must run after the tree was written.
+    pub async fn record_flagged(
         &self,
         flagged: &BTreeSet<Vec<u8>>,
-        left: &mut LeftBehind,
+        left_behind: &mut LeftBehind,
     ) -> Result<(), GitError> {
         let mut list = Vec::new();
         for path in flagged.iter().filter(|path| *path != GRAPH_PATH.as_bytes()) {
-            let there = self.agent_side.workspace.join(OsStr::from_bytes(path));
-            if fs::symlink_metadata(there).is_ok() {
+            let file = self.repository.workspace.join(OsStr::from_bytes(path));
+            if fs::symlink_metadata(file).is_ok() {
                 list.extend_from_slice(path);
                 list.push(0);
             }
@@ -365,20 +366,20 @@ impl Index<'_> {
         }
         for flag in ["--no-assume-unchanged", "--no-skip-worktree"] {
             let call = self
-                .agent_side
+                .repository
                 .call(["update-index", flag, "-z", "--stdin"]);
-            let call = call.input(&list).map_err(|error| around(&error))?;
-            self.agent_side.git.run(call).await?;
+            let call = call.input(&list).map_err(|error| add_error(&error))?;
+            self.repository.git.run(call).await?;
         }
         // Exits with an error code if a file differs; diff-files lists those files.
         let refresh = ["update-index", "-q", "--refresh"];
-        let _ = self.agent_side.run(refresh).await;
-        let call = self.agent_side.call(["diff-files", "--raw", "-z"]);
-        let records = self.agent_side.records(call).await?;
+        let _ = self.repository.run(refresh).await;
+        let call = self.repository.call(["diff-files", "--raw", "-z"]);
+        let records = self.repository.records(call).await?;
         let paths = list.split(|byte| *byte == 0).collect::<BTreeSet<_>>();
         for entry in entries_of_raw_diff(&records) {
             if paths.contains(entry.path.as_slice()) {
-                left.add_flagged(&entry.path);
+                left_behind.add_flagged(&entry.path);
             }
         }
         Ok(())

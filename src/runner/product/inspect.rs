@@ -9,28 +9,29 @@ use std::io::Write;
 
 use tokio::sync::Notify;
 
-use super::errors::{failed_io, run_stream};
+use super::errors::{io_failure, run_stream};
 use super::lfs::{MAX_POINTER_SIZE, Pointer, PointerFile};
 use super::records::Records;
-use super::repository::Repository;
+use super::repository::PrivateRepository;
 use crate::git::{Git, UnnamedFile};
 use crate::redact::{Redactor, Stream};
 use crate::task::Failure;
 
 /// The largest file that is committed, in bytes. Forges reject larger files, and most of them are build products.
-pub const LARGEST: u64 = 50 * 1024 * 1024;
-/// How much of a line about an object is read, in bytes: a tree can name a file of any length.
+pub const MAX_FILE_SIZE: u64 = 50 * 1024 * 1024;
+/// The maximum length of a header line that is read, in bytes: the line contains a path, which can have any length.
 const MAX_LINE: usize = 64 * 1024;
-/// How many names a message has at most.
+/// The maximum number of names in a message.
 const MAX_NAMES: usize = 10;
 /// If more files than this are new Git LFS pointers, nothing is pushed.
 const MAX_POINTERS: usize = 100_000;
 
 /// What the inspection found.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// Why nothing may be pushed; `None` if everything may be pushed.
-    pub held_back: Option<String>,
+pub struct Inspection {
+    /// The files because of which nothing may be pushed, with the reason; `None` if everything may be pushed. Completes
+    /// a sentence that ends with "because of files".
+    pub unpushable_files: Option<String>,
     /// A sentence about conflict markers, which may be pushed.
     pub warning: Option<String>,
     /// The new files that are Git LFS pointers.
@@ -40,28 +41,28 @@ pub struct Found {
 /// Inspects every object that a push of `tips` would send to a remote that has `base`.
 pub async fn inspect(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     base: &str,
     tips: &[&str],
-) -> Result<Found, Failure> {
-    let list = objects(git, repository, base, tips).await?;
+) -> Result<Inspection, Failure> {
+    let list = list_objects(git, repository, base, tips).await?;
     let Some(contents) = read_contents(git, repository, &list).await? else {
-        let large = too_large(git, repository, &list).await?;
-        return Ok(Found {
-            held_back: Some(format!("larger than 50 MiB: {}", named(&large))),
-            ..Found::default()
+        let large = list_large_files(git, repository, &list).await?;
+        return Ok(Inspection {
+            unpushable_files: Some(format!("larger than 50 MiB: {}", join_names(&large))),
+            ..Inspection::default()
         });
     };
-    let Batch {
-        found: secret,
+    let BatchReader {
+        with_secret,
         conflicts,
         pointers,
         ..
     } = contents;
-    let held_back = if !secret.is_empty() {
+    let unpushable_files = if !with_secret.is_empty() {
         Some(format!(
             "holding a secret that the worker knows: {}",
-            named(&secret)
+            join_names(&with_secret)
         ))
     } else if pointers.len() > MAX_POINTERS {
         Some(format!(
@@ -70,19 +71,19 @@ pub async fn inspect(
     } else {
         None
     };
-    Ok(Found {
-        held_back,
+    Ok(Inspection {
+        unpushable_files,
         pointers,
         warning: (!conflicts.is_empty())
-            .then(|| format!("conflict markers are left in: {}", named(&conflicts))),
+            .then(|| format!("conflict markers are left in: {}", join_names(&conflicts))),
     })
 }
 
 /// The new objects, one per line, files and directories with their path. In a file, because there
 /// may be millions.
-async fn objects(
+async fn list_objects(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     base: &str,
     tips: &[&str],
 ) -> Result<File, Failure> {
@@ -97,13 +98,13 @@ async fn objects(
     })
     .await?;
     let list = written.and_then(|()| list.into_file());
-    list.map_err(|error| failed_io(&error))
+    list.map_err(|error| io_failure(&error))
 }
 
 /// The names of the files that are too large.
-async fn too_large(
+async fn list_large_files(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     list: &File,
 ) -> Result<BTreeSet<String>, Failure> {
     let mut large = BTreeSet::new();
@@ -114,7 +115,7 @@ async fn too_large(
             "--batch-check=%(objecttype) %(objectsize) %(rest)",
         ])
         .input_file(list)
-        .map_err(|error| failed_io(&error))?;
+        .map_err(|error| io_failure(&error))?;
     run_stream(git, call, &mut |bytes| {
         records.push(bytes, |record| {
             if let Some((header, path)) = Header::read(record)
@@ -132,15 +133,15 @@ async fn too_large(
 /// Reads every object. `None` if a file is too large: then the rest is not read.
 async fn read_contents<'a>(
     git: &Git<'a>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     list: &File,
-) -> Result<Option<Batch<'a>>, Failure> {
-    let mut batch = Batch::new(git.redactor);
+) -> Result<Option<BatchReader<'a>>, Failure> {
+    let mut batch = BatchReader::new(git.redactor);
     let found_large = Notify::new();
     let call = repository
         .call(["cat-file", "--batch=%(objecttype) %(objectsize) %(rest)"])
         .input_file(list)
-        .map_err(|error| failed_io(&error))?;
+        .map_err(|error| io_failure(&error))?;
     let mut on_output = |bytes: &[u8]| {
         batch.push(bytes);
         if batch.is_too_large {
@@ -159,7 +160,8 @@ async fn read_contents<'a>(
     Ok(Some(batch))
 }
 
-fn named(found: &BTreeSet<String>) -> String {
+/// The first names, separated by commas.
+fn join_names(found: &BTreeSet<String>) -> String {
     let names: Vec<&str> = found.iter().map(String::as_str).take(MAX_NAMES).collect();
     let more = if found.len() > MAX_NAMES {
         ", and more"
@@ -197,31 +199,35 @@ impl Header {
     }
 
     fn is_too_large(&self) -> bool {
-        self.kind == "blob" && self.size > LARGEST
+        self.kind == "blob" && self.size > MAX_FILE_SIZE
     }
 }
 
 /// Reads the output of `git cat-file --batch`: for each object a header line, the content, and a line feed.
-struct Batch<'a> {
+struct BatchReader<'a> {
     /// Whether there was a file that is too large. Everything after it is ignored.
     is_too_large: bool,
     redactor: &'a Redactor,
+    /// The beginning of a header line.
     line: Vec<u8>,
+    /// The name of the current object, for messages.
     name: String,
     /// How many bytes of the current object have not been read yet, including the line feed after it.
     unread: u64,
+    /// Finds secrets in the current object.
     scan: Stream,
+    /// Finds conflict markers in the current object.
     markers: Markers,
     /// The names of objects with secrets.
-    found: BTreeSet<String>,
+    with_secret: BTreeSet<String>,
     /// The names of files with conflict markers.
     conflicts: BTreeSet<String>,
-    /// The path of a file that may be a pointer, and its content so far.
-    small: Option<(Vec<u8>, Vec<u8>)>,
+    /// If the current object may be a Git LFS pointer: its path, and the part of its content that was read.
+    possible_pointer: Option<(Vec<u8>, Vec<u8>)>,
     pointers: BTreeSet<PointerFile>,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> BatchReader<'a> {
     fn new(redactor: &'a Redactor) -> Self {
         Self {
             is_too_large: false,
@@ -231,9 +237,9 @@ impl<'a> Batch<'a> {
             unread: 0,
             scan: redactor.stream(),
             markers: Markers::default(),
-            found: BTreeSet::new(),
+            with_secret: BTreeSet::new(),
             conflicts: BTreeSet::new(),
-            small: None,
+            possible_pointer: None,
             pointers: BTreeSet::new(),
         }
     }
@@ -241,10 +247,10 @@ impl<'a> Batch<'a> {
     fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.is_too_large {
             if self.unread > 0 {
-                let now = usize::try_from(self.unread).unwrap_or(usize::MAX);
-                let now = now.min(bytes.len());
-                self.read_content(&bytes[..now]);
-                bytes = &bytes[now..];
+                let length = usize::try_from(self.unread).unwrap_or(usize::MAX);
+                let length = length.min(bytes.len());
+                self.read_content(&bytes[..length]);
+                bytes = &bytes[length..];
                 continue;
             }
             let end = memchr::memchr(b'\n', bytes);
@@ -253,20 +259,20 @@ impl<'a> Batch<'a> {
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             bytes = &bytes[end.map_or(bytes.len(), |end| end + 1)..];
             if end.is_some() {
-                self.begin();
+                self.begin_object();
             }
         }
     }
 
     /// Begins the object whose header is in `line`.
-    fn begin(&mut self) {
+    fn begin_object(&mut self) {
         let line = std::mem::take(&mut self.line);
         if let Some((header, name)) = Header::read(&line) {
             self.is_too_large = header.is_too_large();
             self.name = name;
             self.unread = header.size + 1;
             let may_be_pointer = header.kind == "blob" && header.size < MAX_POINTER_SIZE;
-            self.small = may_be_pointer.then_some((header.path, Vec::new()));
+            self.possible_pointer = may_be_pointer.then_some((header.path, Vec::new()));
             self.scan = self.redactor.stream();
             self.markers = Markers::default();
         }
@@ -276,15 +282,15 @@ impl<'a> Batch<'a> {
         self.unread -= bytes.len() as u64;
         self.scan.push(bytes, &mut |_| {});
         self.markers.push(bytes);
-        if let Some((_, content)) = &mut self.small {
+        if let Some((_, content)) = &mut self.possible_pointer {
             content.extend_from_slice(bytes);
         }
         if self.unread == 0 {
             self.add_pointer();
             self.scan.finish(&mut |_| {});
         }
-        if self.scan.has_masked() && self.found.len() <= MAX_NAMES {
-            self.found.insert(self.name.clone());
+        if self.scan.has_masked() && self.with_secret.len() <= MAX_NAMES {
+            self.with_secret.insert(self.name.clone());
         }
         if self.unread == 0 && self.markers.are_complete() && self.conflicts.len() <= MAX_NAMES {
             self.conflicts.insert(self.name.clone());
@@ -292,7 +298,7 @@ impl<'a> Batch<'a> {
     }
 
     fn add_pointer(&mut self) {
-        if let Some((path, content)) = self.small.take()
+        if let Some((path, content)) = self.possible_pointer.take()
             && let Some(pointer) = Pointer::parse(&content)
             && self.pointers.len() <= MAX_POINTERS
         {
@@ -301,13 +307,13 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Finds the markers that a merge leaves in a file with conflicts.
+/// Finds the conflict markers that a merge writes into a file.
 #[derive(Debug, Default)]
 struct Markers {
     /// The first 8 bytes of the current line; a marker is not longer.
     line: Vec<u8>,
-    /// How many members of `ALL` were found; they count only in this order.
-    found: usize,
+    /// How many members of `ALL` were found, in the order of `ALL`.
+    found_count: usize,
 }
 
 impl Markers {
@@ -319,15 +325,15 @@ impl Markers {
                 self.line.clear();
             } else if self.line.len() < 8 {
                 self.line.push(*byte);
-                let next = Self::ALL.get(self.found);
+                let next = Self::ALL.get(self.found_count);
                 if next.is_some_and(|marker| self.line == *marker) {
-                    self.found += 1;
+                    self.found_count += 1;
                 }
             }
         }
     }
 
     fn are_complete(&self) -> bool {
-        self.found == Self::ALL.len()
+        self.found_count == Self::ALL.len()
     }
 }

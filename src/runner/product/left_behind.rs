@@ -1,6 +1,6 @@
 //! Changes in the workspace that are not committed, and the sentences that name them.
 
-/// How many names a sentence has at most.
+/// The maximum number of names in a sentence.
 const MAX_NAMES: usize = 10;
 
 /// The changes that are not in the commit.
@@ -8,7 +8,7 @@ const MAX_NAMES: usize = 10;
 pub struct LeftBehind {
     /// Repositories that the agent made inside the project.
     nested: Vec<String>,
-    /// git's errors about files and directories that it could not read.
+    /// git's error messages about files and directories that it could not read.
     unreadable: Vec<String>,
     /// Paths whose filter is not configured, or failed.
     unfiltered: Vec<String>,
@@ -20,13 +20,13 @@ pub struct LeftBehind {
     large: Vec<String>,
     /// Changed files for which the agent set assume-unchanged or skip-worktree.
     flagged: Vec<String>,
-    /// Sentences about anything else.
-    further: Vec<String>,
+    /// Sentences about other changes.
+    other_sentences: Vec<String>,
 }
 
 impl LeftBehind {
-    /// Reads what `git add` printed on standard error, and adds the nested repositories and the unreadable files.
-    pub fn add_words(&mut self, words: &str) {
+    /// Adds the nested repositories and the unreadable files that `git add` named on standard error.
+    pub fn add_errors_of_git_add(&mut self, words: &str) {
         for line in words.lines() {
             let Some(line) = line
                 .strip_prefix("error: ")
@@ -50,52 +50,52 @@ impl LeftBehind {
     }
 
     pub fn add_nested(&mut self, path: &[u8]) {
-        self.nested.push(shown(path));
+        self.nested.push(printable(path));
     }
 
     pub fn add_unfiltered(&mut self, path: &[u8], filter: &str) {
-        let named = format!("{} (filter {filter})", shown(path));
+        let named = format!("{} (filter {filter})", printable(path));
         if !self.unfiltered.contains(&named) {
             self.unfiltered.push(named);
         }
     }
 
     pub fn add_submodule(&mut self, path: &[u8]) {
-        self.submodules.push(shown(path));
+        self.submodules.push(printable(path));
     }
 
     pub fn add_unstaged(&mut self, path: &[u8]) {
-        self.unstaged.push(shown(path));
+        self.unstaged.push(printable(path));
     }
 
     pub fn add_large<'p>(&mut self, paths: impl Iterator<Item = &'p Vec<u8>>) {
-        self.large.extend(paths.map(|path| shown(path)));
+        self.large.extend(paths.map(|path| printable(path)));
     }
 
     pub fn add_flagged(&mut self, path: &[u8]) {
-        self.flagged.push(shown(path));
+        self.flagged.push(printable(path));
     }
 
     pub fn add_sentence(&mut self, sentence: String) {
-        self.further.push(sentence);
+        self.other_sentences.push(sentence);
     }
 
     /// Why the commit is not the whole work: changes of tracked files are missing, or files whose filter could not be
     /// applied. `None` if the commit is complete.
-    pub fn incomplete(&self) -> Option<String> {
+    pub fn incomplete_reason(&self) -> Option<String> {
         let mut parts = Vec::new();
         if !self.unfiltered.is_empty() {
-            let names = listed(&self.unfiltered);
+            let names = join_names(&self.unfiltered);
             parts.push(format!(
                 "these changed files need a git filter that is not configured, fails or was not applied, and would be published as plain text: {names}"
             ));
         }
         if !self.large.is_empty() {
-            let names = listed(&self.large);
+            let names = join_names(&self.large);
             parts.push(format!("these new files are larger than 50 MiB: {names}"));
         }
         if !self.unstaged.is_empty() {
-            let names = listed(&self.unstaged);
+            let names = join_names(&self.unstaged);
             parts.push(format!("these changed files could not be added: {names}"));
             parts.extend(self.unreadable.iter().take(MAX_NAMES).cloned());
         }
@@ -120,26 +120,27 @@ impl LeftBehind {
             ),
         ] {
             if !names.is_empty() {
-                notes.push(format!("{sentence}: {}", listed(names)));
+                notes.push(format!("{sentence}: {}", join_names(names)));
             }
         }
         if !self.unreadable.is_empty() && self.unstaged.is_empty() {
-            let words = listed(&self.unreadable);
+            let words = join_names(&self.unreadable);
             notes.push(format!(
                 "left out, because git could not read them: {words}"
             ));
         }
-        notes.extend(self.further.iter().cloned());
+        notes.extend(self.other_sentences.iter().cloned());
         notes
     }
 }
 
 /// A path without control characters.
-fn shown(path: &[u8]) -> String {
+fn printable(path: &[u8]) -> String {
     String::from_utf8_lossy(path).escape_debug().to_string()
 }
 
-fn listed(names: &[String]) -> String {
+/// The first names, separated by commas.
+fn join_names(names: &[String]) -> String {
     let mut text = names[..names.len().min(MAX_NAMES)].join(", ");
     if names.len() > MAX_NAMES {
         text.push_str(", and more");

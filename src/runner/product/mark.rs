@@ -4,27 +4,28 @@
 use std::fs;
 use std::path::Path;
 
-use super::errors::{failed_io, run};
+use super::errors::{io_failure, run};
 use super::left_behind::LeftBehind;
-use super::repository::Repository;
+use super::repository::PrivateRepository;
 use crate::git::Git;
 use crate::scud::GRAPH_PATH;
 use crate::scud::Project;
 use crate::task::{Failure, Status, Task};
 
-/// Returns the tree with the changed graph, or the same tree if the graph cannot be changed.
-pub async fn mark(
+/// Returns the tree with the changed graph, or the same tree if the working tree has a graph or the graph cannot be
+/// changed.
+pub async fn mark_done_in_tree(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     workspace: &Path,
     tree: String,
     task: &Task,
-    left: &mut LeftBehind,
+    left_behind: &mut LeftBehind,
 ) -> Result<String, Failure> {
     if fs::symlink_metadata(workspace.join(GRAPH_PATH)).is_ok() {
         return Ok(tree);
     }
-    let dir = tempfile::tempdir().map_err(|error| failed_io(&error))?;
+    let dir = tempfile::tempdir().map_err(|error| io_failure(&error))?;
     let file = dir.path().join(GRAPH_PATH);
     let mut graph = Vec::new();
     let show = repository
@@ -34,17 +35,17 @@ pub async fn mark(
         .stream(show, &mut |bytes| graph.extend_from_slice(bytes))
         .await;
     if shown.is_err() {
-        left.add_sentence(format!(
+        left_behind.add_sentence(format!(
             "the graph could not be marked, because {GRAPH_PATH} was deleted"
         ));
         return Ok(tree);
     }
     let written =
         fs::create_dir_all(file.with_file_name("")).and_then(|()| fs::write(&file, graph));
-    written.map_err(|error| failed_io(&error))?;
+    written.map_err(|error| io_failure(&error))?;
     let project = Project::at(dir.path().to_owned());
     if let Err(error) = project.set_status(task, Status::Done).await {
-        left.add_sentence(format!("the graph could not be marked: {error}"));
+        left_behind.add_sentence(format!("the graph could not be marked: {error}"));
         return Ok(tree);
     }
     let blob = run(

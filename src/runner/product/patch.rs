@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStringExt;
 use tokio::sync::Notify;
 
 use super::entries::{Entry, entries_of_raw_diff};
-use super::errors::{failed_io, run_stream};
+use super::errors::{io_failure, run_stream};
 use super::records::Records;
-use super::repository::Repository;
+use super::repository::PrivateRepository;
 use crate::git::Git;
 use crate::task::{Failure, Patch};
 
@@ -26,13 +26,13 @@ const MAX_EXCLUDED: usize = 100;
 
 /// The counts of changed files and lines.
 #[derive(Debug, Default)]
-pub struct Count {
+pub struct ChangeCount {
     pub files: u64,
     /// Binary files have no lines.
     pub insertions: u64,
     pub deletions: u64,
     /// The changed path, if exactly one path changed.
-    pub only: Option<String>,
+    pub only_path: Option<String>,
     /// Whether git treats any changed file as binary, as it does every file above `core.bigFileThreshold`.
     has_binary: bool,
 }
@@ -40,21 +40,21 @@ pub struct Count {
 /// The changes between two commits.
 #[derive(Debug, Default)]
 pub struct Changes {
-    pub count: Count,
+    pub count: ChangeCount,
     pub entries: Vec<Entry>,
 }
 
 /// Counts and lists the differences between two commits.
 pub async fn changes(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     base: &str,
     head: &str,
 ) -> Result<Changes, Failure> {
     let (mut records, mut raw) = (Records::new(0), Vec::new());
-    let mut count = Count::default();
+    let mut count = ChangeCount::default();
     let call = repository
-        .call(diff(["--raw", "--no-abbrev", "--numstat", "-z"]))
+        .call(diff_args(["--raw", "--no-abbrev", "--numstat", "-z"]))
         // Counts larger files as binary, by their size alone.
         .configuration(&[("core.bigFileThreshold".to_owned(), "16m".to_owned())])
         .arg(base)
@@ -78,7 +78,7 @@ pub async fn changes(
     })
 }
 
-impl Count {
+impl ChangeCount {
     /// Adds a record of `--numstat -z`: the added lines, a tab, the deleted lines, a tab, the path.
     fn add(&mut self, record: &[u8]) {
         let text = String::from_utf8_lossy(record);
@@ -90,14 +90,14 @@ impl Count {
         self.has_binary |= insertions.is_none() || deletions.is_none();
         self.insertions += insertions.unwrap_or(0);
         self.deletions += deletions.unwrap_or(0);
-        self.only = fields.next().filter(|_| self.files == 1).map(str::to_owned);
+        self.only_path = fields.next().filter(|_| self.files == 1).map(str::to_owned);
     }
 }
 
 /// The redacted patch in git's format, with binary files; cut if it is too long.
 pub async fn patch(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     base: &str,
     head: &str,
     Changes { count, entries }: &Changes,
@@ -110,34 +110,34 @@ pub async fn patch(
     if large.len() > MAX_EXCLUDED {
         return Ok(None);
     }
-    let (mut bytes, mut cut) = difference(git, repository, base, head, &large).await?;
-    let text = match std::str::from_utf8(&bytes) {
+    let mut patch = patch_bytes(git, repository, base, head, &large).await?;
+    let text = match std::str::from_utf8(&patch.bytes) {
         Ok(text) => text,
-        // A cut text may end with a part of a character.
-        Err(error) if cut && error.error_len().is_none() => {
-            std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default()
+        // A truncated text may end with a part of a character.
+        Err(error) if patch.is_truncated && error.error_len().is_none() => {
+            std::str::from_utf8(&patch.bytes[..error.valid_up_to()]).unwrap_or_default()
         }
         Err(_) => {
             // A report is UTF-8, and these files are not. git writes binary files as ASCII.
             let attributes = repository.dir().join("info/attributes");
             let written = fs::create_dir_all(repository.dir().join("info"))
                 .and_then(|()| fs::write(attributes, "* -diff\n"));
-            written.map_err(|error| failed_io(&error))?;
-            (bytes, cut) = difference(git, repository, base, head, &large).await?;
-            std::str::from_utf8(&bytes).unwrap_or_default()
+            written.map_err(|error| io_failure(&error))?;
+            patch = patch_bytes(git, repository, base, head, &large).await?;
+            std::str::from_utf8(&patch.bytes).unwrap_or_default()
         }
     };
-    let fitting = fitting(text);
+    let beginning = beginning_that_fits(text);
     Ok((!text.is_empty()).then(|| Patch {
-        text: fitting.to_owned(),
-        truncated: cut || !large.is_empty() || fitting.len() < text.len(),
+        text: beginning.to_owned(),
+        truncated: patch.is_truncated || !large.is_empty() || beginning.len() < text.len(),
     }))
 }
 
 /// The changed paths with a file, before or after, that is too large to be compared.
 async fn large_paths(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     entries: &[Entry],
 ) -> Result<Vec<OsString>, Failure> {
     let mut question = String::new();
@@ -154,7 +154,7 @@ async fn large_paths(
     let call = repository.call(["cat-file", "--batch-check=%(objectsize)"]);
     let call = call
         .input(question.as_bytes())
-        .map_err(|error| failed_io(&error))?;
+        .map_err(|error| io_failure(&error))?;
     let (mut records, mut sizes) = (Records::new(b'\n'), Vec::new());
     let mut on_output = |bytes: &[u8]| {
         records.push(bytes, |record| {
@@ -172,16 +172,23 @@ async fn large_paths(
         .collect())
 }
 
-/// The beginning of the patch, and whether the patch was cut or redacted. The beginning has up to one byte more than
-/// [`MAX_PATCH_SIZE`].
-async fn difference(
+/// A patch as git printed it, without secrets.
+struct PatchBytes {
+    /// The patch, or its beginning with one byte more than [`MAX_PATCH_SIZE`].
+    bytes: Vec<u8>,
+    /// Whether the rest of the patch was cut off, or secrets were masked.
+    is_truncated: bool,
+}
+
+/// Makes the patch between two commits, without the paths `large`.
+async fn patch_bytes(
     git: &Git<'_>,
-    repository: &Repository,
+    repository: &PrivateRepository,
     base: &str,
     head: &str,
     large: &[OsString],
-) -> Result<(Vec<u8>, bool), Failure> {
-    let call = repository.call(diff(["--binary", "--full-index"]));
+) -> Result<PatchBytes, Failure> {
+    let call = repository.call(diff_args(["--binary", "--full-index"]));
     let mut call = call.arg(base).arg(head).arg("--").arg(".");
     for path in large {
         let mut pathspec = OsString::from(":(exclude,top,literal)");
@@ -199,7 +206,7 @@ async fn difference(
         }
     };
     let mut on_output = |bytes: &[u8]| redacted.push(bytes, &mut keep);
-    let whole = tokio::select! {
+    let is_complete = tokio::select! {
         biased;
         done = run_stream(git, call, &mut on_output) => {
             done?;
@@ -208,15 +215,18 @@ async fn difference(
         // The rest of the patch would be cut off, so don't wait for it.
         () = full.notified() => false,
     };
-    if whole {
+    if is_complete {
         redacted.finish(&mut keep);
     }
-    let masked = redacted.has_masked();
-    Ok((kept, !whole || masked))
+    let has_masked = redacted.has_masked();
+    Ok(PatchBytes {
+        bytes: kept,
+        is_truncated: !is_complete || has_masked,
+    })
 }
 
 /// The arguments of `git diff` with these additional options.
-fn diff<const N: usize>(options: [&'static str; N]) -> Vec<&'static str> {
+fn diff_args<const N: usize>(options: [&'static str; N]) -> Vec<&'static str> {
     // No renames: every path is one record, and more programs can apply the patch.
     let common = [
         "--no-renames",
@@ -228,7 +238,7 @@ fn diff<const N: usize>(options: [&'static str; N]) -> Vec<&'static str> {
 }
 
 /// The beginning of a text that takes at most [`MAX_PATCH_SIZE`] bytes as a string in JSON.
-fn fitting(text: &str) -> &str {
+fn beginning_that_fits(text: &str) -> &str {
     let mut size = 0;
     let end = text.char_indices().find(|(_, c)| {
         size += match c {

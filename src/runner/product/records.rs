@@ -1,6 +1,6 @@
 //! Splits the output of git into records. The output may arrive in pieces of any size.
 //!
-//! A tree can contain a name of any length, so longer records are cut.
+//! A tree can contain a path of any length, so records longer than [`MAX_RECORD`] are cut off.
 
 /// The longest record, in bytes. The longest path of Linux has 4 KiB.
 const MAX_RECORD: usize = 64 * 1024;
@@ -21,13 +21,13 @@ impl Records {
         }
     }
 
-    /// Reads a part of the output, and calls `record` for each record that ends in it.
-    pub fn push(&mut self, bytes: &[u8], mut record: impl FnMut(&[u8])) {
+    /// Reads a part of the output, and calls `on_record` for each record that ends in it.
+    pub fn push(&mut self, bytes: &[u8], mut on_record: impl FnMut(&[u8])) {
         let separator = self.separator;
         let mut parts = bytes.split(|byte| *byte == separator);
         self.extend(parts.next().unwrap_or_default());
         for part in parts {
-            record(&self.partial);
+            on_record(&self.partial);
             self.partial.clear();
             self.extend(part);
         }

@@ -1,4 +1,4 @@
-//! The references of the agent's repository, read from its files if these are few and plain.
+//! Reads the references of the agent's repository from its files, if there are only a few in the usual format.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ const MAX_SIZE: u64 = 1024;
 pub struct References {
     /// The commit of HEAD, if it has one.
     pub head: Option<String>,
-    /// Full names with their objects.
+    /// The full name of each reference, and the hash of its object.
     pub all: Vec<(String, String)>,
 }
 
 impl References {
     /// Reads the references. `None` if git must be asked: some are packed or in a reftable, there are further working
-    /// trees, a name is unusual, a file does not hold exactly one hash, or HEAD names a branch without a commit.
+    /// trees, a name is unusual, a file contains anything but one hash, or HEAD names a branch without a commit.
     pub fn read(git_dir: &Path) -> Option<Self> {
         let is_absent = |name| std::fs::symlink_metadata(git_dir.join(name)).is_err();
         if !is_absent("packed-refs") || !is_absent("reftable") || !is_absent("worktrees") {

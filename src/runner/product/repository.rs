@@ -1,4 +1,4 @@
-//! The worker's private repositories. Also checks whether a directory that the agent could write is a plain store of
+//! The worker's private repositories. Also checks that a directory that the agent could write contains only git
 //! objects.
 
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::errors::failed_io;
+use super::errors::io_failure;
 use super::files::is_directory;
 use crate::environment::Variables;
 use crate::git::{Call, Git};
@@ -17,19 +17,19 @@ use crate::task::Failure;
 
 /// A bare repository in a temporary directory; deleted when this is dropped.
 #[derive(Debug)]
-pub struct Repository {
+pub struct PrivateRepository {
     dir: TempDir,
     variables: Variables,
 }
 
-impl Repository {
-    /// Makes an empty repository with the object format (SHA-1 or SHA-256) of the commit `like`. It also reads the
-    /// objects in `stores`.
+impl PrivateRepository {
+    /// Makes an empty repository with the object format (SHA-1 or SHA-256) of the commit `like`. git also finds the
+    /// objects in the directories `stores` there.
     pub fn create(git: &Git<'_>, like: &str, stores: &[PathBuf]) -> Result<Self, Failure> {
         let dir = tempfile::Builder::new()
             .prefix("descartes-repository-")
             .tempdir()
-            .map_err(|error| failed_io(&error))?;
+            .map_err(|error| io_failure(&error))?;
         let mut list = Vec::new();
         for store in stores {
             list.extend_from_slice(store.as_os_str().as_bytes());
@@ -39,7 +39,7 @@ impl Repository {
             .and_then(|()| fs::create_dir_all(dir.path().join("objects/info")))
             .and_then(|()| fs::write(dir.path().join("objects/info/alternates"), list))
             .and_then(|()| git.ssh_variables(dir.path()));
-        let mut variables = variables.map_err(|error| failed_io(&error))?;
+        let mut variables = variables.map_err(|error| io_failure(&error))?;
         variables.push(("GIT_DIR".into(), dir.path().into()));
         variables.push(("GIT_INDEX_FILE".into(), dir.path().join("index").into()));
         Ok(Self { dir, variables })
@@ -53,12 +53,12 @@ impl Repository {
         self.dir().join("objects")
     }
 
-    /// Makes git treat `commit` as the first of the history, because its parents were not fetched.
-    pub fn begin_with(&self, commit: &str) -> io::Result<()> {
+    /// Makes git treat `commit` as a commit without parents, because its parents were not fetched.
+    pub fn mark_as_first_commit(&self, commit: &str) -> io::Result<()> {
         fs::write(self.dir().join("shallow"), format!("{commit}\n"))
     }
 
-    /// A command on this repository.
+    /// A call of git on this repository.
     pub fn call(&self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Call<'_> {
         Call::new(self.dir(), args).variables(&self.variables)
     }
@@ -85,14 +85,14 @@ pub fn agents_objects(workspace: &Path) -> Option<PathBuf> {
     (is_directory(&repository) && is_plain_store(&objects)).then_some(objects)
 }
 
-/// Whether a directory holds objects in files and packs, and nothing else.
+/// Whether a directory contains objects in files and packs, and nothing else.
 pub fn is_plain_store(objects: &Path) -> bool {
     is_directory(objects)
         && entries(objects).is_some_and(|entries| {
             entries.iter().all(|entry| {
                 let kind = entry.file_type();
                 kind.is_ok_and(|kind| kind.is_file())
-                    || kind_is_directory(entry) && holds_files_only(&entry.path())
+                    || is_directory_entry(entry) && holds_files_only(&entry.path())
             })
         })
         && !objects.join("info/alternates").exists()
@@ -103,7 +103,7 @@ fn entries(dir: &Path) -> Option<Vec<DirEntry>> {
     fs::read_dir(dir).ok()?.collect::<io::Result<_>>().ok()
 }
 
-fn kind_is_directory(entry: &DirEntry) -> bool {
+fn is_directory_entry(entry: &DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
@@ -121,12 +121,11 @@ mod tests {
     use crate::git::samples::git;
 
     #[test]
-    fn git_takes_the_written_files_for_an_empty_repository_of_either_object_format() {
+    fn git_recognizes_the_written_files_as_an_empty_repository_of_either_object_format() {
         for (is_sha256, format) in [(false, "sha1"), (true, "sha256")] {
             let dir = tempfile::tempdir().unwrap();
             write_empty(dir.path(), is_sha256).unwrap();
             fs::create_dir_all(dir.path().join("objects")).unwrap();
-            // git takes the directory for a repository because of its files.
             let questions = ["rev-parse", "--is-bare-repository", "--show-object-format"];
             let text = git(dir.path(), &questions);
             assert_eq!(text, format!("true\n{format}"));

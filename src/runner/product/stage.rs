@@ -9,28 +9,29 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::agent_side::{AgentSide, Staging, around};
 use super::entries::Entry;
 use super::filters::Filters;
-use super::index::{Commits, Demand, Index};
+use super::index::{CommitSearch, Commits, Index};
 use super::left_behind::LeftBehind;
-use super::unfiltered::Search;
+use super::staging_repository::{RepositoryChoice, StagingRepository, add_error};
+use super::unfiltered::PlainTextSearch;
 use super::worktrees;
 use crate::git::{Git, GitError};
 use crate::scud::GRAPH_PATH;
 
 /// The result of staging.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagingResult {
     /// The commit of the agent's HEAD; `None` if it has no commit.
     pub head: Option<String>,
     /// The other commit of an unfinished merge.
     pub merge_head: Option<String>,
+    /// The hash of the tree that was written.
     pub tree: String,
     pub left_behind: LeftBehind,
     /// The full name of every reference, and its commit.
     pub references: Vec<(String, String)>,
-    /// Whether the agent's commits hold plain text that must not be published.
+    /// Whether the agent's commits contain plain text that must not be published.
     pub has_plain_commits: bool,
     /// The value of `lfs.storage`, if the agent's git has that setting.
     pub lfs_storage: Option<PathBuf>,
@@ -42,97 +43,103 @@ pub struct Staged {
 
 /// Stages everything in a copy of the index, and writes the tree.
 ///
-/// The index is listed before `git add`, so that the repositories that `git add` adds can be recognized. Files without
-/// their filter are taken out again before the tree is written. The last step changes the index only to find files that
-/// git was told to ignore.
+/// The index is listed before `git add`, so that the nested repositories that `git add` adds can be recognized. Files
+/// whose filter was not applied are removed again before the tree is written. The last step changes the index after the
+/// tree was written, and only to find changed files with the flags assume-unchanged or skip-worktree.
 pub async fn stage(
     git: &Git<'_>,
     workspace: &Path,
     base: &str,
-    staging: Staging<'_>,
-) -> Result<Staged, GitError> {
+    choice: RepositoryChoice<'_>,
+) -> Result<StagingResult, GitError> {
     let dir = tempfile::Builder::new()
         .prefix("descartes-stage-")
         .tempdir();
-    let dir = dir.map_err(|error| around(&error))?;
-    let agent_side = AgentSide::open(git, workspace, staging, dir.path()).await?;
+    let dir = dir.map_err(|error| add_error(&error))?;
+    let repository = StagingRepository::open(git, workspace, choice, dir.path()).await?;
     let index = Index {
-        agent_side: &agent_side,
+        repository: &repository,
     };
-    let references = agent_side.references().await?;
-    let merge_head = agent_side.merge_head().await?;
-    let mut filters = Filters::configured(git, &agent_side).await?;
-    let before = agent_side.listing().await?;
+    let references = repository.references().await?;
+    let merge_head = repository.merge_head().await?;
+    let mut filters = Filters::read(git, &repository).await?;
+    let listing = repository.listing().await?;
     let mut left_behind = LeftBehind::default();
-    if before.flagged.contains(GRAPH_PATH.as_bytes()) {
+    if listing.flagged.contains(GRAPH_PATH.as_bytes()) {
         index.make_graph_visible().await?;
     }
-    let large = index.without_filter(before.large).await?;
-    let errors = index.add(&mut filters, &large).await?;
-    left_behind.add_words(&errors);
+    let large = index.paths_without_filter(listing.large).await?;
+    let errors = index.add_all(&mut filters, &large).await?;
+    left_behind.add_errors_of_git_add(&errors);
     if errors.contains("adding embedded git repository") {
         index
-            .leave_out_nested(&before.gitlinks, &mut left_behind)
+            .remove_nested_repositories(&listing.gitlinks, &mut left_behind)
             .await?;
     }
-    let changed = index.changed(references.head.as_deref()).await?;
-    let demand = index
-        .leave_out_unfiltered(&filters, &changed, &mut left_behind)
+    let changed = index.changes_since(references.head.as_deref()).await?;
+    let commit_search = index
+        .restore_unfiltered(&filters, &changed, &mut left_behind)
         .await?;
     let is_at_base = references.head.as_deref() == Some(base);
     left_behind.add_large(
         large
             .iter()
-            .filter(|path| !before.tracked_large.contains(*path)),
+            .filter(|path| !listing.tracked_large.contains(*path)),
     );
-    let search = Search::new(&agent_side, &filters, base, dir.path());
+    let search = PlainTextSearch::new(&repository, &filters, base, dir.path());
     let commits = Commits {
         references,
         merge_head,
-        has_plain: false,
+        has_plain_text: false,
     };
     // If HEAD is still the base, the changes since HEAD are the changes since the base, and their attributes were
     // checked above.
-    let demand = if is_at_base && !changed.iter().any(Entry::is_attributes) {
-        demand
+    let commit_search = if is_at_base && !changed.iter().any(Entry::is_attributes_file) {
+        commit_search
     } else {
-        Demand::Unknown
+        CommitSearch::Needed
     };
-    let commits = index.leave_out_plain(&search, base, commits, demand, &mut left_behind);
+    let commits = index.restore_plain_text(&search, base, commits, commit_search, &mut left_behind);
     let commits = commits.await?;
-    worktrees::name(&agent_side, base, &commits.references, &mut left_behind).await?;
-    if !errors.is_empty() || !before.gitlinks.is_empty() || !large.is_empty() {
-        index.name_unstaged(&mut left_behind).await?;
-    }
-    let tree = agent_side.run(["write-tree"]).await?;
-    index
-        .name_flagged(&before.flagged, &mut left_behind)
+    worktrees::record_work_without_branch(&repository, base, &commits.references, &mut left_behind)
         .await?;
-    Ok(Staged {
+    if !errors.is_empty() || !listing.gitlinks.is_empty() || !large.is_empty() {
+        index.record_unstaged(&mut left_behind).await?;
+    }
+    let tree = repository.run(["write-tree"]).await?;
+    index
+        .record_flagged(&listing.flagged, &mut left_behind)
+        .await?;
+    Ok(StagingResult {
         head: commits.references.head,
         merge_head: commits.merge_head,
         tree,
         left_behind,
         references: commits.references.all,
-        has_plain_commits: commits.has_plain,
+        has_plain_commits: commits.has_plain_text,
         lfs_storage: filters.lfs_storage,
-        has_submodules: !before.gitlinks.is_empty(),
+        has_submodules: !listing.gitlinks.is_empty(),
         dir,
     })
 }
 
 /// The agent's last commit, if its commits may be published.
-pub async fn head(git: &Git<'_>, workspace: &Path, base: &str) -> Result<Option<String>, GitError> {
+pub async fn publishable_head(
+    git: &Git<'_>,
+    workspace: &Path,
+    base: &str,
+) -> Result<Option<String>, GitError> {
     let dir = tempfile::Builder::new()
         .prefix("descartes-stage-")
         .tempdir();
-    let dir = dir.map_err(|error| around(&error))?;
-    let agent_side = AgentSide::open(git, workspace, Staging::Agent, dir.path()).await?;
-    let Some(head) = agent_side.references().await?.head else {
+    let dir = dir.map_err(|error| add_error(&error))?;
+    let repository =
+        StagingRepository::open(git, workspace, RepositoryChoice::Agents, dir.path()).await?;
+    let Some(head) = repository.references().await?.head else {
         return Ok(None);
     };
-    let filters = Filters::configured(git, &agent_side).await?;
-    let search = Search::new(&agent_side, &filters, base, dir.path());
-    let plain = search.in_commits(&head).await?;
+    let filters = Filters::read(git, &repository).await?;
+    let search = PlainTextSearch::new(&repository, &filters, base, dir.path());
+    let plain = search.plain_files_in_commits(&head).await?;
     Ok(plain.is_empty().then_some(head))
 }

@@ -1,47 +1,53 @@
-//! Finds work of the agent that is on no branch, so that a sentence can name it: files in further working trees
+//! Finds work of the agent that is on no branch, so that the report can name it: files in further working trees
 //! (`git worktree`), and commits without a branch.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::agent_side::{AgentSide, References};
 use super::files::{self, texts_below};
 use super::left_behind::LeftBehind;
+use super::staging_repository::{References, StagingRepository};
 use crate::git::{Call, GitError};
 
 /// How many working trees are searched, and how many names a sentence has at most.
 const MAX_NAMES: usize = 10;
 
-/// Adds to `left` the uncommitted files of second working trees, and the commits that only such a tree has. Logs the
-/// commits that only the reflog has. A working tree that
-/// cannot be read is skipped: its directory may be gone.
-pub async fn name(
-    agent_side: &AgentSide<'_>,
+/// If there are more files and directories of reflogs than this, git reads them instead.
+const MAX_LOG_ENTRIES: usize = 32;
+/// If a file of a reflog is larger than this, in bytes, git reads it instead.
+const MAX_LOG_SIZE: u64 = 64 * 1024;
+
+/// Adds to `left_behind` the uncommitted files of second working trees, and the commits that only such a tree has. Logs
+/// the commits that only the reflog has. Skips a working tree that cannot be read, because its directory may not exist
+/// any more.
+pub async fn record_work_without_branch(
+    repository: &StagingRepository<'_>,
     base: &str,
     references: &References,
-    left: &mut LeftBehind,
+    left_behind: &mut LeftBehind,
 ) -> Result<(), GitError> {
     let mut heads = Vec::new();
-    if fs::symlink_metadata(agent_side.workspace.join(".git/worktrees")).is_ok() {
-        let listed = agent_side.run(["worktree", "list", "--porcelain"]).await;
+    if fs::symlink_metadata(repository.workspace.join(".git/worktrees")).is_ok() {
+        let listed = repository.run(["worktree", "list", "--porcelain"]).await;
         for tree in second_trees(&listed.unwrap_or_default()) {
-            name_uncommitted(agent_side, &tree.dir, left).await?;
-            heads.extend(tree.detached);
+            record_uncommitted(repository, &tree.dir, left_behind).await?;
+            heads.extend(tree.detached_head);
         }
     }
-    let unreachable = if heads.is_empty() && has_only_known(agent_side, base, references) {
-        Vec::new()
-    } else {
-        without_branch(agent_side, base, references, &["--reflog"], &heads).await
-    };
+    let unreachable =
+        if heads.is_empty() && reflogs_have_only_known_commits(repository, base, references) {
+            Vec::new()
+        } else {
+            commits_without_branch(repository, base, references, &["--reflog"], &heads).await
+        };
     let of_trees = if heads.is_empty() {
         Vec::new()
     } else {
-        without_branch(agent_side, base, references, &[], &heads).await
+        commits_without_branch(repository, base, references, &[], &heads).await
     };
     if !of_trees.is_empty() {
-        left.add_sentence(format!(
+        left_behind.add_sentence(format!(
             "left out: commits of a second working tree that no branch has: {}",
             of_trees.join(", ")
         ));
@@ -51,7 +57,7 @@ pub async fn name(
         .filter(|commit| !of_trees.contains(commit))
         .collect();
     if !unreachable.is_empty() {
-        // `git commit --amend` leaves such commits too, so this is for the log only.
+        // `git commit --amend` makes such commits too, so they are only logged.
         tracing::info!(
             "left out: commits of the agent that no branch has (amended, reset or deleted): {}",
             unreachable.join(", ")
@@ -64,10 +70,10 @@ pub async fn name(
 struct SecondTree {
     dir: PathBuf,
     /// The commit that is checked out without a branch.
-    detached: Option<String>,
+    detached_head: Option<String>,
 }
 
-/// All working trees except the first one, which is the workspace.
+/// All working trees in the output of `git worktree list --porcelain`, except the first one, which is the workspace.
 fn second_trees(listed: &str) -> Vec<SecondTree> {
     let trees = listed.split("\n\n").skip(1).take(MAX_NAMES);
     let trees = trees.filter_map(|tree| {
@@ -75,24 +81,24 @@ fn second_trees(listed: &str) -> Vec<SecondTree> {
         let head = value("HEAD ").map(str::to_owned);
         Some(SecondTree {
             dir: PathBuf::from(value("worktree ")?),
-            detached: head.filter(|_| tree.lines().any(|line| line == "detached")),
+            detached_head: head.filter(|_| tree.lines().any(|line| line == "detached")),
         })
     });
     trees.collect()
 }
 
-/// Adds to `left` the files that are not committed in the working tree `dir`.
-async fn name_uncommitted(
-    agent_side: &AgentSide<'_>,
+/// Adds to `left_behind` the files that are not committed in the working tree `dir`.
+async fn record_uncommitted(
+    repository: &StagingRepository<'_>,
     dir: &Path,
-    left: &mut LeftBehind,
+    left_behind: &mut LeftBehind,
 ) -> Result<(), GitError> {
     if !fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
         return Ok(());
     }
-    // Not with the variables of `agent_side`: git must use this working tree's index.
+    // Without the variables of `repository`, because git must use the index of this working tree.
     let call = Call::new(dir, ["status", "--porcelain", "-z", "--no-renames"]);
-    let records = match agent_side.records(call).await {
+    let records = match repository.records(call).await {
         Ok(records) => records,
         Err(error) if error.was_stopped => return Err(error),
         Err(_) => return Ok(()),
@@ -106,7 +112,7 @@ async fn name_uncommitted(
         names[MAX_NAMES] = "and more".to_owned();
     }
     if !names.is_empty() {
-        left.add_sentence(format!(
+        left_behind.add_sentence(format!(
             "left out: files in the second working tree {} that are not committed: {}",
             dir.display(),
             names.join(", ")
@@ -115,17 +121,16 @@ async fn name_uncommitted(
     Ok(())
 }
 
-/// If there are more files and directories of reflogs than this, git reads them instead.
-const MAX_LOG_ENTRIES: usize = 32;
-/// If a file of a reflog is larger than this, in bytes, git reads it instead.
-const MAX_LOG_SIZE: u64 = 64 * 1024;
-
 /// Whether the reflogs name only the base and the commits of HEAD, branches, tags and remote branches. Also false if
 /// the reflogs are not in the files of `.git/logs`, or if these files cannot be read.
-fn has_only_known(agent_side: &AgentSide<'_>, base: &str, references: &References) -> bool {
-    let git_dir = agent_side.workspace.join(".git");
+fn reflogs_have_only_known_commits(
+    repository: &StagingRepository<'_>,
+    base: &str,
+    references: &References,
+) -> bool {
+    let git_dir = repository.workspace.join(".git");
     let exists = |name| fs::symlink_metadata(git_dir.join(name)).is_ok();
-    if !agent_side.has_usual_layout || !files::is_directory(&git_dir.join("logs")) {
+    if !repository.has_usual_layout || !files::is_directory(&git_dir.join("logs")) {
         return false;
     }
     if exists("reftable") || exists("worktrees") || !exists("logs/HEAD") {
@@ -156,17 +161,18 @@ fn has_only_known(agent_side: &AgentSide<'_>, base: &str, references: &Reference
     })
 }
 
-/// The commits that can be reached from `from` or `heads`, but not from the base, a branch, a tag or the stash.
-async fn without_branch(
-    agent_side: &AgentSide<'_>,
+/// The commits that can be reached from `heads` or by `options` of `git rev-list`, but not from the base, a branch, a
+/// tag or the stash.
+async fn commits_without_branch(
+    repository: &StagingRepository<'_>,
     base: &str,
     references: &References,
-    from: &[&'static str],
+    options: &[&'static str],
     heads: &[String],
 ) -> Vec<String> {
-    let call = agent_side.call(["rev-list", "--max-count=10", "--ignore-missing"]);
+    let call = repository.call(["rev-list", "--max-count=10", "--ignore-missing"]);
     let call = call
-        .args(from.iter().map(Into::into))
+        .args(options.iter().map(Into::into))
         .args(heads.iter().map(Into::into));
     let call = call.args(
         [
@@ -179,6 +185,6 @@ async fn without_branch(
         .map(Into::into),
     );
     let call = call.arg(base).args(references.head.iter().map(Into::into));
-    let listed = agent_side.git.run(call).await.unwrap_or_default();
+    let listed = repository.git.run(call).await.unwrap_or_default();
     listed.lines().map(str::to_owned).collect()
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::fetch::fetch_base;
-use super::source::Repository;
+use super::source::RemoteRepository;
 use super::{configuration, lfs, submodules};
 use crate::environment::Variables;
 use crate::git::{Call, Git, GitError, UnnamedFile};
@@ -16,15 +16,15 @@ use crate::task::{Failure, Reason};
 
 /// Facts about a clone, recorded before the agent started.
 #[derive(Debug)]
-pub struct Clone {
+pub struct LocalClone {
     /// The directory of the clone; an absolute path.
     pub dir: PathBuf,
     pub url: String,
-    /// Is appended to the name of a branch that exists already.
+    /// Is appended to the name of the branch for the work if that branch cannot be used.
     pub suffix: String,
     /// The commit that the agent started from.
     pub base: String,
-    index: Index,
+    index: IndexCopy,
     /// git's variables for the author and the committer of the worker's commits.
     pub identity: Variables,
     /// The device and the inode number of the directory, to recognize a replaced directory.
@@ -34,16 +34,16 @@ pub struct Clone {
 /// A copy of git's index after the checkout. With it, git does not have to read unchanged files again.
 /// The copy is in memory, or in an unnamed file if it is large: the agent must not change it.
 #[derive(Debug)]
-struct Index {
+struct IndexCopy {
     file: File,
     /// The modification time of the index. git reads a file again if it was modified at this time or later.
     modified: SystemTime,
 }
 
-impl Clone {
-    /// Clones a repository into an empty directory. The clone belongs to `user`, if that is given.
-    pub async fn of(
-        repository: &Repository,
+impl LocalClone {
+    /// Clones a repository into an empty directory. The clone becomes the property of `user`, if there is one.
+    pub async fn create(
+        repository: &RemoteRepository,
         git: &Git<'_>,
         dir: &Path,
         user: Option<&User>,
@@ -77,8 +77,8 @@ impl Clone {
     }
 }
 
-impl Index {
-    fn copy_of(git_dir: &Path) -> io::Result<Self> {
+impl IndexCopy {
+    fn read(git_dir: &Path) -> io::Result<Self> {
         let mut from = File::open(git_dir.join("index"))?;
         let mut file = UnnamedFile::new();
         io::copy(&mut from, &mut file)?;
@@ -89,14 +89,14 @@ impl Index {
     }
 }
 
-/// Clones and checks out the commit, then fetches what the project needs besides: Git LFS files and submodules. The
-/// index and the directory's inode are recorded last, when nothing changes them any more.
+/// Clones the repository, checks out the commit, and fetches the Git LFS files and the submodules. Records the index
+/// and the directory's inode last, when nothing changes them any more.
 async fn clone(
-    repository: &Repository,
+    repository: &RemoteRepository,
     git: &Git<'_>,
     dir: &Path,
     user: Option<&User>,
-) -> Result<Clone, GitError> {
+) -> Result<LocalClone, GitError> {
     let url = &repository.url;
     fetch_base(git, dir, url, repository.reference.as_deref()).await?;
     // `git init` makes `.git/info` from a template, and no template is used here. Tools write ignore rules to the file
@@ -139,7 +139,7 @@ async fn clone(
             "--progress",
         ];
         git.run(Call::new(dir, args).contacts_remote()).await?;
-        for submodule in submodules::cloned(git, dir).await? {
+        for submodule in submodules::cloned_submodules(git, dir).await? {
             lfs::prepare(git, &submodule, repository.lfs).await?;
         }
     }
@@ -162,35 +162,35 @@ async fn clone(
             ),
         ]
     };
-    Ok(Clone {
+    Ok(LocalClone {
         dir: dir.to_owned(),
         url: url.clone(),
         suffix: repository.suffix.clone(),
         base,
-        index: Index::copy_of(&dir.join(".git")).map_err(unreadable)?,
+        index: IndexCopy::read(&dir.join(".git")).map_err(unreadable)?,
         identity: [identity_of("AUTHOR"), identity_of("COMMITTER")].concat(),
         inode: (found.dev(), found.ino()),
     })
 }
 
-/// Gives a clone to the agent's user.
+/// Makes a clone the property of the agent's user.
 async fn give_clone(user: &User, git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
-    let (owner, path) = (user.clone(), dir.to_owned());
+    let (new_owner, path) = (user.clone(), dir.to_owned());
     // Not on the runtime's thread, because a clone can have very many files.
-    let result = tokio::task::spawn_blocking(move || owner.become_owner_of_all(&path)).await;
+    let result = tokio::task::spawn_blocking(move || new_owner.become_owner_of_all(&path)).await;
     let result = result.map_err(io::Error::other).and_then(|result| result);
     let failed = |error: io::Error| {
         GitError::from_io("checkout", "could not be given to the agent's user", &error)
     };
     result.map_err(failed)?;
-    // The index has the owner of each file. Without the refresh git would read every file again.
+    // The index records the owner of each file. Without the refresh, git would read every file again.
     git.run(Call::new(dir, ["update-index", "-q", "--refresh"]))
         .await?;
     user.become_owner_of(&dir.join(".git/index"))
         .map_err(failed)
 }
 
-fn clone_failure(repository: &Repository, error: &GitError) -> Failure {
+fn clone_failure(repository: &RemoteRepository, error: &GitError) -> Failure {
     let reference = repository
         .reference
         .as_deref()

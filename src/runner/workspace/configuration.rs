@@ -1,4 +1,5 @@
-//! Reads and writes files of a new clone directly, before there is an agent. Each function saves a process of git.
+//! Reads and writes files of a new clone directly, before the agent starts. Each function avoids the start of a git
+//! process.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -41,12 +42,12 @@ pub fn commit_of_branch(clone: &Path, branch: &str) -> Option<String> {
     is_hash.then(|| commit.to_owned())
 }
 
-/// The largest index that is searched here, in bytes: about 10,000 files. For a larger one, git is asked.
+/// The largest index that is searched here, in bytes: about 10,000 files. Git searches a larger one.
 const MAX_INDEX_SIZE: u64 = 1 << 20;
 
-/// Whether the index may have a `.gitattributes` file. Index files of the versions 2 and 3
-/// have each name in one piece; in other versions a name can be divided. The worker's git makes no split index, which
-/// would have the name in another file.
+/// Whether the index may contain a `.gitattributes` file. Index files of the versions 2 and 3 contain each path as a
+/// whole; in other versions a path can be divided. The worker's git makes no split index, which would have the path in
+/// another file.
 pub fn may_have_attributes(clone: &Path) -> bool {
     let path = clone.join(".git/index");
     let is_small = fs::metadata(&path).is_ok_and(|index| index.len() <= MAX_INDEX_SIZE);

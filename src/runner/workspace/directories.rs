@@ -1,4 +1,4 @@
-//! The directories of a run: the project's, a new one for the clone, the private one of the run; and their deletion.
+//! The directories of a run: the project's directory, the directory of a clone, and the private directory of the run.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,9 @@ use crate::task::{Failure, Reason};
 
 /// The absolute path of an existing directory that the worker can read.
 pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
-    let failed = |what: &str, error: io::Error| failed(format!("{what} {}", dir.display()), &error);
+    let failed = |what: &str, error: io::Error| {
+        workspace_failure(format!("{what} {}", dir.display()), &error)
+    };
     let absolute =
         fs::canonicalize(dir).map_err(|error| failed("there is no workspace at", error))?;
     fs::read_dir(&absolute).map_err(|error| failed("the workspace cannot be read:", error))?;
@@ -19,7 +21,7 @@ pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// An error if the project's directory does not belong to the agent's user.
-pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
+pub fn check_owner(user: &User, dir: &Path) -> Result<(), Failure> {
     if user.owns(dir) {
         return Ok(());
     }
@@ -30,16 +32,16 @@ pub fn belongs_to(user: &User, dir: &Path) -> Result<(), Failure> {
     Err(Failure::new(Reason::WorkspaceFailed, message))
 }
 
-/// The directory to clone into: `into`, which must be empty, or a new temporary one. Dropping the second value deletes
-/// the temporary one.
-pub fn clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
+/// Makes the directory to clone into: `into`, which must be empty, or a new temporary directory if there is no `into`.
+/// Returns the absolute path and, for a temporary directory, the value that deletes it when it is dropped.
+pub fn make_clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
     let Some(dir) = into else {
         let created = tempfile::Builder::new()
             .prefix("descartes-workspace-")
             .tempdir();
         let created = created.and_then(|dir| Ok((fs::canonicalize(dir.path())?, Some(dir))));
         return created.map_err(|error| {
-            failed(
+            workspace_failure(
                 "no temporary directory for the clone could be made; set TMPDIR to a directory that the worker can write"
                     .to_owned(),
                 &error,
@@ -48,20 +50,20 @@ pub fn clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>)
     };
     let created = fs::create_dir_all(dir).and_then(|()| fs::canonicalize(dir));
     let dir = created.map_err(|error| {
-        failed(
+        workspace_failure(
             format!("the workspace {} cannot be made", dir.display()),
             &error,
         )
     })?;
     let mut entries = fs::read_dir(&dir).map_err(|error| {
-        failed(
+        workspace_failure(
             format!("the workspace {} cannot be read", dir.display()),
             &error,
         )
     })?;
     // Every new ext4 volume has a `lost+found`.
-    let counts = |entry: &io::Result<fs::DirEntry>| !matches!(entry, Ok(entry) if entry.file_name() == "lost+found");
-    if entries.any(|entry| counts(&entry)) {
+    let is_relevant = |entry: &io::Result<fs::DirEntry>| !matches!(entry, Ok(entry) if entry.file_name() == "lost+found");
+    if entries.any(|entry| is_relevant(&entry)) {
         let message = format!(
             "the workspace {} is not empty, so nothing is cloned into it; empty it, or name another directory",
             dir.display()
@@ -75,7 +77,7 @@ pub fn clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>)
 pub fn new_run_directory() -> Result<TempDir, Failure> {
     let created = tempfile::Builder::new().prefix("descartes-").tempdir();
     created.map_err(|error| {
-        failed(
+        workspace_failure(
             "no temporary directory for the prompt could be made; set TMPDIR to a directory that the worker can write"
                 .to_owned(),
             &error,
@@ -83,27 +85,28 @@ pub fn new_run_directory() -> Result<TempDir, Failure> {
     })
 }
 
-/// Whether a directory has a few small files, and no directory: deleting it takes no time.
+/// Whether a directory has only a few small files, and no directory, so that deleting it takes very little time.
 pub fn has_few_files(dir: &Path) -> bool {
-    const FEW: usize = 16;
-    const SMALL: u64 = 1 << 20;
+    const MAX_FILES: usize = 16;
+    const MAX_FILE_SIZE: u64 = 1 << 20;
     let Ok(entries) = fs::read_dir(dir) else {
         return false;
     };
     let mut count = 0;
-    for entry in entries.take(FEW + 1) {
+    for entry in entries.take(MAX_FILES + 1) {
         let found = entry.and_then(|entry| entry.metadata());
-        let is_small_file = found.is_ok_and(|found| !found.is_dir() && found.len() <= SMALL);
+        let is_small_file =
+            found.is_ok_and(|found| !found.is_dir() && found.len() <= MAX_FILE_SIZE);
         count += 1;
         if !is_small_file {
             return false;
         }
     }
-    count <= FEW
+    count <= MAX_FILES
 }
 
-/// An error of the system that makes the workspace unusable.
-pub fn failed(message: String, error: &io::Error) -> Failure {
+/// The failure of a run whose workspace is unusable because of an error of the operating system.
+pub fn workspace_failure(message: String, error: &io::Error) -> Failure {
     Failure {
         causes: vec![error.to_string()],
         ..Failure::new(Reason::WorkspaceFailed, message)

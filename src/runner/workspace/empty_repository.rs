@@ -1,4 +1,5 @@
-//! Makes the empty repository of a clone by writing its files, as `git init --template=` does. That saves a process.
+//! Makes the empty repository of a clone by writing its files, as `git init --template=` does. That avoids the start of
+//! a process.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -26,20 +27,20 @@ pub fn create(dir: &Path, format: ObjectFormat) -> io::Result<()> {
         ObjectFormat::Sha1 => "\trepositoryformatversion = 0\n",
         ObjectFormat::Sha256 => "\trepositoryformatversion = 1\n",
     };
-    text += if keeps_modes(&config)? {
+    text += if stores_executable_bit(&config)? {
         "\tfilemode = true\n"
     } else {
         "\tfilemode = false\n"
     };
     text += "\tbare = false\n\tlogallrefupdates = true\n";
-    if !has_links(&git_dir) {
+    if !supports_symlinks(&git_dir) {
         text += "\tsymlinks = false\n";
     }
     if fs::symlink_metadata(git_dir.join("CoNfIg")).is_ok() {
         text += "\tignorecase = true\n";
     }
     if cfg!(target_os = "macos") {
-        text += if ignores_composition(&git_dir)? {
+        text += if ignores_unicode_composition(&git_dir)? {
             "\tprecomposeunicode = true\n"
         } else {
             "\tprecomposeunicode = false\n"
@@ -52,7 +53,7 @@ pub fn create(dir: &Path, format: ObjectFormat) -> io::Result<()> {
 }
 
 /// Whether the file system stores whether a file is executable.
-fn keeps_modes(file: &Path) -> io::Result<bool> {
+fn stores_executable_bit(file: &Path) -> io::Result<bool> {
     let mode = || fs::metadata(file).map(|found| found.permissions().mode());
     let before = mode()?;
     if fs::set_permissions(file, Permissions::from_mode(before ^ 0o100)).is_err() {
@@ -60,11 +61,12 @@ fn keeps_modes(file: &Path) -> io::Result<bool> {
     }
     let is_kept = mode()? == before ^ 0o100;
     fs::set_permissions(file, Permissions::from_mode(before))?;
+    // If the new file is executable already, the file system probably reports every file as executable.
     Ok(is_kept && before & 0o100 == 0)
 }
 
 /// Whether the file system has symbolic links.
-fn has_links(git_dir: &Path) -> bool {
+fn supports_symlinks(git_dir: &Path) -> bool {
     let link = git_dir.join("link");
     let is_made = symlink("testing", &link).is_ok();
     let is_link = fs::symlink_metadata(&link).is_ok_and(|found| found.is_symlink());
@@ -74,7 +76,7 @@ fn has_links(git_dir: &Path) -> bool {
 
 /// Whether the file system treats a composed name ("ä") and its decomposed form ("a" and a mark) as the same name, like
 /// the file system of macOS.
-fn ignores_composition(git_dir: &Path) -> io::Result<bool> {
+fn ignores_unicode_composition(git_dir: &Path) -> io::Result<bool> {
     let composed = git_dir.join("\u{e4}");
     fs::write(&composed, "")?;
     let is_found = fs::symlink_metadata(git_dir.join("a\u{308}")).is_ok();

@@ -76,7 +76,7 @@ async fn fetch(
         tracing::warn!("the clone failed, trying again: {}", error.summary());
         tokio::select! {
             () = sleep(*wait) => {}
-            _ = git.stop.requested() => return Err(error),
+            _ = git.stop.wait_until_requested() => return Err(error),
         }
     }
 }

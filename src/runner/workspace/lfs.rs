@@ -1,4 +1,4 @@
-//! Git LFS in a new clone, before there is an agent.
+//! Git LFS in a new clone, before the agent starts.
 
 use std::io;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub async fn prepare(git: &Git<'_>, dir: &Path, with_files: bool) -> Result<(), 
     }
 }
 
-/// Whether any attributes of the project name the filter.
+/// Whether any `.gitattributes` file of the project names the filter `lfs`.
 async fn is_used(git: &Git<'_>, dir: &Path) -> Result<bool, GitError> {
     if !configuration::may_have_attributes(dir) {
         return Ok(false);
@@ -72,7 +72,7 @@ async fn pull(git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
         );
         tokio::select! {
             () = sleep(*wait) => {}
-            _ = git.stop.requested() => return Err(error),
+            _ = git.stop.wait_until_requested() => return Err(error),
         }
     }
 }

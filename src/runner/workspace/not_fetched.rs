@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use super::source::Repository;
+use super::source::RemoteRepository;
 
 /// Logs which submodules and which files of Git LFS were not fetched.
-pub fn warn(dir: &Path, repository: &Repository) {
+pub fn warn(dir: &Path, repository: &RemoteRepository) {
     let submodules = values_in(&dir.join(".gitmodules"), |line| {
         let (key, path) = line.split_once('=')?;
         (key.trim() == "path").then(|| path.trim().to_owned())
@@ -31,7 +31,7 @@ pub fn warn(dir: &Path, repository: &Repository) {
     }
 }
 
-/// The first values that `parse` finds in the lines of a file; none if the path is not a regular file.
+/// The first values that `parse` returns for the lines of a file; none if the path is not a regular file.
 fn values_in(path: &Path, parse: impl Fn(&str) -> Option<String>) -> Vec<String> {
     const MAX_VALUES: usize = 10;
     const MAX_FILE_SIZE: u64 = 1024 * 1024;

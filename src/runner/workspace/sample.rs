@@ -1,4 +1,4 @@
-//! Copies a sample project, so that a run on it leaves the original as it is.
+//! Copies a sample project, so that a run does not change the original.
 
 use std::fs::{self, FileType, Permissions};
 use std::io;
@@ -52,15 +52,15 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
     })
 }
 
-/// Calls a function with the kind and the relative path of everything below a directory; a directory comes before its
+/// Calls `visit` with the file type and the relative path of everything below a directory; a directory comes before its
 /// entries.
 fn for_each_entry(
     top: &Path,
     mut visit: impl FnMut(FileType, &Path) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut left = vec![PathBuf::new()];
+    let mut unvisited = vec![PathBuf::new()];
     let (mut files, mut bytes) = (0, 0);
-    while let Some(dir) = left.pop() {
+    while let Some(dir) = unvisited.pop() {
         for entry in fs::read_dir(top.join(&dir))? {
             let entry = entry?;
             let path = dir.join(entry.file_name());
@@ -77,7 +77,7 @@ fn for_each_entry(
             }
             visit(kind, &path)?;
             if kind.is_dir() {
-                left.push(path);
+                unvisited.push(path);
             }
         }
     }
@@ -102,7 +102,7 @@ fn copy_one(kind: FileType, from: &Path, to: &Path) -> io::Result<()> {
     } else {
         require_copyable(kind, from)?;
         fs::copy(from, to)?;
-        // The files of a sample may be read-only, for example in a package: the copy is there to be changed.
+        // The files of a sample may be read-only, for example in a package. The agent must be able to change the copy.
         let mode = fs::metadata(to)?.permissions().mode();
         fs::set_permissions(to, Permissions::from_mode(mode | 0o200))
     }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_copies_of_read_only_files_can_be_changed_and_keep_their_other_rights() {
+    fn the_copies_of_read_only_files_are_writable_and_keep_their_other_permissions() {
         let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         fs::create_dir(from.path().join("bin")).unwrap();
         for (name, mode) in [("text", 0o444), ("bin/program", 0o555)] {

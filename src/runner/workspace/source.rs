@@ -9,22 +9,23 @@ use crate::git::Access;
 pub enum Source {
     /// An existing directory.
     Directory(PathBuf),
-    /// The directory that the worker was started in, or a copy of the sample that the project there names.
+    /// The directory that the worker was started in. If the `.descartes.toml` there names a sample project, a copy of
+    /// that sample.
     StartDirectory {
-        /// Whether the copy of the sample stays at the end of the run.
+        /// Whether the copy of the sample is kept at the end of the run.
         keep_copy: bool,
     },
-    Repository(Box<Repository>),
+    Repository(Box<RemoteRepository>),
 }
 
 /// A remote repository.
 #[derive(Debug, Clone)]
-pub struct Repository {
+pub struct RemoteRepository {
     /// A URL or a path that git accepts; without credentials.
     pub url: String,
     /// A branch, a tag or a commit; the default branch if this is `None`.
     pub reference: Option<String>,
-    pub access: Access,
+    pub git_access: Access,
     /// The directory to clone to; a new temporary one if this is `None`.
     pub into: Option<PathBuf>,
     /// Whether submodules are cloned too.
@@ -35,9 +36,11 @@ pub struct Repository {
     pub keep_clone: bool,
     /// The branch that the work is pushed to; nothing is pushed if this is `None`.
     pub branch: Option<String>,
-    /// The name of this run. It is appended to the branch's name if that branch exists already and cannot be used.
+    /// Is appended to the branch's name if the branch exists already and cannot be used. It contains the name of the
+    /// run.
     pub suffix: String,
-    /// The author and committer of the worker's commits.
+    /// The name of the author and committer of the worker's commits.
     pub name: String,
+    /// The email address of the author and committer.
     pub email: String,
 }

@@ -1,24 +1,24 @@
-//! The submodules of a new clone, before there is an agent.
+//! The submodules of a new clone, before the agent starts.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::git::{Call, Git, GitError};
 
-/// How many submodules are searched at most; further ones are ignored.
+/// The maximum number of submodules; further ones are ignored.
 const MAX_SUBMODULES: usize = 1000;
 
 /// The directories of all submodules that were cloned, also those inside other submodules.
-pub async fn cloned(git: &Git<'_>, dir: &Path) -> Result<Vec<PathBuf>, GitError> {
-    let (mut found, mut left) = (Vec::new(), vec![dir.to_owned()]);
-    while let Some(dir) = left.pop() {
+pub async fn cloned_submodules(git: &Git<'_>, dir: &Path) -> Result<Vec<PathBuf>, GitError> {
+    let (mut found, mut unsearched) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(dir) = unsearched.pop() {
         for path in paths(git, &dir).await? {
             let submodule = dir.join(path);
             // A cloned submodule has a file that names its repository.
             let is_cloned = fs::symlink_metadata(submodule.join(".git"));
             if is_cloned.is_ok_and(|file| file.is_file()) && found.len() < MAX_SUBMODULES {
                 found.push(submodule.clone());
-                left.push(submodule);
+                unsearched.push(submodule);
             }
         }
     }

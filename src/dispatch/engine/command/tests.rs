@@ -136,13 +136,13 @@ async fn the_exit_status_of_start_decides_which_failure_it_is() {
 #[tokio::test]
 async fn the_output_of_look_is_the_state_and_other_output_is_an_error() {
     for (line, expected) in [
-        ("starting", Seen::Running),
-        ("running", Seen::Running),
-        ("gone", Seen::Gone),
-        ("exit 3", Seen::Ended(Some(3).into())),
+        ("starting", WorkerState::Running),
+        ("running", WorkerState::Running),
+        ("gone", WorkerState::Gone),
+        ("exit 3", WorkerState::Ended(Some(3).into())),
         (
             "exit 137 oom",
-            Seen::Ended(End {
+            WorkerState::Ended(WorkerEnd {
                 code: Some(137),
                 is_out_of_memory: true,
             }),
@@ -175,8 +175,8 @@ async fn a_failed_look_for_one_run_does_not_affect_the_states_of_the_others() {
     assert_eq!(
         engine.states_of(&runs).await,
         Ok(vec![
-            ("a".to_owned(), Seen::Unknown),
-            ("b".to_owned(), Seen::Running)
+            ("a".to_owned(), WorkerState::Unknown),
+            ("b".to_owned(), WorkerState::Running)
         ])
     );
 }

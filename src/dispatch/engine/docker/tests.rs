@@ -219,7 +219,7 @@ async fn a_container_that_the_list_lacks_is_gone_only_if_a_second_request_confir
     let (docker, _, _dir) = scripted(&gone).await;
     assert_eq!(
         docker.states_of(&runs).await,
-        Ok(vec![("run-1".to_owned(), Seen::Gone)])
+        Ok(vec![("run-1".to_owned(), WorkerState::Gone)])
     );
     let exists = [
         Answer(200, "[]"),
@@ -228,7 +228,7 @@ async fn a_container_that_the_list_lacks_is_gone_only_if_a_second_request_confir
     let (docker, _, _dir) = scripted(&exists).await;
     assert_eq!(
         docker.states_of(&runs).await,
-        Ok(vec![("run-1".to_owned(), Seen::Running)])
+        Ok(vec![("run-1".to_owned(), WorkerState::Running)])
     );
 }
 
@@ -245,7 +245,7 @@ async fn when_a_container_has_ended_its_output_is_in_the_files_of_the_run() {
         states,
         Ok(vec![(
             "run-1".to_owned(),
-            Seen::Ended(End {
+            WorkerState::Ended(WorkerEnd {
                 code: Some(137),
                 is_out_of_memory: true,
             })
@@ -264,8 +264,9 @@ async fn a_run_whose_output_cannot_be_read_ends_without_output_after_five_attemp
     let list = r#"[{"Id":"c1","State":"exited"}]"#;
     let found = r#"{"Id":"c1","State":{"Status":"exited","ExitCode":0}}"#;
     let runs = [("run-1".to_owned(), handle())];
-    let seen = |states: Result<Vec<RunState>, String>| -> Seen { states.unwrap().remove(0).1 };
-    let ended = Seen::Ended(End {
+    let seen =
+        |states: Result<Vec<RunState>, String>| -> WorkerState { states.unwrap().remove(0).1 };
+    let ended = WorkerState::Ended(WorkerEnd {
         code: Some(0),
         is_out_of_memory: false,
     });
@@ -282,7 +283,7 @@ async fn a_run_whose_output_cannot_be_read_ends_without_output_after_five_attemp
         let answers = [Answer(200, list), Answer(200, found), log].repeat(5);
         let (docker, _, dir) = scripted(&answers).await;
         for _ in 0..4 {
-            assert_eq!(seen(docker.states_of(&runs).await), Seen::Unknown);
+            assert_eq!(seen(docker.states_of(&runs).await), WorkerState::Unknown);
         }
         assert_eq!(seen(docker.states_of(&runs).await), ended);
         let text = fs::read_to_string(dir.path().join("run-1/log")).unwrap();

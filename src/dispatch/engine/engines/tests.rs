@@ -76,7 +76,7 @@ async fn close_waits_until_a_local_worker_that_ignores_sigterm_is_killed() {
         assert_eq!(engines.close(Duration::from_secs(60)).await, [""; 0]);
         // A killed process ends a moment after the signal.
         let began = std::time::Instant::now();
-        while engines.local.state_of("another run", &handle) == Seen::Running {
+        while engines.local.state_of("another run", &handle) == WorkerState::Running {
             assert!(
                 began.elapsed() < Duration::from_secs(60),
                 "the worker still runs"

@@ -1,11 +1,11 @@
-//! The LFS server's address: next to the project's own URL, or what the `.lfsconfig` of the base names on the same
-//! host.
+//! The address of the LFS server. By default git-lfs derives it from the project's URL; the `.lfsconfig` of the base
+//! can name another address on the same host.
 //!
 //! The agent's `.lfsconfig` and its git configuration do not count: they could send the upload elsewhere.
 
 use reqwest::Url;
 
-use super::source::Source;
+use super::upload_input::UploadInput;
 use crate::git::Git;
 use crate::runner::product::records::Records;
 
@@ -17,10 +17,16 @@ const KEYS: [&str; 4] = [
     "remote.origin.lfsurl",
 ];
 
-/// The address that the base names; `None` if it names none. An error is the name of another host.
-pub async fn of_base(git: &Git<'_>, source: &Source<'_>) -> Result<Option<String>, String> {
-    let call = source.repository.call(["config", "--null", "--blob"]);
-    let call = call.arg(format!("{}:.lfsconfig", source.base));
+/// The address that the base names; `None` if it names none.
+///
+/// # Errors
+/// If the address is on another host; the error is the name of that host.
+pub async fn address_of_base(
+    git: &Git<'_>,
+    input: &UploadInput<'_>,
+) -> Result<Option<String>, String> {
+    let call = input.repository.call(["config", "--null", "--blob"]);
+    let call = call.arg(format!("{}:.lfsconfig", input.base));
     let call = call
         .arg("--get-regexp")
         .arg("^(lfs\\.(push)?url|remote\\.origin\\.lfs(push)?url)$");
@@ -40,12 +46,15 @@ pub async fn of_base(git: &Git<'_>, source: &Source<'_>) -> Result<Option<String
         found.map(|(_, value)| value.clone())
     });
     match value {
-        Some(address) => on_same_host(source.url, &address).map(|()| Some(address)),
+        Some(address) => on_same_host(input.url, &address).map(|()| Some(address)),
         None => Ok(None),
     }
 }
 
-/// Checks that `address` is on the host of the URL `project`. The error is the name of the other host.
+/// Checks that `address` is on the host of the URL `project`.
+///
+/// # Errors
+/// The name of the other host, or an address without a host.
 fn on_same_host(project: &str, address: &str) -> Result<(), String> {
     let Ok(parsed) = Url::parse(address) else {
         return Err(address.escape_debug().to_string());

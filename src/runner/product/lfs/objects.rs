@@ -1,4 +1,4 @@
-//! Copies LFS objects out of a repository that the agent could write, and verifies them.
+//! Copies LFS objects from a repository that the agent could write, and verifies them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,11 +12,11 @@ use ring::digest::{Context, SHA256};
 use super::pointer::{Pointer, PointerFile};
 use crate::git::Git;
 use crate::redact::Redactor;
-use crate::runner::product::errors::failed_io;
+use crate::runner::product::errors::io_failure;
 use crate::runner::product::files::{is_directory, open_regular};
 use crate::task::Failure;
 
-/// How much is read at once, in bytes.
+/// How many bytes are read at once.
 const CHUNK_SIZE: usize = 64 * 1024;
 /// The limit for all objects together, in bytes. A sparse file of any size costs the agent nothing, but its copy would
 /// fill the disk.
@@ -24,18 +24,18 @@ const MAX_TOTAL_SIZE: u64 = 32 * 1024 * 1024 * 1024;
 
 /// The result of the copy.
 #[derive(Debug, Default)]
-pub struct Copied {
+pub struct CopyReport {
     /// The objects that are now in the worker's store.
     pub oids: BTreeSet<String>,
     /// Files whose object is in no store, or has another hash or size than the pointer says.
     pub missing: Vec<PointerFile>,
-    /// Files whose object would exceed the limit.
+    /// Files whose object would exceed the limit for all objects together.
     pub too_large: Vec<PointerFile>,
-    /// Files whose object holds a secret.
+    /// Files whose object contains a secret.
     pub with_secret: Vec<PointerFile>,
 }
 
-/// Stops the copying thread when the copy is not waited for any more.
+/// Stops the copying thread when no future waits for it any more.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -50,58 +50,62 @@ pub async fn copy(
     stores: &[PathBuf],
     target: PathBuf,
     files: BTreeSet<PointerFile>,
-) -> Result<Copied, Failure> {
+) -> Result<CopyReport, Failure> {
     let stopped = StopOnDrop(Arc::default());
-    let copying = Copying {
+    let copier = Copier {
         stores: stores.to_owned(),
         target,
         redactor: git.redactor.clone(),
         is_stopped: Arc::clone(&stopped.0),
     };
-    let copied = tokio::task::spawn_blocking(move || copying.copy_all(files)).await;
-    copied
+    let result = tokio::task::spawn_blocking(move || copier.copy_all(files)).await;
+    result
         .map_err(io::Error::other)
-        .and_then(|copied| copied)
-        .map_err(|error| failed_io(&error))
+        .and_then(|report| report)
+        .map_err(|error| io_failure(&error))
 }
 
-struct Copying {
+/// Copies objects in a thread.
+struct Copier {
     stores: Vec<PathBuf>,
     target: PathBuf,
     redactor: Redactor,
     is_stopped: Arc<AtomicBool>,
 }
 
-/// Whether an object was copied.
-enum Copy {
+/// The result of copying one object.
+enum CopyResult {
+    /// The object was copied, and has the hash and the size that the pointer says.
     Verified { has_secret: bool },
+    /// The object would exceed the limit for all objects together.
     TooLarge,
+    /// No store has the object.
     NotFound,
 }
 
-impl Copying {
-    fn copy_all(&self, files: BTreeSet<PointerFile>) -> io::Result<Copied> {
-        let (mut copied, mut room) = (Copied::default(), MAX_TOTAL_SIZE);
+impl Copier {
+    fn copy_all(&self, files: BTreeSet<PointerFile>) -> io::Result<CopyReport> {
+        let (mut copied, mut room) = (CopyReport::default(), MAX_TOTAL_SIZE);
         for file in files {
             if copied.oids.contains(&file.pointer.oid) {
                 continue;
             }
             match self.copy_one(&file.pointer, room)? {
-                Copy::Verified { has_secret } => {
+                CopyResult::Verified { has_secret } => {
                     room = room.saturating_sub(file.pointer.size);
                     copied.oids.insert(file.pointer.oid.clone());
                     if has_secret {
                         copied.with_secret.push(file);
                     }
                 }
-                Copy::TooLarge => copied.too_large.push(file),
-                Copy::NotFound => copied.missing.push(file),
+                CopyResult::TooLarge => copied.too_large.push(file),
+                CopyResult::NotFound => copied.missing.push(file),
             }
         }
         Ok(copied)
     }
 
-    fn copy_one(&self, pointer: &Pointer, room: u64) -> io::Result<Copy> {
+    fn copy_one(&self, pointer: &Pointer, room: u64) -> io::Result<CopyResult> {
         let target = path_in(&self.target, &pointer.oid);
         for store in &self.stores {
             let found = path_in(store, &pointer.oid);
@@ -119,26 +123,26 @@ impl Copying {
                 continue;
             }
             if pointer.size > room {
-                return Ok(Copy::TooLarge);
+                return Ok(CopyResult::TooLarge);
             }
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent)?;
             }
-            if let Some(has_secret) = self.transfer(&mut source, &target, pointer)? {
-                return Ok(Copy::Verified { has_secret });
+            if let Some(verified) = self.copy_and_verify(&mut source, &target, pointer)? {
+                return Ok(verified);
             }
             fs::remove_file(&target)?;
         }
-        Ok(Copy::NotFound)
+        Ok(CopyResult::NotFound)
     }
 
-    /// Copies a file; says whether it holds a secret, or `None` if it is not the pointer's object.
-    fn transfer(
+    /// Copies a file; returns `None` if it is not the pointer's object.
+    fn copy_and_verify(
         &self,
         source: &mut File,
         target: &Path,
         pointer: &Pointer,
-    ) -> io::Result<Option<bool>> {
+    ) -> io::Result<Option<CopyResult>> {
         let mut target = File::create(target)?;
         let (mut digest, mut scan) = (Context::new(&SHA256), self.redactor.stream());
         let (mut chunk, mut size) = (vec![0; CHUNK_SIZE], 0_u64);
@@ -158,11 +162,13 @@ impl Copying {
         }
         scan.finish(&mut |_| {});
         let is_object = size == pointer.size && pointer.has_digest(digest);
-        Ok(is_object.then(|| scan.has_masked()))
+        Ok(is_object.then(|| CopyResult::Verified {
+            has_secret: scan.has_masked(),
+        }))
     }
 }
 
-/// Where git-lfs keeps an object.
+/// The path at which git-lfs stores an object.
 fn path_in(store: &Path, oid: &str) -> PathBuf {
     store.join(&oid[..2]).join(&oid[2..4]).join(oid)
 }

@@ -7,7 +7,7 @@ const VERSION: &str = "version https://git-lfs.github.com/spec/v1";
 /// A file of this size or more is not a pointer, in bytes; git-lfs has the same limit.
 pub const MAX_POINTER_SIZE: u64 = 1024;
 
-/// The content of a pointer file: it names the object that the LFS server holds.
+/// The content of a pointer file, which names an object on the LFS server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pointer {
     /// SHA-256, 64 hexadecimal digits.

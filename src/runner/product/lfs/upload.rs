@@ -1,39 +1,39 @@
-//! The repository from which LFS objects are uploaded. It holds nothing but them.
+//! The repository from which LFS objects are uploaded. It contains nothing else.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::pointer::Pointer;
-use super::source::Source;
+use super::upload_input::UploadInput;
 use crate::environment::Variables;
 use crate::git::{Call, Git, GitError};
-use crate::runner::product::errors::{failed, failed_io};
-use crate::runner::product::repository::Repository;
+use crate::runner::product::errors::{git_failure, io_failure};
+use crate::runner::product::repository::PrivateRepository;
 use crate::task::Failure;
 
-/// Verified objects on their way to the server.
+/// Verified objects, in a repository from which the worker can upload them.
 #[derive(Debug)]
 pub struct Upload {
-    repository: Repository,
+    repository: PrivateRepository,
     variables: Variables,
     configuration: Vec<(String, String)>,
     oids: BTreeSet<String>,
 }
 
 impl Upload {
-    /// Makes the repository. `address` is the LFS server's, if the base names one.
+    /// Makes the repository. `program` is git-lfs; `address` is the address of the LFS server, if the base names one.
     pub fn prepare(
         git: &Git<'_>,
         program: &Path,
-        source: &Source<'_>,
+        input: &UploadInput<'_>,
         address: Option<String>,
     ) -> Result<Self, Failure> {
-        let repository = Repository::create(git, source.base, &[])?;
+        let repository = PrivateRepository::create(git, input.base, &[])?;
         let variables = git
             .lfs_variables(program, &repository.dir().join("bin"))
-            .map_err(|error| failed_io(&error))?;
+            .map_err(|error| io_failure(&error))?;
         let mut configuration = vec![
-            ("remote.origin.url".to_owned(), source.url.to_owned()),
+            ("remote.origin.url".to_owned(), input.url.to_owned()),
             ("lfs.locksverify".to_owned(), "false".to_owned()),
         ];
         configuration.extend(address.map(|address| ("lfs.url".to_owned(), address)));
@@ -46,12 +46,12 @@ impl Upload {
     }
 
     /// The directory of the objects.
-    pub fn store(&self) -> PathBuf {
+    pub fn objects_dir(&self) -> PathBuf {
         self.repository.dir().join("lfs/objects")
     }
 
     /// This upload with the objects that it sends; `None` if there are none.
-    pub fn with(self, oids: BTreeSet<String>) -> Option<Self> {
+    pub fn with_objects(self, oids: BTreeSet<String>) -> Option<Self> {
         (!oids.is_empty()).then_some(Self { oids, ..self })
     }
 
@@ -60,10 +60,10 @@ impl Upload {
     pub async fn server_has(&self, git: &Git<'_>, pointer: &Pointer) -> Result<bool, Failure> {
         let call = self.call(["lfs", "smudge"]);
         let call = call.input(pointer.text().as_bytes());
-        let call = call.map_err(|error| failed_io(&error))?;
+        let call = call.map_err(|error| io_failure(&error))?;
         match git.run(call).await {
             Ok(_) => Ok(true),
-            Err(error) if error.was_stopped => Err(failed(&error)),
+            Err(error) if error.was_stopped => Err(git_failure(&error)),
             Err(error) => {
                 tracing::debug!(oid = pointer.oid, words = error.messages, "no LFS object");
                 Ok(false)

@@ -112,7 +112,10 @@ async fn the_clean_up_destroys_a_listed_machine_although_an_earlier_answer_was_4
     assert_eq!(api.stop(Duration::from_secs(600)).await, Ok(()));
     assert_eq!(api.request_lines(), [STOP, DESTROY]);
     let states = api.fly.states_of(&[("d1-a-1".to_owned(), handle())]).await;
-    assert_eq!(states, Ok(vec![("d1-a-1".to_owned(), Seen::Running)]));
+    assert_eq!(
+        states,
+        Ok(vec![("d1-a-1".to_owned(), WorkerState::Running)])
+    );
     assert!(!api.fly.is_destroyed("m1"));
     api.fly.note_destroyed("m1");
     let requests = Arc::clone(&api.requests);

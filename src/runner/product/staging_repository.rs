@@ -1,4 +1,4 @@
-//! The repository in the workspace, used with the agent's environment and a copy of its index.
+//! The repository in which the work is staged, used with the agent's environment and a copy of its index.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::files;
-use super::inspect::LARGEST;
+use super::inspect::MAX_FILE_SIZE;
 use super::records::Records;
 pub use super::references::References;
 use crate::environment::Variables;
@@ -17,8 +17,8 @@ use crate::git::{Call, Git, GitError};
 /// Larger index files are not copied.
 const MAX_INDEX_SIZE: u64 = 1024 * 1024 * 1024;
 
-/// The variables that tell git where its files are. The operator can pass them to the agent.
-const LOCATIONS: [&str; 6] = [
+/// The variables that tell git where its files are. The operator may pass them to the agent.
+const LOCATION_VARIABLES: [&str; 6] = [
     "GIT_DIR",
     "GIT_COMMON_DIR",
     "GIT_INDEX_FILE",
@@ -30,11 +30,11 @@ const LOCATIONS: [&str; 6] = [
 /// The largest configuration file that the worker reads, in bytes. git itself reads larger files.
 const MAX_CONFIG_SIZE: u64 = 64 * 1024;
 
-/// A repository whose working tree is the workspace.
+/// Which repository the work is staged in. Its working tree is the workspace.
 #[derive(Debug, Clone, Copy)]
-pub enum Staging<'a> {
+pub enum RepositoryChoice<'a> {
     /// The agent's own repository.
-    Agent,
+    Agents,
     /// A repository of the worker, if the agent's is damaged. It has the objects of the base, and its index is the file
     /// `index`.
     Replacement { git_dir: &'a Path, index: &'a Path },
@@ -47,19 +47,20 @@ pub struct Listing {
     pub gitlinks: BTreeSet<Vec<u8>>,
     /// The paths with the flag assume-unchanged or skip-worktree: git counts them as unchanged without reading them.
     pub flagged: BTreeSet<Vec<u8>>,
-    /// The files that are too large for a commit. git must not read them: that takes minutes, and they are not pushed.
+    /// The files that are too large for a commit. git must not read them: that takes minutes, and the worker does not
+    /// push them.
     pub large: BTreeSet<Vec<u8>>,
     /// The paths of `large` that are in the index.
     pub tracked_large: BTreeSet<Vec<u8>>,
 }
 
 /// The error if a file for `git add` cannot be written or read.
-pub fn around(error: &io::Error) -> GitError {
+pub fn add_error(error: &io::Error) -> GitError {
     GitError::from_io("add", "could not be prepared", error)
 }
 
-/// The repository on the agent's side, with a copy of its index.
-pub struct AgentSide<'a> {
+/// The repository in which the work is staged, with a copy of its index and a separate directory for new objects.
+pub struct StagingRepository<'a> {
     pub git: &'a Git<'a>,
     pub workspace: &'a Path,
     variables: Variables,
@@ -67,12 +68,12 @@ pub struct AgentSide<'a> {
     pub has_usual_layout: bool,
 }
 
-impl<'a> AgentSide<'a> {
-    /// Copies the index into `dir`, and makes a directory for new objects there.
+impl<'a> StagingRepository<'a> {
+    /// Opens the repository. Copies the index into `dir`, and makes a directory for new objects in `dir`.
     pub async fn open(
         git: &'a Git<'a>,
         workspace: &'a Path,
-        staging: Staging<'_>,
+        choice: RepositoryChoice<'_>,
         dir: &Path,
     ) -> Result<Self, GitError> {
         let mut repository = Self {
@@ -82,66 +83,68 @@ impl<'a> AgentSide<'a> {
             has_usual_layout: false,
         };
         repository.has_usual_layout =
-            matches!(staging, Staging::Agent) && repository.finds_usual_layout();
+            matches!(choice, RepositoryChoice::Agents) && repository.detect_usual_layout();
         // If the agent removed `.git`, git must not use a repository in a parent directory instead.
         if let Some(parent) = workspace.parent() {
-            repository.set("GIT_CEILING_DIRECTORIES", parent);
+            repository.set_variable("GIT_CEILING_DIRECTORIES", parent);
         }
-        if let Staging::Replacement { git_dir, .. } = staging {
-            repository.set("GIT_DIR", git_dir);
-            repository.set("GIT_WORK_TREE", workspace);
+        if let RepositoryChoice::Replacement { git_dir, .. } = choice {
+            repository.set_variable("GIT_DIR", git_dir);
+            repository.set_variable("GIT_WORK_TREE", workspace);
         }
-        let (objects, own_index) = repository.objects_and_index(staging).await?;
+        let (objects, source_index) = repository.objects_and_index(choice).await?;
         let index = dir.join("index");
-        let copy = (own_index, index.clone());
+        let target = index.clone();
         let copied = tokio::task::spawn_blocking(move || {
-            files::copy_regular(&copy.0, &copy.1, MAX_INDEX_SIZE)
+            files::copy_regular(&source_index, &target, MAX_INDEX_SIZE)
         });
         copied
             .await
-            .map_err(|error| around(&io::Error::other(error)))?
+            .map_err(|error| add_error(&io::Error::other(error)))?
             .map_err(|error| GitError::from_io("add", "could not read the index", &error))?;
         let new_objects = dir.join("objects");
         let made = fs::create_dir(&new_objects).and_then(|()| git.make_agent_owner_of(dir));
-        made.map_err(|error| around(&error))?;
-        repository.set("GIT_INDEX_FILE", &index);
-        repository.set("GIT_OBJECT_DIRECTORY", &new_objects);
+        made.map_err(|error| add_error(&error))?;
+        repository.set_variable("GIT_INDEX_FILE", &index);
+        repository.set_variable("GIT_OBJECT_DIRECTORY", &new_objects);
         let alternates = quoted_for_a_list(&objects);
-        repository.set("GIT_ALTERNATE_OBJECT_DIRECTORIES", alternates);
+        repository.set_variable("GIT_ALTERNATE_OBJECT_DIRECTORIES", alternates);
         Ok(repository)
     }
 
-    /// The directory of the objects, and the index.
+    /// The paths of the directory of objects and of the index.
     async fn objects_and_index(
         &self,
-        staging: Staging<'_>,
+        choice: RepositoryChoice<'_>,
     ) -> Result<(PathBuf, PathBuf), GitError> {
-        let own_index = match staging {
-            Staging::Agent if self.has_usual_layout => {
+        let source_index = match choice {
+            RepositoryChoice::Agents if self.has_usual_layout => {
                 let git_dir = self.workspace.join(".git");
                 return Ok((git_dir.join("objects"), git_dir.join("index")));
             }
-            Staging::Agent => None,
-            Staging::Replacement { index, .. } => Some(index.to_owned()),
+            RepositoryChoice::Agents => None,
+            RepositoryChoice::Replacement { index, .. } => Some(index.to_owned()),
         };
         let paths = ["rev-parse", "--git-path", "objects", "--git-path", "index"];
         let paths = self.run(paths).await?;
         let (objects, index) = paths.split_once('\n').unwrap_or((&paths, "index"));
-        let index = own_index.unwrap_or_else(|| self.workspace.join(index));
+        let index = source_index.unwrap_or_else(|| self.workspace.join(index));
         Ok((self.workspace.join(objects), index))
     }
 
-    /// Whether git finds the objects, the index and the references in `.git` of the workspace. That is so if `.git` is
-    /// a directory and not a link, if it does not belong to a linked working tree, and if neither a variable nor the
-    /// configuration names another place.
-    fn finds_usual_layout(&self) -> bool {
+    /// Whether git finds the objects, the index and the references in `.git` of the workspace: `.git` is a directory
+    /// and not a link, it does not belong to a linked working tree, and neither a variable nor the configuration names
+    /// another place.
+    fn detect_usual_layout(&self) -> bool {
         let git_dir = self.workspace.join(".git");
         let is_absent = |name| {
             let found = fs::symlink_metadata(git_dir.join(name));
             found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
         let is_file = fs::symlink_metadata(git_dir.join("HEAD")).is_ok_and(|head| head.is_file());
-        let names_no_place = !LOCATIONS.iter().any(|name| self.git.has_variable(name));
+        let names_no_place = !LOCATION_VARIABLES
+            .iter()
+            .any(|name| self.git.has_variable(name));
         files::is_directory(&git_dir)
             && files::is_directory(&git_dir.join("objects"))
             && files::is_directory(&git_dir.join("refs"))
@@ -152,7 +155,7 @@ impl<'a> AgentSide<'a> {
             && names_no_place
     }
 
-    fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+    fn set_variable(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.variables.push((name.into(), value.as_ref().into()));
     }
 
@@ -245,7 +248,7 @@ impl Listing {
             },
         };
         let found = fs::symlink_metadata(workspace.join(OsStr::from_bytes(path)));
-        if found.is_ok_and(|found| found.is_file() && found.len() > LARGEST) {
+        if found.is_ok_and(|found| found.is_file() && found.len() > MAX_FILE_SIZE) {
             self.large.insert(path.to_vec());
             if head != b"?" {
                 self.tracked_large.insert(path.to_vec());
@@ -275,7 +278,8 @@ fn quoted_for_a_list(path: &Path) -> OsString {
     OsString::from_vec(quoted)
 }
 
-/// Whether a repository's configuration keeps the references where they usually are, and can be read here.
+/// Whether a repository stores its references in files, according to its configuration file. Also false if that file
+/// cannot be read, or includes another one.
 fn keeps_references_in_files(config: &Path) -> bool {
     let text = files::open_regular(config, MAX_CONFIG_SIZE).and_then(io::read_to_string);
     text.is_ok_and(|text| {

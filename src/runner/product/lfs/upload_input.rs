@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::runner::product::repository::Repository;
+use crate::runner::product::repository::PrivateRepository;
 
-/// Where the pointers come from and where their objects may be.
-pub struct Source<'a> {
+/// The commits with the pointers, and the directories that may have their objects.
+pub struct UploadInput<'a> {
     /// The push repository.
-    pub repository: &'a Repository,
+    pub repository: &'a PrivateRepository,
     /// The URL of the project's repository.
     pub url: &'a str,
     /// The commit that the remote already has.

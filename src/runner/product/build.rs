@@ -1,0 +1,184 @@
+//! Makes the final commit in the push repository, and inspects every object that a push would send.
+
+use std::fmt::Write;
+
+use super::errors::{io_failure, run};
+use super::repository::PrivateRepository;
+use super::{
+    CommitMessage, CommitParts, Product, branches, check_that_the_agent_is_dead, gitlinks, inspect,
+    lfs, mark, patch,
+};
+use crate::git::Git;
+use crate::runner::workspace::LocalClone;
+use crate::task::{Failure, Reason, Work};
+
+/// Makes the commit in a new repository, and inspects every object that a push would send.
+///
+/// Submodules and the graph change the tree, so they come before the commit. The inspection comes last, because it must
+/// see the objects of the final commit.
+pub(super) async fn build_product(
+    git: &Git<'_>,
+    clone: &LocalClone,
+    message: &CommitMessage,
+    mut parts: CommitParts,
+) -> Result<Product, Failure> {
+    check_that_the_agent_is_dead()?;
+    let base = &clone.base;
+    let repository = PrivateRepository::create(git, base, &parts.objects)?;
+    repository
+        .mark_as_first_commit(base)
+        .map_err(|error| io_failure(&error))?;
+    let publishable_head = parts.head.as_deref();
+    let publishable_head = publishable_head.filter(|_| !parts.has_plain_commits);
+    let tip = agents_tip(git, base, &repository, publishable_head).await;
+    let tip_tree = tree_of_tip(git, &repository, base, &tip).await?;
+    let mut tree = parts.tree.unwrap_or_else(|| tip_tree.clone());
+    if parts.has_submodules {
+        let trees = gitlinks::Trees {
+            base,
+            tip: &tip,
+            tree,
+        };
+        let left_behind = &mut parts.left_behind;
+        tree = gitlinks::restore_unpublished(git, &repository, clone, &trees, left_behind).await?;
+    }
+    if let Some(done_task) = &message.done_task {
+        tree = mark::mark_done_in_tree(
+            git,
+            &repository,
+            &clone.dir,
+            tree,
+            done_task,
+            &mut parts.left_behind,
+        )
+        .await?;
+    }
+    let second_parent = parts
+        .merge_head
+        .filter(|_| parts.head.as_ref() == Some(&tip));
+    let head = if tree == tip_tree && second_parent.is_none() {
+        tip
+    } else {
+        let parents = [Some(tip), second_parent];
+        commit(git, clone, &repository, &tree, parents, message).await?
+    };
+    let branches =
+        branches::other_commits(git, &repository, base, &head, &parts.references).await?;
+    branches.add_sentences(&mut parts.left_behind);
+    let mut work = Work::new(base, &head);
+    let changes = patch::changes(git, &repository, base, &head).await?;
+    let count = &changes.count;
+    (work.files_changed, work.insertions, work.deletions) =
+        (count.files, count.insertions, count.deletions);
+    let tips: Vec<&str> = std::iter::once(head.as_str())
+        .chain(branches.to_push.iter().map(|branch| branch.commit.as_str()))
+        .collect();
+    let found = inspect::inspect(git, &repository, base, &tips).await?;
+    let mut unpushable_files = found.unpushable_files;
+    let mut upload = None;
+    if unpushable_files.is_none() {
+        let input = lfs::UploadInput {
+            repository: &repository,
+            url: &clone.url,
+            base,
+            tips: &tips,
+            stores: &parts.lfs_objects,
+        };
+        match lfs::collect(git, &input, found.pointers).await? {
+            lfs::UploadPlan::NotNeeded => {}
+            lfs::UploadPlan::Ready(ready) => upload = Some(ready),
+            lfs::UploadPlan::Forbidden(files) => unpushable_files = Some(files),
+        }
+    }
+    work.patch = patch::patch(git, &repository, base, &head, &changes).await?;
+    let mut notes = parts.left_behind.notes();
+    notes.extend(found.warning);
+    Ok(Product {
+        push_repository: repository,
+        work,
+        branches: branches.to_push,
+        unpushable_files,
+        incomplete_reason: parts.incomplete_reason,
+        notes,
+        only_path: changes.count.only_path,
+        upload,
+        _stores: parts.stores,
+    })
+}
+
+/// The tree of the commit `tip`. Errors if the commit `base` or `tip` is missing.
+async fn tree_of_tip(
+    git: &Git<'_>,
+    repository: &PrivateRepository,
+    base: &str,
+    tip: &str,
+) -> Result<String, Failure> {
+    let question = format!("{base}^{{tree}}\n{tip}^{{tree}}\n");
+    let call = repository.call(["cat-file", "--batch-check"]);
+    let call = call.input(question.as_bytes());
+    let answer = run(git, call.map_err(|error| io_failure(&error))?).await?;
+    let trees = answer.lines().filter_map(|line| line.split_once(" tree "));
+    let trees: Vec<&str> = trees.map(|(tree, _)| tree).collect();
+    match trees.as_slice() {
+        [_, tip] => Ok((*tip).to_owned()),
+        _ => Err(Failure::new(
+            Reason::PushFailed,
+            "the commit that the work began with is missing in the agent's repository",
+        )),
+    }
+}
+
+/// The agent's own last commit if it descends from the base; otherwise the base.
+async fn agents_tip(
+    git: &Git<'_>,
+    base: &str,
+    repository: &PrivateRepository,
+    head: Option<&str>,
+) -> String {
+    let Some(head) = head.filter(|head| *head != base) else {
+        return base.to_owned();
+    };
+    if !is_hash(head, base.len()) || !descends_from(git, repository, base, head).await {
+        tracing::warn!(
+            head,
+            "the agent's commits do not descend from the base, so their content becomes one commit"
+        );
+        return base.to_owned();
+    }
+    head.to_owned()
+}
+
+fn is_hash(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+async fn descends_from(
+    git: &Git<'_>,
+    repository: &PrivateRepository,
+    base: &str,
+    commit: &str,
+) -> bool {
+    let call = repository.call(["merge-base", "--is-ancestor", base, commit]);
+    git.run(call).await.is_ok()
+}
+
+/// Makes a commit; returns its hash.
+async fn commit(
+    git: &Git<'_>,
+    clone: &LocalClone,
+    repository: &PrivateRepository,
+    tree: &str,
+    parents: [Option<String>; 2],
+    message: &CommitMessage,
+) -> Result<String, Failure> {
+    let mut text = format!("{}\n\n", message.subject);
+    for (name, value) in &message.trailers {
+        let _ = writeln!(text, "{name}: {value}");
+    }
+    let mut call = repository.call(["commit-tree", tree, "-F", "-"]);
+    for parent in parents.into_iter().flatten() {
+        call = call.arg("-p").arg(parent);
+    }
+    let call = call.variables(&clone.identity).input(text.as_bytes());
+    run(git, call.map_err(|error| io_failure(&error))?).await
+}
