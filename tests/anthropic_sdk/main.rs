@@ -13,7 +13,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use support::model::{Answer, Block, Turn, bash, calls, refuses, says};
+use support::model::{Answer, Block, Turn, bash_call, error_reply, text_answer, tool_call};
 use support::{Model, Project, Receiver, Reply, Worker, path};
 
 const EDITOR: &str = "str_replace_based_edit_tool";
@@ -26,72 +26,77 @@ fn script() -> Vec<Turn> {
     let thinking = Block::Thinking("I should look, grüße.".to_owned());
     let looks = Answer {
         blocks: vec![thinking, Block::Text("Let me look.".to_owned())],
-        stop: "tool_use",
+        stop_reason: "tool_use",
     };
     let half = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": "echo ha"#.to_owned(),
     };
-    let closes = Box::new(Turn::Closes);
+    let closes = Box::new(Turn::Close);
     vec![
-        refuses(429, "rate_limit_error", "slower")
+        error_reply(429, "rate_limit_error", "slower")
             .with_header("retry-after", "0")
             .into(),
         Reply::json(200, overloaded)
             .with_header("content-type", "text/event-stream")
             .into(),
-        Turn::BreaksOff(looks.clone(), HALF, closes),
+        Turn::BreakOff(looks.clone(), HALF, closes),
         // Three calls: a successful one, one that fails, and one of an unknown tool.
         looks
-            .and_calls(
+            .and_tool_call(
                 "bash",
                 json!({ "command": "yes grüße | head -c 5000; printf '\\1\\377'" }),
             )
-            .and_calls(EDITOR, json!({ "command": "view", "path": "nowhere" }))
-            .and_calls("browser", json!({ "url": "about:blank" }))
+            .and_tool_call(EDITOR, json!({ "command": "view", "path": "nowhere" }))
+            .and_tool_call("browser", json!({ "url": "about:blank" }))
             .into(),
-        bash("echo whole").with(half).stopped("max_tokens").into(),
-        calls("bash", json!({ "restart": true }))
-            .and_calls("bash", json!({ "command": "true" }))
-            .and_calls("bash", json!({ "command": "exit 3" }))
-            .and_calls("bash", json!({}))
+        bash_call("echo whole")
+            .with_block(half)
+            .with_stop_reason("max_tokens")
             .into(),
-        refuses(
+        tool_call("bash", json!({ "restart": true }))
+            .and_tool_call("bash", json!({ "command": "true" }))
+            .and_tool_call("bash", json!({ "command": "exit 3" }))
+            .and_tool_call("bash", json!({}))
+            .into(),
+        error_reply(
             400,
             "invalid_request_error",
             "prompt is too long: 2 tokens > 1 maximum",
         )
         .into(),
-        says("Searching").stopped("pause_turn").into(),
-        says("I think it is done.").into(),
+        text_answer("Searching")
+            .with_stop_reason("pause_turn")
+            .into(),
+        text_answer("I think it is done.").into(),
         // The check fails.
         Answer {
             // Earlier thinking was removed when the prompt was too long.
             blocks: vec![Block::Thinking("It is not.".to_owned())],
-            stop: "tool_use",
+            stop_reason: "tool_use",
         }
-        .and_calls(
+        .and_tool_call(
             EDITOR,
             json!({ "command": "create", "path": "roof", "file_text": "tiles\n" }),
         )
         .into(),
-        says("Now it is.").into(),
+        text_answer("Now it is.").into(),
     ]
 }
 
 /// The requests of the real worker during the script.
 fn requests_of_the_agent() -> Vec<Value> {
     let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start(script()));
-    project.checks(&["test -e roof"]);
+    project.set_checks(&["test -e roof"]);
     Worker::new(&receiver, &project)
         .env("DESCARTES_AGENT", "builtin")
         .env("ANTHROPIC_API_KEY", "sk-ant-test-0123456789")
         .env("ANTHROPIC_BASE_URL", model.url())
         .run()
         .assert_completed(&receiver);
-    let asked = model.request_bodies();
-    assert_eq!(asked.len(), script().len());
-    asked
+    let bodies = model.request_bodies();
+    assert_eq!(bodies.len(), script().len());
+    bodies
 }
 
 /// What `sdk.py` prints about these requests.
@@ -129,22 +134,22 @@ fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
 
 #[test]
 fn every_request_matches_the_types_of_the_sdk() {
-    let asked = requests_of_the_agent();
-    assert_eq!(sdk("requests", &asked, &[]), json!(asked.len()));
+    let bodies = requests_of_the_agent();
+    assert_eq!(sdk("requests", &bodies, &[]), json!(bodies.len()));
     // Changed requests do not match.
-    let refused = sdk("refuses", &asked, &[]);
+    let refused = sdk("refuses", &bodies, &[]);
     assert!(refused.as_u64() > Some(50), "{refused}");
 }
 
 #[test]
 fn the_sdk_sends_the_same_requests_and_reads_the_same_answers() {
-    let asked = requests_of_the_agent();
+    let bodies = requests_of_the_agent();
     let model = Model::start(script());
-    let answers = sdk("asks", &asked, &[&model.url()]);
+    let answers = sdk("asks", &bodies, &[&model.url()]);
     let answers = answers.as_array().expect("answers");
     assert_eq!(
         model.request_bodies(),
-        asked,
+        bodies,
         "the SDK does not change the requests"
     );
     let failed = |at: usize| {
@@ -195,7 +200,7 @@ fn the_sdk_sends_the_same_requests_and_reads_the_same_answers() {
     );
     // The agent sends back the same blocks that the SDK reads from the answer.
     let mut compared = 0;
-    for (at, pair) in asked.windows(2).enumerate() {
+    for (at, pair) in bodies.windows(2).enumerate() {
         let sent = |body: &Value| body["messages"].as_array().expect("messages").clone();
         let (before, after) = (sent(&pair[0]), sent(&pair[1]));
         if after.len() == before.len() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use support::model::{Answer, Run, Turn, calls, refuses, says};
+use support::model::{Answer, Run, Turn, error_reply, text_answer, tool_call};
 use support::{Model, Project, Receiver, Reply, Worker, assert_within, nobody, wait_until};
 
 const KEY: &str = "sk-ant-test-0123456789";
@@ -44,8 +44,8 @@ fn run_with(
     })
 }
 
-fn bash(command: &str) -> Answer {
-    calls(
+fn bash_call(command: &str) -> Answer {
+    tool_call(
         "Bash",
         json!({ "command": command, "description": "a command" }),
     )
@@ -72,15 +72,16 @@ fn claude_code_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
     let project = Project::new();
     project
         .write("house.txt", "no roof\n")
-        .checks(&["grep 'a roof' house.txt"]);
+        .set_checks(&["grep 'a roof' house.txt"]);
     let script = [
-        says("Let me see.").and_calls("Bash", json!({ "command": "sed -i 's/no/a/' house.txt" })),
-        says("The house has a roof."),
+        text_answer("Let me see.")
+            .and_tool_call("Bash", json!({ "command": "sed -i 's/no/a/' house.txt" })),
+        text_answer("The house has a roof."),
     ];
     let run = run_with(project, script, |worker| {
         worker.env("DESCARTES_MODEL", "claude-sonnet-5-5")
     });
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(run.project.read("house.txt"), "a roof\n");
     let result = &event["result"];
     assert_eq!(result["summary"], "The house has a roof.");
@@ -106,9 +107,9 @@ fn claude_code_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
         "tool: bash sed -i 's/no/a/' house.txt",
     ] {
         assert!(
-            run.ended.stderr.contains(line),
+            run.worker.stderr.contains(line),
             "{line}: {}",
-            run.ended.stderr
+            run.worker.stderr
         );
     }
     // Its configuration is in a private directory of the run and not in the project.
@@ -124,22 +125,22 @@ fn claude_code_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
 #[test]
 fn a_failed_check_resumes_the_session() {
     let project = Project::new();
-    project.checks(&["test -e roof"]);
+    project.set_checks(&["test -e roof"]);
     let script = [
-        says("I think it is done."),
-        bash("touch roof"),
-        says("Now it is."),
+        text_answer("I think it is done."),
+        bash_call("touch roof"),
+        text_answer("Now it is."),
     ];
     let run = run_with(project, script, |worker| worker);
-    let event = run.completed();
+    let event = run.assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["turns"], &agent["tool_calls"]),
         (&json!(3), &json!(1))
     );
     assert_eq!(agent["usage"]["output_tokens"], 150);
-    let asked = run.model.request_bodies();
-    let again = asked[1]["messages"].to_string();
+    let bodies = run.model.request_bodies();
+    let again = bodies[1]["messages"].to_string();
     assert!(
         again.contains("I think it is done.") && again.contains("the check `test -e roof` failed"),
         "{again}"
@@ -153,7 +154,7 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
     let no_retry = |reply: Reply| reply.with_header("x-should-retry", "false");
     for (replies, status, words, retryable) in [
         (
-            vec![no_retry(refuses(
+            vec![no_retry(error_reply(
                 401,
                 "authentication_error",
                 "invalid x-api-key",
@@ -163,19 +164,19 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
             false,
         ),
         (
-            vec![refuses(400, "invalid_request_error", credit)],
+            vec![error_reply(400, "invalid_request_error", credit)],
             400,
             "Credit balance is too low",
             false,
         ),
         (
-            vec![refuses(404, "not_found_error", "model: x"); 2],
+            vec![error_reply(404, "not_found_error", "model: x"); 2],
             404,
             "issue with the selected model",
             false,
         ),
         (
-            vec![no_retry(refuses(
+            vec![no_retry(error_reply(
                 429,
                 "rate_limit_error",
                 "the quota is used up",
@@ -186,7 +187,7 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
         ),
     ] {
         let run = run(replies);
-        let event = run.failed("api_error");
+        let event = run.assert_failed("api_error");
         let message = event["failure"]["message"].as_str().expect("a message");
         assert!(
             message.starts_with(&format!(
@@ -203,11 +204,11 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
 #[test]
 fn retries_of_claude_code_are_logged() {
     let run = run([
-        Turn::from(refuses(529, "overloaded_error", "Overloaded")),
-        says("Done.").into(),
+        Turn::from(error_reply(529, "overloaded_error", "Overloaded")),
+        text_answer("Done.").into(),
     ]);
-    run.completed();
-    let log = &run.ended.stderr;
+    run.assert_completed();
+    let log = &run.worker.stderr;
     assert!(
         log.contains("[the model's service: ") && log.contains("(529); attempt 1 failed"),
         "{log}"
@@ -238,8 +239,12 @@ fn an_unreachable_service_is_a_retryable_failure() {
 #[test]
 fn max_turns_and_max_budget_end_the_run() {
     let turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
-    let run = run_with(Project::new(), [bash("true"), says("Never.")], turns);
-    let event = run.failed("limit_reached");
+    let run = run_with(
+        Project::new(),
+        [bash_call("true"), text_answer("Never.")],
+        turns,
+    );
+    let event = run.assert_failed("limit_reached");
     assert_eq!(
         event["failure"]["message"],
         "the agent's turns are used up, and it was not done"
@@ -247,8 +252,12 @@ fn max_turns_and_max_budget_end_the_run() {
     assert_eq!(event["result"]["agent"]["turns"], 1);
 
     let money = |worker: Worker| worker.env("DESCARTES_MAX_BUDGET_USD", "0.000001");
-    let run = run_with(Project::new(), [bash("true"), says("Never.")], money);
-    let event = run.failed("limit_reached");
+    let run = run_with(
+        Project::new(),
+        [bash_call("true"), text_answer("Never.")],
+        money,
+    );
+    let event = run.assert_failed("limit_reached");
     assert_eq!(
         event["failure"]["message"],
         "the agent's budget is used up, and it was not done"
@@ -274,8 +283,8 @@ fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
             .env("CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS", "1000000")
             .without_isolation()
     };
-    let run = run_with(project, [says("All done.")], set);
-    let event = run.completed();
+    let run = run_with(project, [text_answer("All done.")], set);
+    let event = run.assert_completed();
     assert_eq!(event["result"]["summary"], "All done.");
     assert_eq!(
         event["result"]["agent"]["exit_code"],
@@ -283,13 +292,13 @@ fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
         "the worker ended it"
     );
     assert!(!is_alive(&run.project.read("hook")));
-    assert_within(Duration::from_secs(30), run.ended.took);
+    assert_within(Duration::from_secs(30), run.worker.duration);
 }
 
 #[test]
 fn a_stop_signal_ends_claude_code_and_its_running_tool() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let model = Model::start([bash(
+    let model = Model::start([bash_call(
         "echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done",
     )]);
     // The pids that a namespace has mean nothing outside.
@@ -309,7 +318,7 @@ fn the_failure_is_retryable_if_claude_code_is_killed() {
     let (receiver, project) = (Receiver::start(), Project::new());
     // The tool's process group is separate; Claude Code is its parent.
     let kill = "echo $$ > pid; kill -KILL $(ps -o ppid= -p $$); sleep 1000";
-    let model = Model::start([bash(kill)]);
+    let model = Model::start([bash_call(kill)]);
     let event = worker(&receiver, &project, &model)
         .without_isolation()
         .run()
@@ -324,16 +333,16 @@ fn the_failure_is_retryable_if_claude_code_is_killed() {
 
 #[test]
 fn a_command_that_takes_too_long_does_not_become_a_background_task() {
-    let slow = calls(
+    let slow = tool_call(
         "Bash",
         json!({ "command": "echo begun; sleep 1000", "timeout": 1000 }),
     );
-    let run = run([slow, says("Too slow.")]);
-    let event = run.completed();
+    let run = run([slow, text_answer("Too slow.")]);
+    let event = run.assert_completed();
     assert_eq!(
         event["result"]["agent"]["exit_code"], 0,
         "{}",
-        run.ended.stderr
+        run.worker.stderr
     );
     // The request also repeats the call with its command.
     let body = &run.model.request_bodies()[1];
@@ -356,15 +365,15 @@ fn a_prompt_that_begins_with_a_slash_is_not_taken_for_a_command() {
         ".scud/agents/builder.toml",
         "[agent]\nname = \"builder\"\n[model]\nharness = \"claude\"\n[prompt]\ntemplate = \"/cost of {task.title}\"\n",
     );
-    let run = run_with(project, [says("Done.")], |worker| worker);
-    run.completed();
-    let asked = run.model.request_bodies();
+    let run = run_with(project, [text_answer("Done.")], |worker| worker);
+    run.assert_completed();
+    let bodies = run.model.request_bodies();
     assert!(
-        asked[0]["messages"]
+        bodies[0]["messages"]
             .to_string()
             .contains("/cost of Build the | house"),
         "{}",
-        asked[0]
+        bodies[0]
     );
 }
 
@@ -374,11 +383,11 @@ fn claude_code_needs_is_sandbox_as_root_and_not_as_another_user() {
     let (receiver, project, model) = (
         Receiver::start(),
         nobody::project(),
-        Model::start([bash("id -u > id"), says("Done.")]),
+        Model::start([bash_call("id -u > id"), text_answer("Done.")]),
     );
     if root {
         let event = worker(&receiver, &project, &model)
-            .without("IS_SANDBOX")
+            .remove_env("IS_SANDBOX")
             .run()
             .assert_failed(&receiver, "agent_not_found");
         let message = event["failure"]["message"].as_str().expect("a message");
@@ -390,9 +399,9 @@ fn claude_code_needs_is_sandbox_as_root_and_not_as_another_user() {
     }
     let (receiver, bin) = (Receiver::start(), nobody::shared_dir());
     let user = worker(&receiver, &project, &model)
-        .without("IS_SANDBOX")
+        .remove_env("IS_SANDBOX")
         .program(&nobody::copy_worker(&bin))
-        .with(nobody::run_as_nobody);
+        .change_command(nobody::run_as_nobody);
     user.run().assert_completed(&receiver);
     assert_ne!(project.read("id").trim(), "0");
 }

@@ -27,7 +27,7 @@ fn dispatch(graph: &Graph, script: &str, agent: &str) -> Worker {
 /// Asserts that both tasks are merged, and that each run's output and no handle is in its directory.
 fn assert_done(graph: &Graph) {
     assert_eq!(graph.show("descartes/house", "done-2"), "done\n");
-    let runs = fs::read_dir(graph.state().join("runs")).expect("a directory");
+    let runs = fs::read_dir(graph.state_dir().join("runs")).expect("a directory");
     for run in runs {
         let dir = run.expect("an entry").path();
         let stdout = fs::read_to_string(dir.join("stdout")).expect("the output");
@@ -120,7 +120,7 @@ fn processes_of_other_machines_work_through_a_graph_over_ssh() {
 fn a_graph_is_shared_by_two_engines_by_their_limits() {
     let daemon = Daemon::start();
     let graph = Graph::new("1 | One | P | 1 | H\n2 | Two | P | 1 | H\n3 | Three | P | 1 | H\n");
-    let meeting = graph.state().join("integration.git/meeting");
+    let meeting = graph.state_dir().join("integration.git/meeting");
     graph.command(&["--plan"]).run().assert_code(0);
     fs::create_dir_all(&meeting).expect("a directory");
     // None ends before all have begun.

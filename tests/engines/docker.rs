@@ -46,9 +46,9 @@ fn a_diamond_runs_in_containers_and_ends_as_one_branch_with_nothing_left_in_the_
     for entry in handles {
         assert_eq!(entry["handle"]["engine"], "docker", "{entry}");
         let run = entry["run"].as_str().expect("a run");
-        let log = fs::read_to_string(graph.state().join("runs").join(run).join("log"));
+        let log = fs::read_to_string(graph.state_dir().join("runs").join(run).join("log"));
         assert!(log.expect("a log").contains("completed"), "{run}");
-        let stdout = fs::read_to_string(graph.state().join("runs").join(run).join("stdout"));
+        let stdout = fs::read_to_string(graph.state_dir().join("runs").join(run).join("stdout"));
         assert!(stdout.expect("the output").starts_with("descartes-result "));
     }
     assert_eq!(daemon.containers(), [""; 0]);
@@ -68,7 +68,7 @@ fn a_container_that_runs_out_of_memory_is_a_failure_that_says_so() {
         .as_str()
         .expect("a run")
         .to_owned();
-    let log = fs::read_to_string(graph.state().join("runs").join(run).join("log"));
+    let log = fs::read_to_string(graph.state_dir().join("runs").join(run).join("log"));
     let log = log.expect("a log");
     assert!(
         log.contains("the container ran out of memory; its limit is 64 MiB"),
@@ -123,7 +123,7 @@ fn a_dispatcher_that_was_killed_adopts_its_containers_and_starts_none_again() {
     let agent =
         "touch $GATE/begun-$$; while [ ! -e $GATE/open ]; do sleep 0.05; done; echo done > done";
     // Containers see the repository's directories only, so the gate is in there.
-    let gate = graph.state().join("integration.git/gate");
+    let gate = graph.state_dir().join("integration.git/gate");
     let dispatch = || {
         dispatch(&graph, &daemon, agent)
             .env("GATE", &gate)

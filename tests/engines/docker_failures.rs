@@ -38,7 +38,7 @@ impl Stage {
         let graph = Graph::new(nodes);
         let stage = Self {
             engine: FaultyEngine::of(daemon.socket()),
-            gate: graph.state().join("integration.git/gate"),
+            gate: graph.state_dir().join("integration.git/gate"),
             daemon,
             graph,
         };
@@ -201,7 +201,7 @@ fn an_engine_that_keeps_no_output_ends_the_graph_without_it() {
     stage.open();
     stage.dispatch().run().assert_code(0);
     let run = stage.graph.entries("intent")[0]["run"].clone();
-    let dir = stage.graph.state().join("runs");
+    let dir = stage.graph.state_dir().join("runs");
     let log = fs::read_to_string(dir.join(run.as_str().expect("a run")).join("log"));
     let log = log.expect("a log");
     for words in [
@@ -228,7 +228,7 @@ fn a_broken_network_between_container_and_dispatcher_delays_the_report_and_loses
     proxy.close();
     stage.open();
     let branches = Path::new("integration.git");
-    let branches = stage.graph.state().join(branches);
+    let branches = stage.graph.state_dir().join(branches);
     let pushed = || {
         stage
             .graph
@@ -247,8 +247,8 @@ fn a_dispatcher_whose_state_directory_was_moved_adopts_its_containers() {
     stage.wait_for_agents(1);
     running.signal(Signal::KILL);
     running.wait();
-    let moved = stage.graph.state().with_file_name("moved");
-    fs::rename(stage.graph.state(), &moved).expect("the same disk");
+    let moved = stage.graph.state_dir().with_file_name("moved");
+    fs::rename(stage.graph.state_dir(), &moved).expect("the same disk");
     stage.gate = moved.join("integration.git/gate");
     let running = stage
         .dispatch()

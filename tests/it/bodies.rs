@@ -25,12 +25,8 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
     // The last heartbeat may arrive after the outcome.
     requests.sort_by_key(|request| request.event["sequence"].as_u64());
     for request in &requests {
-        assert!(
-            request.bytes.len() <= LIMIT,
-            "{} bytes",
-            request.bytes.len()
-        );
-        std::str::from_utf8(&request.bytes).unwrap();
+        assert!(request.body.len() <= LIMIT, "{} bytes", request.body.len());
+        std::str::from_utf8(&request.body).unwrap();
     }
     assert_eq!(ended.result_line(), requests.last().unwrap().event);
     requests
@@ -73,7 +69,7 @@ fn many_checks_with_long_commands_and_output_fit_into_a_body() {
         "echo this one fails; {noise} | head -c 100; exit 3"
     ));
     let checks: Vec<&str> = checks.iter().map(String::as_str).collect();
-    project.checks(&checks);
+    project.set_checks(&checks);
     let requests = requests_of_run("true", &project);
     let failed = &requests.last().unwrap().event;
     assert_eq!(
@@ -111,7 +107,7 @@ fn unknown_numbers_are_null() {
 fn a_long_command_is_cut_in_the_message() {
     let project = Project::new();
     let long = format!(": {}; false", "long ".repeat(10_000));
-    project.checks(&[long.as_str()]);
+    project.set_checks(&[long.as_str()]);
     let requests = requests_of_run("true", &project);
     let event = &requests.last().unwrap().event;
     assert!(event["message"].as_str().unwrap().chars().count() <= 501);

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::support::patience::Deadline;
 use crate::support::receiver::ReceivedRequest;
-use crate::support::worker::{FinishedWorker, Running};
+use crate::support::worker::{FinishedWorker, RunningWorker};
 use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
 use scenario::{Scenario, Work};
 
@@ -86,7 +86,7 @@ fn run_with_random_faults(seed: u64) -> String {
     for (name, value) in &scenario.settings {
         worker = worker.env(name, value);
     }
-    let ended = watched(seed, worker.start(), |running| {
+    let worker = wait_or_fail(seed, worker.start(), |running| {
         let began = Instant::now();
         for (at, event) in &scenario.events {
             pause((began + *at).saturating_duration_since(Instant::now()));
@@ -102,13 +102,13 @@ fn run_with_random_faults(seed: u64) -> String {
         seed,
         requests: receiver.requests(),
         scenario,
-        ended,
+        worker,
         project,
     };
     run.check().unwrap_or_else(|wrong| {
         panic!(
             "CHAOS_SEED={seed} CHAOS_RUNS=1: {wrong}\n{:#?}\n{:#?}\n{:#?}",
-            run.scenario, run.requests, run.ended
+            run.scenario, run.requests, run.worker
         )
     })
 }
@@ -132,7 +132,11 @@ fn address_for(seed: u64) -> String {
 }
 
 /// Waits for a worker while faults happen; kills it if it hangs.
-fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> FinishedWorker {
+fn wait_or_fail(
+    seed: u64,
+    running: RunningWorker,
+    happens: impl FnOnce(&RunningWorker),
+) -> FinishedWorker {
     let pid = running.pid();
     let (over, watch) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
@@ -162,7 +166,7 @@ struct Run {
     seed: u64,
     scenario: Scenario,
     requests: Vec<ReceivedRequest>,
-    ended: FinishedWorker,
+    worker: FinishedWorker,
     project: Project,
 }
 
@@ -197,7 +201,7 @@ impl Run {
         self.check_claim()?;
         let line = self.result_line()?;
         self.check_terminal(line.as_ref())?;
-        let Some(code) = self.ended.code else {
+        let Some(code) = self.worker.code else {
             ensure(
                 self.scenario.is_signalled(),
                 "a signal killed it that the test did not send",
@@ -251,7 +255,7 @@ impl Run {
     /// All claims are the same event, and there is no work before a claim is granted.
     fn check_claim(&self) -> Checked<()> {
         let claims = self.requests_to("started");
-        let same = claims.iter().all(|claim| claim.bytes == claims[0].bytes);
+        let same = claims.iter().all(|claim| claim.body == claims[0].body);
         ensure(same, "two different claims")?;
         let first = self
             .requests
@@ -265,7 +269,7 @@ impl Run {
             "a terminal event without a granted claim",
         )?;
         // A claim that may have been granted needs an outcome.
-        let has_outcome = matches!(self.ended.code, Some(0 | 1 | 3));
+        let has_outcome = matches!(self.worker.code, Some(0 | 1 | 3));
         ensure(
             !granted || has_outcome,
             "a granted claim without an outcome",
@@ -274,7 +278,7 @@ impl Run {
 
     /// The event on the result line; there is at most one line.
     fn result_line(&self) -> Checked<Option<Value>> {
-        let mut lines = self.ended.stdout.lines();
+        let mut lines = self.worker.stdout.lines();
         let line = lines.next();
         ensure(lines.next().is_none(), "more than one line on stdout")?;
         line.map(|line| {
@@ -299,7 +303,7 @@ impl Run {
         let too_large =
             self.answered_with("completed", &[413]) || self.answered_with("failed", &[413]);
         for request in &attempts {
-            let same = request.bytes == first.bytes
+            let same = request.body == first.body
                 || too_large && without_bulk(&request.event) == without_bulk(&first.event);
             ensure(same, "two different terminal events")?;
         }
@@ -351,7 +355,7 @@ impl Run {
     fn check_agent_is_dead(&self) -> Checked<()> {
         // In a stop window of milliseconds the worker does not wait until the killed processes are dead; the kernel may
         // still be ending them.
-        if self.ended.stderr.contains("survived SIGKILL") {
+        if self.worker.stderr.contains("survived SIGKILL") {
             ensure(
                 self.scenario.is_signalled(),
                 "the worker gave up killing although it had time",

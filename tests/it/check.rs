@@ -47,7 +47,7 @@ fn check_of(origin: &Origin, receiver: &Receiver) -> Worker {
 #[test]
 fn check_reports_what_is_there_and_changes_nothing() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["touch checked", "true"]);
+    project.set_checks(&["touch checked", "true"]);
     let before = project.graph();
     let ended = check(&receiver, &project).agent("touch worked").run();
     assert_lines(
@@ -165,7 +165,7 @@ fn check_reports_invalid_settings_as_a_run_does() {
 #[test]
 fn check_reports_programs_that_do_not_exist() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["true", "no-such-check --all"]);
+    project.set_checks(&["true", "no-such-check --all"]);
     let ended = check(&receiver, &project)
         .agent("A=1 no-such-agent --print")
         .run();
@@ -181,7 +181,7 @@ fn check_reports_programs_that_do_not_exist() {
          correct the command, or install the program",
     );
     // The agent may create a program in the project before the check runs.
-    project.checks(&["./test.sh"]);
+    project.set_checks(&["./test.sh"]);
     project.write("agent.sh", "");
     for (agent, code) in [
         ("sh ./agent.sh", 0),

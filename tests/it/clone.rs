@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::origin::{git, program};
+use crate::support::origin::{git, write_program};
 use crate::support::worker::FinishedWorker;
 use crate::support::{
-    Forge, Origin, Project, Receiver, ServerBehavior, path, quoted, setting, with_enough_time,
+    Forge, Origin, Project, Receiver, ServerBehavior, duration_setting, path, quoted,
+    with_enough_time,
 };
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
@@ -102,7 +103,7 @@ fn a_clone_contains_one_commit_of_one_branch() {
 fn a_repository_with_sha256_names_is_cloned_and_pushed_to() {
     let (receiver, origin) = (
         Receiver::start(),
-        Origin::made("sha256", &[("README", "new\n")]),
+        Origin::with_object_format("sha256", &[("README", "new\n")]),
     );
     origin
         .worker(&receiver)
@@ -134,9 +135,9 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
     // git asks without credentials first, every time.
     assert!(
         forge
-            .journal()
+            .requests()
             .iter()
-            .any(|(_, authorization)| authorization.is_none())
+            .any(|request| request.authorization.is_none())
     );
 
     // Another host asks for credentials, and gets none.
@@ -144,7 +145,7 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
         Receiver::start(),
         Forge::start(&origin.path(""), Some(TOKEN)),
     );
-    forge.behavior(ServerBehavior::Moved(elsewhere.base()));
+    forge.set_behavior(ServerBehavior::Redirect(elsewhere.base_url()));
     let ended = origin
         .worker(&receiver)
         .env("DESCARTES_WORKSPACE", origin.path("again"))
@@ -153,13 +154,13 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
         .agent("true")
         .run();
     permanent_failure(&receiver, &ended);
-    let journal = elsewhere.journal();
-    assert!(!journal.is_empty());
+    let requests = elsewhere.requests();
+    assert!(!requests.is_empty());
     assert!(
-        journal
+        requests
             .iter()
-            .all(|(_, authorization)| authorization.is_none()),
-        "{journal:?}"
+            .all(|request| request.authorization.is_none()),
+        "{requests:?}"
     );
 }
 
@@ -168,7 +169,7 @@ fn git_follows_the_redirect_of_a_renamed_project() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let home = Forge::start(&origin.path(""), None);
     let old = Forge::start(&origin.path(""), None);
-    old.behavior(ServerBehavior::Moved(home.base()));
+    old.set_behavior(ServerBehavior::Redirect(home.base_url()));
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", old.url());
     worker.agent("echo done > DONE").run().assert_code(0);
     assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
@@ -178,7 +179,7 @@ fn git_follows_the_redirect_of_a_renamed_project() {
 fn the_log_names_submodules_and_large_files_that_are_not_fetched() {
     let modules = "[submodule \"a\"]\n\tpath = third/party\n\turl = https://git.example/a.git\n";
     let large = "# no pattern\n*.psd filter=lfs diff=lfs merge=lfs -text\n";
-    let origin = Origin::with(&[(".gitmodules", modules), (".gitattributes", large)]);
+    let origin = Origin::with_files(&[(".gitmodules", modules), (".gitattributes", large)]);
     let receiver = Receiver::start();
     let ended = origin.worker(&receiver).agent("true").run();
     ended.assert_code(0);
@@ -267,7 +268,7 @@ fn the_name_of_a_branch_and_a_tag_is_ambiguous_and_the_full_names_are_not() {
 fn a_commit_of_a_sha256_repository_is_checked_out_by_its_64_digits() {
     let (receiver, origin) = (
         Receiver::start(),
-        Origin::made("sha256", &[("README", "old\n")]),
+        Origin::with_object_format("sha256", &[("README", "old\n")]),
     );
     let first = origin.git(&["rev-parse", "main"]);
     origin.commit(&[("README", "new\n")]);
@@ -283,11 +284,11 @@ fn a_commit_of_a_sha256_repository_is_checked_out_by_its_64_digits() {
 fn a_clone_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.behavior(ServerBehavior::Gone);
+    forge.set_behavior(ServerBehavior::CloseConnections);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let running = worker.agent("true").start();
-    crate::support::wait_until("a fetch", || !forge.journal().is_empty());
-    forge.behavior(ServerBehavior::Serving);
+    crate::support::wait_until("a fetch", || !forge.requests().is_empty());
+    forge.set_behavior(ServerBehavior::Serve);
     running.wait().assert_code(0);
 }
 
@@ -318,11 +319,11 @@ fn the_time_limit_of_the_task_begins_after_the_clone() {
         let real = quoted(real_git());
         let script =
             format!("case \" $* \" in *' fetch '*) sleep {longer};; esac\nexec {real} \"$@\"");
-        program(&origin.path("bin/git"), &script);
+        write_program(&origin.path("bin/git"), &script);
         let path = format!("{}:{}", origin.path("bin").display(), path().display());
         let worker = origin.worker(&receiver).env("PATH", path);
         let ended = worker
-            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .env("DESCARTES_TASK_TIMEOUT", duration_setting(limit))
             .agent("true")
             .run();
         match ended.code {
@@ -340,7 +341,7 @@ fn a_repository_of_another_user_is_cloned_and_pushed_to() {
         "GIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {} \"$@\"",
         quoted(real_git())
     );
-    program(&origin.path("bin/git"), &script);
+    write_program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let worker = origin.worker(&receiver).env("PATH", path);
     worker.agent("echo done > DONE").run().assert_code(0);
@@ -351,7 +352,7 @@ fn a_repository_of_another_user_is_cloned_and_pushed_to() {
 fn a_temporary_clone_is_deleted_unless_keep_workspace_is_set() {
     for (keep, clones) in [("false", 0), ("true", 1)] {
         let (receiver, origin) = (Receiver::start(), Origin::new());
-        let worker = origin.worker(&receiver).without("DESCARTES_WORKSPACE");
+        let worker = origin.worker(&receiver).remove_env("DESCARTES_WORKSPACE");
         let worker = worker.env("DESCARTES_KEEP_WORKSPACE", keep);
         worker.agent("exit 3").run().assert_code(1);
         let left = fs::read_dir(origin.path("tmp")).unwrap();
@@ -423,16 +424,16 @@ fn git_goes_through_the_proxy_that_the_environment_names() {
     let worker = origin
         .worker(&receiver)
         .env("DESCARTES_REPO", "http://git.invalid/project.git")
-        .env("http_proxy", proxy.base())
+        .env("http_proxy", proxy.base_url())
         .env("no_proxy", "127.0.0.1");
     let ended = worker.agent("true").run();
     ended.assert_code(1);
-    let journal = proxy.journal();
+    let requests = proxy.requests();
     assert!(
-        journal
+        requests
             .iter()
-            .any(|(asked, _)| asked.contains("http://git.invalid/project.git")),
-        "{journal:?}"
+            .any(|request| request.line.contains("http://git.invalid/project.git")),
+        "{requests:?}"
     );
 }
 
@@ -443,7 +444,7 @@ fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_syste
         "[ \"$1\" = fetch ] || exit 0; cp \"$GIT_SSL_CAINFO\" {}; echo 'fatal: Authentication failed' >&2; exit 128",
         quoted(origin.path("seen"))
     );
-    program(&origin.path("bin/git"), &script);
+    write_program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let key = rcgen::generate_simple_self_signed(vec!["git.example".to_owned()]).unwrap();
     fs::write(origin.path("own.pem"), key.cert.pem()).unwrap();
@@ -471,7 +472,7 @@ fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
          until [ -e {go} ]; do sleep 0.02; done
          printf 'Receiving objects:  99%% (19/20), 2.25 MiB | 300.00 KiB' >&2; exit 128"
     );
-    program(&origin.path("bin/git"), &script);
+    write_program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let worker = origin.worker(&receiver).env("PATH", path);
     let running = worker

@@ -11,7 +11,7 @@ use crate::support::{Project, Receiver, Reply, Worker, schema};
 
 fn failed_event() -> Value {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["echo wrong; exit 3"]);
+    project.set_checks(&["echo wrong; exit 3"]);
     let ended = Worker::new(&receiver, &project)
         .agent("echo all done")
         .run();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::{
-    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, is_under_load,
-    setting, wait_until, with_enough_time,
+    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, duration_setting, each,
+    is_under_load, wait_until, with_enough_time,
 };
 
 /// Gives a worker an agent whose output is longer than the tail in the result.
@@ -64,7 +64,7 @@ fn assert_sent_to_completed_unchanged(receiver: &Receiver) {
     let completed = receiver.requests_to("completed");
     assert!(!completed.is_empty());
     for request in completed {
-        assert_eq!(request.bytes, failed.bytes);
+        assert_eq!(request.body, failed.body);
         assert_eq!(request.headers["idempotency-key"], failed.event["event_id"]);
     }
     assert_eq!(failed.event["status"], "failed");
@@ -139,7 +139,7 @@ fn a_success_is_delivered_after_404s_from_a_proxy_that_restarts() {
     assert!(
         attempts_at_completed
             .iter()
-            .all(|request| request.bytes == attempts_at_completed[0].bytes)
+            .all(|request| request.body == attempts_at_completed[0].body)
     );
 }
 
@@ -150,7 +150,7 @@ fn an_outcome_whose_routes_all_answer_404_is_on_stdout() {
         receiver.set_default_reply("failed", Reply::status(404));
         receiver.set_default_reply("completed", Reply::status(404));
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_FINISH_DEADLINE", setting(limit))
+            .env("DESCARTES_FINISH_DEADLINE", duration_setting(limit))
             .agent("false")
             .run();
         ended.assert_code(3);
@@ -181,7 +181,7 @@ fn an_outcome_whose_routes_all_answer_405_or_501_is_on_stdout() {
 fn an_outcome_answered_with_413_is_sent_again_without_patch_prompts_and_output() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("completed", [Reply::status(413), Reply::status(500)]);
-    project.checks(&["echo the check"]);
+    project.set_checks(&["echo the check"]);
     let ended = with_long_output(Worker::new(&receiver, &project)).run();
     ended.assert_code(0);
     let words = "sending it without the patch, the prompts and the output";
@@ -203,10 +203,7 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_prompts_and_output()
         attempts_at_completed[0].event["event_id"],
         attempts_at_completed[1].event["event_id"]
     );
-    assert_eq!(
-        attempts_at_completed[1].bytes,
-        attempts_at_completed[2].bytes
-    );
+    assert_eq!(attempts_at_completed[1].body, attempts_at_completed[2].body);
 }
 
 #[test]
@@ -275,7 +272,7 @@ fn ends_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result<()
     receiver.script("failed", replies.to_vec());
     let running = Worker::new(&receiver, &project)
         .agent("trap '' TERM INT; : > ready; while :; do sleep 0.1; done")
-        .env("DESCARTES_STOP_WINDOW", setting(window))
+        .env("DESCARTES_STOP_WINDOW", duration_setting(window))
         .env("DESCARTES_HEARTBEAT", "50ms")
         .start();
     wait_until("the agent", || project.path("ready").exists());

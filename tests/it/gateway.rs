@@ -14,7 +14,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::support::{Hold, Project, Receiver, Running, Worker, wait_until};
+use crate::support::{Hold, Project, Receiver, RunningWorker, Worker, wait_until};
 use service::{
     Part, Service, bytes, document, event, header, message_start, read_head, stream_end,
     stream_head, whole,
@@ -30,7 +30,7 @@ pub const WAITING_AGENT: &str =
 pub struct Session {
     pub receiver: Receiver,
     pub project: Project,
-    running: Running,
+    running: RunningWorker,
     /// The environment of the agent.
     pub environment: String,
 }
@@ -118,7 +118,7 @@ impl Session {
         (self.receiver, self.running.wait())
     }
 
-    pub fn running(&self) -> &Running {
+    pub fn running(&self) -> &RunningWorker {
         &self.running
     }
 }
@@ -225,7 +225,7 @@ fn a_bearer_token_is_replaced_too() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| {
         worker
-            .without("ANTHROPIC_API_KEY")
+            .remove_env("ANTHROPIC_API_KEY")
             .env("ANTHROPIC_AUTH_TOKEN", "the-real-token")
     });
     assert!(!session.environment.contains("the-real-token"));

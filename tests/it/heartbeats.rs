@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::receiver::{ReceivedRequest, assert_one_connection};
 use crate::support::worker::FinishedWorker;
 use crate::support::{
-    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, setting,
+    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, duration_setting, each,
     wait_until, with_enough_time,
 };
 
@@ -313,7 +313,7 @@ fn a_heartbeat_answered_with_413_is_followed_by_one_without_output() {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.script("progress", [Reply::status(413)]);
         let running = worker(&receiver, &project)
-            .env("DESCARTES_HEARTBEAT", setting(interval))
+            .env("DESCARTES_HEARTBEAT", duration_setting(interval))
             .agent(format!("echo before; {WAIT_FOR_GO}; echo after"))
             .start();
         wait_for_heartbeats(&receiver, 4);

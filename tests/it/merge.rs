@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::origin::{git, program};
+use crate::support::origin::{git, write_program};
 use crate::support::project::GRAPH;
 use crate::support::{Origin, Project, Receiver, Worker, quoted};
 
@@ -118,7 +118,7 @@ fn an_error_has_a_status_that_git_does_not_take_for_conflicts_and_changes_no_fil
         worker.args(args)
     };
     let bin = tempfile::tempdir().expect("a directory");
-    program(&bin.path().join("git"), "echo broken >&2; exit 255");
+    write_program(&bin.path().join("git"), "echo broken >&2; exit 255");
     let no_git = Project::empty();
     for (worker, message) in [
         (

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::receiver::assert_one_connection;
-use crate::support::{Project, Receiver, Worker, setting, with_enough_time};
+use crate::support::{Project, Receiver, Worker, duration_setting, with_enough_time};
 
 #[test]
 fn plain_http_needs_no_authorities() {
@@ -74,7 +74,7 @@ fn message_of_a_failed_claim(url: &str, deadline: Duration) -> String {
         let ended = Worker::new(&receiver, &project)
             .agent("true")
             .env("CALLBACK_URL", url)
-            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
             .run();
         ended.assert_code(3);
         let failure = &ended.result_line()["failure"];

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::server::Connection;
-use crate::support::{FinishedWorker, Running, Server, Worker};
+use crate::support::{FinishedWorker, RunningWorker, Server, Worker};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -15,7 +15,7 @@ fn program(args: &[&str]) -> Worker {
 }
 
 /// `receive` on a free port with further flags, and its URL.
-fn receive(flags: &[&str]) -> (Running, String) {
+fn receive(flags: &[&str]) -> (RunningWorker, String) {
     let running = program(&["receive", "--listen", "127.0.0.1:0"])
         .args(flags)
         .env("DESCARTES_CALLBACK_SECRET", SECRET)

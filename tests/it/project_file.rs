@@ -30,7 +30,7 @@ fn assert_unusable(project: &Project) -> String {
 /// A worker for task 8 that is started in the project's directory.
 fn started_in(project: &Project, receiver: &Receiver) -> Worker {
     Worker::new(receiver, project)
-        .without("DESCARTES_WORKSPACE")
+        .remove_env("DESCARTES_WORKSPACE")
         .dir(project.dir())
 }
 
@@ -39,7 +39,7 @@ fn a_worker_uses_the_agent_the_checks_and_the_limits_of_the_project_that_it_has_
     let receiver = Receiver::start();
     let file = "agent_command = \"echo \\\"$DESCARTES_MODEL\\\"; touch by-the-project\"\nmodel = \"opus\"\n\
         checks = [\"test -e by-the-project\", \"true\"]\nrepairs = 0\ntask_timeout = \"30m\"\n";
-    let origin = Origin::with(&[(".descartes.toml", file)]);
+    let origin = Origin::with_files(&[(".descartes.toml", file)]);
     let ended = origin.worker(&receiver).run();
     let event = ended.assert_completed(&receiver);
     assert_eq!(event["result"]["output"]["tail"], "opus\n");
@@ -373,7 +373,7 @@ fn mistakes_of_the_file_cannot_control_a_terminal() {
 #[test]
 fn check_prints_no_control_characters_of_the_project() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["true \u{1b}[2J"]);
+    project.set_checks(&["true \u{1b}[2J"]);
     let ended = Worker::new(&receiver, &project)
         .arg("check")
         .agent("true")

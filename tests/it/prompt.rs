@@ -64,7 +64,7 @@ fn how_to_work(project: &Project, checks: &str) -> String {
 #[test]
 fn the_prompt_has_every_field_of_the_task_and_says_how_to_work() {
     let project = Project::with_graph(GRAPH);
-    project.checks(&["true", "test -f stdin"]);
+    project.set_checks(&["true", "test -f stdin"]);
     let checks = "- When you are done, these commands will run, and all of them must pass:\n  \
                   - `true`\n  - `test -f stdin`\n";
     let task = "\
@@ -149,7 +149,7 @@ fn a_note_that_is_too_long_keeps_its_beginning_and_its_end() {
 #[test]
 fn a_repair_does_not_repeat_the_note() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
-    project.checks(&["test -f second"]);
+    project.set_checks(&["test -f second"]);
     Worker::new(&receiver, &project)
         .env("DESCARTES_NOTE", "Paint it green.")
         .agent("if test -f first; then cat > second; else cat > first; fi")
@@ -295,7 +295,7 @@ fn a_malformed_agent_definition_fails_the_run_with_path_and_line() {
 #[test]
 fn the_prompt_after_a_failed_check_has_the_check_and_its_output() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
-    project.checks(&["true", "cat missing; echo; echo '````'; test -f repaired"]);
+    project.set_checks(&["true", "cat missing; echo; echo '````'; test -f repaired"]);
     Worker::new(&receiver, &project)
         .agent("if [ -f first ]; then cat > second; cp \"$DESCARTES_PROMPT_FILE\" file; touch repaired; else cat > first; echo 'wall ``missing' > missing; fi")
         .run()
@@ -319,7 +319,7 @@ fn the_report_has_the_prompt_of_each_round_without_secrets() {
     let receiver = Receiver::start();
     let secret = "0123456789abcdefghij";
     let project = Project::with_graph(&GRAPH.replace("Wait for rain.", &format!("Use {secret}.")));
-    project.checks(&["test -f repaired"]);
+    project.set_checks(&["test -f repaired"]);
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_NOTE", "Be careful.")
         .env("DESCARTES_AGENT_ENV", "PASSWORD")
@@ -357,7 +357,7 @@ fn the_report_has_no_secret_with_a_terminal_code_in_it() {
     let receiver = Receiver::start();
     let project = Project::with_graph(GRAPH);
     project.write("print", "printf 'supersecret\\033[0mvalue123\\n'\n");
-    project.checks(&["sh print; false"]);
+    project.set_checks(&["sh print; false"]);
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_REPAIRS", "1")
         .env("DESCARTES_AGENT_ENV", "MY_TOKEN")

@@ -123,7 +123,7 @@ fn assert_push_failed(receiver: &Receiver) -> Value {
 #[test]
 fn a_rejected_push_is_not_retried_and_the_remotes_message_is_quoted() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    origin.hook(
+    origin.install_hook(
         "pre-receive",
         "echo asked >> asked; echo 'no work on sundays' >&2; exit 1",
     );
@@ -146,7 +146,7 @@ fn a_rejected_push_is_not_retried_and_the_remotes_message_is_quoted() {
 fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
-    forge.behavior_for_pushes(ServerBehavior::Revoked);
+    forge.set_behavior_for_pushes(ServerBehavior::RejectCredentials);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let worker = worker.env("DESCARTES_GIT_TOKEN", TOKEN);
     let ended = worker.agent("echo mine > mine").run();
@@ -160,11 +160,11 @@ fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
             .contains("Authentication failed"),
         "{failure}"
     );
-    let asked = forge
-        .journal()
+    let pushes = forge
+        .requests()
         .into_iter()
-        .filter(|(asked, sent)| asked.contains("receive-pack") && sent.is_some());
-    assert_eq!(asked.count(), 1);
+        .filter(|request| request.line.contains("receive-pack") && request.authorization.is_some());
+    assert_eq!(pushes.count(), 1);
     assert!(!ended.stderr.contains(TOKEN));
 }
 
@@ -172,17 +172,17 @@ fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
 fn a_push_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.behavior_for_pushes(ServerBehavior::Gone);
+    forge.set_behavior_for_pushes(ServerBehavior::CloseConnections);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let running = worker.agent("echo mine > mine").start();
-    let asked = || {
+    let has_push = || {
         forge
-            .journal()
+            .requests()
             .iter()
-            .any(|(asked, _)| asked.contains("receive-pack"))
+            .any(|request| request.line.contains("receive-pack"))
     };
-    wait_until("a push", asked);
-    forge.behavior_for_pushes(ServerBehavior::Serving);
+    wait_until("a push", has_push);
+    forge.set_behavior_for_pushes(ServerBehavior::Serve);
     running.wait().assert_code(0);
     assert_eq!(origin.show(BRANCH, "mine"), "mine");
 }
@@ -266,7 +266,7 @@ fn a_branch_with_the_runs_suffix_that_is_taken_too_gets_a_number() {
 fn a_cancellation_ends_a_push_that_hangs() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let begun = origin.path("begun");
-    origin.hook(
+    origin.install_hook(
         "pre-receive",
         &format!(": > {}; exec sleep 1000", quoted(&begun)),
     );
@@ -291,7 +291,7 @@ fn a_git_that_the_agent_has_rewritten_gets_no_credential() {
         .map(|dir| dir.join("git"))
         .find(|git| git.exists());
     let real = quoted(real.expect("git"));
-    crate::support::origin::program(&git, &format!("exec {real} \"$@\""));
+    crate::support::origin::write_program(&git, &format!("exec {real} \"$@\""));
     let mut dirs = vec![origin.path("bin")];
     dirs.extend(std::env::split_paths(&path));
     let rewrite = format!(

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::support::origin::git;
 use crate::support::{
-    FinishedWorker, Project, Receiver, Running, Worker, assert_in_order, schema, setting,
-    with_enough_time,
+    FinishedWorker, Project, Receiver, RunningWorker, Worker, assert_in_order, duration_setting,
+    schema, with_enough_time,
 };
 
 /// The program in a directory, without a home directory.
@@ -24,12 +24,12 @@ fn program(args: &[&str], dir: &Project) -> Worker {
 }
 
 /// `receive` on a free port, and its callback URL with `localhost` as the host.
-fn receive() -> (Running, String) {
+fn receive() -> (RunningWorker, String) {
     receive_with(&[], |worker| worker)
 }
 
 /// `receive` with further flags and variables.
-fn receive_with(flags: &[&str], change: impl FnOnce(Worker) -> Worker) -> (Running, String) {
+fn receive_with(flags: &[&str], change: impl FnOnce(Worker) -> Worker) -> (RunningWorker, String) {
     let dir = Project::empty();
     let receive = program(&["receive", "--listen", "127.0.0.1:0"], &dir).args(flags);
     let running = change(receive).start();
@@ -46,13 +46,13 @@ fn worker(url: &str, project: &Project) -> Worker {
         .env("DESCARTES_HEARTBEAT", "50ms")
 }
 
-fn end(running: Running) -> FinishedWorker {
+fn end(running: RunningWorker) -> FinishedWorker {
     running.signal(Signal::TERM);
     end_of(running)
 }
 
 /// The end of `receive`, which has the signal already.
-fn end_of(running: Running) -> FinishedWorker {
+fn end_of(running: RunningWorker) -> FinishedWorker {
     let ended = running.wait();
     ended.assert_code(0);
     assert_eq!(ended.stdout, "");
@@ -188,7 +188,8 @@ fn a_task_is_refused_to_a_second_worker_while_the_first_one_works_and_the_refusa
 #[test]
 fn a_dead_workers_task_is_free_when_its_lease_is_over() {
     with_enough_time(Duration::from_secs(1), |lease| {
-        let (receiving, url) = receive_with(&["--lease", &setting(lease)], |worker| worker);
+        let (receiving, url) =
+            receive_with(&["--lease", &duration_setting(lease)], |worker| worker);
         let project = Project::new();
         let dead = worker(&url, &project)
             .env("DESCARTES_RUN_ID", "dead")
@@ -227,7 +228,8 @@ fn a_completed_task_is_granted_again_only_if_a_person_allows_it() {
 #[test]
 fn heartbeats_keep_a_lease_for_longer_than_its_length() {
     with_enough_time(Duration::from_secs(3), |lease| {
-        let (receiving, url) = receive_with(&["--lease", &setting(lease)], |worker| worker);
+        let (receiving, url) =
+            receive_with(&["--lease", &duration_setting(lease)], |worker| worker);
         let project = Project::new();
         let longer = lease.as_secs_f64() * 1.3;
         let first = worker(&url, &project)

@@ -152,7 +152,7 @@ fn an_invalid_value_is_reported_with_its_flag_or_variable() {
         ["--force: \"perhaps\" is neither true nor false"]
     );
     let ended = valid()
-        .without("TASK_ID")
+        .remove_env("TASK_ID")
         .env("DESCARTES_TASK_ID", " ")
         .run();
     assert_eq!(problems(&ended), ["DESCARTES_TASK_ID: \" \" is blank"]);

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::receiver::ReceivedRequest;
 use crate::support::{
-    Hold, Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
+    Hold, Project, Receiver, Reply, Worker, assert_within, duration_setting, each, with_enough_time,
 };
 
 /// The answers after which a claim and a terminal event are repeated.
@@ -23,7 +23,7 @@ fn temporary_failures() -> Vec<Reply> {
 #[track_caller]
 fn assert_same_event(attempts: &[ReceivedRequest]) {
     for request in attempts {
-        assert_eq!(request.bytes, attempts[0].bytes);
+        assert_eq!(request.body, attempts[0].body);
         let key = &request.headers["idempotency-key"];
         assert_eq!(*key, attempts[0].headers["idempotency-key"]);
         assert_eq!(request.event["event_id"], **key);
@@ -100,8 +100,8 @@ fn claim_until_the_deadline(limit: Duration, reply: &Reply) -> Result<(), String
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.set_default_reply("started", reply.clone());
     let ended = Worker::new(&receiver, &project)
-        .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
-        .env("DESCARTES_CALLBACK_TIMEOUT", setting(limit / 4))
+        .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
+        .env("DESCARTES_CALLBACK_TIMEOUT", duration_setting(limit / 4))
         .agent("touch touched")
         .run();
     ended.assert_code(3);
@@ -154,7 +154,7 @@ fn a_refused_connection_is_named_with_its_url() {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
             .env("CALLBACK_URL", format!("http://{address}"))
-            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
             .agent("true")
             .run();
         ended.assert_code(3);
@@ -177,7 +177,7 @@ fn a_request_without_an_answer_is_repeated_after_its_timeout() {
         receiver.script("completed", [hanging()]);
         let mut before = Instant::now();
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_CALLBACK_TIMEOUT", setting(limit))
+            .env("DESCARTES_CALLBACK_TIMEOUT", duration_setting(limit))
             .agent("true")
             .run();
         ended.assert_code(0);
@@ -262,7 +262,7 @@ fn an_outcome_without_an_accepting_answer_before_the_deadline_is_on_stdout_uncha
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply("completed", Reply::status(503));
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_FINISH_DEADLINE", setting(limit))
+            .env("DESCARTES_FINISH_DEADLINE", duration_setting(limit))
             .agent("true")
             .run();
         ended.assert_code(3);
@@ -331,7 +331,7 @@ fn a_stop_signal_ends_the_wait_for_a_claim() {
     let ended = running.wait();
     ended.assert_code(3);
     assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
-    assert_within(Duration::from_secs(5), ended.took);
+    assert_within(Duration::from_secs(5), ended.duration);
     assert_eq!(receiver.routes(), ["started"]);
     assert!(!project.path("touched").exists());
 }
@@ -340,7 +340,7 @@ fn a_stop_signal_ends_the_wait_for_a_claim() {
 fn a_worker_whose_claim_is_granted_after_a_stop_signal_sends_a_terminal_event() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    receiver.script("started", [Reply::status(200).held(&hold)]);
+    receiver.script("started", [Reply::status(200).after_release(&hold)]);
     let running = Worker::new(&receiver, &project)
         .agent("touch touched")
         .start();

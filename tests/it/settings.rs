@@ -30,7 +30,7 @@ fn the_flag_wins_over_the_short_name_and_the_short_name_over_the_prefixed_one() 
     );
     assert_eq!(
         claimed_task_id(|worker| worker
-            .without("TASK_ID")
+            .remove_env("TASK_ID")
             .env("DESCARTES_TASK_ID", "prefixed")),
         "prefixed"
     );
@@ -125,7 +125,7 @@ fn the_path_of_this_program_as_first_argument_is_ignored() {
     ] {
         let receiver = Receiver::start();
         Worker::new(&receiver, &project)
-            .without("TASK_ID")
+            .remove_env("TASK_ID")
             .env("DESCARTES_FORCE", "yes")
             .arg(program)
             .args(["--task", "8"])
@@ -137,7 +137,7 @@ fn the_path_of_this_program_as_first_argument_is_ignored() {
     let receiver = Receiver::start();
     Worker::new(&receiver, &project)
         .env("DESCARTES_FORCE", "on")
-        .with(|command| {
+        .change_command(|command| {
             command.arg0("my-worker").arg("my-worker");
         })
         .agent("true")

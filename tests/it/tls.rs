@@ -12,7 +12,9 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::receiver::assert_one_connection;
 use crate::support::worker::FinishedWorker;
-use crate::support::{Forge, Origin, Project, Receiver, Server, Worker, setting, with_enough_time};
+use crate::support::{
+    Forge, Origin, Project, Receiver, Server, Worker, duration_setting, with_enough_time,
+};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -99,7 +101,7 @@ fn run_worker(
             format!("https://localhost:{}/cb", server.address().port()),
         )
         .env("SSL_CERT_FILE", project.path("ca.pem"))
-        .env("DESCARTES_CLAIM_DEADLINE", setting(deadline))
+        .env("DESCARTES_CLAIM_DEADLINE", duration_setting(deadline))
         .run();
     (receiver, ended)
 }
@@ -209,7 +211,7 @@ fn claim_at(url: &str) -> String {
         let ended = Worker::new(&receiver, &project)
             .agent("true")
             .env("CALLBACK_URL", url)
-            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
             .run();
         ended.assert_code(3);
         let message = ended.result_line()["failure"]["message"].clone();

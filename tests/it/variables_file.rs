@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::builtin::{results, run_with};
-use crate::support::model::{bash, says};
-use crate::support::origin::program;
+use crate::support::model::{bash_call, text_answer};
+use crate::support::origin::write_program;
 use crate::support::{Origin, Project, Receiver, Worker, path};
 
 /// Writes the file, and returns a worker that reads it.
@@ -62,7 +62,7 @@ fn a_variable_that_the_settings_name_wins_over_the_file() {
 fn agents_and_checks_are_found_on_the_search_path_of_the_file() {
     let (receiver, project) = (Receiver::start(), Project::new());
     fs::create_dir(project.path("bin")).expect("a directory");
-    program(&project.path("bin/only-here"), "echo found > \"$1\"");
+    write_program(&project.path("bin/only-here"), "echo found > \"$1\"");
     let path = format!(
         "{}:{}",
         project.path("bin").display(),
@@ -108,8 +108,8 @@ fn libraries_that_do_not_load_do_not_break_the_built_in_agent() {
         json!({ "LD_LIBRARY_PATH": libraries, "DATABASE": "development", "GREETING": "hello" });
     fs::write(&file, variables.to_string()).expect("a file");
     let script = [
-        bash("echo \"$LD_LIBRARY_PATH $GREETING $DATABASE\""),
-        says("Done."),
+        bash_call("echo \"$LD_LIBRARY_PATH $GREETING $DATABASE\""),
+        text_answer("Done."),
     ];
     let run = run_with(project, script, |worker| {
         worker
@@ -117,7 +117,7 @@ fn libraries_that_do_not_load_do_not_break_the_built_in_agent() {
             .env("DESCARTES_AGENT_ENV", "DATABASE")
             .env("DATABASE", "production")
     });
-    run.completed();
+    run.assert_completed();
     let result = results(&run)[0]["content"]
         .as_str()
         .expect("a text")

@@ -197,7 +197,7 @@ fn the_message_says_that_nothing_was_changed() {
 
 #[test]
 fn ignored_files_are_not_committed_and_a_change_within_the_same_second_is() {
-    let origin = Origin::with(&[(".gitignore", "target\n"), ("flag", "a\n")]);
+    let origin = Origin::with_files(&[(".gitignore", "target\n"), ("flag", "a\n")]);
     // The same length, the same second, the same file: git has to look at the content.
     completed_work(
         &origin,
@@ -225,7 +225,7 @@ fn committed_files_over_fifty_mebibytes_stop_the_push_and_are_named() {
 
 #[test]
 fn a_new_file_of_gigabytes_is_named_without_being_read_and_the_rest_is_pushed() {
-    let origin = Origin::with(&[("known", "small\n")]);
+    let origin = Origin::with_files(&[("known", "small\n")]);
     // Reading this would take hours, and writing its object would fill the disk.
     let agent = "truncate -s 10995116277760 big; truncate -s 10995116277760 known; mkdir a; truncate -s 60M 'a/[b]'; echo fine > fine";
     let (failure, work) = push_failure(&origin, agent, "unused-token");
@@ -356,7 +356,7 @@ fn the_patch_applies_with_binary_files_links_and_unusual_names() {
         names,
         "printf 'no line feed' > end; printf 'a\\r\\nb\\r\\n' > dos",
     ] {
-        let origin = Origin::with(&[("old", "away\n"), ("README", "A house.\n")]);
+        let origin = Origin::with_files(&[("old", "away\n"), ("README", "A house.\n")]);
         assert_patch_applies(&origin, &completed_work(&origin, agent));
     }
 }

@@ -8,7 +8,7 @@ use crate::support::wait_until;
 fn the_spans_of_all_workers_are_below_the_attempts_of_one_trace() {
     let collector = Collector::start();
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n");
-    graph.checks(&["true"]);
+    graph.commit_checks(&["true"]);
     graph
         .dispatch("echo done > done-${TASK_ID##*:}")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::collector::{Collector, Span};
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 use crate::support::{Origin, Project, Receiver, Reply, Worker, path, quoted};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -189,7 +189,7 @@ fn stream_json_worker(
     let bin = project.path("bin");
     std::fs::create_dir_all(&bin).expect("a directory");
     let script = format!("cat > /dev/null; cat {}", quoted(project.path("stream")));
-    program(&bin.join("claude"), &script);
+    write_program(&bin.join("claude"), &script);
     let search = format!("{}:{}", bin.display(), path().into_string().expect("UTF-8"));
     Worker::new(receiver, project)
         .env("PATH", search)

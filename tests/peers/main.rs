@@ -186,12 +186,8 @@ fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
     each(&PEERS, |kind| {
         let mut peer = Peer::start(kind, SECRET);
         let mut tampered = claim.clone();
-        let at = tampered
-            .bytes
-            .iter()
-            .position(|byte| *byte == b'8')
-            .unwrap();
-        tampered.bytes[at] = b'9';
+        let at = tampered.body.iter().position(|byte| *byte == b'8').unwrap();
+        tampered.body[at] = b'9';
         assert_eq!(replay(&peer, &tampered), 401);
         assert_eq!(replay(&peer, &end), 409, "an end without a beginning");
         for said in [&claim, &claim, &end, &end, &claim] {
@@ -218,7 +214,7 @@ fn replay(peer: &Peer, said: &ReceivedRequest) -> u16 {
     request.push_str("\r\n");
     let mut stream = TcpStream::connect(peer.address()).expect("a listening peer");
     stream.write_all(request.as_bytes()).unwrap();
-    stream.write_all(&said.bytes).unwrap();
+    stream.write_all(&said.body).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let status = answer

@@ -118,7 +118,7 @@ fn large_report(count: i64) -> (Graph, PathBuf) {
         }
     }
     let graph = Graph::new(&(nodes + &edges));
-    let state = graph.state();
+    let state = graph.state_dir();
     fs::create_dir_all(state.join("runs")).expect("a directory");
     let mut journal = vec![
         json!({ "at": 0, "entry": "created", "dispatch": "d", "branch": "descartes/house" }),

@@ -106,7 +106,9 @@ pub fn cancels(reply: &Reply) -> bool {
 pub fn status(reply: &Reply) -> Option<u16> {
     match reply {
         Reply::Answer { status, .. } => Some(*status),
-        Reply::After(_, reply) | Reply::Held(_, reply) | Reply::ThenClose(reply) => status(reply),
+        Reply::After(_, reply) | Reply::AfterRelease(_, reply) | Reply::ThenClose(reply) => {
+            status(reply)
+        }
         Reply::Reset
         | Reply::BreakInHead
         | Reply::BreakInBody

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{assert_line, check_of};
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 use crate::support::{Origin, Receiver, path};
 
 #[test]
@@ -67,7 +67,7 @@ fn check_reports_a_repository_that_does_not_exist() {
 #[test]
 fn check_reports_a_repository_that_does_not_answer_in_time() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
-    program(&origin.path("bin/git"), "exec sleep 600");
+    write_program(&origin.path("bin/git"), "exec sleep 600");
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let began = Instant::now();
     let ended = check_of(&origin, &receiver)
@@ -88,7 +88,7 @@ fn check_reports_a_repository_that_does_not_answer_in_time() {
 fn check_reports_a_repository_that_makes_progress_but_never_answers() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
     let progress = "while :; do echo 'Receiving objects:   1% (1/100)' >&2; sleep 0.2; done";
-    program(&origin.path("bin/git"), progress);
+    write_program(&origin.path("bin/git"), progress);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let began = Instant::now();
     let ended = check_of(&origin, &receiver).env("PATH", path).run();

@@ -31,7 +31,7 @@ fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored()
         "",
     ];
     let last = json!({ "num_turns": "many", "total_cost_usd": null, "usage": 3, "modelUsage": { "m": 1 }, "extra": [] });
-    let event = run(odd.join("\n") + &result(&last), 0).completed();
+    let event = run(odd.join("\n") + &result(&last), 0).assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["cost_usd"], &agent["usage"]),
@@ -57,7 +57,7 @@ fn lines_of_three_megabytes_are_read_and_longer_ones_are_skipped() {
         large(20_000_000)
     );
     let run = run(text + &picture + &result(&json!({})), 0);
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 7);
     assert_eq!(event["result"]["output"]["total_bytes"], 3_000_001);
 }
@@ -81,7 +81,7 @@ fn a_message_in_several_lines_is_counted_once() {
         assistant("m2", &call("TodoWrite", json!({ "todos": [] })), &usage),
         // It ends without a result.
     ];
-    let event = run(stream.concat(), 1).failed("agent_failed");
+    let event = run(stream.concat(), 1).assert_failed("agent_failed");
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["turns"], &agent["tool_calls"]),
@@ -105,7 +105,7 @@ fn a_thousand_messages_are_counted() {
             &json!({ "input_tokens": 3, "output_tokens": 1 }),
         );
     }
-    let event = run(stream, 1).failed("agent_failed");
+    let event = run(stream, 1).assert_failed("agent_failed");
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["turns"], &agent["usage"]["input_tokens"]),
@@ -115,7 +115,7 @@ fn a_thousand_messages_are_counted() {
 
 #[test]
 fn the_last_of_several_results_counts() {
-    let event = run(BACKGROUND, 0).completed();
+    let event = run(BACKGROUND, 0).assert_completed();
     assert_eq!(event["result"]["summary"], "saw the background end");
     let agent = &event["result"]["agent"];
     assert_eq!(
@@ -127,7 +127,7 @@ fn the_last_of_several_results_counts() {
 
 #[test]
 fn messages_of_subagents_cost_tokens_and_are_not_turns() {
-    let event = run(SUBAGENT, 0).completed();
+    let event = run(SUBAGENT, 0).assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(agent["turns"], 2);
     assert_eq!(agent["usage"]["output_tokens"], 150);
@@ -155,12 +155,12 @@ fn recorded_failures_get_the_right_reason_and_message() {
             false,
         ),
     ] {
-        let event = run(stream, 1).failed(reason);
+        let event = run(stream, 1).assert_failed(reason);
         let text = event["failure"]["message"].as_str().expect("a message");
         assert!(text.starts_with(message), "{text}");
         assert_eq!(event["failure"]["retryable"], retryable);
     }
-    let log = run(CUT, 0).ended.stderr;
+    let log = run(CUT, 0).worker.stderr;
     assert!(log.contains("agent: [the model's service: "), "{log}");
 }
 
@@ -173,9 +173,9 @@ fn secrets_in_texts_tool_calls_and_results_are_masked() {
         + &assistant("m2", &call, &json!({}))
         + &result(&json!({ "result": words, "session_id": "sk-ant-the-key" }));
     let run = run(stream, 0);
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(event["result"]["summary"], "the key is ***, isn't it?");
-    for text in [&run.ended.stderr, &run.ended.stdout, &event.to_string()] {
+    for text in [&run.worker.stderr, &run.worker.stdout, &event.to_string()] {
         assert!(!text.contains("sk-ant-the-key"), "{text}");
     }
 }
@@ -193,7 +193,7 @@ fn message_ids_of_megabytes_do_not_use_up_the_memory() {
         grep VmHWM /proc/$PPID/status > "$dir/peak"
         cat "$dir/stream""#;
     let run = run_script(project, script, Worker::without_isolation);
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 30);
     let peak = run.project.read("peak");
     let kib: u64 = peak

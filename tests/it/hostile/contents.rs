@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::{BRANCH, Scene, assert_harmless_although_git_waits};
-use crate::support::{Forge, quoted, setting, with_enough_time, written};
+use crate::support::{Forge, duration_setting, duration_text, quoted, with_enough_time};
 
 #[test]
 fn objects_of_an_alternate_repository_are_not_used() {
@@ -69,7 +69,7 @@ END
          git init -q sub; cd sub; echo a > a; git add a; git -c user.name=a -c user.email=b commit -qm a
          cd ..; git add sub; git commit -qm linked; cd sub
          git config filter.spy.clean {}; echo '* filter=spy' > .gitattributes; echo b > a; cd ..",
-        evil.base(),
+        evil.base_url(),
         quoted(quoted(scene.origin.path("tamper")))
     ));
     assert_eq!(event["status"], "completed", "{event}");
@@ -77,7 +77,7 @@ END
         scene.origin.path("tampered").exists(),
         "the filter did not run, so the test proves nothing"
     );
-    assert_eq!(evil.journal(), []);
+    assert_eq!(evil.requests(), []);
     assert_eq!(scene.origin.show(BRANCH, "DONE"), "done");
     let linked = scene.origin.git(&["ls-tree", BRANCH, "sub"]);
     assert!(linked.starts_with("160000 commit"), "{linked}");
@@ -105,14 +105,14 @@ fn a_fifo_that_blocks_git_fails_the_push_and_the_commits_are_on_the_wip_branch()
         // On a busy machine, another git process may be silent for as long as the limit.
         with_enough_time(Duration::from_secs(5), |limit| {
             let scene = Scene::new();
-            let event = scene.attack_within(&setting(limit), &attack);
+            let event = scene.attack_within(&duration_setting(limit), &attack);
             let wip = format!("{BRANCH}-wip");
             let is_pushed = !scene.origin.git(&["branch", "--list", &wip]).is_empty();
             if event["failure"]["reason"] != "push_failed" || !is_pushed {
                 return Err(format!("the commit was not pushed: {event:#}"));
             }
             let detail = event["failure"]["detail"].as_str().unwrap();
-            let words = format!("made no progress for {}", written(limit));
+            let words = format!("made no progress for {}", duration_text(limit));
             assert!(detail.contains(&words), "{detail}");
             assert_eq!(scene.origin.show(&wip, "DONE"), "done");
             Ok(())
@@ -222,7 +222,7 @@ fn a_process_that_survives_the_agent_cannot_change_the_workers_repositories() {
          trap '' TERM HUP; while :; do for made in \"$TMPDIR\"/descartes-*/config; do
          [ -e \"$made\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$made\"; done; done\nEND
          setsid sh \"$AT/tamper\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/tamper\" > /dev/null 2>&1 &) &",
-        evil.base()
+        evil.base_url()
     ));
-    assert_eq!(evil.journal(), []);
+    assert_eq!(evil.requests(), []);
 }

@@ -23,7 +23,7 @@ fn files(dir: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
 #[test]
 fn dry_run_prints_the_command_line_and_the_prompt_and_changes_nothing() {
     let (project, temporary) = (Project::new(), Project::empty());
-    project.checks(&["test -e house"]);
+    project.set_checks(&["test -e house"]);
     let before = files(project.dir());
     let ended = program(&["local", "--task", "8", "--dry-run"], &project)
         .env("TMPDIR", temporary.dir())
@@ -102,7 +102,7 @@ fn a_model_that_begins_with_a_hyphen_is_no_flag_of_the_built_in_agent() {
 #[test]
 fn a_dry_run_uses_the_settings_of_the_project_and_names_them() {
     let project = Project::new();
-    project.checks(&["test -e house"]);
+    project.set_checks(&["test -e house"]);
     project.write(
         ".descartes.toml",
         "agent_command = \"touch by-the-project\"\nchecks = [\"true\"]\nmodel = \"opus\"\n",

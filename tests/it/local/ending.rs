@@ -3,11 +3,11 @@
 use rustix::process::Signal;
 
 use super::{assert_in_order, program};
-use crate::support::processes::working_in;
-use crate::support::{Project, Running, wait_until};
+use crate::support::processes::with_working_directory;
+use crate::support::{Project, RunningWorker, wait_until};
 
 /// `local --task 8`, when its agent runs.
-fn local(project: &Project, agent: &str) -> Running {
+fn local(project: &Project, agent: &str) -> RunningWorker {
     let running = program(&["local", "--task", "8"], project)
         .agent(agent)
         .start();
@@ -29,7 +29,7 @@ fn closing_the_terminal_stops_the_worker() {
             "worker           ended with exit code 1\n",
         ],
     );
-    assert_eq!(working_in(project.dir()), []);
+    assert_eq!(with_working_directory(project.dir()), []);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn if_local_is_killed_its_worker_and_the_agent_end() {
     local.signal(Signal::KILL);
     assert_eq!(local.wait().signal, Some(9));
     wait_until("the worker and its agent to end", || {
-        working_in(project.dir()).is_empty()
+        with_working_directory(project.dir()).is_empty()
     });
 }
 
@@ -56,7 +56,8 @@ fn if_demo_is_killed_its_worker_and_the_agent_end() {
     demo.signal(Signal::KILL);
     assert_eq!(demo.wait().signal, Some(9));
     wait_until("the worker and its agent to end", || {
-        working_in(dir.dir()).is_empty() && working_in(sample.as_ref()).is_empty()
+        with_working_directory(dir.dir()).is_empty()
+            && with_working_directory(sample.as_ref()).is_empty()
     });
 }
 

@@ -20,7 +20,7 @@ fn of_type<'a>(objects: &'a [Value], word: &str) -> Vec<&'a Value> {
 #[test]
 fn local_prints_its_events_its_log_and_its_result_as_json() {
     let project = Project::new();
-    project.checks(&["test -e house"]);
+    project.set_checks(&["test -e house"]);
     let ended = program(&["local", "--task", "8", "--json"], &project)
         .agent("echo building; touch house")
         .run();
@@ -165,7 +165,7 @@ fn a_reader_of_json_that_takes_one_line_and_goes_does_not_stop_local() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let running = program(&["local", "--task", "8", "--json"], &project)
         .agent("until [ -e go ]; do sleep 0.01; done; for n in $(seq 1000); do echo $n; done; touch worked")
-        .with(|command| {
+        .change_command(|command| {
             command.stdout(writer);
         })
         .start();

@@ -1,14 +1,14 @@
 //! The summary at the end of `local`: what happened, why, what it cost and where the work is.
 
 use super::{assert_in_order, program};
-use crate::support::model::{bash, says};
+use crate::support::model::{bash_call, text_answer};
 use crate::support::{Model, Origin, Project};
 
 #[test]
 fn the_summary_of_a_completed_task_has_agent_tokens_checks_and_place() {
-    let model = Model::start([bash("touch house"), says("Built.")]);
+    let model = Model::start([bash_call("touch house"), text_answer("Built.")]);
     let project = Project::new();
-    project.checks(&["test -e house"]);
+    project.set_checks(&["test -e house"]);
     let ended = program(&["local", "--task", "8"], &project)
         .env("ANTHROPIC_API_KEY", "sk-ant-no-key")
         .env("ANTHROPIC_BASE_URL", model.url())
@@ -37,7 +37,7 @@ fn the_summary_of_a_completed_task_has_agent_tokens_checks_and_place() {
 #[test]
 fn the_summary_of_a_failed_task_has_reason_causes_and_the_failed_check() {
     let project = Project::new();
-    project.checks(&["true", "echo the roof is missing; exit 4"]);
+    project.set_checks(&["true", "echo the roof is missing; exit 4"]);
     let ended = program(&["local", "--task", "8", "--repairs", "0"], &project)
         .agent("true")
         .run();

@@ -141,7 +141,7 @@ fn a_window_that_becomes_narrower_has_nothing_left_of_the_status_line() {
 fn the_thoughts_of_an_agent_are_in_the_log_at_the_level_debug() {
     let project = Project::new();
     std::fs::create_dir(project.path("bin")).expect("a directory");
-    crate::support::origin::program(
+    crate::support::origin::write_program(
         &project.path("bin/claude"),
         r#"printf '%s\n' '{"type":"assistant","message":{"id":"m","content":[{"type":"thinking","thinking":"The roof?\nThe walls first."}]}}'
            echo '{"type":"result","subtype":"success","result":"Done."}'"#,

@@ -59,7 +59,7 @@ fn a_sample_is_ignored_if_the_settings_name_a_workspace_or_a_repository() {
     let dir = format!("{}\n", project.dir().display());
     assert_eq!(event["result"]["output"]["tail"], dir);
     let receiver = Receiver::start();
-    let origin = Origin::with(&[(".descartes.toml", "sample = \"examples/small\"\n")]);
+    let origin = Origin::with_files(&[(".descartes.toml", "sample = \"examples/small\"\n")]);
     origin
         .worker(&receiver)
         .agent("echo work > README")

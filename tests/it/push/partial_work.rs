@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::BRANCH;
-use crate::support::{Origin, Receiver, Reply, setting, wait_until, with_enough_time};
+use crate::support::{Origin, Receiver, Reply, duration_setting, wait_until, with_enough_time};
 
 /// An agent that writes a file, prints a line and then hangs.
 const WRITE_AND_HANG: &str = "echo half > half; echo here; exec sleep 6000";
@@ -59,7 +59,7 @@ fn the_partial_work_is_pushed_to_the_wip_branch_after_a_time_out() {
         let (receiver, origin) = (Receiver::start(), Origin::new());
         let worker = origin
             .worker(&receiver)
-            .env("DESCARTES_TASK_TIMEOUT", setting(limit));
+            .env("DESCARTES_TASK_TIMEOUT", duration_setting(limit));
         worker.agent(WRITE_AND_HANG).run().assert_code(1);
         if !half_is_written(&origin) {
             return Err("the agent did nothing".to_owned());
@@ -94,7 +94,7 @@ fn the_partial_work_is_pushed_to_the_wip_branch_within_the_default_stop_window()
             let (receiver, origin) = (Receiver::start(), Origin::new());
             let running = origin
                 .worker(&receiver)
-                .env("DESCARTES_STOP_WINDOW", setting(window))
+                .env("DESCARTES_STOP_WINDOW", duration_setting(window))
                 .agent(agent)
                 .start();
             wait_until("the agent's file", || half_is_written(&origin));
@@ -124,10 +124,10 @@ fn a_push_that_hangs_ends_within_the_stop_window() {
 
 fn push_that_hangs(window: Duration) -> Result<(), String> {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    origin.hook("pre-receive", "touch asked; exec sleep 6000");
+    origin.install_hook("pre-receive", "touch asked; exec sleep 6000");
     let running = origin
         .worker(&receiver)
-        .env("DESCARTES_STOP_WINDOW", setting(window))
+        .env("DESCARTES_STOP_WINDOW", duration_setting(window))
         .agent("echo mine > mine")
         .start();
     wait_until("the hook", || origin.path("project.git/asked").exists());

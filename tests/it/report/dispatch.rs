@@ -32,7 +32,7 @@ const TASKS: &str = "\
 #[test]
 fn the_page_shows_the_graph_the_attempts_the_changes_and_the_totals() {
     let graph = Graph::new(TASKS);
-    graph.checks(&["echo checked"]);
+    graph.commit_checks(&["echo checked"]);
     let path = graph.project().with_file_name("out.html");
     let agent = "echo working on $TASK_ID; echo done > done-${TASK_ID##*:}";
     let ended = graph.dispatch(agent).arg("--report").arg(&path).run();
@@ -128,7 +128,7 @@ fn a_report_that_takes_long_does_not_stop_the_dispatch() {
         .start();
     gate.wait_for_an_agent();
     // Opening a FIFO waits for somebody who writes to it, so this log cannot be read yet.
-    let runs = fs::read_dir(graph.state().join("runs")).expect("the runs");
+    let runs = fs::read_dir(graph.state_dir().join("runs")).expect("the runs");
     let run = runs.flatten().next().expect("a run").path();
     let log = run.join("log");
     fs::rename(&log, run.join("old-log")).expect("a renamed log");

@@ -13,7 +13,7 @@ fn program(args: &[&str], project: &Project) -> Worker {
 #[test]
 fn local_writes_a_page_about_the_task_the_agent_and_the_checks() {
     let project = Project::new();
-    project.checks(&["echo checked; exit 3"]);
+    project.set_checks(&["echo checked; exit 3"]);
     let ended = program(&["local", "--task", "8", "--report", "out.html"], &project)
         .agent("echo working; sleep 0.1")
         .run();
