@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use service::{Part, Service, bytes, event, message_start, read_head, stream_end, stream_head};
+use service::{
+    Part, Service, bytes, message_start, read_head, stream_end, stream_event, stream_head,
+};
 use support::{Project, Receiver, Worker, wait_until};
 
 const ROUNDS: usize = 300;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     let stream = || {
         let text = json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": "Hello" } });
         let mut parts = vec![stream_head(), message_start()];
-        parts.extend((0..EVENTS).map(|_| event(&text)));
+        parts.extend((0..EVENTS).map(|_| stream_event(&text)));
         parts.push(stream_end());
         parts
     };

@@ -13,7 +13,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use service::{Part, Service, document, event, message_start, stream_end, stream_head, whole};
+use service::{
+    Part, Service, complete_answer, message_document, message_start, stream_end, stream_event,
+    stream_head,
+};
 use support::{Project, Receiver, Worker, quoted};
 
 const KEY: &str = "sk-ant-test-0123456789";
@@ -35,18 +38,18 @@ fn text_stream() -> Vec<Part> {
     vec![
         stream_head(),
         message_start(),
-        event(
+        stream_event(
             &json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }),
         ),
-        event(&json!({ "type": "ping" })),
-        event(
+        stream_event(&json!({ "type": "ping" })),
+        stream_event(
             &json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": "Hello" } }),
         ),
-        event(&json!({ "type": "content_block_stop", "index": 0 })),
-        event(
+        stream_event(&json!({ "type": "content_block_stop", "index": 0 })),
+        stream_event(
             &json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 50 } }),
         ),
-        event(&json!({ "type": "message_stop" })),
+        stream_event(&json!({ "type": "message_stop" })),
         stream_end(),
     ]
 }
@@ -54,7 +57,7 @@ fn text_stream() -> Vec<Part> {
 fn refusal(status: u16, kind: &str, headers: &str) -> Vec<Part> {
     let body = json!({ "type": "error", "error": { "type": kind, "message": "no" } }).to_string();
     let headers = format!("content-type: application/json\r\n{headers}");
-    vec![whole(status, &headers, &body)]
+    vec![complete_answer(status, &headers, &body)]
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
         text_stream(),
         refusal(400, "invalid_request_error", ""),
         refusal(529, "overloaded_error", "retry-after: 0\r\n"),
-        vec![document()],
+        vec![message_document()],
     ]);
     let (receiver, project) = (Receiver::start(), Project::new());
     let script = quoted(concat!(
@@ -97,8 +100,8 @@ fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
         (&json!(402), &json!("billing_error"))
     );
     // The last request was not repeated, and none reached the service after the limit.
-    assert_eq!(service.arrived().len(), 4);
-    for arrived in service.arrived() {
+    assert_eq!(service.requests().len(), 4);
+    for arrived in service.requests() {
         assert_eq!(arrived.header("x-api-key"), Some(KEY));
         assert!(arrived.header("x-stainless-lang").is_some(), "{arrived:?}");
     }
@@ -113,9 +116,11 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         } });
         vec![
             stream_head(),
-            event(&json!({ "type": "response.created", "response": { "id": "resp_1" } })),
-            event(&json!({ "type": "response.output_item.done", "output_index": 0, "item": item })),
-            event(&completed),
+            stream_event(&json!({ "type": "response.created", "response": { "id": "resp_1" } })),
+            stream_event(
+                &json!({ "type": "response.output_item.done", "output_index": 0, "item": item }),
+            ),
+            stream_event(&completed),
             stream_end(),
         ]
     };
@@ -145,7 +150,7 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         event["result"]["agent"]["usage"],
         json!({ "input_tokens": 80, "output_tokens": 14, "cache_read_input_tokens": 120, "cache_creation_input_tokens": null })
     );
-    for arrived in service.arrived() {
+    for arrived in service.requests() {
         assert_eq!(arrived.line(), "POST /v1/responses HTTP/1.1");
         let key = arrived.header("authorization");
         assert_eq!(key, Some("Bearer sk-proj-test-0123456789"));
@@ -160,7 +165,7 @@ fn aider_works_with_the_gateways_address_and_never_sees_the_key() {
         "content": [{ "type": "text", "text": text }], "stop_reason": "end_turn", "stop_sequence": null,
         "usage": { "input_tokens": 100, "output_tokens": 7 },
     });
-    let json_answer = whole(200, "content-type: application/json\r\n", &body.to_string());
+    let json_answer = complete_answer(200, "content-type: application/json\r\n", &body.to_string());
     let service = Service::start([vec![json_answer]]);
     let (receiver, project) = (Receiver::start(), Project::new());
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -182,7 +187,7 @@ fn aider_works_with_the_gateways_address_and_never_sees_the_key() {
         .run();
     let event = ended.assert_completed(&receiver);
     assert_eq!(project.read("roof.txt"), "tiles\n");
-    let arrived = service.arrived();
+    let arrived = service.requests();
     assert_eq!(arrived.len(), 1, "{arrived:?}");
     assert_eq!(arrived[0].line(), "POST /v1/messages HTTP/1.1");
     assert_eq!(arrived[0].header("x-api-key"), Some(KEY));

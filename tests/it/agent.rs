@@ -11,8 +11,9 @@ use crate::support::{
     Origin, Project, Receiver, Worker, duration_setting, duration_text, path, with_enough_time,
 };
 
-/// Writes the environment to a file, without the variables that shells add.
-const ENV: &str = "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
+/// Prints the environment, without the variables that shells add, to the file whose name follows.
+const WRITE_ENVIRONMENT: &str =
+    "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
 
 /// A worker with many environment variables.
 fn with_many_variables(receiver: &Receiver, project: &Project) -> Worker {
@@ -49,9 +50,9 @@ fn the_agent_gets_only_allowed_variables() {
     let (receiver, project) = (Receiver::start(), Project::new());
     with_many_variables(&receiver, &project)
         .env("DESCARTES_MODEL", "opus")
-        // With the gateway, the agent gets placeholders; the gateway's tests look at them.
+        // With the gateway, the agent gets placeholders instead of keys; other tests are for that.
         .env("DESCARTES_MODEL_GATEWAY", "off")
-        .agent(format!("{ENV} env"))
+        .agent(format!("{WRITE_ENVIRONMENT} env"))
         .run()
         .assert_completed(&receiver);
     let environment = project.read("env");
@@ -97,7 +98,7 @@ fn the_agent_gets_only_allowed_variables() {
 fn the_checks_get_no_access_to_the_model() {
     let (receiver, project) = (Receiver::start(), Project::new());
     with_many_variables(&receiver, &project)
-        .env("DESCARTES_CHECKS", format!("{ENV} env"))
+        .env("DESCARTES_CHECKS", format!("{WRITE_ENVIRONMENT} env"))
         .agent("true")
         .run()
         .assert_completed(&receiver);
@@ -115,8 +116,8 @@ fn agent_env_passes_further_variables_by_name() {
     let (receiver, project) = (Receiver::start(), Project::new());
     with_many_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN, NPM_CONFIG NOT_SET")
-        .env("DESCARTES_CHECKS", format!("{ENV} checks"))
-        .agent(format!("{ENV} agent"))
+        .env("DESCARTES_CHECKS", format!("{WRITE_ENVIRONMENT} checks"))
+        .agent(format!("{WRITE_ENVIRONMENT} agent"))
         .run()
         .assert_completed(&receiver);
     for file in ["agent", "checks"] {
@@ -149,7 +150,7 @@ fn without_a_path_the_agent_gets_the_default_one() {
 #[test]
 fn the_agent_works_in_the_workspace() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // A relative path.
+    // The workspace is set as a relative path.
     let parent = project.dir().parent().expect("a parent");
     let name = project.dir().file_name().expect("a name");
     let event = Worker::new(&receiver, &project)

@@ -201,13 +201,13 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
         ended.assert_code(0);
         assert!(ended.stderr.contains("TRACEPARENT"), "{}", ended.stderr);
         let requests = receiver.requests();
-        let none = |request: &ReceivedRequest| !request.headers.contains_key("traceparent");
-        assert!(requests.iter().all(none));
+        let has_none = |request: &ReceivedRequest| !request.headers.contains_key("traceparent");
+        assert!(requests.iter().all(has_none));
     });
 }
 
-/// A fake of the platform's socket: answers with these texts in order, and repeats the last one. Closes the
-/// socket when it is dropped.
+/// A fake of the platform's API, which gives identity tokens at a Unix socket. Answers with the texts `status body` in order, and
+/// repeats the last one. Closes the socket when it is dropped.
 struct Platform {
     _dir: TempDir,
     socket: PathBuf,
@@ -222,7 +222,8 @@ impl Platform {
         let socket = dir.path().join("api.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (requests, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
-        let (recorded, is_closed) = (Arc::clone(&requests), Arc::<AtomicBool>::clone(&closed));
+        let (thread_requests, is_closed) =
+            (Arc::clone(&requests), Arc::<AtomicBool>::clone(&closed));
         let thread = thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 if is_closed.load(Ordering::Relaxed) {
@@ -231,7 +232,7 @@ impl Platform {
                 let Some(request) = read_until_brace(&mut stream) else {
                     continue;
                 };
-                recorded.lock().unwrap().push(request);
+                thread_requests.lock().unwrap().push(request);
                 let answer = if answers.len() > 1 {
                     answers.remove(0)
                 } else {
@@ -258,15 +259,15 @@ impl Platform {
 impl Drop for Platform {
     fn drop(&mut self) {
         self.closed.store(true, Ordering::Relaxed);
-        // Ends the wait for a connection.
-        let woken = UnixStream::connect(&self.socket).is_ok();
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
+        // Ends the thread's wait for a connection.
+        let is_awake = UnixStream::connect(&self.socket).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| is_awake) {
             let _ = thread.join();
         }
     }
 }
 
-/// A directory for sockets, whose paths may have no more than 103 bytes on some systems.
+/// A directory with a short path, for sockets: on some systems, the path of a socket may have at most 103 bytes.
 fn short_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     if dir.path().as_os_str().len() < 80 {
@@ -287,6 +288,7 @@ fn read_until_brace(stream: &mut UnixStream) -> Option<String> {
     String::from_utf8(request).ok()
 }
 
+/// A worker that gets its identity token from this socket.
 fn worker_with_identity(receiver: &Receiver, project: &Project, socket: &Path) -> Worker {
     Worker::new(receiver, project)
         .agent("true")

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::receiver::ReceivedRequest;
 use crate::support::{Project, Receiver, Worker, each};
 
-const LIMIT: usize = 256 * 1024;
+const MAX_BODY_SIZE: usize = 256 * 1024;
 
 /// Runs an agent with heartbeats; returns all requests, in the order in which the worker made them.
 fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
@@ -14,7 +14,7 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
         .env("DESCARTES_HEARTBEAT", "30ms")
         .agent(agent)
         .start();
-    // This agent waits until a heartbeat has arrived.
+    // An agent with these words waits until the file `go` exists.
     if agent.contains("-e go") {
         receiver.wait_for_one("progress");
         project.write("go", "");
@@ -25,7 +25,11 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
     // The last heartbeat may arrive after the outcome.
     requests.sort_by_key(|request| request.event["sequence"].as_u64());
     for request in &requests {
-        assert!(request.body.len() <= LIMIT, "{} bytes", request.body.len());
+        assert!(
+            request.body.len() <= MAX_BODY_SIZE,
+            "{} bytes",
+            request.body.len()
+        );
         std::str::from_utf8(&request.body).unwrap();
     }
     assert_eq!(ended.result_line(), requests.last().unwrap().event);
@@ -33,7 +37,7 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
 }
 
 #[test]
-fn bodies_stay_within_the_limit_if_the_agent_prints_much_of_any_bytes() {
+fn bodies_stay_within_the_limit_if_the_agent_prints_many_bytes_of_any_kind() {
     // One byte becomes six bytes in JSON, or three in UTF-8 (U+FFFD), or is part of a character.
     let outputs = [
         r"\001",

@@ -20,23 +20,25 @@ pub fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
         .env("ANTHROPIC_BASE_URL", model.url())
 }
 
+/// Runs a worker with the built-in agent and a fake model that follows the script.
 pub fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
     run_with(Project::new(), script, |worker| worker)
 }
 
+/// Like [`run`], with this project, and a function that changes the worker's settings.
 pub fn run_with(
     project: Project,
     script: impl IntoIterator<Item = impl Into<Turn>>,
-    set: impl FnOnce(Worker) -> Worker,
+    change: impl FnOnce(Worker) -> Worker,
 ) -> Run {
     Run::of(project, script, |receiver, project, model| {
-        set(worker(receiver, project, model))
+        change(worker(receiver, project, model))
     })
 }
 
-/// The tool results in the last request.
+/// The tool results in the last message of the last request.
 #[track_caller]
-pub fn results(run: &Run) -> Vec<Value> {
+pub fn last_results(run: &Run) -> Vec<Value> {
     let bodies = run.model.request_bodies();
     let last = bodies.last().expect("a request");
     let messages = last["messages"].as_array().expect("messages");
@@ -156,7 +158,7 @@ fn every_request_is_valid_and_extends_the_previous_one() {
         [vec![0], vec![0, 2], vec![2, 4]]
     );
     // Apart from the breakpoints, each request begins with the previous one.
-    let plain = |body: &Value| {
+    let without_breakpoints = |body: &Value| {
         let mut messages = messages(body);
         for message in &mut messages {
             for block in message["content"].as_array_mut().expect("blocks") {
@@ -169,13 +171,13 @@ fn every_request_is_valid_and_extends_the_previous_one() {
         messages
     };
     for (earlier, later) in bodies.iter().zip(&bodies[1..]) {
-        let (earlier, later) = (plain(earlier), plain(later));
+        let (earlier, later) = (without_breakpoints(earlier), without_breakpoints(later));
         assert_eq!(later[..earlier.len()], earlier);
         assert_eq!(later.len(), earlier.len() + 2);
     }
     // Answers are sent back unchanged, thinking with its signature.
     assert_eq!(
-        plain(&bodies[1])[1],
+        without_breakpoints(&bodies[1])[1],
         json!({ "role": "assistant", "content": [
             { "type": "tool_use", "id": "toolu_1_0", "name": "bash", "input": { "command": "echo one" } },
             { "type": "thinking", "thinking": "I should look.", "signature": "signed-toolu_1_1" },
@@ -183,7 +185,7 @@ fn every_request_is_valid_and_extends_the_previous_one() {
         ] })
     );
     assert_eq!(
-        plain(&bodies[2])[4],
+        without_breakpoints(&bodies[2])[4],
         json!({ "role": "user", "content": [
             { "type": "tool_result", "tool_use_id": "toolu_2_0", "content": "two", "is_error": false },
             { "type": "tool_result", "tool_use_id": "toolu_2_1", "content": "three", "is_error": false },
@@ -398,11 +400,11 @@ fn the_model_of_an_agent_definition_counts_only_for_a_claude_harness() {
         let run = run_with(project, [text_answer("Done.")], |worker| worker);
         run.assert_completed();
         assert_eq!(run.model.request_bodies()[0]["model"], model);
-        let warned = run
+        let has_warning = run
             .worker
             .stderr
             .contains("the agent definition's model is for another harness");
-        assert_eq!(warned, harness == "opencode");
+        assert_eq!(has_warning, harness == "opencode");
     }
 }
 
@@ -410,7 +412,7 @@ fn the_model_of_an_agent_definition_counts_only_for_a_claude_harness() {
 fn the_tools_do_not_get_the_key_and_the_log_masks_it() {
     let script = [
         bash_call(
-            "env | sort; echo \"mine: $MY_TOKEN\"; echo \"theirs: ${ANTHROPIC_API_KEY-nothing}\"",
+            "env | sort; echo \"mine: $MY_TOKEN\"; echo \"key: ${ANTHROPIC_API_KEY-nothing}\"",
         ),
         text_answer(&format!("I was told {KEY} and my-token-0123.")),
     ];
@@ -420,11 +422,11 @@ fn the_tools_do_not_get_the_key_and_the_log_masks_it() {
             .env("DESCARTES_AGENT_ENV", "MY_TOKEN")
     });
     let event = run.assert_completed();
-    let result = results(&run)[0]["content"]
+    let result = last_results(&run)[0]["content"]
         .as_str()
         .expect("a text")
         .to_owned();
-    assert!(result.contains("theirs: nothing"), "{result}");
+    assert!(result.contains("key: nothing"), "{result}");
     assert!(result.contains("mine: my-token-0123"), "{result}");
     assert!(result.contains("TASK_ID=8\n"), "{result}");
     assert!(!result.contains("ANTHROPIC_"), "{result}");

@@ -264,7 +264,7 @@ fn a_check_that_is_killed_by_a_signal_fails() {
 }
 
 #[test]
-fn the_report_has_the_last_4_kib_of_a_check_s_output() {
+fn the_report_has_the_last_4_kib_of_the_output_of_a_check() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("text", "a".repeat(100_000) + &"b".repeat(4096));
     let event = Worker::new(&receiver, &project)
@@ -381,7 +381,7 @@ fn a_check_that_cannot_start_fails_the_run_without_a_repair_round() {
 }
 
 #[test]
-fn a_check_that_starts_and_then_misses_a_program_goes_back_to_the_agent() {
+fn a_check_that_starts_and_then_misses_a_program_gets_a_repair_round() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("check.sh", "exec ./tool");
     Worker::new(&receiver, &project)

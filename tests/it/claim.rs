@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Hold, Project, Receiver, Reply, Worker, duration_setting, with_enough_time};
 
-/// An agent that creates a file, to show that it ran.
+/// An agent that creates a file, which shows that the agent ran.
 const TOUCH_WORKED: &str = "touch worked";
 
 #[test]
-fn a_task_is_claimed_then_done_then_reported() {
+fn a_task_is_claimed_before_its_work_and_reported_after_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("echo all done")

@@ -20,6 +20,7 @@ fn result(more: &Value) -> String {
     format!("{line}\n")
 }
 
+/// A line with a message of the assistant, which has one block.
 fn assistant(id: &str, block: &Value, usage: &Value) -> String {
     let message = json!({ "id": id, "model": "claude-x", "content": [block], "usage": usage });
     format!(
@@ -28,6 +29,7 @@ fn assistant(id: &str, block: &Value, usage: &Value) -> String {
     )
 }
 
+/// A finished run.
 struct Run {
     receiver: Receiver,
     project: Project,
@@ -209,7 +211,7 @@ fn there_is_no_further_round_if_turns_or_budget_are_used_up() {
 }
 
 #[test]
-fn the_result_is_the_verdict_and_not_the_exit_code() {
+fn the_result_decides_the_outcome_and_not_the_exit_code() {
     assert_eq!(
         run(result(&json!({})), 1).assert_completed()["result"]["agent"]["exit_code"],
         1
@@ -220,8 +222,8 @@ fn the_result_is_the_verdict_and_not_the_exit_code() {
         event["failure"]["message"],
         "the agent failed: it broke; badly"
     );
-    let odd = json!({ "subtype": "error_of_tomorrow", "is_error": true, "result": null });
-    let event = run(result(&odd), 0).assert_failed("agent_failed");
+    let unknown_error = json!({ "subtype": "error_of_tomorrow", "is_error": true, "result": null });
+    let event = run(result(&unknown_error), 0).assert_failed("agent_failed");
     assert_eq!(
         event["failure"]["message"],
         "the agent failed: error_of_tomorrow"
@@ -243,16 +245,16 @@ fn an_error_result_after_sigterm_does_not_hide_why_the_worker_ended_it() {
 }
 
 #[test]
-fn a_result_counts_before_other_lines_without_a_newline_and_before_further_turns() {
+fn a_result_counts_if_lines_follow_if_it_has_no_newline_and_if_further_turns_are_announced() {
     // Another line follows, and the process does not end.
     let project = Project::new();
     project.write("stream", result(&json!({})) + "{\"type\":\"system\"}\n");
-    let run_ = run_script(
+    let hanging_run = run_script(
         project,
         "cat > /dev/null; cat \"$dir/stream\"; exec sleep 1000",
         |worker| worker,
     );
-    run_.assert_completed();
+    hanging_run.assert_completed();
     // No newline at the end.
     let stream = result(&json!({ "result": "Really." }));
     assert_eq!(
@@ -335,28 +337,28 @@ fn a_session_id_that_looks_like_an_option_is_not_used() {
 
 #[test]
 fn auto_selects_claude_code_if_it_is_on_the_path_and_has_a_key() {
-    let claim = |set: fn(Worker) -> Worker| {
+    let agent_in_claim = |change: fn(Worker) -> Worker| {
         let project = Project::new();
         project.write("stream", result(&json!({})));
-        let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", set);
+        let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", change);
         run.receiver.only_event("started")["worker"]["agent"].clone()
     };
-    assert_eq!(claim(|worker| worker), "claude-code");
+    assert_eq!(agent_in_claim(|worker| worker), "claude-code");
     assert_eq!(
-        claim(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")),
+        agent_in_claim(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")),
         "command"
     );
     let without_key = |worker: Worker| worker.remove_env("ANTHROPIC_API_KEY");
-    assert_eq!(claim(without_key), Value::Null);
+    assert_eq!(agent_in_claim(without_key), Value::Null);
     assert_eq!(
-        claim(|worker| worker
+        agent_in_claim(|worker| worker
             .remove_env("ANTHROPIC_API_KEY")
             .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
         "claude-code"
     );
     // Claude Code may have a separate login or use another cloud, so `claude-code` needs no key.
     assert_eq!(
-        claim(|worker| worker
+        agent_in_claim(|worker| worker
             .remove_env("ANTHROPIC_API_KEY")
             .env("DESCARTES_AGENT", "claude-code")),
         "claude-code"

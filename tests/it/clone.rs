@@ -1,5 +1,4 @@
-//! For operators: what is cloned with `DESCARTES_REPO` and `DESCARTES_REF`, and the errors if nothing
-//! can be cloned.
+//! For operators: which commit the worker clones with `DESCARTES_REPO` and `DESCARTES_REF`, and the errors if it cannot clone.
 
 mod errors;
 
@@ -18,7 +17,7 @@ use crate::support::{
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
-/// The message of a failure to clone; asserts that it is retryable.
+/// The message and the detail of a failure to clone; asserts that the failure is retryable.
 #[track_caller]
 fn retryable_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
     workspace_failure(receiver, ended, true)
@@ -42,7 +41,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// The message of a failure to clone; asserts that it is not retryable.
+/// The message and the detail of a failure to clone; asserts that the failure is not retryable.
 #[track_caller]
 fn permanent_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
     workspace_failure(receiver, ended, false)
@@ -132,7 +131,7 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
         !output.contains(TOKEN) && !output.contains("***"),
         "{output}"
     );
-    // git asks without credentials first, every time.
+    // git first sends a request without credentials.
     assert!(
         forge
             .requests()
@@ -167,10 +166,12 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
 #[test]
 fn git_follows_the_redirect_of_a_renamed_project() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let home = Forge::start(&origin.path(""), None);
-    let old = Forge::start(&origin.path(""), None);
-    old.set_behavior(ServerBehavior::Redirect(home.base_url()));
-    let worker = origin.worker(&receiver).env("DESCARTES_REPO", old.url());
+    let new_address = Forge::start(&origin.path(""), None);
+    let old_address = Forge::start(&origin.path(""), None);
+    old_address.set_behavior(ServerBehavior::Redirect(new_address.base_url()));
+    let worker = origin
+        .worker(&receiver)
+        .env("DESCARTES_REPO", old_address.url());
     worker.agent("echo done > DONE").run().assert_code(0);
     assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
 }
@@ -307,8 +308,8 @@ fn a_directory_that_contains_only_lost_and_found_can_be_cloned_into() {
 fn real_git() -> PathBuf {
     let path = path();
     let mut programs = std::env::split_paths(&path).map(|dir| dir.join("git"));
-    let real = programs.find(|program| program.is_file());
-    real.expect("git is on PATH")
+    let git = programs.find(|program| program.is_file());
+    git.expect("git is on PATH")
 }
 
 #[test]
@@ -336,7 +337,7 @@ fn the_time_limit_of_the_task_begins_after_the_clone() {
 #[test]
 fn a_repository_of_another_user_is_cloned_and_pushed_to() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    // git's own way to pretend that every repository belongs to another user.
+    // With this variable, which git's own tests use, git treats every repository as one of another user.
     let script = format!(
         "GIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {} \"$@\"",
         quoted(real_git())
@@ -355,9 +356,9 @@ fn a_temporary_clone_is_deleted_unless_keep_workspace_is_set() {
         let worker = origin.worker(&receiver).remove_env("DESCARTES_WORKSPACE");
         let worker = worker.env("DESCARTES_KEEP_WORKSPACE", keep);
         worker.agent("exit 3").run().assert_code(1);
-        let left = fs::read_dir(origin.path("tmp")).unwrap();
-        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left.len(), clones, "{left:?}");
+        let entries = fs::read_dir(origin.path("tmp")).unwrap();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), clones, "{names:?}");
     }
 }
 
@@ -455,16 +456,20 @@ fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_syste
         .env("DESCARTES_REPO", "https://git.example/x.git");
     let ended = worker.agent("true").run();
     permanent_failure(&receiver, &ended);
-    let seen = fs::read_to_string(origin.path("seen")).unwrap();
-    assert!(seen.ends_with(&key.cert.pem()), "{}", seen.len());
-    assert!(seen.matches("BEGIN CERTIFICATE").count() > 50);
+    let authorities = fs::read_to_string(origin.path("seen")).unwrap();
+    assert!(
+        authorities.ends_with(&key.cert.pem()),
+        "{}",
+        authorities.len()
+    );
+    assert!(authorities.matches("BEGIN CERTIFICATE").count() > 50);
 }
 
 #[test]
 fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let go = quoted(origin.path("go"));
-    // As many progress lines as a large clone prints, after the reason.
+    // After the reason for the failure, git prints as many progress lines as for a large clone.
     let script = format!(
         "[ \"$1\" = fetch ] || exit 0
          echo 'fatal: Authentication failed' >&2
@@ -479,18 +484,18 @@ fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
         .env("DESCARTES_HEARTBEAT", "50ms")
         .agent("true")
         .start();
-    let beat = receiver.wait_for("a heartbeat with progress", |requests| {
-        let beats = requests
+    let heartbeat = receiver.wait_for("a heartbeat with progress", |requests| {
+        let heartbeats = requests
             .iter()
             .filter(|request| request.route == "progress");
-        let mut events = beats.map(|request| request.event.clone());
+        let mut events = heartbeats.map(|request| request.event.clone());
         events.find(|event| !event["progress"]["transfer"].is_null())
     });
-    let transfer = &beat["progress"]["transfer"];
+    let transfer = &heartbeat["progress"]["transfer"];
     assert_eq!(transfer["phase"], "receiving objects");
     assert_eq!(transfer["percent"], 45);
     assert_eq!(transfer["bytes"], 1_310_720);
-    assert_eq!(beat["message"], "preparing: receiving objects, 45 %");
+    assert_eq!(heartbeat["message"], "preparing: receiving objects, 45 %");
     fs::write(origin.path("go"), "").unwrap();
     let why = permanent_failure(&receiver, &running.wait());
     assert!(why.contains("Authentication failed"), "{why}");

@@ -38,7 +38,7 @@ impl Run {
     }
 }
 
-/// A worker whose `PATH` has the programs of this test first.
+/// A worker whose `PATH` begins with the programs in the origin's directory `bin`.
 fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     origin.worker(receiver).env("PATH", path)
@@ -56,7 +56,7 @@ fn run_and_assert_completed(origin: &Origin, agent: &str) -> Run {
     }
 }
 
-/// Runs an agent, and asserts that the work is incomplete and that the rest is on the branch for partial work.
+/// Runs an agent, and asserts that a part of the work is not pushed and that the rest is on the branch for partial work.
 #[track_caller]
 fn run_and_assert_incomplete(origin: &Origin, agent: &str) -> Run {
     let receiver = Receiver::start();
@@ -70,7 +70,7 @@ fn run_and_assert_incomplete(origin: &Origin, agent: &str) -> Run {
     Run { event, worker }
 }
 
-/// The paths that differ between `main` and the result branch.
+/// The paths that differ between `main` and the branch with the result, without the graph.
 fn changed_paths(origin: &Origin) -> Vec<String> {
     let paths = origin.git(&["diff", "--name-only", "--no-renames", "main", BRANCH]);
     let paths = paths.lines().map(str::to_owned);
@@ -88,8 +88,8 @@ fn files_outside_a_sparse_checkout_are_not_deleted() {
             "git sparse-checkout set a; test ! -e b || exit 9; echo edit >> a/x; {commit}; mkdir b; echo new > b/new"
         );
         let run = run_and_assert_completed(&origin, &agent);
-        let said = format!("{}{}", run.message(), run.worker.stderr);
-        assert!(!said.contains("could not be marked"), "{said}");
+        let texts = format!("{}{}", run.message(), run.worker.stderr);
+        assert!(!texts.contains("could not be marked"), "{texts}");
         assert_eq!(changed_paths(&origin), ["a/x", "b/new"], "{commit}");
         let graph = origin.show(BRANCH, ".scud/tasks/tasks.scg");
         assert!(graph.contains("house | D |"), "{commit}: {graph}");

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::builtin::{results, run_with};
+use crate::builtin::{last_results, run_with};
 use crate::support::model::{bash_call, text_answer};
 use crate::support::origin::write_program;
 use crate::support::{Origin, Project, Receiver, Worker, path};
@@ -118,7 +118,7 @@ fn libraries_that_do_not_load_do_not_break_the_built_in_agent() {
             .env("DATABASE", "production")
     });
     run.assert_completed();
-    let result = results(&run)[0]["content"]
+    let result = last_results(&run)[0]["content"]
         .as_str()
         .expect("a text")
         .to_owned();

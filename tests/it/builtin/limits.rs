@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{results, run, run_with};
+use super::{last_results, run, run_with};
 use crate::support::model::{Answer, Block, Turn, bash_call, error_reply, text_answer};
 use crate::support::{Project, Worker, each};
 
@@ -23,7 +23,7 @@ fn an_answer_that_is_cut_off_is_continued() {
     let run = run(script);
     assert_eq!(run.assert_completed()["result"]["summary"], "Done.");
     let bodies = run.model.request_bodies();
-    let last = |at: usize| {
+    let last_message = |at: usize| {
         bodies[at]["messages"]
             .as_array()
             .expect("messages")
@@ -31,20 +31,20 @@ fn an_answer_that_is_cut_off_is_continued() {
             .cloned()
             .expect("one")
     };
-    let go_on = "Your answer was cut off at its maximum length";
+    let prompt = "Your answer was cut off at its maximum length";
     assert!(
-        last(1)["content"][0]["text"]
+        last_message(1)["content"][0]["text"]
             .as_str()
             .expect("a text")
-            .starts_with(go_on)
+            .starts_with(prompt)
     );
-    let content = last(2)["content"].clone();
+    let content = last_message(2)["content"].clone();
     assert_eq!(content[0]["content"], "whole");
     assert!(
         content[1]["text"]
             .as_str()
             .expect("a text")
-            .starts_with(go_on)
+            .starts_with(prompt)
     );
     // The incomplete call is not sent back.
     assert!(!bodies[2].to_string().contains("echo ha\""));
@@ -74,7 +74,7 @@ fn an_unreadable_call_next_to_others_gets_an_error_as_its_result() {
     };
     let run = run([bash_call("echo one").with_block(half), text_answer("Done.")]);
     run.assert_completed();
-    let results = results(&run);
+    let results = last_results(&run);
     assert_eq!(results[0]["content"], "one");
     assert_eq!(results[1]["content"], "`command` must be a string");
 }
@@ -106,7 +106,7 @@ fn blocks_that_the_api_would_reject_are_not_sent_back() {
 
 #[test]
 fn thinking_is_removed_together_with_the_results_before_it() {
-    let thinks = |letter: &str| {
+    let answer_with_thinking = |letter: &str| {
         let command = format!("yes {letter} | head -c 5000");
         let mut answer = bash_call(&command);
         answer
@@ -120,10 +120,10 @@ fn thinking_is_removed_together_with_the_results_before_it() {
         "input length and `max_tokens` exceed context limit: 180000 + 32000 > 200000",
     );
     let run = run([
-        thinks("a"),
-        thinks("b"),
+        answer_with_thinking("a"),
+        answer_with_thinking("b"),
         too_long.into(),
-        thinks("c"),
+        answer_with_thinking("c"),
         text_answer("Done.").into(),
     ]);
     run.assert_completed();
@@ -196,13 +196,13 @@ fn old_results_are_removed_if_the_conversation_is_too_long() {
         "invalid_request_error",
         "prompt is too long: 1000001 tokens > 1000000 maximum",
     );
-    let long = |letter: &str| Turn::from(bash_call(&format!("yes {letter} | head -c 5000")));
+    let long_result = |letter: &str| Turn::from(bash_call(&format!("yes {letter} | head -c 5000")));
     let script = [
-        long("a"),
-        long("b"),
-        long("c"),
+        long_result("a"),
+        long_result("b"),
+        long_result("c"),
         too_long.clone().into(),
-        long("d"),
+        long_result("d"),
         text_answer("half of a wo")
             .with_stop_reason("model_context_window_exceeded")
             .into(),
@@ -228,7 +228,7 @@ fn old_results_are_removed_if_the_conversation_is_too_long() {
             })
             .collect()
     };
-    // The model has not read the last one yet, so it stays.
+    // The model has not read the last result yet, so this result stays.
     assert_eq!(results(3), ["a\na\na", "b\nb\nb", "c\nc\nc"]);
     assert_eq!(results(4), ["[left", "b\nb\nb", "c\nc\nc"]);
     assert_eq!(results(6), ["[left", "[left", "[left", "d\nd\nd"]);
@@ -263,11 +263,11 @@ fn a_conversation_that_cannot_be_shortened_is_a_failure() {
 
 #[test]
 fn max_turns_limits_all_rounds_together() {
-    let limited = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "2");
+    let with_two_turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "2");
     let run = run_with(
         Project::new(),
         [bash_call("true"), bash_call("touch second")],
-        limited,
+        with_two_turns,
     );
     let event = run.assert_failed("limit_reached");
     assert_eq!(
@@ -283,7 +283,11 @@ fn max_turns_limits_all_rounds_together() {
 
     let project = Project::new();
     project.set_checks(&["false"]);
-    let run = run_with(project, [bash_call("true"), text_answer("Done.")], limited);
+    let run = run_with(
+        project,
+        [bash_call("true"), text_answer("Done.")],
+        with_two_turns,
+    );
     let event = run.assert_failed("limit_reached");
     assert_eq!(event["result"]["agent"]["turns"], 2);
     let detail = event["failure"]["detail"].as_str().expect("a detail");
@@ -317,10 +321,10 @@ fn costs_of_earlier_rounds_count_even_if_the_conversation_file_is_deleted() {
     let project = Project::new();
     // An answer costs 0.00085 dollars, so the budget is enough for one and a half.
     project.set_checks(&["rm -f \"${TMPDIR:-/tmp}\"/descartes-*/conversation.json; false"]);
-    let own = tempfile::tempdir().expect("a directory");
+    let temporary = tempfile::tempdir().expect("a directory");
     let run = run_with(project, vec![text_answer("Done."); 2], |worker| {
         let worker = worker
-            .env("TMPDIR", own.path())
+            .env("TMPDIR", temporary.path())
             .env("DESCARTES_REPAIRS", "5");
         worker.env("DESCARTES_MAX_BUDGET_USD", "0.0012")
     });

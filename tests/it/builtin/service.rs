@@ -13,9 +13,9 @@ use crate::support::{
 
 #[test]
 fn temporary_errors_are_retried() {
-    let whole = text_answer("Done, whatever happened.");
+    let complete = text_answer("Done, whatever happened.");
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
-    let breaks_off = |bytes| Turn::BreakOff(whole.clone(), bytes, Box::new(Turn::Close));
+    let breaks_off = |bytes| Turn::BreakOff(complete.clone(), bytes, Box::new(Turn::Close));
     let cases: [(Turn, &str); 9] = [
         (
             error_reply(429, "rate_limit_error", "slower, please")
@@ -45,7 +45,7 @@ fn temporary_errors_are_retried() {
         (Reply::json(200, overloaded).into(), "Overloaded (529)"),
     ];
     each(&cases, |(case, words)| {
-        let run = run([case, whole.clone().into()]);
+        let run = run([case, complete.clone().into()]);
         let event = run.assert_completed();
         assert_eq!(event["result"]["summary"], "Done, whatever happened.");
         assert_eq!(run.model.request_bodies().len(), 2);
@@ -58,7 +58,7 @@ fn temporary_errors_are_retried() {
             line.contains(words) && line.contains("attempt 1 failed"),
             "{words}: {line}"
         );
-        // The broken answer is not a turn.
+        // The failed request is not a turn.
         assert_eq!(event["result"]["agent"]["turns"], 1);
     });
 }
@@ -144,7 +144,7 @@ fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
             .run();
         let event = ended.result_line();
         if event["failure"]["reason"] == "idle" {
-            return Err("the agent gave no answer itself".to_owned());
+            return Err("the agent did not report the failure itself".to_owned());
         }
         let event = ended.assert_failed(&receiver, "api_error");
         let message = event["failure"]["message"].as_str().expect("a message");
@@ -182,7 +182,7 @@ fn complete_with_enough_time<T: Into<Turn>>(
 fn a_request_is_repeated_if_the_service_stops_sending() {
     let hold = Hold::default();
     let silent = Reply::json(200, "{}").after_release(&hold);
-    let answer = text_answer("Never heard.");
+    let answer = text_answer("Never sent.");
     let half = Turn::BreakOff(answer, 400, Box::new(silent.clone().into()));
     let run = complete_with_enough_time(Duration::from_secs(3), || {
         vec![
@@ -199,25 +199,29 @@ fn a_request_is_repeated_if_the_service_stops_sending() {
 #[test]
 fn answers_that_break_off_are_requested_again_at_most_five_times() {
     let hold = Hold::default();
-    let late = |hold: &Hold| {
+    let stalled_answer = |hold: &Hold| {
         // A part of an answer, then nothing until the timeout.
         let silent = Reply::json(200, "{}").after_release(hold);
         Turn::BreakOff(text_answer("Half."), 600, Box::new(silent.into()))
     };
     let run = complete_with_enough_time(Duration::from_secs(2), || {
-        vec![late(&hold), late(&hold), text_answer("Whole.").into()]
+        vec![
+            stalled_answer(&hold),
+            stalled_answer(&hold),
+            text_answer("Whole.").into(),
+        ]
     });
     assert_eq!(run.assert_completed()["result"]["summary"], "Whole.");
     hold.release();
 
-    let closes = Turn::BreakOff(text_answer("Half."), 600, Box::new(Turn::Close));
-    let run = run_with(Project::new(), vec![closes; 5], |worker| worker);
+    let broken_answer = Turn::BreakOff(text_answer("Half."), 600, Box::new(Turn::Close));
+    let run = run_with(Project::new(), vec![broken_answer; 5], |worker| worker);
     let event = run.assert_failed("api_error");
     assert_eq!(event["failure"]["retryable"], true);
     assert_eq!(
         run.model.request_bodies().len(),
         5,
-        "each may have cost as much as a whole one"
+        "each broken answer may have cost as much as a complete one"
     );
 }
 
@@ -232,8 +236,8 @@ fn an_overload_error_in_the_stream_is_retried_like_one_with_a_status() {
 #[test]
 fn answers_that_break_off_count_against_the_budget() {
     // The first event reports 100, 20 and 1,000 input tokens, and one output token: 0.00036 dollars.
-    let closes = Turn::BreakOff(text_answer("Half."), 600, Box::new(Turn::Close));
-    let script = vec![closes; 2];
+    let broken_answer = Turn::BreakOff(text_answer("Half."), 600, Box::new(Turn::Close));
+    let script = vec![broken_answer; 2];
     let run = run_with(Project::new(), script, |worker| {
         // The model gateway also counts the text of such answers, and would refuse the second request.
         worker
@@ -262,10 +266,10 @@ fn an_error_message_is_masked_before_it_is_shortened() {
 #[test]
 fn waiting_before_a_retry_does_not_trigger_the_idle_timeout() {
     complete_with_enough_time(Duration::from_secs(7), || {
-        let later = error_reply(429, "rate_limit_error", "later").with_header("retry-after", "2");
+        let reply = error_reply(429, "rate_limit_error", "later").with_header("retry-after", "2");
         vec![
-            Turn::from(later.clone()),
-            later.into(),
+            Turn::from(reply.clone()),
+            reply.into(),
             text_answer("Done.").into(),
         ]
     })

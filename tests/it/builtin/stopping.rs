@@ -11,15 +11,15 @@ use crate::support::{
     with_enough_time,
 };
 
-/// Writes `cleaned` some time after SIGTERM.
-const CLEANS_UP: &str = "sh -c 'trap \"sleep 0.3; echo done > cleaned; exit\" TERM; touch running; \
+/// A command that needs 0.3 seconds after SIGTERM to clean up, and then writes the file `cleaned`.
+const COMMAND_THAT_CLEANS_UP: &str = "sh -c 'trap \"sleep 0.3; echo done > cleaned; exit\" TERM; touch running; \
                          while :; do sleep 0.02; done'";
 
 #[test]
 fn a_running_command_gets_sigterm_and_time_to_clean_up() {
     each(&["interrupted", "cancelled"], |reason| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let model = Model::start([bash_call(CLEANS_UP)]);
+        let model = Model::start([bash_call(COMMAND_THAT_CLEANS_UP)]);
         let running = worker(&receiver, &project, &model)
             .env("DESCARTES_HEARTBEAT", "50ms")
             .env("DESCARTES_STOP_WINDOW", "60s")
@@ -38,7 +38,7 @@ fn a_running_command_gets_sigterm_and_time_to_clean_up() {
 #[test]
 fn a_command_that_takes_too_long_gets_sigterm_first() {
     with_enough_time(Duration::from_secs(8), |limit| {
-        let script = [bash_call(CLEANS_UP), text_answer("Done.")];
+        let script = [bash_call(COMMAND_THAT_CLEANS_UP), text_answer("Done.")];
         let run = run_with(Project::new(), script, |worker| {
             worker.env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit))
         });

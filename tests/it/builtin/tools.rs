@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{results as last_results, run, run_with};
+use super::{last_results, run, run_with};
 use crate::support::model::{Answer, Run, Turn, bash_call, text_answer, tool_call};
 use crate::support::{Project, assert_nothing_alive, duration_setting, with_enough_time};
 
@@ -17,6 +17,7 @@ fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
     (run, results)
 }
 
+/// The contents of all tool results in the last request.
 fn results(run: &Run) -> Vec<String> {
     let bodies = run.model.request_bodies();
     let messages = bodies.last().expect("a request")["messages"]
@@ -69,7 +70,7 @@ fn the_result_says_how_a_command_ended() {
     ]);
     assert_eq!(results[0], "out\nerr\n[exit code 3]");
     assert_eq!(results[1], "[no output; exit code 1]");
-    // In the words of bash, of dash, of BusyBox.
+    // The messages of bash, of dash, and of BusyBox.
     let words = [
         "unexpected EOF",
         "Unterminated quoted",
@@ -165,31 +166,31 @@ fn background_processes_do_not_block_the_shell_and_do_not_survive_the_agent() {
 
 #[test]
 fn an_invalid_call_gets_an_error_that_says_how_to_correct_it() {
-    let is_error = |script: Answer| {
-        let run = run([script, text_answer("Done.")]);
+    let error_of = |answer: Answer| {
+        let run = run([answer, text_answer("Done.")]);
         run.assert_completed();
         let result = last_results(&run)[0].clone();
         assert_eq!(result["is_error"], true, "{result}");
         result["content"].as_str().expect("a text").to_owned()
     };
     assert_eq!(
-        is_error(tool_call("bash", json!({}))),
+        error_of(tool_call("bash", json!({}))),
         "`command` must be a string"
     );
     assert_eq!(
-        is_error(tool_call("bash", json!({ "command": ["ls"] }))),
+        error_of(tool_call("bash", json!({ "command": ["ls"] }))),
         "`command` must be a string"
     );
     assert_eq!(
-        is_error(tool_call("bash", json!({ "command": "a\0b" }))),
+        error_of(tool_call("bash", json!({ "command": "a\0b" }))),
         "the command contains a NUL character"
     );
     assert_eq!(
-        is_error(tool_call("python", json!({ "code": "1" }))),
+        error_of(tool_call("python", json!({ "code": "1" }))),
         "there is no tool \"python\"; there are bash and str_replace_based_edit_tool"
     );
     assert_eq!(
-        is_error(tool_call(
+        error_of(tool_call(
             "str_replace_based_edit_tool",
             json!({ "command": "view", "path": "/etc/passwd" })
         ))
@@ -201,14 +202,14 @@ fn an_invalid_call_gets_an_error_that_says_how_to_correct_it() {
 
 #[test]
 fn the_shell_works_after_its_temporary_files_are_deleted() {
-    let own = tempfile::tempdir().expect("a directory");
+    let temporary = tempfile::tempdir().expect("a directory");
     let script = [
         bash_call("rm -rf \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" \"$TMPDIR\"/*; echo gone"),
         bash_call("ls \"$TMPDIR\" | wc -l"),
         text_answer("Done."),
     ];
     let run = run_with(Project::new(), script, |worker| {
-        worker.env("TMPDIR", own.path())
+        worker.env("TMPDIR", temporary.path())
     });
     // The conversation cannot be saved; without another round that does not matter.
     assert_eq!(run.assert_completed()["result"]["summary"], "Done.");
@@ -217,13 +218,13 @@ fn the_shell_works_after_its_temporary_files_are_deleted() {
 
 #[test]
 fn a_pipe_in_the_place_of_the_conversation_file_does_not_fail_the_run() {
-    let own = tempfile::tempdir().expect("a directory");
+    let temporary = tempfile::tempdir().expect("a directory");
     let script = [
         bash_call("cd \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" && mkfifo conversation.json && ls"),
         text_answer("Done."),
     ];
     let run = run_with(Project::new(), script, |worker| {
-        worker.env("TMPDIR", own.path())
+        worker.env("TMPDIR", temporary.path())
     });
     assert_eq!(run.assert_completed()["result"]["summary"], "Done.");
 }
@@ -258,7 +259,7 @@ fn a_long_command_that_the_shell_echoes_does_not_deadlock() {
 #[test]
 fn two_silent_commands_in_one_answer_do_not_trigger_the_idle_timeout() {
     with_enough_time(Duration::from_secs(3), |limit| {
-        // Each is shorter than the limit, both together are longer.
+        // Each command is shorter than the limit; both together are longer.
         let sleep = format!("sleep {}", limit.as_secs_f64() * 0.53);
         let answer = bash_call(&sleep).and_tool_call("bash", json!({ "command": sleep }));
         let run = run_with(Project::new(), [answer, text_answer("Done.")], |worker| {

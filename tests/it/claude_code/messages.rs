@@ -5,17 +5,12 @@ use serde_json::{Value, json};
 use super::{assistant, result, run, run_script};
 use crate::support::{Project, Worker};
 
-const BACKGROUND: &str = include_str!("../recordings/background_short.jsonl");
-
-const CUT: &str = include_str!("../recordings/stream_cut_then_ok.jsonl");
-
-const LENGTH: &str = include_str!("../recordings/max_tokens.jsonl");
-
-const REFUSAL: &str = include_str!("../recordings/refusal.jsonl");
-
-const SUBAGENT: &str = include_str!("../recordings/subagent_nobg.jsonl");
-
-const TOO_LARGE: &str = include_str!("../recordings/err_413.jsonl");
+const RECORDING_WITH_BACKGROUND_TASK: &str = include_str!("../recordings/background_short.jsonl");
+const RECORDING_OF_CUT_STREAM: &str = include_str!("../recordings/stream_cut_then_ok.jsonl");
+const RECORDING_OF_TOO_LONG_ANSWER: &str = include_str!("../recordings/max_tokens.jsonl");
+const RECORDING_OF_REFUSAL: &str = include_str!("../recordings/refusal.jsonl");
+const RECORDING_WITH_SUBAGENT: &str = include_str!("../recordings/subagent_nobg.jsonl");
+const RECORDING_OF_TOO_LARGE_REQUEST: &str = include_str!("../recordings/err_413.jsonl");
 
 #[test]
 fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored() {
@@ -79,7 +74,7 @@ fn a_message_in_several_lines_is_counted_once() {
             &usage,
         ),
         assistant("m2", &call("TodoWrite", json!({ "todos": [] })), &usage),
-        // It ends without a result.
+        // The stream ends without a result.
     ];
     let event = run(stream.concat(), 1).assert_failed("agent_failed");
     let agent = &event["result"]["agent"];
@@ -115,7 +110,7 @@ fn a_thousand_messages_are_counted() {
 
 #[test]
 fn the_last_of_several_results_counts() {
-    let event = run(BACKGROUND, 0).assert_completed();
+    let event = run(RECORDING_WITH_BACKGROUND_TASK, 0).assert_completed();
     assert_eq!(event["result"]["summary"], "saw the background end");
     let agent = &event["result"]["agent"];
     assert_eq!(
@@ -127,7 +122,7 @@ fn the_last_of_several_results_counts() {
 
 #[test]
 fn messages_of_subagents_cost_tokens_and_are_not_turns() {
-    let event = run(SUBAGENT, 0).assert_completed();
+    let event = run(RECORDING_WITH_SUBAGENT, 0).assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(agent["turns"], 2);
     assert_eq!(agent["usage"]["output_tokens"], 150);
@@ -137,19 +132,19 @@ fn messages_of_subagents_cost_tokens_and_are_not_turns() {
 fn recorded_failures_get_the_right_reason_and_message() {
     for (stream, reason, message, retryable) in [
         (
-            REFUSAL,
+            RECORDING_OF_REFUSAL,
             "agent_failed",
             "the agent failed: API Error: Opus 5.5's safeguards flagged this message",
             false,
         ),
         (
-            LENGTH,
+            RECORDING_OF_TOO_LONG_ANSWER,
             "agent_failed",
             "the agent failed: API Error: Claude's response exceeded the 128000 output token",
             false,
         ),
         (
-            TOO_LARGE,
+            RECORDING_OF_TOO_LARGE_REQUEST,
             "api_error",
             "the model's service answered with status 413: Request too large",
             false,
@@ -160,7 +155,7 @@ fn recorded_failures_get_the_right_reason_and_message() {
         assert!(text.starts_with(message), "{text}");
         assert_eq!(event["failure"]["retryable"], retryable);
     }
-    let log = run(CUT, 0).worker.stderr;
+    let log = run(RECORDING_OF_CUT_STREAM, 0).worker.stderr;
     assert!(log.contains("agent: [the model's service: "), "{log}");
 }
 

@@ -9,9 +9,11 @@ fn install_rot13(origin: &Origin) {
     write_program(&origin.path("bin/rot13"), "exec tr a-z n-za-m");
 }
 
+/// The agent's command that configures the filter `hidden` in its clone.
 const CONFIGURE_FILTER: &str =
     "git config filter.hidden.clean rot13; git config filter.hidden.smudge rot13";
 
+/// An origin whose attributes demand the filter `hidden` for the files in `secrets`, and one such file.
 fn origin_with_hidden_files() -> Origin {
     let origin = Origin::with_files(&[
         (".gitattributes", "secrets/** filter=hidden\n"),
@@ -99,7 +101,7 @@ fn a_file_that_was_committed_without_its_filter_is_named_and_not_pushed() {
     }
 }
 
-/// An origin whose attributes demand a filter for files that do not exist yet.
+/// Like [`origin_with_hidden_files`], without a file in `secrets`.
 fn origin_without_hidden_files() -> Origin {
     let origin = Origin::with_files(&[
         (".gitattributes", "secrets/** filter=hidden\n"),

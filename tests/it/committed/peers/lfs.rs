@@ -23,6 +23,7 @@ struct Project {
 }
 
 impl Project {
+    /// `further` are the names and contents of other files.
     fn new(further: &[(&str, &str)], has_server: bool) -> Self {
         let origin = Origin::with_files(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
         origin.commit(further);
@@ -104,13 +105,13 @@ fn files_are_not_fetched_unless_the_setting_says_so() {
 fn new_and_changed_files_are_pushed_as_pointers_with_their_objects() {
     for commit in ["true", "git add -A; git commit -qm mine"] {
         for project in Project::both() {
-            let ran = project.origin.path("hook-ran");
+            let hook_file = project.origin.path("hook-ran");
             let agent = format!(
                 "mkdir -p .git/hooks; for hook in pre-push post-commit; do
                    printf '#!/bin/sh\\ntouch %s\\n' {} > .git/hooks/$hook; done
                  printf changed > a.bin; printf new > new.bin; {commit}
                  chmod +x .git/hooks/*",
-                quoted(&ran)
+                quoted(&hook_file)
             );
             project.run_and_assert_completed(&agent);
             assert_eq!(
@@ -120,7 +121,7 @@ fn new_and_changed_files_are_pushed_as_pointers_with_their_objects() {
             );
             project.assert_pointer_and_object_are_pushed("a.bin", b"changed");
             project.assert_pointer_and_object_are_pushed("new.bin", b"new");
-            assert!(!ran.exists(), "a hook of the agent's repository ran");
+            assert!(!hook_file.exists(), "a hook of the agent's repository ran");
         }
     }
 }
@@ -187,7 +188,7 @@ fn the_agents_configuration_does_not_send_objects_elsewhere() {
 }
 
 #[test]
-fn an_address_in_the_base_counts_on_the_projects_host_only() {
+fn an_lfs_address_in_the_base_counts_only_if_it_is_on_the_projects_host() {
     let origin = Origin::new();
     let foreign = Forge::start(&origin.path(""), None);
     let other_host = format!(
@@ -244,7 +245,7 @@ fn objects_in_the_directory_that_lfs_storage_names_are_pushed() {
         "git config lfs.storage \"$PWD/../store\"",
         "git config lfs.storage store",
         "git config --global lfs.storage \"$PWD/../store\"",
-        // The agent may reach it through a link.
+        // The directory may be behind a symbolic link.
         "mkdir ../real; ln -s real ../store; git config lfs.storage \"$PWD/../store\"",
     ] {
         let project = Project::new(&[], false);
