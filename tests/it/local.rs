@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::support::model::{bash_call, text_answer};
 use crate::support::{FinishedWorker, Model, Project, Worker, assert_in_order, path_without};
 
-/// Standard error without the worker's log, and that log. The two arrive through different pipes, so
+/// Splits standard error into the lines of `local` and the lines of the worker's log. They arrive through different pipes, so
 /// only the order within each of them is certain.
 fn timeline_and_log(ended: &FinishedWorker) -> (String, String) {
     let lines = ended.stderr.split_inclusive('\n');
@@ -20,7 +20,7 @@ fn timeline_and_log(ended: &FinishedWorker) -> (String, String) {
     (timeline.concat(), log.concat())
 }
 
-/// The program in a directory, without a home directory.
+/// The program with these arguments in a directory, without the variable `HOME`.
 fn program(args: &[&str], dir: &Project) -> Worker {
     Worker::without_settings().args(args).dir(dir.dir())
 }

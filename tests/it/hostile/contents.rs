@@ -13,7 +13,7 @@ fn objects_of_an_alternate_repository_are_not_used() {
         r#"git init -q --bare "$AT/else"; GIT_DIR="$AT/else" git hash-object -w --stdin < /etc/hostname
          echo "$AT/else/objects" > .git/objects/info/alternates; git add DONE; git commit -qm mine"#,
     );
-    // The repository was changed, so its commits are ignored; the files in the workspace are pushed.
+    // The agent damaged its repository, so its commits are ignored, and the files in the workspace are pushed.
     assert_eq!(work["files_changed"], 2);
     assert_eq!(
         setup
@@ -59,8 +59,8 @@ fn a_filter_in_a_submodule_gets_no_token_and_cannot_change_the_push() {
 #!/bin/sh
 at=${{0%/*}}
 touch \"$at/tampered\"
-for made in \"$at\"/tmp/descartes-*; do
-    printf '[http]\\n\\tproxy = {}\\n' >> \"$made/config\"
+for repository in \"$at\"/tmp/descartes-*; do
+    printf '[http]\\n\\tproxy = {}\\n' >> \"$repository/config\"
 done
 tr '\\0' '\\n' < /proc/self/environ >> \"$at/spy_output\"
 exec cat
@@ -79,8 +79,8 @@ END
     );
     assert_eq!(evil.requests(), []);
     assert_eq!(setup.origin.show(BRANCH, "DONE"), "done");
-    let linked = setup.origin.git(&["ls-tree", BRANCH, "sub"]);
-    assert!(linked.starts_with("160000 commit"), "{linked}");
+    let entry = setup.origin.git(&["ls-tree", BRANCH, "sub"]);
+    assert!(entry.starts_with("160000 commit"), "{entry}");
 }
 
 #[test]
@@ -219,8 +219,8 @@ fn a_process_that_survives_the_agent_cannot_change_the_workers_repositories() {
     let evil = Forge::start(&setup.origin.path(""), None);
     setup.assert_harmless(&format!(
         "cat > \"$AT/tamper\" <<'END'
-         trap '' TERM HUP; while :; do for made in \"$TMPDIR\"/descartes-*/config; do
-         [ -e \"$made\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$made\"; done; done\nEND
+         trap '' TERM HUP; while :; do for config in \"$TMPDIR\"/descartes-*/config; do
+         [ -e \"$config\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$config\"; done; done\nEND
          setsid sh \"$AT/tamper\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/tamper\" > /dev/null 2>&1 &) &",
         evil.base_url()
     ));

@@ -69,18 +69,18 @@ fn the_summary_names_the_branch_or_the_file_with_the_patch() {
         ended.stderr
     };
     let changes = "changes     2 files, 2 lines added and 1 removed\n";
-    let pushed = local("walls");
+    let with_branch = local("walls");
     assert_in_order(
-        &pushed,
+        &with_branch,
         &[changes, &format!("branch      walls of {url}\n")],
     );
-    assert!(!pushed.contains("\npatch "), "{pushed}");
-    let kept = local("none");
+    assert!(!with_branch.contains("\npatch "), "{with_branch}");
+    let with_patch = local("none");
     assert_in_order(
-        &kept,
+        &with_patch,
         &[changes, "patch       ", "apply it with: git apply "],
     );
-    let line = kept.lines().find(|line| line.starts_with("patch "));
+    let line = with_patch.lines().find(|line| line.starts_with("patch "));
     let file = line.expect("a path")["patch".len()..].trim();
     let patch = std::fs::read_to_string(file).expect("the patch");
     assert!(patch.contains("+four walls\n"), "{patch}");
@@ -130,9 +130,9 @@ fn a_project_that_does_not_exist_and_a_task_without_its_flag_are_errors_that_say
         error(&["local", "--task", "8", "--project", "/nowhere"]),
         "cannot use the project's directory /nowhere; name another one with --project: No such file or directory (os error 2)\n"
     );
-    let word = error(&["local", "8"]);
+    let without_flag = error(&["local", "8"]);
     assert!(
-        word.ends_with("the task needs its flag: descartes-worker local --task ID\n"),
-        "{word}"
+        without_flag.ends_with("the task needs its flag: descartes-worker local --task ID\n"),
+        "{without_flag}"
     );
 }

@@ -6,6 +6,7 @@ use super::html::Page;
 use crate::support::processes::children;
 use crate::support::{Project, Worker};
 
+/// The program with these arguments in a project.
 fn program(args: &[&str], project: &Project) -> Worker {
     Worker::without_settings().args(args).dir(project.dir())
 }
