@@ -4,7 +4,11 @@
 //! Needs what `install.sh` in this directory installs.
 
 #[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the support is all tests'")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "all tests share the support, and these tests need only a part of it"
+)]
 mod support;
 
 use std::fs;
@@ -17,14 +21,14 @@ use support::model::{Answer, Block, Turn, bash_call, error_reply, text_answer, t
 use support::{Model, Project, Receiver, Reply, Worker, path};
 
 const EDITOR: &str = "str_replace_based_edit_tool";
-/// Where a stream breaks off, in bytes: within an event.
-const HALF: usize = 700;
+/// After how many bytes an answer breaks off: within an event.
+const BREAK_POSITION: usize = 700;
 
-/// All kinds of blocks, tool results, stop reasons and errors.
+/// A script with all kinds of blocks, tool results, stop reasons and errors.
 fn script() -> Vec<Turn> {
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let thinking = Block::Thinking("I should look, grüße.".to_owned());
-    let looks = Answer {
+    let answer = Answer {
         blocks: vec![thinking, Block::Text("Let me look.".to_owned())],
         stop_reason: "tool_use",
     };
@@ -32,7 +36,7 @@ fn script() -> Vec<Turn> {
         name: "bash".to_owned(),
         json: r#"{"command": "echo ha"#.to_owned(),
     };
-    let closes = Box::new(Turn::Close);
+    let close = Box::new(Turn::Close);
     vec![
         error_reply(429, "rate_limit_error", "slower")
             .with_header("retry-after", "0")
@@ -40,9 +44,9 @@ fn script() -> Vec<Turn> {
         Reply::json(200, overloaded)
             .with_header("content-type", "text/event-stream")
             .into(),
-        Turn::BreakOff(looks.clone(), HALF, closes),
+        Turn::BreakOff(answer.clone(), BREAK_POSITION, close),
         // Three calls: a successful one, one that fails, and one of an unknown tool.
-        looks
+        answer
             .and_tool_call(
                 "bash",
                 json!({ "command": "yes grüße | head -c 5000; printf '\\1\\377'" }),
@@ -84,7 +88,7 @@ fn script() -> Vec<Turn> {
     ]
 }
 
-/// The requests of the real worker during the script.
+/// The bodies of the requests of the real worker during the script.
 fn requests_of_the_agent() -> Vec<Value> {
     let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start(script()));
     project.set_checks(&["test -e roof"]);
@@ -99,9 +103,9 @@ fn requests_of_the_agent() -> Vec<Value> {
     bodies
 }
 
-/// What `sdk.py` prints about these requests.
+/// Runs a command of `sdk.py` with these request bodies; returns the JSON that it prints.
 #[track_caller]
-fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
+fn run_sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/anthropic_sdk");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let python = target
@@ -109,13 +113,13 @@ fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
         .join("anthropic_sdk/bin/python");
     assert!(
         python.exists(),
-        "{} is not there: run tests/anthropic_sdk/install.sh",
+        "{} does not exist: run tests/anthropic_sdk/install.sh",
         python.display()
     );
     let files = tempfile::tempdir().expect("a temporary directory");
     let file = files.path().join("requests.json");
     fs::write(&file, Value::from(bodies).to_string()).expect("a written file");
-    let said = Command::new(python)
+    let output = Command::new(python)
         .arg(here.join("sdk.py"))
         .arg(command)
         .arg(file)
@@ -124,28 +128,28 @@ fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
         .env("PATH", path())
         .output()
         .expect("python starts");
-    let (words, complaint) = (
-        String::from_utf8_lossy(&said.stdout),
-        String::from_utf8_lossy(&said.stderr),
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
     );
-    assert!(said.status.success(), "{words}{complaint}");
-    serde_json::from_str(&words).unwrap_or_else(|error| panic!("{error}: {words}{complaint}"))
+    assert!(output.status.success(), "{stdout}{stderr}");
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"))
 }
 
 #[test]
 fn every_request_matches_the_types_of_the_sdk() {
     let bodies = requests_of_the_agent();
-    assert_eq!(sdk("requests", &bodies, &[]), json!(bodies.len()));
-    // Changed requests do not match.
-    let refused = sdk("refuses", &bodies, &[]);
-    assert!(refused.as_u64() > Some(50), "{refused}");
+    assert_eq!(run_sdk("requests", &bodies, &[]), json!(bodies.len()));
+    // `sdk.py` changes the requests in many ways. The types must reject the changed requests.
+    let rejected = run_sdk("refuses", &bodies, &[]);
+    assert!(rejected.as_u64() > Some(50), "{rejected}");
 }
 
 #[test]
 fn the_sdk_sends_the_same_requests_and_reads_the_same_answers() {
     let bodies = requests_of_the_agent();
     let model = Model::start(script());
-    let answers = sdk("asks", &bodies, &[&model.url()]);
+    let answers = run_sdk("asks", &bodies, &[&model.url()]);
     let answers = answers.as_array().expect("answers");
     assert_eq!(
         model.request_bodies(),
@@ -261,7 +265,7 @@ fn the_sdk_rejects_invalid_answers() {
         Reply::json(200, &body).with_header("content-type", "text/event-stream")
     };
     let model = Model::start(cases.iter().chain([&vec![good]]).map(stream));
-    let answers = sdk("asks", &vec![body; cases.len() + 1], &[&model.url()]);
+    let answers = run_sdk("asks", &vec![body; cases.len() + 1], &[&model.url()]);
     let answers = answers.as_array().expect("answers");
     for (case, answer) in cases.iter().zip(answers) {
         assert!(

@@ -5,7 +5,11 @@
 //! `tests/it/claude_code.rs` with recordings.
 
 #[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the support is all tests'")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "all tests share the support, and these tests need only a part of it"
+)]
 mod support;
 
 use std::fs;
@@ -37,10 +41,10 @@ fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
 fn run_with(
     project: Project,
     script: impl IntoIterator<Item = impl Into<Turn>>,
-    set: impl FnOnce(Worker) -> Worker,
+    change: impl FnOnce(Worker) -> Worker,
 ) -> Run {
     Run::of(project, script, |receiver, project, model| {
-        set(worker(receiver, project, model))
+        change(worker(receiver, project, model))
     })
 }
 
@@ -59,11 +63,11 @@ fn is_alive(pid: &str) -> bool {
 
 #[test]
 fn claude_is_installed() {
-    let said = Command::new("claude").arg("--version").output();
-    let said = said.expect("claude on PATH; .ci/run says how it is installed");
+    let output = Command::new("claude").arg("--version").output();
+    let output = output.expect("claude on PATH; .ci/run says how it is installed");
     assert!(
-        String::from_utf8_lossy(&said.stdout).contains("Claude Code"),
-        "{said:?}"
+        String::from_utf8_lossy(&output.stdout).contains("Claude Code"),
+        "{output:?}"
     );
 }
 
@@ -112,13 +116,13 @@ fn claude_code_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
             run.worker.stderr
         );
     }
-    // Its configuration is in a private directory of the run and not in the project.
+    // The configuration of Claude Code is in a private directory of the run and not in the project.
     assert!(!run.project.path("home").exists());
-    let left: Vec<_> = fs::read_dir(run.project.dir())
+    let names: Vec<_> = fs::read_dir(run.project.dir())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(names.len(), 2, "{names:?}");
     run.model.request_bodies();
 }
 

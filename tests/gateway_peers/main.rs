@@ -3,10 +3,14 @@
 //! Needs `node`, and what .ci/run installs into target/peers.
 
 #[path = "../it/gateway/service.rs"]
-#[expect(dead_code, reason = "the service is the tests' of the gateway")]
+#[expect(dead_code, reason = "the tests of the gateway use the rest")]
 mod service;
 #[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the support is all tests'")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "all tests share the support, and these tests need only a part of it"
+)]
 mod support;
 
 use std::path::PathBuf;
@@ -21,19 +25,20 @@ use support::{Project, Receiver, Worker, quoted};
 
 const KEY: &str = "sk-ant-test-0123456789";
 
-/// A file of a package that is installed for these tests.
+/// The quoted path of a file in the npm packages of these tests; fails if it is not installed.
 #[track_caller]
-fn installed(path: &str) -> String {
+fn installed_file(path: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/peers/gateway/node_modules");
     let file = root.join(path);
     assert!(
         file.exists(),
-        "{} is not there; .ci/run says how it is installed",
+        "{} does not exist; .ci/run says how it is installed",
         file.display()
     );
     quoted(file)
 }
 
+/// A streamed answer with a text.
 fn text_stream() -> Vec<Part> {
     vec![
         stream_head(),
@@ -54,7 +59,8 @@ fn text_stream() -> Vec<Part> {
     ]
 }
 
-fn refusal(status: u16, kind: &str, headers: &str) -> Vec<Part> {
+/// An answer with an error.
+fn error_answer(status: u16, kind: &str, headers: &str) -> Vec<Part> {
     let body = json!({ "type": "error", "error": { "type": kind, "message": "no" } }).to_string();
     let headers = format!("content-type: application/json\r\n{headers}");
     vec![complete_answer(status, &headers, &body)]
@@ -64,8 +70,8 @@ fn refusal(status: u16, kind: &str, headers: &str) -> Vec<Part> {
 fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
     let service = Service::start([
         text_stream(),
-        refusal(400, "invalid_request_error", ""),
-        refusal(529, "overloaded_error", "retry-after: 0\r\n"),
+        error_answer(400, "invalid_request_error", ""),
+        error_answer(529, "overloaded_error", "retry-after: 0\r\n"),
         vec![message_document()],
     ]);
     let (receiver, project) = (Receiver::start(), Project::new());
@@ -73,7 +79,7 @@ fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
         env!("CARGO_MANIFEST_DIR"),
         "/tests/gateway_peers/sdk.mjs"
     ));
-    let sdk = installed("@anthropic-ai/sdk/index.mjs");
+    let sdk = installed_file("@anthropic-ai/sdk/index.mjs");
     let ended = Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", KEY)
         .env("ANTHROPIC_BASE_URL", service.url())
@@ -101,14 +107,14 @@ fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
     );
     // The last request was not repeated, and none reached the service after the limit.
     assert_eq!(service.requests().len(), 4);
-    for arrived in service.requests() {
-        assert_eq!(arrived.header("x-api-key"), Some(KEY));
-        assert!(arrived.header("x-stainless-lang").is_some(), "{arrived:?}");
+    for request in service.requests() {
+        assert_eq!(request.header("x-api-key"), Some(KEY));
+        assert!(request.header("x-stainless-lang").is_some(), "{request:?}");
     }
 }
 
 #[test]
-fn codex_works_with_the_configuration_that_it_is_given() {
+fn codex_works_with_the_configuration_that_the_worker_writes() {
     let answer = |item: Value| {
         let completed = json!({ "type": "response.completed", "response": {
             "id": "resp_1", "model": "gpt-x",
@@ -135,7 +141,7 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         })),
     ]);
     let (receiver, project) = (Receiver::start(), Project::new());
-    let codex = installed("@openai/codex/bin/codex.js");
+    let codex = installed_file("@openai/codex/bin/codex.js");
     let flags = "--dangerously-bypass-approvals-and-sandbox --skip-git-repo-check --ephemeral --model gpt-x -";
     let ended = Worker::new(&receiver, &project)
         .env("HOME", project.path("home"))
@@ -150,9 +156,9 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         event["result"]["agent"]["usage"],
         json!({ "input_tokens": 80, "output_tokens": 14, "cache_read_input_tokens": 120, "cache_creation_input_tokens": null })
     );
-    for arrived in service.requests() {
-        assert_eq!(arrived.line(), "POST /v1/responses HTTP/1.1");
-        let key = arrived.header("authorization");
+    for request in service.requests() {
+        assert_eq!(request.line(), "POST /v1/responses HTTP/1.1");
+        let key = request.header("authorization");
         assert_eq!(key, Some("Bearer sk-proj-test-0123456789"));
     }
 }
@@ -172,7 +178,7 @@ fn aider_works_with_the_gateways_address_and_never_sees_the_key() {
     let programs = root.join("target/peers/aider/bin");
     assert!(
         programs.join("aider").exists(),
-        "aider is not there; .ci/run says how it is installed"
+        "aider is not installed; .ci/run says how it is installed"
     );
     let script = quoted(root.join("examples/agents/aider.sh"));
     let path = quoted(programs);
@@ -187,9 +193,9 @@ fn aider_works_with_the_gateways_address_and_never_sees_the_key() {
         .run();
     let event = ended.assert_completed(&receiver);
     assert_eq!(project.read("roof.txt"), "tiles\n");
-    let arrived = service.requests();
-    assert_eq!(arrived.len(), 1, "{arrived:?}");
-    assert_eq!(arrived[0].line(), "POST /v1/messages HTTP/1.1");
-    assert_eq!(arrived[0].header("x-api-key"), Some(KEY));
+    let requests = service.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert_eq!(requests[0].line(), "POST /v1/messages HTTP/1.1");
+    assert_eq!(requests[0].header("x-api-key"), Some(KEY));
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 7);
 }

@@ -28,15 +28,15 @@ impl Server {
         server
     }
 
-    /// Writes the client's configuration; `before` is text in front of it.
+    /// Writes the client's configuration; it begins with the text `before`.
     fn configure(&self, origin: &Origin, before: &str) {
-        let at = |name: &str| origin.path(name).display().to_string();
+        let path = |name: &str| origin.path(name).display().to_string();
         let text = format!(
             "{before}Host forge\n HostName 127.0.0.1\n Port {}\n HostKeyAlias forge\n IdentityFile \"{}\"\n\
              IdentitiesOnly yes\n UserKnownHostsFile \"{}\"\n",
             self.sshd.port,
-            at("key"),
-            at("known_hosts")
+            path("key"),
+            path("known_hosts")
         );
         fs::write(origin.path("ssh_config"), text).unwrap();
     }
@@ -93,16 +93,16 @@ fn a_project_is_cloned_and_pushed_over_ssh() {
         server.sshd.port,
         origin.path("project.git").display()
     );
-    let again = worker(&origin, &receiver)
+    let second = worker(&origin, &receiver)
         .env("DESCARTES_REPO", url)
         .env("DESCARTES_RUN_ID", "run-2")
         .env("DESCARTES_WORKSPACE", origin.path("again"));
-    again.agent("echo other > DONE").run().assert_code(0);
+    second.agent("echo other > DONE").run().assert_code(0);
     assert_eq!(origin.show(&format!("{BRANCH}-run-2"), "DONE"), "other");
 }
 
 #[test]
-fn an_agent_cannot_change_where_ssh_goes_or_what_it_runs() {
+fn an_agent_cannot_change_the_server_of_ssh_or_make_ssh_run_a_program() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let _server = Server::start(&origin);
     let spy_output = quoted(origin.path("spy_output"));
@@ -180,11 +180,12 @@ fn the_report_has_the_patch_if_the_key_is_revoked_during_the_run() {
     );
 }
 
-/// What `git-lfs-authenticate` tells the client to send to the LFS server.
+/// The value of `Authorization` that `git-lfs-authenticate` gives to the client for the LFS server.
 const AUTHORIZATION: &str = "RemoteAuth token-of-ssh";
 
-/// An origin with Git LFS, and an ssh server. With `lfs_server`, the program `git-lfs-authenticate` of the server names it.
-fn lfs_origin(lfs_server: bool) -> (Origin, Server, Forge) {
+/// An origin with Git LFS, an ssh server, and an LFS server. If `has_authenticate`, the ssh server has the program
+/// `git-lfs-authenticate`, which gives the address of the LFS server to clients.
+fn lfs_origin(has_authenticate: bool) -> (Origin, Server, Forge) {
     let origin = Origin::with_files(&[
         (
             ".gitattributes",
@@ -195,7 +196,7 @@ fn lfs_origin(lfs_server: bool) -> (Origin, Server, Forge) {
     lfs::store(&origin.path("project.git"), b"content");
     let forge = Forge::start(&origin.path(""), None);
     let server = Server::start(&origin);
-    if lfs_server {
+    if has_authenticate {
         let href = format!("{}/project.git/info/lfs", forge.base_url());
         let answer = format!(
             "echo '{{\"href\": \"{href}\", \"header\": {{\"Authorization\": \"{AUTHORIZATION}\"}}}}'"
