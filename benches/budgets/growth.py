@@ -1,4 +1,4 @@
-"""How times and memory grow. No curve may grow faster than its size."""
+"""How times and memory grow with the size of the work. Times may grow at most in proportion to it."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from output import ours, token, write_text
 from repository import times
 from start_up import peak
 
-# How much faster than its size a figure may grow: measurements scatter.
+# A figure may grow this many times as fast as the size, because measurements vary.
 TOLERANCE = 1.5
 
 
@@ -25,7 +25,7 @@ def measure(report, program):
 
 
 def linear(points):
-    """Whether the last step grows no faster than the size."""
+    """Whether the figure grows no faster than the size from the second last point to the last."""
     (first, low), (last, high) = points[-2], points[-1]
     return high <= max(low, 0.5) * last / first * TOLERANCE
 
@@ -95,19 +95,19 @@ def turns(report, program):
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from agents_model import conversations
     figures = conversations(f"exec '{program}' agent --model $MODEL", (20, 100, 500))
-    report.curve("bytes of a conversation of many turns", "turns", "KiB", [(n, of["bytes sent"] / 1024) for n, of in figures])
-    seconds = [(round(of["bytes sent"] / 1024), of["whole conversation, ms"] / 1e3) for _, of in figures]
+    report.curve("bytes of a conversation of many turns", "turns", "KiB", [(n, figures_of_run["bytes sent"] / 1024) for n, figures_of_run in figures])
+    seconds = [(round(figures_of_run["bytes sent"] / 1024), figures_of_run["whole conversation, ms"] / 1e3) for _, figures_of_run in figures]
     report.curve("conversation of the built-in agent", "KiB", "s", seconds, "linear", linear(seconds))
-    memory = [(n, of["peak memory, MiB"]) for n, of in figures]
+    memory = [(n, figures_of_run["peak memory, MiB"]) for n, figures_of_run in figures]
     report.curve("peak memory of the built-in agent", "turns", "MiB", memory, "12 MiB after 100 turns", memory[1][1] <= 12)
 
 
 def files(report, program):
-    ours_, git = [], []
+    worker, git = [], []
     for count in (20, 2_000, 10_000, 50_000):
         figures = times(program, count, 3 if count < 50_000 else 1)
-        ours_.append((count, figures["worker"].median))
+        worker.append((count, figures["worker"].median))
         git.append((count, figures["git"].median))
     report.curve("git alone with many files", "files", "ms", git)
-    met = all(own <= 1.2 * alone for (_, own), (_, alone) in zip(ours_[2:], git[2:], strict=True))
-    report.curve("whole run with many files", "files", "ms", ours_, "at most 1.2 times git for 10,000 and more", met)
+    met = all(worker_time <= 1.2 * git_time for (_, worker_time), (_, git_time) in zip(worker[2:], git[2:], strict=True))
+    report.curve("whole run with many files", "files", "ms", worker, "at most 1.2 times git for 10,000 and more", met)

@@ -141,7 +141,7 @@ fn every_request_matches_the_types_of_the_sdk() {
     let bodies = requests_of_the_agent();
     assert_eq!(run_sdk("requests", &bodies, &[]), json!(bodies.len()));
     // `sdk.py` changes the requests in many ways. The types must reject the changed requests.
-    let rejected = run_sdk("refuses", &bodies, &[]);
+    let rejected = run_sdk("changes", &bodies, &[]);
     assert!(rejected.as_u64() > Some(50), "{rejected}");
 }
 
@@ -149,7 +149,7 @@ fn every_request_matches_the_types_of_the_sdk() {
 fn the_sdk_sends_the_same_requests_and_reads_the_same_answers() {
     let bodies = requests_of_the_agent();
     let model = Model::start(script());
-    let answers = run_sdk("asks", &bodies, &[&model.url()]);
+    let answers = run_sdk("answers", &bodies, &[&model.url()]);
     let answers = answers.as_array().expect("answers");
     assert_eq!(
         model.request_bodies(),
@@ -265,7 +265,7 @@ fn the_sdk_rejects_invalid_answers() {
         Reply::json(200, &body).with_header("content-type", "text/event-stream")
     };
     let model = Model::start(cases.iter().chain([&vec![good]]).map(stream));
-    let answers = run_sdk("asks", &vec![body; cases.len() + 1], &[&model.url()]);
+    let answers = run_sdk("answers", &vec![body; cases.len() + 1], &[&model.url()]);
     let answers = answers.as_array().expect("answers");
     for (case, answer) in cases.iter().zip(answers) {
         assert!(

@@ -155,10 +155,10 @@ fn a_failed_check_resumes_the_session() {
 #[test]
 fn permanent_errors_of_the_service_are_reported_with_their_status() {
     let credit = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.";
-    let no_retry = |reply: Reply| reply.with_header("x-should-retry", "false");
+    let without_retry = |reply: Reply| reply.with_header("x-should-retry", "false");
     for (replies, status, words, retryable) in [
         (
-            vec![no_retry(error_reply(
+            vec![without_retry(error_reply(
                 401,
                 "authentication_error",
                 "invalid x-api-key",
@@ -180,7 +180,7 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
             false,
         ),
         (
-            vec![no_retry(error_reply(
+            vec![without_retry(error_reply(
                 429,
                 "rate_limit_error",
                 "the quota is used up",
@@ -242,11 +242,11 @@ fn an_unreachable_service_is_a_retryable_failure() {
 
 #[test]
 fn max_turns_and_max_budget_end_the_run() {
-    let turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
+    let limit_turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
     let run = run_with(
         Project::new(),
         [bash_call("true"), text_answer("Never.")],
-        turns,
+        limit_turns,
     );
     let event = run.assert_failed("limit_reached");
     assert_eq!(
@@ -255,11 +255,11 @@ fn max_turns_and_max_budget_end_the_run() {
     );
     assert_eq!(event["result"]["agent"]["turns"], 1);
 
-    let money = |worker: Worker| worker.env("DESCARTES_MAX_BUDGET_USD", "0.000001");
+    let limit_cost = |worker: Worker| worker.env("DESCARTES_MAX_BUDGET_USD", "0.000001");
     let run = run_with(
         Project::new(),
         [bash_call("true"), text_answer("Never.")],
-        money,
+        limit_cost,
     );
     let event = run.assert_failed("limit_reached");
     assert_eq!(
@@ -278,7 +278,7 @@ fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
         json!({ "hooks": { "SessionEnd": [{ "hooks": [{ "type": "command", "command": "echo $$ > hook; exec sleep 1000", "timeout": 1000 }] }] } })
             .to_string(),
     );
-    let set = |worker: Worker| {
+    let change = |worker: Worker| {
         worker
             .env(
                 "DESCARTES_AGENT_ENV",
@@ -287,7 +287,7 @@ fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
             .env("CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS", "1000000")
             .without_isolation()
     };
-    let run = run_with(project, [text_answer("All done.")], set);
+    let run = run_with(project, [text_answer("All done.")], change);
     let event = run.assert_completed();
     assert_eq!(event["result"]["summary"], "All done.");
     assert_eq!(
@@ -305,7 +305,7 @@ fn a_stop_signal_ends_claude_code_and_its_running_tool() {
     let model = Model::start([bash_call(
         "echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done",
     )]);
-    // The pids that a namespace has mean nothing outside.
+    // The pids of a process in its namespace cannot be used outside the namespace.
     let running = worker(&receiver, &project, &model)
         .without_isolation()
         .start();
@@ -383,13 +383,13 @@ fn a_prompt_that_begins_with_a_slash_is_not_taken_for_a_command() {
 
 #[test]
 fn claude_code_needs_is_sandbox_as_root_and_not_as_another_user() {
-    let root = rustix::process::geteuid().is_root();
+    let is_root = rustix::process::geteuid().is_root();
     let (receiver, project, model) = (
         Receiver::start(),
         nobody::project(),
         Model::start([bash_call("id -u > id"), text_answer("Done.")]),
     );
-    if root {
+    if is_root {
         let event = worker(&receiver, &project, &model)
             .remove_env("IS_SANDBOX")
             .run()

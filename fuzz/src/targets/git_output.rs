@@ -15,7 +15,7 @@ pub fn git_output(data: &[u8]) {
     }
 }
 
-/// Records do not depend on cuts, and joined they are the input up to the last separator.
+/// The size of the chunks does not change the records. Joined, they are the input up to the last separator.
 fn check_records(data: &[u8]) {
     let read = |chunk: usize| {
         let (mut records, mut found) = (Records::new(0), Vec::new());
@@ -48,7 +48,7 @@ fn check_words(text: &str) {
     assert_eq!(
         words,
         without_progress(&words),
-        "nothing is left to be left out"
+        "a second call leaves out nothing more"
     );
     let trouble = Trouble::of(&words);
     let names_trouble = |line: &str| !Trouble::of(line).is_transient();
