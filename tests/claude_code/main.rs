@@ -5,11 +5,7 @@
 //! `tests/it/claude_code.rs` with recordings.
 
 #[path = "../it/support/mod.rs"]
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "all tests share the support, and these tests need only a part of it"
-)]
+#[expect(dead_code, unused_imports, reason = "all tests share the support")]
 mod support;
 
 use std::fs;
@@ -242,12 +238,9 @@ fn an_unreachable_service_is_a_retryable_failure() {
 
 #[test]
 fn max_turns_and_max_budget_end_the_run() {
+    let script = || [bash_call("true"), text_answer("Never.")];
     let limit_turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
-    let run = run_with(
-        Project::new(),
-        [bash_call("true"), text_answer("Never.")],
-        limit_turns,
-    );
+    let run = run_with(Project::new(), script(), limit_turns);
     let event = run.assert_failed("limit_reached");
     assert_eq!(
         event["failure"]["message"],
@@ -256,11 +249,7 @@ fn max_turns_and_max_budget_end_the_run() {
     assert_eq!(event["result"]["agent"]["turns"], 1);
 
     let limit_cost = |worker: Worker| worker.env("DESCARTES_MAX_BUDGET_USD", "0.000001");
-    let run = run_with(
-        Project::new(),
-        [bash_call("true"), text_answer("Never.")],
-        limit_cost,
-    );
+    let run = run_with(Project::new(), script(), limit_cost);
     let event = run.assert_failed("limit_reached");
     assert_eq!(
         event["failure"]["message"],
@@ -337,11 +326,8 @@ fn the_failure_is_retryable_if_claude_code_is_killed() {
 
 #[test]
 fn a_command_that_takes_too_long_does_not_become_a_background_task() {
-    let slow = tool_call(
-        "Bash",
-        json!({ "command": "echo begun; sleep 1000", "timeout": 1000 }),
-    );
-    let run = run([slow, text_answer("Too slow.")]);
+    let input = json!({ "command": "echo begun; sleep 1000", "timeout": 1000 });
+    let run = run([tool_call("Bash", input), text_answer("Too slow.")]);
     let event = run.assert_completed();
     assert_eq!(
         event["result"]["agent"]["exit_code"], 0,

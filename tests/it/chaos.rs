@@ -45,14 +45,10 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() 
         number_from_environment("CHAOS_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
     let runs = number_from_environment("CHAOS_RUNS").unwrap_or(RUNS);
     // This writes to the file descriptor, because the test harness captures `eprintln!`.
-    let _ = writeln!(
-        std::io::stderr(),
-        "chaos: CHAOS_SEED={seed} CHAOS_RUNS={runs}"
-    );
-    let (next, outcomes) = (
-        AtomicU64::new(0),
-        Mutex::new(BTreeMap::<String, u32>::new()),
-    );
+    let mut stderr = std::io::stderr();
+    let _ = writeln!(stderr, "chaos: CHAOS_SEED={seed} CHAOS_RUNS={runs}");
+    let next = AtomicU64::new(0);
+    let outcomes = Mutex::new(BTreeMap::<String, u32>::new());
     let begin = Instant::now();
     thread::scope(|scope| {
         for _ in 0..PARALLEL {
@@ -71,7 +67,7 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() 
     let outcomes = outcomes.into_inner().unwrap();
     let duration = begin.elapsed().as_secs_f32();
     let _ = writeln!(
-        std::io::stderr(),
+        stderr,
         "chaos: {runs} runs in {duration:.1} s: {outcomes:?}"
     );
 }

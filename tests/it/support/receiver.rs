@@ -85,9 +85,7 @@ impl Drop for OpenReceiver {
     }
 }
 
-/// A listening receiver; closed when its last handle is dropped.
-///
-/// Validates every request against docs/callback.schema.json.
+/// A listening receiver; closed when its last handle is dropped. It validates every request against docs/callback.schema.json.
 #[derive(Clone)]
 pub struct Receiver(Arc<OpenReceiver>);
 
