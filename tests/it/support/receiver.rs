@@ -102,7 +102,7 @@ impl Receiver {
         });
         let serving = Arc::clone(&shared);
         let server = Server::listen(address, move |connection| {
-            serving.serve_and_record_panics(connection)
+            serving.serve_and_record_panics(connection);
         });
         Self(Arc::new(OpenReceiver { server, shared }))
     }

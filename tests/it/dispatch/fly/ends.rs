@@ -45,7 +45,7 @@ fn a_machine_that_boots_late_is_waited_for() {
     cloud.api.change_oddities(|oddities| {
         oddities
             .creates
-            .push_back(CreateFault::Late(Duration::from_secs(1)))
+            .push_back(CreateFault::Late(Duration::from_secs(1)));
     });
     cloud.dispatch(AGENT).run().assert_code(0);
     assert_eq!(cloud.api.count_created(), 1);
@@ -64,7 +64,7 @@ fn a_worker_that_was_killed_is_tried_again_wherever_its_exit_code_is_and_whateve
     each(&cases, |(place, exit_code, words)| {
         let cloud = Cloud::new(ONE);
         cloud.api.change_oddities(|oddities| {
-            (oddities.exit_place, oddities.exit_code) = (place, exit_code)
+            (oddities.exit_place, oddities.exit_code) = (place, exit_code);
         });
         let ended = cloud
             .dispatch(AGENT_THAT_KILLS_ITS_WORKER)
