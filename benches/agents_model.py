@@ -4,7 +4,7 @@
 
 Every command is run by `sh -c` in an empty directory, with the prompt on standard input and in $PROMPT, and with
 ANTHROPIC_BASE_URL set to a Messages API on loopback. The fake model asks for one shell command after the other, and ends
-the conversation after TURNS turns. An agent that did not run a command, or sent something else back than what it printed, is an error.
+the conversation after TURNS turns. An agent that did not run a command, or did not send its output back, is an error.
 
 Needs only the standard library, and /usr/bin/time to measure peak memory: the peak of a process that Python starts
 would include Python's own memory.
@@ -32,36 +32,36 @@ class Run:
 
     def __init__(self, turns):
         self.turns = turns
-        self.began = time.monotonic()
-        self.first = None
+        self.start = time.monotonic()
+        self.first_request = None
         self.requests = 0
         self.bytes = 0
-        self.gaps = []
-        self.answered = None
-        self.faults = []
+        self.answer_to_request_times = []
+        self.answer_end = None
+        self.errors = []
         self.done = False
         self.lock = threading.Lock()
 
-    def note_request(self, at, size):
+    def record_request(self, arrival, size):
         with self.lock:
-            self.first = self.first or at
+            self.first_request = self.first_request or arrival
             self.requests += 1
             self.bytes += size
-            if self.answered:
-                self.gaps.append(at - self.answered)
-                self.answered = None
+            if self.answer_end:
+                self.answer_to_request_times.append(arrival - self.answer_end)
+                self.answer_end = None
 
     def answer(self, body):
-        """The blocks of the answer, and why it stops."""
+        """The blocks of the answer and its stop reason."""
         shells = [tool["name"] for tool in body.get("tools", []) if tool["name"].lower() == "bash"]
         if not shells:
             # A side question, for example for a title.
             return [{"type": "text", "text": "Counting lines"}], "end_turn"
         turn = sum(message["role"] == "assistant" for message in body["messages"])
         if turn:
-            said = json.dumps(body["messages"][-1])
-            if f"turn {turn} of" not in said:
-                self.faults.append(f"turn {turn} did not come back: {said[:500]}")
+            last_message = json.dumps(body["messages"][-1])
+            if f"turn {turn} of" not in last_message:
+                self.errors.append(f"turn {turn} did not come back: {last_message[:500]}")
         if turn < self.turns:
             command = f"echo turn {turn + 1} of {self.turns}; wc -l *"
             text = f"Now turn {turn + 1}."
@@ -83,28 +83,28 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         run = Handler.run
-        run.note_request(time.monotonic(), len(body))
+        run.record_request(time.monotonic(), len(body))
         body = json.loads(body)
         if not self.path.partition("?")[0].endswith("/v1/messages"):
-            return self.give("application/json", json.dumps({"input_tokens": 1}))
-        blocks, stop = run.answer(body)
+            return self.send("application/json", json.dumps({"input_tokens": 1}))
+        blocks, stop_reason = run.answer(body)
         message = {
             "id": f"msg_{run.requests}", "type": "message", "role": "assistant", "model": body["model"],
-            "content": blocks, "stop_reason": stop, "stop_sequence": None,
+            "content": blocks, "stop_reason": stop_reason, "stop_sequence": None,
             "usage": {"input_tokens": 100, "output_tokens": 50},
         }  # fmt: skip
         if body.get("stream"):
-            self.give("text/event-stream", "".join(events(message)))
+            self.send("text/event-stream", "".join(events(message)))
         else:
-            self.give("application/json", json.dumps(message))
-        run.answered = time.monotonic()
+            self.send("application/json", json.dumps(message))
+        run.answer_end = time.monotonic()
 
     def do_HEAD(self):
-        self.give("application/json", "")
+        self.send("application/json", "")
 
     do_GET = do_HEAD
 
-    def give(self, kind, text):
+    def send(self, kind, text):
         body = text.encode()
         head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
         self.wfile.write(head.encode() + body)
@@ -136,28 +136,28 @@ def event(data):
 
 
 def measure(command, turns, url, home):
-    """One run of an agent: its numbers by name."""
+    """Runs an agent once; returns its figures by name."""
     with tempfile.TemporaryDirectory() as work:
         Path(work, "one.txt").write_text("1\n2\n3\n")
-        taken = Path(home, "time")
+        time_file = Path(home, "time")
         env = {
             "PATH": os.environ["PATH"], "HOME": home, "LANG": "C.UTF-8", "PROMPT": PROMPT, "MODEL": MODEL,
             "ANTHROPIC_API_KEY": "sk-ant-scripted", "ANTHROPIC_BASE_URL": url,
         }  # fmt: skip
         Handler.run = run = Run(turns)
-        timed = ["/usr/bin/time", "--format=%M %U %S", f"--output={taken}", "/bin/sh", "-c", command]
-        ended = subprocess.run(timed, cwd=work, env=env, input=PROMPT, text=True, capture_output=True, timeout=600)
-        whole = time.monotonic() - run.began
-    if ended.returncode or run.faults or not run.done:
+        timed = ["/usr/bin/time", "--format=%M %U %S", f"--output={time_file}", "/bin/sh", "-c", command]
+        finished = subprocess.run(timed, cwd=work, env=env, input=PROMPT, text=True, capture_output=True, timeout=600)
+        duration = time.monotonic() - run.start
+    if finished.returncode or run.errors or not run.done:
         sys.exit(
-            f"{command}: exit code {ended.returncode}, {run.requests} requests\n"
-            f"{ended.stdout[-3000:]}{ended.stderr[-3000:]}" + "\n".join(run.faults)
+            f"{command}: exit code {finished.returncode}, {run.requests} requests\n"
+            f"{finished.stdout[-3000:]}{finished.stderr[-3000:]}" + "\n".join(run.errors)
         )
-    memory, user, system = taken.read_text().split()
+    memory, user, system = time_file.read_text().split()
     return {
-        "exec to first request, ms": (run.first - run.began) * 1000,
-        "whole conversation, ms": whole * 1000,
-        "answer to next request, ms": statistics.median(run.gaps) * 1000,
+        "exec to first request, ms": (run.first_request - run.start) * 1000,
+        "whole conversation, ms": duration * 1000,
+        "answer to next request, ms": statistics.median(run.answer_to_request_times) * 1000,
         "processor time, ms": (float(user) + float(system)) * 1000,
         "peak memory, MiB": int(memory) / 1024,
         "requests": run.requests,
@@ -166,14 +166,14 @@ def measure(command, turns, url, home):
 
 
 def serve():
-    """Starts the model; gives its URL."""
+    """Starts the model; returns its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_address[1]}"
 
 
 def conversations(command, counts):
-    """One conversation of each number of turns: pairs of the number and the conversation's figures by name."""
+    """Has one conversation for each number of turns; returns pairs of the number of turns and the figures by name."""
     url = serve()
     with tempfile.TemporaryDirectory() as home:
         return [(turns, measure(command, turns, url, home)) for turns in counts]
@@ -188,15 +188,15 @@ def main():
         # The first round fills caches and does not count.
         for number in range(rounds + 1):
             for name, command in agents:
-                found = measure(command, turns, url, home)
+                result = measure(command, turns, url, home)
                 if number:
-                    runs[name].append(found)
+                    runs[name].append(result)
     first = agents[0][0]
     print(f"{turns} turns, {rounds} rounds, medians; in brackets how many times {first}'s\n")
     width = 22
     print(f"{'':<28}" + "".join(f"{name:>{width}}" for name in runs))
     for what in runs[first][0]:
-        medians = {name: statistics.median(found[what] for found in all_of) for name, all_of in runs.items()}
+        medians = {name: statistics.median(result[what] for result in results) for name, results in runs.items()}
         cells = []
         for name, value in medians.items():
             text = f"{value:,.1f}" if isinstance(value, float) and value < 100 else f"{value:,.0f}"

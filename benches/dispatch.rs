@@ -7,7 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![expect(
     clippy::disallowed_methods,
-    reason = "a benchmark is told by its environment, and waits for other processes"
+    reason = "the environment configures the benchmark, which waits for other processes"
 )]
 
 use std::fmt::Write as _;
@@ -25,13 +25,13 @@ use tempfile::TempDir;
 const ROUNDS: usize = 3;
 const TASKS: usize = 200;
 const JOBS: usize = 50;
-/// How many tasks the chain has whose dependents are measured.
+/// The number of tasks in the chain of [`measure_dependents`].
 const CHAIN: usize = 20;
 const MIB: f64 = 1024.0 * 1024.0;
-/// A worker keeps the gate's agent waiting until this file exists.
+/// An agent that waits until the file of the gate exists.
 const WAIT_AT_GATE: &str = "until [ -e \"$GATE\" ]; do sleep 0.1; done";
 
-/// The shell's way: workers by xargs, and then one merge after the other.
+/// The shell script that starts the workers with xargs. [`SHELL_MERGES`] then merges their branches one after the other.
 const SHELL_WORKERS: &str = r#"
 seq "$TASKS" | xargs -P "$JOBS" -I '{}' sh -c '
     TASK_ID={} DESCARTES_BRANCH=task-{} "$PROGRAM" --run-id "shell-{}" > /dev/null 2>&1'
@@ -56,10 +56,10 @@ git update-ref refs/heads/merged "$commit" "$ONTO"
 fn main() -> ExitCode {
     let mut table = Table::default();
     println!("{:<52}\t{:>12}\t{:>12}\tbudget", "", "dispatch", "shell");
-    many_tasks(&mut table);
-    dependents(&mut table);
-    memory(&mut table);
-    plan(&mut table);
+    measure_many_tasks(&mut table);
+    measure_dependents(&mut table);
+    measure_memory(&mut table);
+    measure_plan(&mut table);
     if table.exceeded == 0 {
         return ExitCode::SUCCESS;
     }
@@ -73,7 +73,8 @@ struct Table {
 }
 
 impl Table {
-    fn row(&mut self, what: &str, ours: &str, peer: &str, budget: &str, is_kept: bool) {
+    /// Prints a row, and counts a budget that is exceeded.
+    fn print_row(&mut self, what: &str, ours: &str, peer: &str, budget: &str, is_kept: bool) {
         let verdict = if is_kept { "" } else { "  EXCEEDED" };
         // benches/budgets/further.py splits the row at the tabs.
         println!("{what:<52}\t{ours:>12}\t{peer:>12}\t{budget}{verdict}");
@@ -81,6 +82,7 @@ impl Table {
     }
 }
 
+/// The program to measure.
 fn program() -> PathBuf {
     let named = std::env::var_os("BENCH_PROGRAM").map(PathBuf::from);
     named.unwrap_or_else(|| env!("CARGO_BIN_EXE_descartes-worker").into())
@@ -153,13 +155,13 @@ impl Sample {
             .collect()
     }
 
-    /// The shell's way; gives the time of the workers, and of the merges.
-    fn shell(&self) -> (Duration, Duration) {
+    /// Does all tasks with the shell scripts; returns the time of the workers and the time of the merges.
+    fn run_shell(&self) -> (Duration, Duration) {
         self.git(&["clone", "--quiet", "--bare", ".", "../remote.git"]);
         let url = format!("file://{}", self.path("remote.git").display());
         let receiver = Receiver::start();
         let run = |script: &str| {
-            let began = Instant::now();
+            let begin = Instant::now();
             let mut shell = self.command(Path::new("/bin/sh"));
             let status = shell
                 .args(["-c", script])
@@ -174,7 +176,7 @@ impl Sample {
                 .env("DESCARTES_AGENT_COMMAND", "true")
                 .status();
             assert!(status.unwrap().success(), "{script}");
-            began.elapsed()
+            begin.elapsed()
         };
         (run(SHELL_WORKERS), run(SHELL_MERGES))
     }
@@ -189,22 +191,22 @@ fn rows(count: usize) -> String {
     text
 }
 
-/// Two hundred empty tasks, fifty at a time.
-fn many_tasks(table: &mut Table) {
+/// Measures two hundred empty tasks, fifty at a time.
+fn measure_many_tasks(table: &mut Table) {
     let nodes: String = rows(TASKS);
     let (mut ours, mut workers, mut merges, mut peaks) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let sample = Sample::new(&nodes);
-        let began = Instant::now();
+        let begin = Instant::now();
         let (peak, log) = run_to_the_end(&sample, sample.dispatch(JOBS, "true"));
         assert!(
             log.contains(&format!("{TASKS} of {TASKS} tasks are done")),
             "{log}"
         );
-        ours.push(began.elapsed());
+        ours.push(begin.elapsed());
         peaks.push(peak);
         let sample = Sample::new(&nodes);
-        let (of_workers, of_git) = sample.shell();
+        let (worker_time, merge_time) = sample.run_shell();
         assert_eq!(
             fs::read_to_string(sample.path("shell/merged/.scud/tasks/tasks.scg"))
                 .unwrap()
@@ -212,11 +214,11 @@ fn many_tasks(table: &mut Table) {
                 .count(),
             TASKS
         );
-        workers.push(of_workers);
-        merges.push(of_git);
+        workers.push(worker_time);
+        merges.push(merge_time);
     }
     let (ours, workers, merges) = (median(ours), median(workers), median(merges));
-    table.row(
+    table.print_row(
         "200 empty tasks, 50 at a time (xargs, then git merge)",
         &seconds(ours),
         &format!("{}+{}", seconds(workers), seconds(merges)),
@@ -224,7 +226,7 @@ fn many_tasks(table: &mut Table) {
         ours <= workers * 2,
     );
     let peak = peaks.iter().copied().fold(0.0, f64::max);
-    table.row(
+    table.print_row(
         "  peak memory of the dispatcher",
         &mib(peak),
         "",
@@ -233,8 +235,8 @@ fn many_tasks(table: &mut Table) {
     );
 }
 
-/// The time from a completed event to the start of its dependent.
-fn dependents(table: &mut Table) {
+/// Measures the time from a completed event to the start of its dependent.
+fn measure_dependents(table: &mut Table) {
     let mut nodes: String = rows(CHAIN);
     nodes.push_str("\n@edges\n");
     for id in 2..=CHAIN {
@@ -260,7 +262,7 @@ fn dependents(table: &mut Table) {
         peer.extend(merges_by_git(&sample));
     }
     let (ours, peer) = (median(ours), median(peer));
-    table.row(
+    table.print_row(
         "from a completed event to its dependent (git alone)",
         &millis(ours),
         &millis(peer),
@@ -269,7 +271,7 @@ fn dependents(table: &mut Table) {
     );
 }
 
-/// The same merges again, by git alone.
+/// Repeats the merges of a dispatch with git alone; returns the time of each merge.
 fn merges_by_git(sample: &Sample) -> Vec<Duration> {
     let format = [
         "log",
@@ -288,7 +290,7 @@ fn merges_by_git(sample: &Sample) -> Vec<Duration> {
             let dir = dir.to_str().unwrap();
             sample.git(&["--git-dir", dir, "update-ref", "refs/heads/merged", onto]);
         }
-        let began = Instant::now();
+        let begin = Instant::now();
         let mut shell = sample.command(Path::new("/bin/sh"));
         let status = shell
             .args(["-c", ONE_MERGE])
@@ -298,13 +300,13 @@ fn merges_by_git(sample: &Sample) -> Vec<Duration> {
             .env("TARGET", sample.path("project"))
             .status();
         assert!(status.unwrap().success());
-        times.push(began.elapsed());
+        times.push(begin.elapsed());
     }
     times
 }
 
-/// The dispatcher's memory while 200 workers work, and while it has a graph of 2,000 tasks.
-fn memory(table: &mut Table) {
+/// Measures the dispatcher's memory while 200 workers work, and while it has a graph of 2,000 tasks.
+fn measure_memory(table: &mut Table) {
     for (tasks, workers) in [(TASKS, TASKS), (2000, JOBS)] {
         let nodes: String = rows(tasks);
         let sample = Sample::new(&nodes);
@@ -319,17 +321,17 @@ fn memory(table: &mut Table) {
             );
             thread::sleep(Duration::from_millis(50));
         }
-        // Some heartbeats.
+        // The dispatcher gets some heartbeats in this time.
         thread::sleep(Duration::from_secs(6));
         let peak = peak_memory(&child);
-        table.row(
+        table.print_row(
             &format!("memory with {workers} workers at work and {tasks} tasks"),
             &mib(peak),
             "",
             "20 MiB",
             peak <= 20.0 * MIB,
         );
-        // Cancel what runs.
+        // The second signal cancels the runs.
         for _ in 0..2 {
             signal(&child, "INT");
             thread::sleep(Duration::from_millis(200));
@@ -339,8 +341,8 @@ fn memory(table: &mut Table) {
     }
 }
 
-/// The plan of a graph of 2,000 tasks.
-fn plan(table: &mut Table) {
+/// Measures the time for the plan of a graph of 2,000 tasks.
+fn measure_plan(table: &mut Table) {
     let mut nodes: String = rows(2000);
     nodes.push_str("\n@edges\n");
     for id in 11..=2000 {
@@ -349,14 +351,14 @@ fn plan(table: &mut Table) {
     let sample = Sample::new(&nodes);
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        let began = Instant::now();
+        let begin = Instant::now();
         let mut plan = sample.dispatch(2, "true");
         let output = plan.arg("--plan").output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        times.push(began.elapsed());
+        times.push(begin.elapsed());
     }
     let time = median(times);
-    table.row(
+    table.print_row(
         "dispatch --plan of 2,000 tasks",
         &millis(time),
         "",
@@ -365,7 +367,7 @@ fn plan(table: &mut Table) {
     );
 }
 
-/// Runs a dispatch; gives the peak of its memory, and its log.
+/// Runs a dispatch; returns the peak of its memory in bytes, and its log.
 fn run_to_the_end(sample: &Sample, mut dispatch: Command) -> (f64, String) {
     let mut child = dispatch.spawn().unwrap();
     let mut peak = 0.0_f64;
@@ -376,7 +378,7 @@ fn run_to_the_end(sample: &Sample, mut dispatch: Command) -> (f64, String) {
     (peak, fs::read_to_string(sample.path("log")).unwrap())
 }
 
-/// In bytes; zero for a process that has ended.
+/// The peak of a process's memory, in bytes; zero for a process that has ended.
 fn peak_memory(child: &Child) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id()));
     let status = status.unwrap_or_default();
@@ -393,7 +395,7 @@ fn signal(child: &Child, name: &str) {
         .unwrap();
 }
 
-/// The smallest receiver: it grants everything.
+/// A minimal receiver that answers every request with 200.
 struct Receiver {
     url: String,
 }

@@ -21,18 +21,25 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use service::{Part, Service, bytes, event, message_start, read_head, stream_end, stream_head};
+use service::{
+    Part, Service, bytes, message_start, read_head, stream_end, stream_event, stream_head,
+};
 use support::{Project, Receiver, Worker, wait_until};
 
+/// How many times the time to the first byte is measured.
 const ROUNDS: usize = 300;
+/// How many times a stream of small events is measured.
 const STREAMS: usize = 20;
+/// The number of events in such a stream.
 const EVENTS: usize = 1_000;
-const LARGE: usize = 64 << 20;
+/// The size of the large answer, in bytes.
+const LARGE_BODY_SIZE: usize = 64 << 20;
+/// An agent that writes its environment to the file `seen`, and waits until the benchmark writes to the pipe `go`.
 const AGENT: &str = "mkfifo go && env > seen.new && mv seen.new seen && read code < go";
 
-/// The most that the gateway may add to the time to the first byte.
-const MAX_ADDED: Duration = Duration::from_millis(1);
-/// The most private memory that it may have, in MiB.
+/// How much the gateway may add to the time to the first byte.
+const MAX_ADDED_TIME: Duration = Duration::from_millis(1);
+/// How much private memory the gateway may have, in MiB.
 const MAX_MEMORY: f64 = 3.0;
 
 fn main() -> ExitCode {
@@ -41,37 +48,37 @@ fn main() -> ExitCode {
     let stream = || {
         let text = json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": "Hello" } });
         let mut parts = vec![stream_head(), message_start()];
-        parts.extend((0..EVENTS).map(|_| event(&text)));
+        parts.extend((0..EVENTS).map(|_| stream_event(&text)));
         parts.push(stream_end());
         parts
     };
-    let Measured {
+    let Measurement {
         gateway,
         direct,
         memory,
-    } = both(ROUNDS, first_bytes, first_byte);
-    let is_fast = gateway <= direct + MAX_ADDED;
+    } = measure_both(ROUNDS, first_bytes, time_to_first_byte);
+    let is_fast = gateway <= direct + MAX_ADDED_TIME;
     let is_small = memory <= MAX_MEMORY;
-    row(
+    print_row(
         "median to the first byte",
         &ms(gateway),
         &ms(direct),
-        &judged("at most 1 ms more", is_fast),
+        &with_verdict("at most 1 ms more", is_fast),
     );
-    row(
+    print_row(
         "  private memory of the gateway",
         &format!("{memory:.1} MiB"),
         "",
-        &judged("3 MiB", is_small),
+        &with_verdict("3 MiB", is_small),
     );
-    let Measured {
+    let Measurement {
         gateway, direct, ..
-    } = both(STREAMS, stream, to_the_end);
-    row("1,000 small events", &ms(gateway), &ms(direct), "");
-    let Measured {
+    } = measure_both(STREAMS, stream, time_to_end);
+    print_row("1,000 small events", &ms(gateway), &ms(direct), "");
+    let Measurement {
         gateway, direct, ..
-    } = both(3, large, to_the_end);
-    row("a body of 64 MiB", &ms(gateway), &ms(direct), "");
+    } = measure_both(3, large_answer, time_to_end);
+    print_row("a body of 64 MiB", &ms(gateway), &ms(direct), "");
     if is_fast && is_small {
         ExitCode::SUCCESS
     } else {
@@ -79,37 +86,39 @@ fn main() -> ExitCode {
     }
 }
 
-/// Medians, and the gateway's private memory in MiB.
-struct Measured {
+/// The median times, and the gateway's private memory in MiB.
+struct Measurement {
     gateway: Duration,
     direct: Duration,
     memory: f64,
 }
 
-fn judged(budget: &str, is_kept: bool) -> String {
+/// The text of a budget, and whether it is exceeded.
+fn with_verdict(budget: &str, is_kept: bool) -> String {
     let verdict = if is_kept { "" } else { "  EXCEEDED" };
     format!("{budget}{verdict}")
 }
 
-fn large() -> Vec<Part> {
+/// An answer with a large body.
+fn large_answer() -> Vec<Part> {
     let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {LARGE}\r\n\r\n"
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {LARGE_BODY_SIZE}\r\n\r\n"
     );
-    vec![bytes(head), Part::Bytes(vec![b'x'; LARGE])]
+    vec![bytes(head), Part::Bytes(vec![b'x'; LARGE_BODY_SIZE])]
 }
 
-/// Measures through the gateway and directly, in turns.
-fn both(
+/// Measures requests through the gateway and directly to the service, in turns.
+fn measure_both(
     rounds: usize,
     script: impl Fn() -> Vec<Part>,
     measure: impl Fn(&str, &str) -> Duration,
-) -> Measured {
+) -> Measurement {
     let service = Service::start((0..2 * rounds).map(|_| script()));
     let (receiver, project) = (Receiver::start(), Project::new());
     let mut worker = Worker::new(&receiver, &project);
     #[expect(
         clippy::disallowed_methods,
-        reason = "a benchmark is told by its environment"
+        reason = "the environment configures the benchmark"
     )]
     if let Some(program) = std::env::var_os("BENCH_PROGRAM") {
         worker = worker.program(Path::new(&program));
@@ -132,14 +141,15 @@ fn both(
     let memory = memory_of_gateway(running.pid().as_raw_nonzero().get());
     fs::write(project.path("go"), "\n").expect("the agent reads");
     running.wait().assert_code(0);
-    Measured {
+    Measurement {
         gateway: median(gateway),
         direct: median(direct),
         memory,
     }
 }
 
-fn ask(address: &str, path: &str) -> TcpStream {
+/// Sends a request; returns the connection.
+fn send_request(address: &str, path: &str) -> TcpStream {
     let body =
         json!({ "model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": [] }).to_string();
     let length = body.len();
@@ -151,17 +161,19 @@ fn ask(address: &str, path: &str) -> TcpStream {
     stream
 }
 
-fn first_byte(address: &str, path: &str) -> Duration {
-    let began = Instant::now();
-    let stream = ask(address, path);
+/// The time from the connection to the first byte of the body.
+fn time_to_first_byte(address: &str, path: &str) -> Duration {
+    let begin = Instant::now();
+    let stream = send_request(address, path);
     read_head(&stream).expect("a head");
     { &stream }.read_exact(&mut [0]).expect("a byte");
-    began.elapsed()
+    begin.elapsed()
 }
 
-fn to_the_end(address: &str, path: &str) -> Duration {
-    let began = Instant::now();
-    let stream = ask(address, path);
+/// The time from the connection to the end of the body.
+fn time_to_end(address: &str, path: &str) -> Duration {
+    let begin = Instant::now();
+    let stream = send_request(address, path);
     let head = read_head(&stream).expect("a head");
     let length = service::header(&head, "content-length").map(|length| length.parse().unwrap());
     let (mut buffer, mut read, mut last) = (vec![0; 256 * 1024], 0, [0; 5]);
@@ -177,7 +189,7 @@ fn to_the_end(address: &str, path: &str) -> Duration {
             last[5 - count..].copy_from_slice(&buffer[..count]);
         }
     }
-    began.elapsed()
+    begin.elapsed()
 }
 
 /// The private memory of the gateway's process, in MiB.
@@ -191,15 +203,16 @@ fn memory_of_gateway(worker: i32) -> f64 {
     let pid = children.split_whitespace().find(is_gateway);
     let pid = pid.expect("the gateway's process");
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let of = |name: &str| {
+    let kib_of = |name: &str| {
         let line = rollup.lines().find(|line| line.starts_with(name));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         kib.unwrap_or(0u32)
     };
-    f64::from(of("Private_Dirty:") + of("Private_Clean:")) / 1024.0
+    f64::from(kib_of("Private_Dirty:") + kib_of("Private_Clean:")) / 1024.0
 }
 
-fn row(what: &str, gateway: &str, direct: &str, budget: &str) {
+/// Prints a row of the table.
+fn print_row(what: &str, gateway: &str, direct: &str, budget: &str) {
     // benches/budgets/further.py splits the row at the tabs.
     println!("{what:<48}\t{gateway:>12}\t{direct:>12}\t{budget}");
 }

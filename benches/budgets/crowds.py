@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from measure import GRAPH, PEERS, Project, Receiver, Samples, in_turns
-from output import ours
+from output import run_worker
 from repository import CLEAN, IDENTITY
 
 WORKER_COUNTS = (25, 50, 100, 200)
@@ -15,22 +15,22 @@ PROCESS_COUNTS = (100, 300, 1_000)
 JOBS = 20
 
 
-def measure(report, program, linear):
-    workers(report, program, linear)
-    tasks(report, program, linear)
-    processes(report, program, linear)
+def measure(report, program, is_linear):
+    measure_workers(report, program, is_linear)
+    measure_tasks(report, program, is_linear)
+    measure_processes(report, program, is_linear)
 
 
-def workers(report, program, linear):
+def measure_workers(report, program, is_linear):
     """Workers that all start at once, at one receiver."""
-    own, shell = [], []
+    worker, shell = [], []
     for count in WORKER_COUNTS:
         figures = in_turns(3, {"worker": lambda count=count: all_at_once([program], count),
                                "shell": lambda count=count: all_at_once(["/bin/sh", str(PEERS / "worker.sh")], count)})
-        own.append((count, Samples(figures["worker"]).median))
+        worker.append((count, Samples(figures["worker"]).median))
         shell.append((count, Samples(figures["shell"]).median))
     report.curve("sh+curl, many at once", "workers", "ms", shell)
-    report.curve("workers, many at once", "workers", "ms", own, "linear", linear(own))
+    report.curve("workers, many at once", "workers", "ms", worker, "linear", is_linear(worker))
 
 
 def all_at_once(command, count):
@@ -38,32 +38,32 @@ def all_at_once(command, count):
     receiver = Receiver()
     with contextlib.ExitStack() as stack:
         projects = [stack.enter_context(Project()) for _ in range(count)]
-        began = time.monotonic_ns()
+        start = time.monotonic_ns()
         running = [subprocess.Popen(command, env=project.environment(receiver, "true"), cwd=project.project,
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                    for project in projects]
         codes = [worker.wait() for worker in running]
-        took = (time.monotonic_ns() - began) / 1e6
+        duration = (time.monotonic_ns() - start) / 1e6
     events = [receiver.next()[1] for _ in range(2 * count)]
     receiver.close()
     if any(codes) or events.count("completed") != count:
         raise SystemExit(f"{command}: {codes}, {events.count('completed')} of {count} completed")
-    return took
+    return duration
 
 
-def tasks(report, program, linear):
+def measure_tasks(report, program, is_linear):
     """A dispatch of tasks that do nothing, on this machine."""
     seconds, memory = [], []
     for count in TASK_COUNTS:
         rows = "".join(f"{n} | Do it | P | 1 | M\n" for n in range(1, count + 1))
         graph = GRAPH.partition("1 | ")[0] + rows
         with Project(graph) as project:
-            took, peak = dispatch(program, project)
-        seconds.append((count, took))
+            duration, peak = dispatch(program, project)
+        seconds.append((count, duration))
         memory.append((count, peak))
-    report.curve(f"dispatch of many empty tasks, {JOBS} at a time", "tasks", "s", seconds, "linear", linear(seconds))
+    report.curve(f"dispatch of many empty tasks, {JOBS} at a time", "tasks", "s", seconds, "linear", is_linear(seconds))
     report.curve("peak memory of the dispatcher, or of the largest process that it waits for", "tasks", "MiB", memory,
-                 "linear", linear(memory))
+                 "linear", is_linear(memory))
 
 
 def dispatch(program, project):
@@ -75,23 +75,23 @@ def dispatch(program, project):
         subprocess.run(["git", *args], cwd=project.project, env=settings, check=True)
     log = project.dir / "log"
     with log.open("wb") as writing:
-        began = time.monotonic()
+        start = time.monotonic()
         running = subprocess.Popen([program, "dispatch", "--jobs", str(JOBS)], cwd=project.project, env=settings,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writing)
         _, status, usage = os.wait4(running.pid, 0)
-        took = time.monotonic() - began
+        duration = time.monotonic() - start
         running.returncode = os.waitstatus_to_exitcode(status)
     if running.returncode != 0:
         raise SystemExit(f"dispatch ended with {running.returncode}:\n{log.read_text()[-4000:]}")
-    return took, usage.ru_maxrss / 1024
+    return duration, usage.ru_maxrss / 1024
 
 
-def processes(report, program, linear):
+def measure_processes(report, program, is_linear):
     """An agent that leaves many processes running: the worker ends them."""
     receiver, points = Receiver(), []
     with Project() as project:
         for count in PROCESS_COUNTS:
             agent = f"n=0; while [ $n -lt {count} ]; do sleep 1000 & n=$((n + 1)); done"
-            points.append((count, Samples(ours(program, project, receiver, agent)[0] for _ in range(3)).median))
+            points.append((count, Samples(run_worker(program, project, receiver, agent)[0] for _ in range(3)).median))
     receiver.close()
-    report.curve("processes that the agent leaves running", "processes", "ms", points, "linear", linear(points))
+    report.curve("processes that the agent leaves running", "processes", "ms", points, "linear", is_linear(points))

@@ -1,4 +1,4 @@
-"""The benchmarks that are programs of their own: dispatch, the gateway, the built-in agent."""
+"""The benchmarks that are separate programs: dispatch, the gateway, the built-in agent."""
 
 import os
 import re
@@ -35,8 +35,8 @@ def table(report, program, name):
     only starts and watches the program that is measured."""
     command = ["cargo", "bench", "--quiet", "--profile", "dev", "--bench", name]
     environment = os.environ | {"BENCH_PROGRAM": program}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    report_table(report, name, ended.stdout, ended.returncode)
+    finished = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    report_table(report, name, finished.stdout, finished.returncode)
 
 
 def report_table(report, name, output, returncode):
@@ -88,20 +88,20 @@ def agents(report, program, turns=100, rounds=3):
         report.without("Claude Code", "install it: npm install --prefix target/peers/claude @anthropic-ai/claude-code")
     else:
         path = os.path.dirname(claude) + os.pathsep + path
-    ended = subprocess.run([ROOT / "benches/agents.sh", str(turns), str(rounds)], cwd=ROOT, text=True, check=False,
+    finished = subprocess.run([ROOT / "benches/agents.sh", str(turns), str(rounds)], cwd=ROOT, text=True, check=False,
                            env=os.environ | {"PATH": path, "BENCH_PROGRAM": program},
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    print(ended.stdout)
-    if ended.returncode != 0:
-        report.without("the agents", f"benches/agents.sh ended with {ended.returncode}")
+    print(finished.stdout)
+    if finished.returncode != 0:
+        report.without("the agents", f"benches/agents.sh ended with {finished.returncode}")
         return
-    values = parse_agents_memory(ended.stdout)
+    values = parse_agents_memory(finished.stdout)
     if not values:
         report.failure("agents", "benches/agents.sh printed no row `peak memory, MiB`")
         return
-    (_, own), *peers = values.items()
-    report.row(f"peak memory, built-in agent, {turns} turns", "MiB", Samples([own]),
-               [(name, Samples([value])) for name, value in peers], f"{AGENT_MEMORY_BUDGET} MiB", own <= AGENT_MEMORY_BUDGET)
+    (_, own_memory), *peers = values.items()
+    report.row(f"peak memory, built-in agent, {turns} turns", "MiB", Samples([own_memory]),
+               [(name, Samples([value])) for name, value in peers], f"{AGENT_MEMORY_BUDGET} MiB", own_memory <= AGENT_MEMORY_BUDGET)
 
 
 def parse_agents_memory(output):

@@ -19,13 +19,13 @@ def measure(report, program, rounds):
     with Project(graph_of(TASKS), last) as project, Project() as small:
         receiver = Receiver()
 
-        def whole(place):
+        def whole_run(place):
             place.reset()
-            _, took, _ = run([program], place.environment(receiver, "true"), place.project)
+            _, duration, _ = run([program], place.environment(receiver, "true"), place.project)
             receiver.next(), receiver.next()
-            return took
+            return duration
 
-        programs = {"large": lambda: whole(project), "small": lambda: whole(small)}
+        programs = {"large": lambda: whole_run(project), "small": lambda: whole_run(small)}
         if scud:
             (project.project / ".scud" / "config.toml").write_text("", encoding="utf-8")
             peer = project.environment(receiver, "true")
@@ -33,7 +33,7 @@ def measure(report, program, rounds):
         results = in_turns(rounds, programs)
         receiver.close()
     # A run reads the graph twice: to find the task, and to mark it as done.
-    own = Samples((large - small) / 2 for large, small in zip(results["large"], results["small"], strict=True))
+    worker = Samples((large - small) / 2 for large, small in zip(results["large"], results["small"], strict=True))
     peers = [("scud show", Samples(results["scud"]))] if scud else []
-    met = own.median <= peers[0][1].median / 10 if scud else None
-    report.row("finding a task among 20,000", "ms", own, peers, "a tenth of scud show", met)
+    met = worker.median <= peers[0][1].median / 10 if scud else None
+    report.row("finding a task among 20,000", "ms", worker, peers, "a tenth of scud show", met)

@@ -1,4 +1,4 @@
-"""How times and memory grow. No curve may grow faster than its size."""
+"""How times and memory grow with the size of the work. Times may grow at most in proportion to it."""
 
 import sys
 from pathlib import Path
@@ -6,44 +6,44 @@ from pathlib import Path
 import crowds
 from graph import graph_of
 from measure import Project, Receiver, Samples
-from output import ours, token, write_text
-from repository import times
-from start_up import peak
+from output import run_worker, token, write_text
+from repository import measure_times
+from start_up import peak_memory
 
-# How much faster than its size a figure may grow: measurements scatter.
+# A figure may grow this many times as fast as the size, because measurements vary.
 TOLERANCE = 1.5
 
 
 def measure(report, program):
-    tasks(report, program)
-    output(report, program)
-    secrets(report, program)
-    line(report, program)
-    turns(report, program)
-    crowds.measure(report, program, linear)
-    files(report, program)
+    measure_tasks(report, program)
+    measure_output(report, program)
+    measure_secrets(report, program)
+    measure_line(report, program)
+    measure_turns(report, program)
+    crowds.measure(report, program, is_linear)
+    measure_files(report, program)
 
 
-def linear(points):
-    """Whether the last step grows no faster than the size."""
+def is_linear(points):
+    """Whether the figure grows no faster than the size from the second last point to the last."""
     (first, low), (last, high) = points[-2], points[-1]
     return high <= max(low, 0.5) * last / first * TOLERANCE
 
 
 def median_run(program, project, receiver, agent="true", rounds=5, **settings):
-    return Samples(ours(program, project, receiver, agent, **settings)[0] for _ in range(rounds)).median
+    return Samples(run_worker(program, project, receiver, agent, **settings)[0] for _ in range(rounds)).median
 
 
-def tasks(report, program):
+def measure_tasks(report, program):
     receiver, points = Receiver(), []
     for count in (100, 1_000, 5_000, 20_000):
         with Project(graph_of(count), str(count // 2 + 7)) as project:
             points.append((count, median_run(program, project, receiver)))
     receiver.close()
-    report.curve("whole run with a graph of many tasks", "tasks", "ms", points, "linear", linear(points))
+    report.curve("whole run with a graph of many tasks", "tasks", "ms", points, "linear", is_linear(points))
 
 
-def output(report, program):
+def measure_output(report, program):
     receiver, seconds, memory = Receiver(), [], []
     with Project() as project:
         text = project.dir / "text"
@@ -51,15 +51,15 @@ def output(report, program):
         for count in (4, 16, 64):
             size = count * 64
             dump = f"for n in $(seq {count}); do cat '{text}'; done"
-            seconds.append((size, ours(program, project, receiver, dump)[0] / 1e3))
-            memory.append((size, peak(program, project, receiver, dump)))
+            seconds.append((size, run_worker(program, project, receiver, dump)[0] / 1e3))
+            memory.append((size, peak_memory(program, project, receiver, dump)))
             receiver.next(), receiver.next()
     receiver.close()
-    report.curve("whole run with much output", "MiB", "s", seconds, "linear", linear(seconds))
+    report.curve("whole run with much output", "MiB", "s", seconds, "linear", is_linear(seconds))
     report.curve("peak memory with much output", "MiB", "MiB", memory, "10 MiB", memory[-1][1] <= 10)
 
 
-def secrets(report, program):
+def measure_secrets(report, program):
     receiver, points = Receiver(), []
     with Project() as project:
         text = project.dir / "text"
@@ -69,24 +69,24 @@ def secrets(report, program):
             agent = f"cat '{text}' '{text}' '{text}' '{text}'"
             points.append((count, median_run(program, project, receiver, agent, 3, **settings)))
     receiver.close()
-    report.curve("256 MiB of output with many secrets", "secrets", "ms", points, "linear", linear(points[1:]))
+    report.curve("256 MiB of output with many secrets", "secrets", "ms", points, "linear", is_linear(points[1:]))
 
 
-def line(report, program):
-    """Output without a single line end."""
+def measure_line(report, program):
+    """Output in one line, without a line end."""
     receiver, seconds, memory = Receiver(), [], []
     with Project() as project:
         for size in (16, 64, 256, 1024):
             agent = f"dd if=/dev/zero bs=1M count={size} 2> /dev/null"
-            seconds.append((size, ours(program, project, receiver, agent)[0] / 1e3))
-            memory.append((size, peak(program, project, receiver, agent)))
+            seconds.append((size, run_worker(program, project, receiver, agent)[0] / 1e3))
+            memory.append((size, peak_memory(program, project, receiver, agent)))
             receiver.next(), receiver.next()
     receiver.close()
-    report.curve("whole run with one long line", "MiB", "s", seconds, "linear", linear(seconds))
+    report.curve("whole run with one long line", "MiB", "s", seconds, "linear", is_linear(seconds))
     report.curve("peak memory with one long line", "MiB", "MiB", memory, "10 MiB", memory[-1][1] <= 10)
 
 
-def turns(report, program):
+def measure_turns(report, program):
     """Conversations of the built-in agent. Every request repeats the conversation so far, so the bytes grow with the square of the
     turns, and the time may grow with the bytes."""
     if not Path("/usr/bin/time").exists():
@@ -95,19 +95,19 @@ def turns(report, program):
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from agents_model import conversations
     figures = conversations(f"exec '{program}' agent --model $MODEL", (20, 100, 500))
-    report.curve("bytes of a conversation of many turns", "turns", "KiB", [(n, of["bytes sent"] / 1024) for n, of in figures])
-    seconds = [(round(of["bytes sent"] / 1024), of["whole conversation, ms"] / 1e3) for _, of in figures]
-    report.curve("conversation of the built-in agent", "KiB", "s", seconds, "linear", linear(seconds))
-    memory = [(n, of["peak memory, MiB"]) for n, of in figures]
+    report.curve("bytes of a conversation of many turns", "turns", "KiB", [(n, figures_of_run["bytes sent"] / 1024) for n, figures_of_run in figures])
+    seconds = [(round(figures_of_run["bytes sent"] / 1024), figures_of_run["whole conversation, ms"] / 1e3) for _, figures_of_run in figures]
+    report.curve("conversation of the built-in agent", "KiB", "s", seconds, "linear", is_linear(seconds))
+    memory = [(n, figures_of_run["peak memory, MiB"]) for n, figures_of_run in figures]
     report.curve("peak memory of the built-in agent", "turns", "MiB", memory, "12 MiB after 100 turns", memory[1][1] <= 12)
 
 
-def files(report, program):
-    ours_, git = [], []
+def measure_files(report, program):
+    worker, git = [], []
     for count in (20, 2_000, 10_000, 50_000):
-        figures = times(program, count, 3 if count < 50_000 else 1)
-        ours_.append((count, figures["worker"].median))
+        figures = measure_times(program, count, 3 if count < 50_000 else 1)
+        worker.append((count, figures["worker"].median))
         git.append((count, figures["git"].median))
     report.curve("git alone with many files", "files", "ms", git)
-    met = all(own <= 1.2 * alone for (_, own), (_, alone) in zip(ours_[2:], git[2:], strict=True))
-    report.curve("whole run with many files", "files", "ms", ours_, "at most 1.2 times git for 10,000 and more", met)
+    met = all(worker_time <= 1.2 * git_time for (_, worker_time), (_, git_time) in zip(worker[2:], git[2:], strict=True))
+    report.curve("whole run with many files", "files", "ms", worker, "at most 1.2 times git for 10,000 and more", met)

@@ -23,21 +23,21 @@ def measure(report, program, rounds):
         def one_run(command):
             project.reset()
             receiver.requests.clear()
-            began, took, _ = run(command, settings, project.project)
+            start, duration, _ = run(command, settings, project.project)
             if [name for _, name in receiver.requests] != ["started", "completed"]:
                 raise SystemExit(f"{command} broke the protocol")
-            return (receiver.requests[0][0] - began) / 1e6, took
+            return (receiver.requests[0][0] - start) / 1e6, duration
 
         programs = {"worker": [program], "sh+curl": ["/bin/sh", str(PEERS / "worker.sh")]}
         results = in_turns(rounds, {name: lambda command=command: one_run(command) for name, command in programs.items()})
         receiver.close()
     for index, what in enumerate(["exec to /started, https", "whole run of an empty task, https"]):
-        own, peer = (Samples(result[index] for result in results[name]) for name in programs)
-        report.row(what, "ms", own, [("sh+curl", peer)], "a quarter of sh+curl", own.median <= peer.median / 4)
+        worker, peer = (Samples(result[index] for result in results[name]) for name in programs)
+        report.row(what, "ms", worker, [("sh+curl", peer)], "a quarter of sh+curl", worker.median <= peer.median / 4)
 
 
 class TlsReceiver:
-    """An orchestrator that grants everything, over TLS 1.3. `requests` has the time of each request, and the last part of its
+    """An orchestrator that accepts every request, over TLS 1.3. `requests` has the time of each request, and the last part of its
     path."""
 
     def __init__(self, directory):

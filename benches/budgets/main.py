@@ -44,7 +44,7 @@ def main():
     sections = options.only or (SHORT if options.short else SECTIONS)
     with_otel = str(Path(options.with_otel).absolute()) if options.with_otel else None
     if "otel" in sections and with_otel is None:
-        # Before the other build, which replaces it.
+        # Copied before the other build, which writes to the same path.
         with_otel = telemetry.copy(build("--features", "otel"))
     program = str(Path(options.program).absolute()) if options.program else build()
     rounds = options.rounds or (10 if options.short else 30)

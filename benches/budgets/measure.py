@@ -1,4 +1,4 @@
-"""Runs programs and takes their times; starts the receiver that notes when a worker claims."""
+"""Runs programs and measures their times; starts the receiver that records when a worker claims."""
 
 import os
 import random
@@ -48,7 +48,7 @@ def compile_c(name, *options):
 
 
 class Receiver:
-    """An orchestrator that grants everything. Its C program notes the time of each request."""
+    """An orchestrator that accepts every request. Its C program prints the time of each request."""
 
     def __init__(self):
         self.process = subprocess.Popen([compile_c("receiver")], stdout=subprocess.PIPE, text=True)
@@ -90,7 +90,7 @@ class Project:
         return self.dir / "project"
 
     def reset(self):
-        """The graph as it was before a worker marked the task as done."""
+        """Restores the graph: no task is done."""
         (self.project / ".scud/tasks/tasks.scg").write_text(self.graph, encoding="utf-8")
 
     def environment(self, receiver, agent, **further):
@@ -104,22 +104,22 @@ class Project:
 
 
 def run(command, environment, cwd):
-    """Runs a program with its output in a pipe; gives the time of its start in nanoseconds, its wall time in ms, and its
+    """Runs a program with its output in a pipe; returns the time of its start in nanoseconds, its wall time in ms, and its
     output. A failed program ends the benchmark."""
     reading, writing = os.pipe()
     actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, writing, 1),
                (os.POSIX_SPAWN_DUP2, writing, 2)]
     program = shutil.which(command[0])
     os.chdir(cwd)
-    # Not `subprocess`, whose own work would count.
-    began = time.monotonic_ns()
+    # Not `subprocess`, whose own work would be measured too.
+    start = time.monotonic_ns()
     pid = os.posix_spawn(program, command, environment, file_actions=actions)
     os.close(writing)
     parts = []
     while part := os.read(reading, 65536):
         parts.append(part)
     _, status = os.waitpid(pid, 0)
-    took = (time.monotonic_ns() - began) / 1e6
+    duration = (time.monotonic_ns() - start) / 1e6
     os.close(reading)
     # `cwd` may be deleted before the next program starts.
     os.chdir(ROOT)
@@ -127,12 +127,12 @@ def run(command, environment, cwd):
     if status != 0:
         code = os.waitstatus_to_exitcode(status)
         raise SystemExit(f"{command} ended with {code}:\n{output.decode(errors='replace')[-4000:]}")
-    return began, took, output
+    return start, duration, output
 
 
 def in_turns(rounds, programs):
-    """Runs every function once in each round, so that a change of the machine's speed meets all of them. Each round has
-    another order, because a program's time depends on the one that ran before. The first round does not count. Gives for
+    """Runs every function once in each round, so that a change of the machine's speed affects all of them. Each round has
+    another order, because a program's time depends on the one that ran before. The first round does not count. Returns for
     each name the list of results."""
     results = {name: [] for name in programs}
     order = list(programs)

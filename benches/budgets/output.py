@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from measure import Project, Receiver, Samples, in_turns, run
-from start_up import peak
+from start_up import peak_memory
 
 TEXT = 64 << 20
 
@@ -18,17 +18,17 @@ def measure(report, program, rounds, times=16):
         text = Path(directory) / "text"
         write_text(text)
         dump = f"for n in $(seq {times}); do cat '{text}'; done"
-        empty = Samples(ours(program, project, receiver, "true")[0] for _ in range(3)).median
+        empty = Samples(run_worker(program, project, receiver, "true")[0] for _ in range(3)).median
         size = TEXT * times / 1e6
 
         def speed(agent, **settings):
             # Without the time of an empty run, so that the figure is that of the output alone.
-            took, _ = ours(program, project, receiver, agent, **settings)
-            return size / (took - empty) * 1e3
+            duration, _ = run_worker(program, project, receiver, agent, **settings)
+            return size / (duration - empty) * 1e3
 
         def shell(through):
-            _, took, _ = run(["/bin/sh", "-c", f"({dump}) | {through} > /dev/null"], {"PATH": path()}, project.project)
-            return size / took * 1e3
+            _, duration, _ = run(["/bin/sh", "-c", f"({dump}) | {through} > /dev/null"], {"PATH": path()}, project.project)
+            return size / duration * 1e3
 
         secrets = {"DEPLOY_KEY": private_key()} | {f"SERVICE_{n}_TOKEN": token(n) for n in range(49)}
         line = "dd if=/dev/zero bs=1M count=%d 2> /dev/null" % (TEXT * times >> 20)
@@ -52,23 +52,23 @@ def measure(report, program, rounds, times=16):
         })
         for name, values in processor.items():
             report.row(f"processor time, worker and agent, {name}", "ms", Samples(values))
-        value = peak(program, project, receiver, dump)
+        value = peak_memory(program, project, receiver, dump)
         report.row("peak memory while 1 GiB is printed", "MiB", Samples([value]), budget="10 MiB", met=value <= 10)
     receiver.close()
 
 
-def ours(program, project, receiver, agent, **settings):
+def run_worker(program, project, receiver, agent, **settings):
     project.reset()
-    began, took, output = run([program], project.environment(receiver, agent, **settings), project.project)
+    start, duration, output = run([program], project.environment(receiver, agent, **settings), project.project)
     for _ in range(2):
         receiver.next()
-    return took, output
+    return duration, output
 
 
 def processor_time(program, project, receiver, agent, **settings):
     """The processor time in ms of the worker and of the programs that it waits for."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ours(program, project, receiver, agent, **settings)
+    run_worker(program, project, receiver, agent, **settings)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e3
 

@@ -18,13 +18,13 @@ git push -q origin "HEAD:refs/heads/$DESCARTES_BRANCH" 2> /dev/null
 
 
 def measure(report, program, rounds):
-    figures = times(program, 20, rounds)
-    own = figures.pop("worker")
-    report.row("whole run with a small repository", "ms", own, figures.items(), "sh+curl+git",
-               own.median <= figures["sh+curl+git"].median)
+    figures = measure_times(program, 20, rounds)
+    worker = figures.pop("worker")
+    report.row("whole run with a small repository", "ms", worker, figures.items(), "sh+curl+git",
+               worker.median <= figures["sh+curl+git"].median)
 
 
-def times(program, files, rounds):
+def measure_times(program, files, rounds):
     receiver = Receiver()
     with Project() as project:
         origin = make_origin(project.dir, files)
@@ -39,7 +39,7 @@ def times(program, files, rounds):
             settings = project.environment(
                 receiver, CHANGE, DESCARTES_REPO=f"file://{origin}", DESCARTES_WORKSPACE=str(workspace),
                 DESCARTES_BRANCH=f"{name}-{number}", **CLEAN, **IDENTITY)
-            _, took, _ = run(programs[name], settings, project.dir)
+            _, duration, _ = run(programs[name], settings, project.dir)
             if name != "git":
                 receiver.next(), receiver.next()
             shutil.rmtree(workspace)
@@ -47,7 +47,7 @@ def times(program, files, rounds):
             subprocess.run(["git", "--git-dir", origin, "rev-parse", "--quiet", "--verify", pushed], check=True,
                            stdout=subprocess.DEVNULL)
             subprocess.run(["git", "--git-dir", origin, "update-ref", "-d", pushed], check=True)
-            return took
+            return duration
 
         results = in_turns(rounds, {name: lambda name=name: one_run(name) for name in programs})
     receiver.close()

@@ -21,26 +21,26 @@ def measure(report, program, rounds):
 
         def one_run(command, isolation="off"):
             project.reset()
-            began, took, _ = run(command, settings | {"DESCARTES_ISOLATION": isolation}, project.project)
+            start, duration, _ = run(command, settings | {"DESCARTES_ISOLATION": isolation}, project.project)
             claimed, name = receiver.next()
             if name != "started" or receiver.next()[1] != "completed":
                 raise SystemExit(f"{command} broke the protocol")
-            return (claimed - began) / 1e6, took
+            return (claimed - start) / 1e6, duration
 
         measures = {name: lambda command=command: one_run(command) for name, command in programs.items()}
         measures["isolated"] = lambda: one_run([program], "auto")
         results = in_turns(rounds, measures)
     receiver.close()
-    isolated = Samples(took for _, took in results.pop("isolated"))
+    isolated = Samples(duration for _, duration in results.pop("isolated"))
     for index, what in enumerate(["exec to /started", "whole run of an empty task"]):
         figures = {name: Samples(result[index] for result in runs) for name, runs in results.items()}
-        own = figures.pop("worker")
-        met = own.median <= figures["sh+curl"].median / 4
+        worker = figures.pop("worker")
+        met = worker.median <= figures["sh+curl"].median / 4
         budget = "a quarter of sh+curl"
         if "C" in figures:
-            met = met and own.median <= 2 * figures["C"].median
+            met = met and worker.median <= 2 * figures["C"].median
             budget += ", twice C"
-        report.row(what, "ms", own, figures.items(), budget, met)
+        report.row(what, "ms", worker, figures.items(), budget, met)
     report.row("  the same with the isolation of this machine", "ms", isolated)
     memory(report, program)
 
@@ -48,12 +48,12 @@ def measure(report, program, rounds):
 def memory(report, program):
     receiver = Receiver()
     with Project() as project:
-        value = peak(program, project, receiver, "true")
+        value = peak_memory(program, project, receiver, "true")
     receiver.close()
     report.row("peak memory, empty task", "MiB", Samples([value]), budget="8 MiB", met=value <= 8)
 
 
-def peak(program, project, receiver, agent, **settings):
+def peak_memory(program, project, receiver, agent, **settings):
     """The worker's peak memory in MiB, as its agent sees it at the end."""
     seen = project.dir / "seen"
     script = f"{agent}\ngrep VmHWM /proc/$PPID/status > '{seen}'"

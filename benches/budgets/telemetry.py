@@ -5,7 +5,7 @@ from pathlib import Path
 
 from counts import count_instructions
 from measure import Project, Receiver, Samples, in_turns, run, target
-from start_up import peak
+from start_up import peak_memory
 
 
 def copy(program):
@@ -38,15 +38,15 @@ def measure(report, without, program, rounds):
 
         def empty_run(path, further, exports):
             project.reset()
-            _, took, _ = run([path], settings | further, project.project)
+            _, duration, _ = run([path], settings | further, project.project)
             if [receiver.next()[1], receiver.next()[1]] != ["started", "completed"]:
                 raise SystemExit(f"{path} broke the protocol")
             if exports:
                 expect_exports(collector)
-            return took
+            return duration
 
         def memory(path, further, exports):
-            value = peak(path, project, receiver, "true", **further)
+            value = peak_memory(path, project, receiver, "true", **further)
             receiver.next(), receiver.next()
             if exports:
                 expect_exports(collector)
@@ -75,11 +75,11 @@ def expect_exports(collector):
         raise SystemExit(f"the collector received {exported}")
 
 
-def compare(report, what, unit, own, without):
-    report.row(f"otel: {what}", unit, Samples(own), [("without", Samples(without))])
-    ratio(report, "times as much as without it", own, without)
+def compare(report, what, unit, with_feature, without):
+    report.row(f"otel: {what}", unit, Samples(with_feature), [("without", Samples(without))])
+    ratio(report, "times as much as without it", with_feature, without)
 
 
-def ratio(report, what, own, without):
+def ratio(report, what, with_feature, without):
     """The ratio of the two figures of each round, because the machine's speed changes between the rounds."""
-    report.row(f"  {what}", "times", Samples(a / b for a, b in zip(own, without)))
+    report.row(f"  {what}", "times", Samples(a / b for a, b in zip(with_feature, without)))

@@ -1,7 +1,7 @@
-//! Fuzz targets for everything that parses foreign bytes. `FUZZ_TARGET` names the target that runs.
+//! Fuzz targets for the code that parses bytes from other programs. `FUZZ_TARGET` names the target that runs.
 //!
 //! The worker is a binary without a library, so its modules are included here from its source
-//! directory. Each target asserts what must hold for every input; a panic is a fault.
+//! directory. Each target asserts what must hold for every input; a panic is a finding.
 
 #![no_main]
 #![allow(dead_code, unused_imports)]
@@ -33,7 +33,7 @@ mod worker {
         pub mod traceparent;
         pub mod wire;
 
-        /// Events say nothing about credentials.
+        /// A replacement: events do not contain credentials.
         pub mod credentials {
             #[derive(Debug, Clone)]
             pub struct Settings;
@@ -66,7 +66,7 @@ use worker::{
     programs, progress, redact, ring_buffer, runner, scud, stream_json, task,
 };
 
-/// The parts of secrets, for the slow model of the redactor.
+/// The parts of secrets, for the slow search that the redactor is compared with.
 #[path = "../../src/redact"]
 mod secrets {
     pub mod names;

@@ -1,4 +1,4 @@
-//! The targets, by name: each reads one input and asserts what must hold.
+//! The targets by name. Each reads one input, and asserts what must be true for every input.
 
 mod answers;
 mod events;
@@ -59,6 +59,7 @@ fn project() -> (&'static Path, Project) {
     (dir.path(), Project::at(dir.path().to_owned()))
 }
 
+/// Waits for a future on the runtime of this thread.
 fn block_on<F: Future>(future: F) -> F::Output {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()

@@ -4,7 +4,11 @@
 //! Needs what `install.sh` in this directory installs.
 
 #[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the support is all tests'")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "all tests share the support, and these tests need only a part of it"
+)]
 mod support;
 
 use std::fs;
@@ -13,90 +17,95 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use support::model::{Answer, Block, Turn, bash, calls, refuses, says};
+use support::model::{Answer, Block, Turn, bash_call, error_reply, text_answer, tool_call};
 use support::{Model, Project, Receiver, Reply, Worker, path};
 
 const EDITOR: &str = "str_replace_based_edit_tool";
-/// Where a stream breaks off, in bytes: within an event.
-const HALF: usize = 700;
+/// After how many bytes an answer breaks off: within an event.
+const BREAK_POSITION: usize = 700;
 
-/// All kinds of blocks, tool results, stop reasons and errors.
+/// A script with all kinds of blocks, tool results, stop reasons and errors.
 fn script() -> Vec<Turn> {
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let thinking = Block::Thinking("I should look, grüße.".to_owned());
-    let looks = Answer {
+    let answer = Answer {
         blocks: vec![thinking, Block::Text("Let me look.".to_owned())],
-        stop: "tool_use",
+        stop_reason: "tool_use",
     };
     let half = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": "echo ha"#.to_owned(),
     };
-    let closes = Box::new(Turn::Closes);
+    let close = Box::new(Turn::Close);
     vec![
-        refuses(429, "rate_limit_error", "slower")
+        error_reply(429, "rate_limit_error", "slower")
             .with_header("retry-after", "0")
             .into(),
         Reply::json(200, overloaded)
             .with_header("content-type", "text/event-stream")
             .into(),
-        Turn::BreaksOff(looks.clone(), HALF, closes),
+        Turn::BreakOff(answer.clone(), BREAK_POSITION, close),
         // Three calls: a successful one, one that fails, and one of an unknown tool.
-        looks
-            .and_calls(
+        answer
+            .and_tool_call(
                 "bash",
                 json!({ "command": "yes grüße | head -c 5000; printf '\\1\\377'" }),
             )
-            .and_calls(EDITOR, json!({ "command": "view", "path": "nowhere" }))
-            .and_calls("browser", json!({ "url": "about:blank" }))
+            .and_tool_call(EDITOR, json!({ "command": "view", "path": "nowhere" }))
+            .and_tool_call("browser", json!({ "url": "about:blank" }))
             .into(),
-        bash("echo whole").with(half).stopped("max_tokens").into(),
-        calls("bash", json!({ "restart": true }))
-            .and_calls("bash", json!({ "command": "true" }))
-            .and_calls("bash", json!({ "command": "exit 3" }))
-            .and_calls("bash", json!({}))
+        bash_call("echo whole")
+            .with_block(half)
+            .with_stop_reason("max_tokens")
             .into(),
-        refuses(
+        tool_call("bash", json!({ "restart": true }))
+            .and_tool_call("bash", json!({ "command": "true" }))
+            .and_tool_call("bash", json!({ "command": "exit 3" }))
+            .and_tool_call("bash", json!({}))
+            .into(),
+        error_reply(
             400,
             "invalid_request_error",
             "prompt is too long: 2 tokens > 1 maximum",
         )
         .into(),
-        says("Searching").stopped("pause_turn").into(),
-        says("I think it is done.").into(),
+        text_answer("Searching")
+            .with_stop_reason("pause_turn")
+            .into(),
+        text_answer("I think it is done.").into(),
         // The check fails.
         Answer {
             // Earlier thinking was removed when the prompt was too long.
             blocks: vec![Block::Thinking("It is not.".to_owned())],
-            stop: "tool_use",
+            stop_reason: "tool_use",
         }
-        .and_calls(
+        .and_tool_call(
             EDITOR,
             json!({ "command": "create", "path": "roof", "file_text": "tiles\n" }),
         )
         .into(),
-        says("Now it is.").into(),
+        text_answer("Now it is.").into(),
     ]
 }
 
-/// The requests of the real worker during the script.
+/// The bodies of the requests of the real worker during the script.
 fn requests_of_the_agent() -> Vec<Value> {
     let (receiver, project, model) = (Receiver::start(), Project::new(), Model::start(script()));
-    project.checks(&["test -e roof"]);
+    project.set_checks(&["test -e roof"]);
     Worker::new(&receiver, &project)
         .env("DESCARTES_AGENT", "builtin")
         .env("ANTHROPIC_API_KEY", "sk-ant-test-0123456789")
         .env("ANTHROPIC_BASE_URL", model.url())
         .run()
         .assert_completed(&receiver);
-    let asked = model.request_bodies();
-    assert_eq!(asked.len(), script().len());
-    asked
+    let bodies = model.request_bodies();
+    assert_eq!(bodies.len(), script().len());
+    bodies
 }
 
-/// What `sdk.py` prints about these requests.
+/// Runs a command of `sdk.py` with these request bodies; returns the JSON that it prints.
 #[track_caller]
-fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
+fn run_sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/anthropic_sdk");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let python = target
@@ -104,13 +113,13 @@ fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
         .join("anthropic_sdk/bin/python");
     assert!(
         python.exists(),
-        "{} is not there: run tests/anthropic_sdk/install.sh",
+        "{} does not exist: run tests/anthropic_sdk/install.sh",
         python.display()
     );
     let files = tempfile::tempdir().expect("a temporary directory");
     let file = files.path().join("requests.json");
     fs::write(&file, Value::from(bodies).to_string()).expect("a written file");
-    let said = Command::new(python)
+    let output = Command::new(python)
         .arg(here.join("sdk.py"))
         .arg(command)
         .arg(file)
@@ -119,32 +128,32 @@ fn sdk(command: &str, bodies: &[Value], rest: &[&str]) -> Value {
         .env("PATH", path())
         .output()
         .expect("python starts");
-    let (words, complaint) = (
-        String::from_utf8_lossy(&said.stdout),
-        String::from_utf8_lossy(&said.stderr),
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
     );
-    assert!(said.status.success(), "{words}{complaint}");
-    serde_json::from_str(&words).unwrap_or_else(|error| panic!("{error}: {words}{complaint}"))
+    assert!(output.status.success(), "{stdout}{stderr}");
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"))
 }
 
 #[test]
 fn every_request_matches_the_types_of_the_sdk() {
-    let asked = requests_of_the_agent();
-    assert_eq!(sdk("requests", &asked, &[]), json!(asked.len()));
-    // Changed requests do not match.
-    let refused = sdk("refuses", &asked, &[]);
-    assert!(refused.as_u64() > Some(50), "{refused}");
+    let bodies = requests_of_the_agent();
+    assert_eq!(run_sdk("requests", &bodies, &[]), json!(bodies.len()));
+    // `sdk.py` changes the requests in many ways. The types must reject the changed requests.
+    let rejected = run_sdk("changes", &bodies, &[]);
+    assert!(rejected.as_u64() > Some(50), "{rejected}");
 }
 
 #[test]
 fn the_sdk_sends_the_same_requests_and_reads_the_same_answers() {
-    let asked = requests_of_the_agent();
+    let bodies = requests_of_the_agent();
     let model = Model::start(script());
-    let answers = sdk("asks", &asked, &[&model.url()]);
+    let answers = run_sdk("answers", &bodies, &[&model.url()]);
     let answers = answers.as_array().expect("answers");
     assert_eq!(
         model.request_bodies(),
-        asked,
+        bodies,
         "the SDK does not change the requests"
     );
     let failed = |at: usize| {
@@ -195,7 +204,7 @@ fn the_sdk_sends_the_same_requests_and_reads_the_same_answers() {
     );
     // The agent sends back the same blocks that the SDK reads from the answer.
     let mut compared = 0;
-    for (at, pair) in asked.windows(2).enumerate() {
+    for (at, pair) in bodies.windows(2).enumerate() {
         let sent = |body: &Value| body["messages"].as_array().expect("messages").clone();
         let (before, after) = (sent(&pair[0]), sent(&pair[1]));
         if after.len() == before.len() {
@@ -256,7 +265,7 @@ fn the_sdk_rejects_invalid_answers() {
         Reply::json(200, &body).with_header("content-type", "text/event-stream")
     };
     let model = Model::start(cases.iter().chain([&vec![good]]).map(stream));
-    let answers = sdk("asks", &vec![body; cases.len() + 1], &[&model.url()]);
+    let answers = run_sdk("answers", &vec![body; cases.len() + 1], &[&model.url()]);
     let answers = answers.as_array().expect("answers");
     for (case, answer) in cases.iter().zip(answers) {
         assert!(

@@ -5,7 +5,7 @@
 //! `tests/it/claude_code.rs` with recordings.
 
 #[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the support is all tests'")]
+#[expect(dead_code, unused_imports, reason = "all tests share the support")]
 mod support;
 
 use std::fs;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use support::model::{Answer, Run, Turn, calls, refuses, says};
+use support::model::{Answer, Run, Turn, error_reply, text_answer, tool_call};
 use support::{Model, Project, Receiver, Reply, Worker, assert_within, nobody, wait_until};
 
 const KEY: &str = "sk-ant-test-0123456789";
@@ -37,15 +37,15 @@ fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
 fn run_with(
     project: Project,
     script: impl IntoIterator<Item = impl Into<Turn>>,
-    set: impl FnOnce(Worker) -> Worker,
+    change: impl FnOnce(Worker) -> Worker,
 ) -> Run {
     Run::of(project, script, |receiver, project, model| {
-        set(worker(receiver, project, model))
+        change(worker(receiver, project, model))
     })
 }
 
-fn bash(command: &str) -> Answer {
-    calls(
+fn bash_call(command: &str) -> Answer {
+    tool_call(
         "Bash",
         json!({ "command": command, "description": "a command" }),
     )
@@ -59,11 +59,11 @@ fn is_alive(pid: &str) -> bool {
 
 #[test]
 fn claude_is_installed() {
-    let said = Command::new("claude").arg("--version").output();
-    let said = said.expect("claude on PATH; .ci/run says how it is installed");
+    let output = Command::new("claude").arg("--version").output();
+    let output = output.expect("claude on PATH; .ci/run says how it is installed");
     assert!(
-        String::from_utf8_lossy(&said.stdout).contains("Claude Code"),
-        "{said:?}"
+        String::from_utf8_lossy(&output.stdout).contains("Claude Code"),
+        "{output:?}"
     );
 }
 
@@ -72,15 +72,16 @@ fn claude_code_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
     let project = Project::new();
     project
         .write("house.txt", "no roof\n")
-        .checks(&["grep 'a roof' house.txt"]);
+        .set_checks(&["grep 'a roof' house.txt"]);
     let script = [
-        says("Let me see.").and_calls("Bash", json!({ "command": "sed -i 's/no/a/' house.txt" })),
-        says("The house has a roof."),
+        text_answer("Let me see.")
+            .and_tool_call("Bash", json!({ "command": "sed -i 's/no/a/' house.txt" })),
+        text_answer("The house has a roof."),
     ];
     let run = run_with(project, script, |worker| {
         worker.env("DESCARTES_MODEL", "claude-sonnet-5-5")
     });
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(run.project.read("house.txt"), "a roof\n");
     let result = &event["result"];
     assert_eq!(result["summary"], "The house has a roof.");
@@ -106,40 +107,40 @@ fn claude_code_uses_its_tools_and_turns_tokens_and_cost_are_reported() {
         "tool: bash sed -i 's/no/a/' house.txt",
     ] {
         assert!(
-            run.ended.stderr.contains(line),
+            run.worker.stderr.contains(line),
             "{line}: {}",
-            run.ended.stderr
+            run.worker.stderr
         );
     }
-    // Its configuration is in a private directory of the run and not in the project.
+    // The configuration of Claude Code is in a private directory of the run and not in the project.
     assert!(!run.project.path("home").exists());
-    let left: Vec<_> = fs::read_dir(run.project.dir())
+    let names: Vec<_> = fs::read_dir(run.project.dir())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(names.len(), 2, "{names:?}");
     run.model.request_bodies();
 }
 
 #[test]
 fn a_failed_check_resumes_the_session() {
     let project = Project::new();
-    project.checks(&["test -e roof"]);
+    project.set_checks(&["test -e roof"]);
     let script = [
-        says("I think it is done."),
-        bash("touch roof"),
-        says("Now it is."),
+        text_answer("I think it is done."),
+        bash_call("touch roof"),
+        text_answer("Now it is."),
     ];
     let run = run_with(project, script, |worker| worker);
-    let event = run.completed();
+    let event = run.assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["turns"], &agent["tool_calls"]),
         (&json!(3), &json!(1))
     );
     assert_eq!(agent["usage"]["output_tokens"], 150);
-    let asked = run.model.request_bodies();
-    let again = asked[1]["messages"].to_string();
+    let bodies = run.model.request_bodies();
+    let again = bodies[1]["messages"].to_string();
     assert!(
         again.contains("I think it is done.") && again.contains("the check `test -e roof` failed"),
         "{again}"
@@ -150,10 +151,10 @@ fn a_failed_check_resumes_the_session() {
 #[test]
 fn permanent_errors_of_the_service_are_reported_with_their_status() {
     let credit = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.";
-    let no_retry = |reply: Reply| reply.with_header("x-should-retry", "false");
+    let without_retry = |reply: Reply| reply.with_header("x-should-retry", "false");
     for (replies, status, words, retryable) in [
         (
-            vec![no_retry(refuses(
+            vec![without_retry(error_reply(
                 401,
                 "authentication_error",
                 "invalid x-api-key",
@@ -163,19 +164,19 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
             false,
         ),
         (
-            vec![refuses(400, "invalid_request_error", credit)],
+            vec![error_reply(400, "invalid_request_error", credit)],
             400,
             "Credit balance is too low",
             false,
         ),
         (
-            vec![refuses(404, "not_found_error", "model: x"); 2],
+            vec![error_reply(404, "not_found_error", "model: x"); 2],
             404,
             "issue with the selected model",
             false,
         ),
         (
-            vec![no_retry(refuses(
+            vec![without_retry(error_reply(
                 429,
                 "rate_limit_error",
                 "the quota is used up",
@@ -186,7 +187,7 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
         ),
     ] {
         let run = run(replies);
-        let event = run.failed("api_error");
+        let event = run.assert_failed("api_error");
         let message = event["failure"]["message"].as_str().expect("a message");
         assert!(
             message.starts_with(&format!(
@@ -203,11 +204,11 @@ fn permanent_errors_of_the_service_are_reported_with_their_status() {
 #[test]
 fn retries_of_claude_code_are_logged() {
     let run = run([
-        Turn::from(refuses(529, "overloaded_error", "Overloaded")),
-        says("Done.").into(),
+        Turn::from(error_reply(529, "overloaded_error", "Overloaded")),
+        text_answer("Done.").into(),
     ]);
-    run.completed();
-    let log = &run.ended.stderr;
+    run.assert_completed();
+    let log = &run.worker.stderr;
     assert!(
         log.contains("[the model's service: ") && log.contains("(529); attempt 1 failed"),
         "{log}"
@@ -237,18 +238,19 @@ fn an_unreachable_service_is_a_retryable_failure() {
 
 #[test]
 fn max_turns_and_max_budget_end_the_run() {
-    let turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
-    let run = run_with(Project::new(), [bash("true"), says("Never.")], turns);
-    let event = run.failed("limit_reached");
+    let script = || [bash_call("true"), text_answer("Never.")];
+    let limit_turns = |worker: Worker| worker.env("DESCARTES_MAX_TURNS", "1");
+    let run = run_with(Project::new(), script(), limit_turns);
+    let event = run.assert_failed("limit_reached");
     assert_eq!(
         event["failure"]["message"],
         "the agent's turns are used up, and it was not done"
     );
     assert_eq!(event["result"]["agent"]["turns"], 1);
 
-    let money = |worker: Worker| worker.env("DESCARTES_MAX_BUDGET_USD", "0.000001");
-    let run = run_with(Project::new(), [bash("true"), says("Never.")], money);
-    let event = run.failed("limit_reached");
+    let limit_cost = |worker: Worker| worker.env("DESCARTES_MAX_BUDGET_USD", "0.000001");
+    let run = run_with(Project::new(), script(), limit_cost);
+    let event = run.assert_failed("limit_reached");
     assert_eq!(
         event["failure"]["message"],
         "the agent's budget is used up, and it was not done"
@@ -265,7 +267,7 @@ fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
         json!({ "hooks": { "SessionEnd": [{ "hooks": [{ "type": "command", "command": "echo $$ > hook; exec sleep 1000", "timeout": 1000 }] }] } })
             .to_string(),
     );
-    let set = |worker: Worker| {
+    let change = |worker: Worker| {
         worker
             .env(
                 "DESCARTES_AGENT_ENV",
@@ -274,8 +276,8 @@ fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
             .env("CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS", "1000000")
             .without_isolation()
     };
-    let run = run_with(project, [says("All done.")], set);
-    let event = run.completed();
+    let run = run_with(project, [text_answer("All done.")], change);
+    let event = run.assert_completed();
     assert_eq!(event["result"]["summary"], "All done.");
     assert_eq!(
         event["result"]["agent"]["exit_code"],
@@ -283,16 +285,16 @@ fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
         "the worker ended it"
     );
     assert!(!is_alive(&run.project.read("hook")));
-    assert_within(Duration::from_secs(30), run.ended.took);
+    assert_within(Duration::from_secs(30), run.worker.duration);
 }
 
 #[test]
 fn a_stop_signal_ends_claude_code_and_its_running_tool() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let model = Model::start([bash(
+    let model = Model::start([bash_call(
         "echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done",
     )]);
-    // The pids that a namespace has mean nothing outside.
+    // The pids of a process in its namespace cannot be used outside the namespace.
     let running = worker(&receiver, &project, &model)
         .without_isolation()
         .start();
@@ -309,7 +311,7 @@ fn the_failure_is_retryable_if_claude_code_is_killed() {
     let (receiver, project) = (Receiver::start(), Project::new());
     // The tool's process group is separate; Claude Code is its parent.
     let kill = "echo $$ > pid; kill -KILL $(ps -o ppid= -p $$); sleep 1000";
-    let model = Model::start([bash(kill)]);
+    let model = Model::start([bash_call(kill)]);
     let event = worker(&receiver, &project, &model)
         .without_isolation()
         .run()
@@ -324,16 +326,13 @@ fn the_failure_is_retryable_if_claude_code_is_killed() {
 
 #[test]
 fn a_command_that_takes_too_long_does_not_become_a_background_task() {
-    let slow = calls(
-        "Bash",
-        json!({ "command": "echo begun; sleep 1000", "timeout": 1000 }),
-    );
-    let run = run([slow, says("Too slow.")]);
-    let event = run.completed();
+    let input = json!({ "command": "echo begun; sleep 1000", "timeout": 1000 });
+    let run = run([tool_call("Bash", input), text_answer("Too slow.")]);
+    let event = run.assert_completed();
     assert_eq!(
         event["result"]["agent"]["exit_code"], 0,
         "{}",
-        run.ended.stderr
+        run.worker.stderr
     );
     // The request also repeats the call with its command.
     let body = &run.model.request_bodies()[1];
@@ -356,29 +355,29 @@ fn a_prompt_that_begins_with_a_slash_is_not_taken_for_a_command() {
         ".scud/agents/builder.toml",
         "[agent]\nname = \"builder\"\n[model]\nharness = \"claude\"\n[prompt]\ntemplate = \"/cost of {task.title}\"\n",
     );
-    let run = run_with(project, [says("Done.")], |worker| worker);
-    run.completed();
-    let asked = run.model.request_bodies();
+    let run = run_with(project, [text_answer("Done.")], |worker| worker);
+    run.assert_completed();
+    let bodies = run.model.request_bodies();
     assert!(
-        asked[0]["messages"]
+        bodies[0]["messages"]
             .to_string()
             .contains("/cost of Build the | house"),
         "{}",
-        asked[0]
+        bodies[0]
     );
 }
 
 #[test]
 fn claude_code_needs_is_sandbox_as_root_and_not_as_another_user() {
-    let root = rustix::process::geteuid().is_root();
+    let is_root = rustix::process::geteuid().is_root();
     let (receiver, project, model) = (
         Receiver::start(),
         nobody::project(),
-        Model::start([bash("id -u > id"), says("Done.")]),
+        Model::start([bash_call("id -u > id"), text_answer("Done.")]),
     );
-    if root {
+    if is_root {
         let event = worker(&receiver, &project, &model)
-            .without("IS_SANDBOX")
+            .remove_env("IS_SANDBOX")
             .run()
             .assert_failed(&receiver, "agent_not_found");
         let message = event["failure"]["message"].as_str().expect("a message");
@@ -390,9 +389,9 @@ fn claude_code_needs_is_sandbox_as_root_and_not_as_another_user() {
     }
     let (receiver, bin) = (Receiver::start(), nobody::shared_dir());
     let user = worker(&receiver, &project, &model)
-        .without("IS_SANDBOX")
+        .remove_env("IS_SANDBOX")
         .program(&nobody::copy_worker(&bin))
-        .with(nobody::run_as_nobody);
+        .change_command(nobody::run_as_nobody);
     user.run().assert_completed(&receiver);
     assert_ne!(project.read("id").trim(), "0");
 }

@@ -11,6 +11,7 @@ use crate::support::{Worker, path};
 const CHAIN: &str = "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n";
 const AGENT: &str = "echo done > done-${TASK_ID##*:}";
 
+/// `dispatch` on the engine `command`, with this script of `examples/engines`.
 fn dispatch(graph: &Graph, script: &str, agent: &str) -> Worker {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("examples/engines")
@@ -24,10 +25,10 @@ fn dispatch(graph: &Graph, script: &str, agent: &str) -> Worker {
         .env("DESCARTES_DISPATCH_COMMAND_STOP", line("stop"))
 }
 
-/// Asserts that both tasks are merged, and that each run's output and no handle is in its directory.
+/// Asserts that the tasks of [`CHAIN`] are merged, and that the directory of each run has its output and no file `handle`.
 fn assert_done(graph: &Graph) {
     assert_eq!(graph.show("descartes/house", "done-2"), "done\n");
-    let runs = fs::read_dir(graph.state().join("runs")).expect("a directory");
+    let runs = fs::read_dir(graph.state_dir().join("runs")).expect("a directory");
     for run in runs {
         let dir = run.expect("an entry").path();
         let stdout = fs::read_to_string(dir.join("stdout")).expect("the output");
@@ -64,12 +65,12 @@ fn dockers_command_line_works_through_a_graph_and_leaves_no_container() {
 }
 
 /// An ssh server whose commands find this program.
-struct Server {
+struct SshHost {
     dir: tempfile::TempDir,
     sshd: SshServer,
 }
 
-impl Server {
+impl SshHost {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let home = dir.path().join("home");
@@ -83,13 +84,13 @@ impl Server {
         Self { dir, sshd }
     }
 
-    /// The ssh command of the script.
+    /// The ssh command for the script.
     fn ssh(&self) -> String {
-        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
         format!(
             "ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {} -o UserKnownHostsFile={} -p {}",
-            at("key"),
-            at("known_hosts"),
+            path("key"),
+            path("known_hosts"),
             self.sshd.port
         )
     }
@@ -97,7 +98,7 @@ impl Server {
 
 #[test]
 fn processes_of_other_machines_work_through_a_graph_over_ssh() {
-    let server = Server::start();
+    let server = SshHost::start();
     let with_ssh = |graph: &Graph, agent| {
         dispatch(graph, "ssh.sh", agent)
             .env("SSH", server.ssh())
@@ -111,19 +112,19 @@ fn processes_of_other_machines_work_through_a_graph_over_ssh() {
     running.wait_for_log(" works");
     graph.command(&["cancel"]).run().assert_code(0);
     running.wait().assert_code(3);
-    let left = server.dir.path().join("home/.descartes-runs");
-    let left = fs::read_dir(left).into_iter().flatten().count();
-    assert_eq!(left, 0);
+    let runs = server.dir.path().join("home/.descartes-runs");
+    let count = fs::read_dir(runs).into_iter().flatten().count();
+    assert_eq!(count, 0);
 }
 
 #[test]
 fn a_graph_is_shared_by_two_engines_by_their_limits() {
     let daemon = Daemon::start();
     let graph = Graph::new("1 | One | P | 1 | H\n2 | Two | P | 1 | H\n3 | Three | P | 1 | H\n");
-    let meeting = graph.state().join("integration.git/meeting");
+    let meeting = graph.state_dir().join("integration.git/meeting");
     graph.command(&["--plan"]).run().assert_code(0);
     fs::create_dir_all(&meeting).expect("a directory");
-    // None ends before all have begun.
+    // No agent ends before all three have begun.
     let agent = "touch $MEETING/${TASK_ID##*:}; while [ ! -e $MEETING/1 ] || [ ! -e $MEETING/2 ] || [ ! -e $MEETING/3 ]; do sleep 0.05; done; echo done > done-${TASK_ID##*:}";
     let ended = graph
         .dispatch(agent)

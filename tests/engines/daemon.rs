@@ -1,4 +1,5 @@
-//! A Docker Engine of the tests: its own data, its own socket, and no network but the machine's.
+//! A Docker Engine that a test starts, with a data directory and a socket in a temporary directory. Its containers can only use
+//! the network of the machine.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -14,24 +15,24 @@ use crate::support::{path, wait_until};
 /// The image of the workers.
 pub const IMAGE: &str = "worker:test";
 
-/// One engine runs at a time: it is heavy.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// One engine runs at a time, because an engine needs much memory and processor time.
+static ENGINE_LOCK: Mutex<()> = Mutex::new(());
 
 /// An engine with the image of the workers; ended when it is dropped.
 pub struct Daemon {
     dir: TempDir,
     child: Option<Child>,
-    _turn: MutexGuard<'static, ()>,
+    _lock: MutexGuard<'static, ()>,
 }
 
 impl Daemon {
     pub fn start() -> Self {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = ENGINE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut daemon = Self {
             dir,
             child: None,
-            _turn: turn,
+            _lock: lock,
         };
         daemon.run();
         let entrypoint = "ENTRYPOINT [\"/app/descartes-worker\"]";
@@ -45,27 +46,27 @@ impl Daemon {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.at("socket")
+        self.path("socket")
     }
 
-    /// `DOCKER_HOST`
+    /// The value for `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    /// Starts the engine, which has ended, and waits until it answers.
+    /// Starts the process of the engine, and waits until the engine answers. [`Self::end`] ends it.
     pub fn run(&mut self) {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(self.at("log"));
+            .open(self.path("log"));
         let child = Command::new("dockerd")
             .arg("--data-root")
-            .arg(self.at("data"))
+            .arg(self.path("data"))
             .arg("--exec-root")
-            .arg(self.at("exec"))
+            .arg(self.path("exec"))
             .arg("--pidfile")
-            .arg(self.at("pid"))
+            .arg(self.path("pid"))
             .arg("--host")
             .arg(self.host())
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
@@ -76,7 +77,7 @@ impl Daemon {
         let mut child = child.expect("docker.io is installed");
         wait_until("dockerd", || {
             if let Some(status) = child.try_wait().expect("a child") {
-                let log = fs::read_to_string(self.at("log")).unwrap_or_default();
+                let log = fs::read_to_string(self.path("log")).unwrap_or_default();
                 panic!("dockerd has ended: {status}\n{log}");
             }
             let answer = self
@@ -93,14 +94,14 @@ impl Daemon {
         let mut child = self.child.take().expect("the engine runs");
         let _ = kill_process(Pid::from_child(&child), signal);
         child.wait().expect("a child");
-        // A process id that another process has got, or that of a containerd that nothing reaps, would look like a running
-        // engine to the next dockerd.
+        // The next dockerd would take these process ids for running engines if another process has got the id, or if no process
+        // has reaped the old containerd.
         for file in ["pid", "exec/containerd/containerd.pid"] {
-            let _ = fs::remove_file(self.at(file));
+            let _ = fs::remove_file(self.path(file));
         }
     }
 
-    /// Runs the docker command; gives what it prints.
+    /// Runs the command `docker`; returns its output.
     #[track_caller]
     pub fn docker(&self, args: &[&str]) -> String {
         let output = self.command(args).output().expect("docker.io is installed");
@@ -115,6 +116,7 @@ impl Daemon {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// The command `docker` with these arguments, for this engine.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command
@@ -126,19 +128,19 @@ impl Daemon {
         command
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // An engine that was killed has left its helpers: the next one ends them.
+        // An engine that was killed has left its helper processes running. A new engine ends them.
         if self.child.is_none() && !std::thread::panicking() {
             self.run();
         }
         if self.child.is_some() {
-            // After a failure of the test, a second panic here would hide it.
+            // If the test has failed, a second panic here would hide its message, so errors are ignored.
             let all = self.command(&["ps", "--all", "--quiet"]).output();
             let all = all.map(|output| output.stdout).unwrap_or_default();
             for id in String::from_utf8_lossy(&all).lines() {

@@ -21,9 +21,10 @@ const DIAMOND: &str = "\
 4 -> 3
 ";
 
-/// Writes a file that is called like the task, with the files that it has found.
+/// Writes a file that is named after the task, and lists in it the files of earlier tasks.
 const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
 
+/// `dispatch` on the engine `docker`.
 pub fn dispatch(graph: &Graph, daemon: &Daemon, agent: &str) -> Worker {
     graph
         .dispatch(agent)
@@ -46,9 +47,9 @@ fn a_diamond_runs_in_containers_and_ends_as_one_branch_with_nothing_left_in_the_
     for entry in handles {
         assert_eq!(entry["handle"]["engine"], "docker", "{entry}");
         let run = entry["run"].as_str().expect("a run");
-        let log = fs::read_to_string(graph.state().join("runs").join(run).join("log"));
+        let log = fs::read_to_string(graph.state_dir().join("runs").join(run).join("log"));
         assert!(log.expect("a log").contains("completed"), "{run}");
-        let stdout = fs::read_to_string(graph.state().join("runs").join(run).join("stdout"));
+        let stdout = fs::read_to_string(graph.state_dir().join("runs").join(run).join("stdout"));
         assert!(stdout.expect("the output").starts_with("descartes-result "));
     }
     assert_eq!(daemon.containers(), [""; 0]);
@@ -68,7 +69,7 @@ fn a_container_that_runs_out_of_memory_is_a_failure_that_says_so() {
         .as_str()
         .expect("a run")
         .to_owned();
-    let log = fs::read_to_string(graph.state().join("runs").join(run).join("log"));
+    let log = fs::read_to_string(graph.state_dir().join("runs").join(run).join("log"));
     let log = log.expect("a log");
     assert!(
         log.contains("the container ran out of memory; its limit is 64 MiB"),
@@ -78,7 +79,7 @@ fn a_container_that_runs_out_of_memory_is_a_failure_that_says_so() {
 }
 
 #[test]
-fn a_container_that_was_removed_behind_our_back_is_a_lost_run_and_the_next_attempt_succeeds() {
+fn a_container_that_another_program_removed_is_a_lost_run_and_the_next_attempt_succeeds() {
     let daemon = Daemon::start();
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     // The first attempt waits to be removed.
@@ -95,13 +96,13 @@ fn a_container_that_was_removed_behind_our_back_is_a_lost_run_and_the_next_attem
 }
 
 #[test]
-fn a_restart_of_the_engine_in_the_middle_costs_an_attempt_and_no_result() {
+fn a_restart_of_the_engine_during_a_run_costs_an_attempt_and_no_result() {
     let mut daemon = Daemon::start();
     let graph = Graph::new("1 | Only | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
     let agent = "case $(cat \"$DESCARTES_PROMPT_FILE\") in *'earlier attempt'*|*After*) echo done > done-${TASK_ID##*:};; *) sleep 1000;; esac";
     let running = dispatch(&graph, &daemon, agent).start();
     running.wait_for_log(" works");
-    // The worker may be quicker than the engine's answer to its start.
+    // The worker may report before the engine answers to its start.
     wait_until("the handle", || graph.entries("handle").len() == 1);
     daemon.end(Signal::KILL);
     running.wait_for_log("is unknown until it answers");
@@ -122,19 +123,19 @@ fn a_dispatcher_that_was_killed_adopts_its_containers_and_starts_none_again() {
     let graph = Graph::new("1 | Slow | P | 1 | H\n");
     let agent =
         "touch $GATE/begun-$$; while [ ! -e $GATE/open ]; do sleep 0.05; done; echo done > done";
-    // Containers see the repository's directories only, so the gate is in there.
-    let gate = graph.state().join("integration.git/gate");
+    // Containers can only use directories of the repository, so the gate is in there.
+    let gate = graph.state_dir().join("integration.git/gate");
     let dispatch = || {
         dispatch(&graph, &daemon, agent)
             .env("GATE", &gate)
             .env("DESCARTES_AGENT_ENV", "GATE")
     };
-    // The repository exists after a first look at the plan.
+    // `--plan` makes the repository.
     dispatch().arg("--plan").run().assert_code(0);
     fs::create_dir_all(&gate).expect("a directory");
-    let begun = || fs::read_dir(&gate).expect("a directory").count();
+    let count_begun_agents = || fs::read_dir(&gate).expect("a directory").count();
     let running = dispatch().start();
-    wait_until("the agent to begin", || begun() > 0);
+    wait_until("the agent to begin", || count_begun_agents() > 0);
     running.signal(Signal::KILL);
     running.wait();
     let running = dispatch().start();
@@ -178,7 +179,7 @@ fn an_image_that_does_not_exist_is_reported_before_anything_starts() {
 }
 
 #[test]
-fn an_engine_that_is_away_is_reported_before_anything_starts() {
+fn an_engine_that_does_not_answer_is_reported_before_anything_starts() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let ended = graph
         .dispatch(AGENT)

@@ -1,5 +1,5 @@
-//! A Docker Engine whose answers go wrong: a real one behind a proxy that reads each request, and does with it what the test
-//! wants.
+//! A Docker Engine with faults: a proxy in front of a real engine reads each request, and a rule of the test decides which fault
+//! the request has.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,21 +9,22 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::{Hold, Server};
 
-/// What happens to a request.
+/// What goes wrong with a request.
 #[derive(Clone)]
 pub enum Fault {
-    /// It never reaches the engine, which answers with this status and message instead.
-    Refused(u16, &'static str),
-    /// It reaches the engine, and the connection breaks before the answer.
-    LostAnswer,
-    /// It reaches the engine once the hold is released, and the connection breaks at once.
-    LateWithoutAnswer(Hold),
-    /// It never reaches the engine, and there is no answer until the hold is released.
-    Silence(Hold),
-    /// These words of the answer are replaced by others of the same length.
-    Changed(&'static str, &'static str),
+    /// The proxy answers with this status and message; the request never reaches the engine.
+    Refuse(u16, &'static str),
+    /// The request reaches the engine, and the connection breaks before the answer.
+    LoseAnswer,
+    /// The connection breaks at once. The request reaches the engine when the test releases the hold.
+    DeliverLateWithoutAnswer(Hold),
+    /// The request never reaches the engine. The proxy closes the connection, without an answer, when the test releases the hold.
+    NeverAnswer(Hold),
+    /// The proxy replaces the first text by the second one, of the same length, everywhere in the answer.
+    ReplaceInAnswer(&'static str, &'static str),
 }
 
+/// Returns the fault of a request from the request line.
 type Rule = dyn Fn(&str) -> Option<Fault> + Send + Sync;
 
 /// The proxy; it is closed when it is dropped.
@@ -33,21 +34,21 @@ pub struct FaultyEngine {
 }
 
 impl FaultyEngine {
-    /// A proxy of the engine at a socket, without faults so far.
-    pub fn of(socket: PathBuf) -> Self {
+    /// A proxy in front of the engine at this socket. Without a rule, it forwards every request.
+    pub fn in_front_of(socket: PathBuf) -> Self {
         let rule: Arc<Mutex<Arc<Rule>>> = Arc::new(Mutex::new(Arc::new(|_: &str| None)));
-        let rules = Arc::clone(&rule);
+        let shared_rule = Arc::clone(&rule);
         let server = Server::listen("127.0.0.1:0", move |connection| {
             let Some(request) = read_request(&connection.stream) else {
                 return;
             };
             let line = request.split(|byte| *byte == b'\r').next();
             let line = String::from_utf8_lossy(line.unwrap_or_default()).into_owned();
-            let rule = Arc::clone(&rules.lock().expect("a rule"));
+            let rule = Arc::clone(&shared_rule.lock().expect("a rule"));
             let mut client = &*connection.stream;
             let answer = match rule(&line) {
-                None => ask(&socket, &request),
-                Some(Fault::Refused(status, message)) => {
+                None => forward(&socket, &request),
+                Some(Fault::Refuse(status, message)) => {
                     let body = format!("{{\"message\":\"{message}\"}}");
                     let head = format!(
                         "HTTP/1.1 {status} No\r\ncontent-length: {}\r\n\r\n",
@@ -55,23 +56,27 @@ impl FaultyEngine {
                     );
                     (head + &body).into_bytes()
                 }
-                Some(Fault::LostAnswer) => {
-                    ask(&socket, &request);
+                Some(Fault::LoseAnswer) => {
+                    forward(&socket, &request);
                     return;
                 }
-                Some(Fault::LateWithoutAnswer(hold)) => {
+                Some(Fault::DeliverLateWithoutAnswer(hold)) => {
                     let _ = connection.stream.shutdown(Shutdown::Both);
                     connection.wait_for(&hold);
-                    ask(&socket, &request);
+                    forward(&socket, &request);
                     return;
                 }
-                Some(Fault::Silence(hold)) => {
+                Some(Fault::NeverAnswer(hold)) => {
                     connection.wait_for(&hold);
                     return;
                 }
-                Some(Fault::Changed(from, to)) => {
-                    assert_eq!(from.len(), to.len(), "the answer has a length");
-                    let mut answer = ask(&socket, &request);
+                Some(Fault::ReplaceInAnswer(from, to)) => {
+                    assert_eq!(
+                        from.len(),
+                        to.len(),
+                        "the answer must keep its content-length"
+                    );
+                    let mut answer = forward(&socket, &request);
                     let (from, to) = (from.as_bytes(), to.as_bytes());
                     for start in 0..answer.len() {
                         if answer[start..].starts_with(from) {
@@ -86,7 +91,7 @@ impl FaultyEngine {
         Self { server, rule }
     }
 
-    /// `DOCKER_HOST`
+    /// The value for `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("tcp://{}", self.server.address())
     }
@@ -119,8 +124,8 @@ fn read_request(mut stream: &TcpStream) -> Option<Vec<u8>> {
     }
 }
 
-/// The whole answer of the engine; empty if it does not answer.
-fn ask(socket: &PathBuf, request: &[u8]) -> Vec<u8> {
+/// Sends a request to the engine; returns the whole answer, which is empty if the engine does not answer.
+fn forward(socket: &PathBuf, request: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     if let Ok(mut engine) = UnixStream::connect(socket) {
         let _ = engine.write_all(request);

@@ -19,17 +19,18 @@ pub fn tarball() -> &'static Path {
     TARBALL.get_or_init(|| pack(Path::new(env!("CARGO_TARGET_TMPDIR"))))
 }
 
+/// Makes the tarball in this directory.
 fn pack(dir: &Path) -> PathBuf {
     let root = dir.join("engines-image");
     let _ = fs::remove_dir_all(&root);
     let worker = root.join("app/descartes-worker");
     copy(Path::new(env!("CARGO_BIN_EXE_descartes-worker")), &worker);
-    // Debug symbols are most of the program.
+    // Most of the program's size is debug symbols.
     run(Command::new("strip").arg(&worker));
     let mut programs = vec![worker];
     for name in ["sh", "git"].into_iter().chain(PROGRAMS) {
         let to = root.join("bin").join(name);
-        copy(&find(name), &to);
+        copy(&find_program(name), &to);
         programs.push(to);
     }
     let mut libraries = BTreeSet::new();
@@ -70,15 +71,15 @@ fn copy(from: &Path, to: &Path) {
     fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
 }
 
-/// The path of a program, without symbolic links.
-fn find(name: &str) -> PathBuf {
+/// The path of a program of the `PATH`, without symbolic links.
+fn find_program(name: &str) -> PathBuf {
     let path = path();
     let dirs = path.to_str().expect("UTF-8").split(':');
-    let found = dirs
+    let program = dirs
         .map(|dir| Path::new(dir).join(name))
         .find(|path| path.is_file());
-    let found = found.unwrap_or_else(|| panic!("{name} is not installed"));
-    fs::canonicalize(found).expect("a program")
+    let program = program.unwrap_or_else(|| panic!("{name} is not installed"));
+    fs::canonicalize(program).expect("a program")
 }
 
 /// The libraries of a program, as the dynamic loader finds them.

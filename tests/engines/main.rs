@@ -7,7 +7,7 @@
 #[expect(
     dead_code,
     unused_imports,
-    reason = "the support is all tests' and these need the least of it"
+    reason = "all tests share the support, and these tests need only a part of it"
 )]
 mod support;
 

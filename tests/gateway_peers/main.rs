@@ -3,74 +3,83 @@
 //! Needs `node`, and what .ci/run installs into target/peers.
 
 #[path = "../it/gateway/service.rs"]
-#[expect(dead_code, reason = "the service is the tests' of the gateway")]
+#[expect(dead_code, reason = "the tests of the gateway use the rest")]
 mod service;
 #[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the support is all tests'")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "all tests share the support, and these tests need only a part of it"
+)]
 mod support;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use service::{Part, Service, document, event, message_start, stream_end, stream_head, whole};
+use service::{
+    Part, Service, complete_answer, message_document, message_start, stream_end, stream_event,
+    stream_head,
+};
 use support::{Project, Receiver, Worker, quoted};
 
 const KEY: &str = "sk-ant-test-0123456789";
 
-/// A file of a package that is installed for these tests.
+/// The quoted path of a file in the npm packages of these tests; fails if it is not installed.
 #[track_caller]
-fn installed(path: &str) -> String {
+fn installed_file(path: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/peers/gateway/node_modules");
     let file = root.join(path);
     assert!(
         file.exists(),
-        "{} is not there; .ci/run says how it is installed",
+        "{} does not exist; .ci/run says how it is installed",
         file.display()
     );
     quoted(file)
 }
 
+/// A streamed answer with a text.
 fn text_stream() -> Vec<Part> {
     vec![
         stream_head(),
         message_start(),
-        event(
+        stream_event(
             &json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }),
         ),
-        event(&json!({ "type": "ping" })),
-        event(
+        stream_event(&json!({ "type": "ping" })),
+        stream_event(
             &json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": "Hello" } }),
         ),
-        event(&json!({ "type": "content_block_stop", "index": 0 })),
-        event(
+        stream_event(&json!({ "type": "content_block_stop", "index": 0 })),
+        stream_event(
             &json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 50 } }),
         ),
-        event(&json!({ "type": "message_stop" })),
+        stream_event(&json!({ "type": "message_stop" })),
         stream_end(),
     ]
 }
 
-fn refusal(status: u16, kind: &str, headers: &str) -> Vec<Part> {
+/// An answer with an error.
+fn error_answer(status: u16, kind: &str, headers: &str) -> Vec<Part> {
     let body = json!({ "type": "error", "error": { "type": kind, "message": "no" } }).to_string();
     let headers = format!("content-type: application/json\r\n{headers}");
-    vec![whole(status, &headers, &body)]
+    vec![complete_answer(status, &headers, &body)]
 }
 
 #[test]
 fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
     let service = Service::start([
         text_stream(),
-        refusal(400, "invalid_request_error", ""),
-        refusal(529, "overloaded_error", "retry-after: 0\r\n"),
-        vec![document()],
+        error_answer(400, "invalid_request_error", ""),
+        error_answer(529, "overloaded_error", "retry-after: 0\r\n"),
+        vec![message_document()],
     ]);
     let (receiver, project) = (Receiver::start(), Project::new());
     let script = quoted(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/gateway_peers/sdk.mjs"
     ));
-    let sdk = installed("@anthropic-ai/sdk/index.mjs");
+    let sdk = installed_file("@anthropic-ai/sdk/index.mjs");
     let ended = Worker::new(&receiver, &project)
         .env("ANTHROPIC_API_KEY", KEY)
         .env("ANTHROPIC_BASE_URL", service.url())
@@ -97,15 +106,15 @@ fn the_sdk_for_typescript_streams_retries_and_reads_errors() {
         (&json!(402), &json!("billing_error"))
     );
     // The last request was not repeated, and none reached the service after the limit.
-    assert_eq!(service.arrived().len(), 4);
-    for arrived in service.arrived() {
-        assert_eq!(arrived.header("x-api-key"), Some(KEY));
-        assert!(arrived.header("x-stainless-lang").is_some(), "{arrived:?}");
+    assert_eq!(service.requests().len(), 4);
+    for request in service.requests() {
+        assert_eq!(request.header("x-api-key"), Some(KEY));
+        assert!(request.header("x-stainless-lang").is_some(), "{request:?}");
     }
 }
 
 #[test]
-fn codex_works_with_the_configuration_that_it_is_given() {
+fn codex_works_with_the_configuration_that_the_worker_writes() {
     let answer = |item: Value| {
         let completed = json!({ "type": "response.completed", "response": {
             "id": "resp_1", "model": "gpt-x",
@@ -113,9 +122,11 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         } });
         vec![
             stream_head(),
-            event(&json!({ "type": "response.created", "response": { "id": "resp_1" } })),
-            event(&json!({ "type": "response.output_item.done", "output_index": 0, "item": item })),
-            event(&completed),
+            stream_event(&json!({ "type": "response.created", "response": { "id": "resp_1" } })),
+            stream_event(
+                &json!({ "type": "response.output_item.done", "output_index": 0, "item": item }),
+            ),
+            stream_event(&completed),
             stream_end(),
         ]
     };
@@ -130,7 +141,7 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         })),
     ]);
     let (receiver, project) = (Receiver::start(), Project::new());
-    let codex = installed("@openai/codex/bin/codex.js");
+    let codex = installed_file("@openai/codex/bin/codex.js");
     let flags = "--dangerously-bypass-approvals-and-sandbox --skip-git-repo-check --ephemeral --model gpt-x -";
     let ended = Worker::new(&receiver, &project)
         .env("HOME", project.path("home"))
@@ -145,9 +156,9 @@ fn codex_works_with_the_configuration_that_it_is_given() {
         event["result"]["agent"]["usage"],
         json!({ "input_tokens": 80, "output_tokens": 14, "cache_read_input_tokens": 120, "cache_creation_input_tokens": null })
     );
-    for arrived in service.arrived() {
-        assert_eq!(arrived.line(), "POST /v1/responses HTTP/1.1");
-        let key = arrived.header("authorization");
+    for request in service.requests() {
+        assert_eq!(request.line(), "POST /v1/responses HTTP/1.1");
+        let key = request.header("authorization");
         assert_eq!(key, Some("Bearer sk-proj-test-0123456789"));
     }
 }
@@ -160,14 +171,14 @@ fn aider_works_with_the_gateways_address_and_never_sees_the_key() {
         "content": [{ "type": "text", "text": text }], "stop_reason": "end_turn", "stop_sequence": null,
         "usage": { "input_tokens": 100, "output_tokens": 7 },
     });
-    let json_answer = whole(200, "content-type: application/json\r\n", &body.to_string());
+    let json_answer = complete_answer(200, "content-type: application/json\r\n", &body.to_string());
     let service = Service::start([vec![json_answer]]);
     let (receiver, project) = (Receiver::start(), Project::new());
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let programs = root.join("target/peers/aider/bin");
     assert!(
         programs.join("aider").exists(),
-        "aider is not there; .ci/run says how it is installed"
+        "aider is not installed; .ci/run says how it is installed"
     );
     let script = quoted(root.join("examples/agents/aider.sh"));
     let path = quoted(programs);
@@ -182,9 +193,9 @@ fn aider_works_with_the_gateways_address_and_never_sees_the_key() {
         .run();
     let event = ended.assert_completed(&receiver);
     assert_eq!(project.read("roof.txt"), "tiles\n");
-    let arrived = service.arrived();
-    assert_eq!(arrived.len(), 1, "{arrived:?}");
-    assert_eq!(arrived[0].line(), "POST /v1/messages HTTP/1.1");
-    assert_eq!(arrived[0].header("x-api-key"), Some(KEY));
+    let requests = service.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert_eq!(requests[0].line(), "POST /v1/messages HTTP/1.1");
+    assert_eq!(requests[0].header("x-api-key"), Some(KEY));
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 7);
 }

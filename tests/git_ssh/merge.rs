@@ -1,8 +1,8 @@
 //! For people who merge the branches of several workers: branches of tasks of one graph merge without a
 //! conflict, and SCUD can read the result.
 //!
-//! If the lines of two tasks are neighbours in the graph, the merge driver is needed: git alone takes
-//! changes in two neighbouring lines for one change.
+//! If the lines of two tasks are neighbours in the graph, the merge driver is needed: without it, git treats changes
+//! in two neighbouring lines as a conflict.
 
 use std::fs;
 use std::process::Command;
@@ -55,19 +55,19 @@ fn assert_merges(graph: &str, attributes: &str) {
         assert!(merged.join(format!("work-{task}")).exists());
     }
     for task in ["7", "8", "9"] {
-        let said = Command::new("scud")
+        let output = Command::new("scud")
             .args(["show", task, "--tag", "webapp"])
             .current_dir(&merged)
             .output()
             .expect("scud is on PATH");
-        let said = String::from_utf8_lossy(&said.stdout).to_lowercase();
-        let status = said
+        let text = String::from_utf8_lossy(&output.stdout).to_lowercase();
+        let status = text
             .lines()
             .find(|line| line.contains("status"))
             .unwrap_or_default()
             .to_owned();
-        assert!(status.contains("done"), "{said}");
+        assert!(status.contains("done"), "{text}");
     }
-    let changed = git(&merged, &["diff", "--stat", "origin/main", "--", ".scud"]);
-    assert_eq!(changed.lines().count(), 2);
+    let stat = git(&merged, &["diff", "--stat", "origin/main", "--", ".scud"]);
+    assert_eq!(stat.lines().count(), 2);
 }

@@ -14,39 +14,39 @@ pub struct SshServer {
 }
 
 impl SshServer {
-    /// Starts the server. `dir` gets its files, and for clients the key `key` and the file `known_hosts`, which knows the
-    /// server by its address and as `forge`. `variables` are those that the clients' commands have.
+    /// Starts the server. Writes its files to `dir`, and for clients the private key `key` and the file `known_hosts`, which has
+    /// the server's address and the name `forge`. `variables` are the environment variables of commands that clients run.
     pub fn start(dir: &Path, variables: &str) -> Self {
-        let at = |name: &str| dir.join(name).display().to_string();
+        let path = |name: &str| dir.join(name).display().to_string();
         for key in ["host_key", "key"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-qt", "ed25519", "-N", "", "-f", &at(key)])
+            let status = Command::new("ssh-keygen")
+                .args(["-qt", "ed25519", "-N", "", "-f", &path(key)])
                 .status();
-            assert!(made.expect("openssh-client is installed").success());
+            assert!(status.expect("openssh-client is installed").success());
         }
-        fs::copy(at("key.pub"), at("authorized_keys")).expect("a key");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
+        fs::copy(path("key.pub"), path("authorized_keys")).expect("a key");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
         let settings = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nPidFile none\nUsePAM no\n\
              StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
              SetEnv {variables}\n",
-            at("host_key"),
-            at("authorized_keys"),
+            path("host_key"),
+            path("authorized_keys"),
         );
-        fs::write(at("sshd_config"), settings).expect("a file");
+        fs::write(path("sshd_config"), settings).expect("a file");
         // As root, sshd needs a directory that a service manager usually creates.
         let _ = fs::create_dir_all("/run/sshd");
         let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f", &at("sshd_config")])
+            .args(["-D", "-e", "-f", &path("sshd_config")])
             .stderr(Stdio::null())
             .spawn()
             .expect("openssh-server is installed");
         let server = Self { child, port };
-        let host_key = fs::read_to_string(at("host_key.pub")).expect("a key");
+        let host_key = fs::read_to_string(path("host_key.pub")).expect("a key");
         let known = format!("forge,[127.0.0.1]:{port} {host_key}");
-        fs::write(at("known_hosts"), known).expect("a file");
+        fs::write(path("known_hosts"), known).expect("a file");
         wait_until("sshd", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         server
     }

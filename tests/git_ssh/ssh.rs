@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::server::SshServer;
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 use crate::support::{Forge, Origin, Receiver, Worker, lfs, quoted};
 
 const BRANCH: &str = "descartes/proj-456/8";
@@ -28,15 +28,15 @@ impl Server {
         server
     }
 
-    /// Writes the client's configuration; `before` is text in front of it.
+    /// Writes the client's configuration; it begins with the text `before`.
     fn configure(&self, origin: &Origin, before: &str) {
-        let at = |name: &str| origin.path(name).display().to_string();
+        let path = |name: &str| origin.path(name).display().to_string();
         let text = format!(
             "{before}Host forge\n HostName 127.0.0.1\n Port {}\n HostKeyAlias forge\n IdentityFile \"{}\"\n\
              IdentitiesOnly yes\n UserKnownHostsFile \"{}\"\n",
             self.sshd.port,
-            at("key"),
-            at("known_hosts")
+            path("key"),
+            path("known_hosts")
         );
         fs::write(origin.path("ssh_config"), text).unwrap();
     }
@@ -52,7 +52,7 @@ fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
     );
     let tools = origin.path("tools");
     fs::create_dir_all(&tools).unwrap();
-    program(&tools.join("ssh"), &script);
+    write_program(&tools.join("ssh"), &script);
     let path = format!(
         "{}:{}:/usr/local/bin:/usr/bin:/bin",
         origin.path("bin").display(),
@@ -93,20 +93,20 @@ fn a_project_is_cloned_and_pushed_over_ssh() {
         server.sshd.port,
         origin.path("project.git").display()
     );
-    let again = worker(&origin, &receiver)
+    let second = worker(&origin, &receiver)
         .env("DESCARTES_REPO", url)
         .env("DESCARTES_RUN_ID", "run-2")
         .env("DESCARTES_WORKSPACE", origin.path("again"));
-    again.agent("echo other > DONE").run().assert_code(0);
+    second.agent("echo other > DONE").run().assert_code(0);
     assert_eq!(origin.show(&format!("{BRANCH}-run-2"), "DONE"), "other");
 }
 
 #[test]
-fn an_agent_cannot_change_where_ssh_goes_or_what_it_runs() {
+fn an_agent_cannot_change_the_server_of_ssh_or_make_ssh_run_a_program() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let _server = Server::start(&origin);
     let spy_output = quoted(origin.path("spy_output"));
-    program(
+    write_program(
         &origin.path("spy"),
         &format!("echo \"$*\" >> {spy_output}; exit 1"),
     );
@@ -180,12 +180,13 @@ fn the_report_has_the_patch_if_the_key_is_revoked_during_the_run() {
     );
 }
 
-/// What `git-lfs-authenticate` tells the client to send to the LFS server.
+/// The value of `Authorization` that `git-lfs-authenticate` gives to the client for the LFS server.
 const AUTHORIZATION: &str = "RemoteAuth token-of-ssh";
 
-/// An origin with Git LFS, and an ssh server. With `lfs_server`, the program `git-lfs-authenticate` of the server names it.
-fn lfs_origin(lfs_server: bool) -> (Origin, Server, Forge) {
-    let origin = Origin::with(&[
+/// An origin with Git LFS, an ssh server, and an LFS server. If `has_authenticate`, the ssh server has the program
+/// `git-lfs-authenticate`, which gives the address of the LFS server to clients.
+fn lfs_origin(has_authenticate: bool) -> (Origin, Server, Forge) {
+    let origin = Origin::with_files(&[
         (
             ".gitattributes",
             "*.bin filter=lfs diff=lfs merge=lfs -text\n",
@@ -195,13 +196,13 @@ fn lfs_origin(lfs_server: bool) -> (Origin, Server, Forge) {
     lfs::store(&origin.path("project.git"), b"content");
     let forge = Forge::start(&origin.path(""), None);
     let server = Server::start(&origin);
-    if lfs_server {
-        let href = format!("{}/project.git/info/lfs", forge.base());
+    if has_authenticate {
+        let href = format!("{}/project.git/info/lfs", forge.base_url());
         let answer = format!(
             "echo '{{\"href\": \"{href}\", \"header\": {{\"Authorization\": \"{AUTHORIZATION}\"}}}}'"
         );
-        let script = format!("echo \"$*\" >> {}; {answer}", quoted(origin.path("asked")));
-        program(
+        let script = format!("echo \"$*\" >> {}; {answer}", quoted(origin.path("calls")));
+        write_program(
             &origin.path("programs-of-server/git-lfs-authenticate"),
             &script,
         );
@@ -222,19 +223,20 @@ fn git_lfs_files_are_fetched_and_pushed_if_the_remote_is_reached_by_ssh() {
         origin.show(BRANCH, "new.bin"),
         lfs::pointer(b"new").trim_end()
     );
-    let object = lfs::path(&origin.path("project.git"), &lfs::oid(b"new"));
+    let object = lfs::object_path(&origin.path("project.git"), &lfs::oid(b"new"));
     assert_eq!(fs::read(object).unwrap(), b"new");
-    let asked = fs::read_to_string(origin.path("asked")).unwrap();
+    let calls = fs::read_to_string(origin.path("calls")).unwrap();
     assert!(
-        asked.contains("download") && asked.contains("upload"),
-        "{asked}"
+        calls.contains("download") && calls.contains("upload"),
+        "{calls}"
     );
-    let journal = forge.journal();
-    let (_, authorization) = journal
+    let requests = forge.requests();
+    let request = requests
         .iter()
-        .find(|(asked, _)| asked.ends_with("/objects/batch"))
-        .expect("a question for objects");
-    assert_eq!(authorization.as_deref(), Some(AUTHORIZATION), "{journal:?}");
+        .find(|request| request.line.ends_with("/objects/batch"))
+        .expect("a request for objects");
+    let authorization = request.authorization.as_deref();
+    assert_eq!(authorization, Some(AUTHORIZATION), "{requests:?}");
 }
 
 #[test]
@@ -255,5 +257,5 @@ fn nothing_is_pushed_if_the_ssh_server_has_no_git_lfs() {
         "{failure}"
     );
     assert_eq!(origin.branches(), ["main"]);
-    assert!(forge.journal().is_empty());
+    assert!(forge.requests().is_empty());
 }

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::origin::program;
-use crate::support::{Origin, Project, Receiver, Worker, path, setting, with_enough_time, written};
+use crate::support::origin::write_program;
+use crate::support::{
+    Origin, Project, Receiver, Worker, duration_setting, duration_text, path, with_enough_time,
+};
 
-/// Writes the environment to a file, without the variables that shells add.
-const ENV: &str = "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
+/// Prints the environment, without the variables that shells add, to the file whose name follows.
+const WRITE_ENVIRONMENT: &str =
+    "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
 
 /// A worker with many environment variables.
 fn with_many_variables(receiver: &Receiver, project: &Project) -> Worker {
@@ -47,9 +50,9 @@ fn the_agent_gets_only_allowed_variables() {
     let (receiver, project) = (Receiver::start(), Project::new());
     with_many_variables(&receiver, &project)
         .env("DESCARTES_MODEL", "opus")
-        // With the gateway, the agent gets placeholders; the gateway's tests look at them.
+        // With the gateway, the agent gets placeholders instead of keys; other tests are for that.
         .env("DESCARTES_MODEL_GATEWAY", "off")
-        .agent(format!("{ENV} env"))
+        .agent(format!("{WRITE_ENVIRONMENT} env"))
         .run()
         .assert_completed(&receiver);
     let environment = project.read("env");
@@ -95,7 +98,7 @@ fn the_agent_gets_only_allowed_variables() {
 fn the_checks_get_no_access_to_the_model() {
     let (receiver, project) = (Receiver::start(), Project::new());
     with_many_variables(&receiver, &project)
-        .env("DESCARTES_CHECKS", format!("{ENV} env"))
+        .env("DESCARTES_CHECKS", format!("{WRITE_ENVIRONMENT} env"))
         .agent("true")
         .run()
         .assert_completed(&receiver);
@@ -113,8 +116,8 @@ fn agent_env_passes_further_variables_by_name() {
     let (receiver, project) = (Receiver::start(), Project::new());
     with_many_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN, NPM_CONFIG NOT_SET")
-        .env("DESCARTES_CHECKS", format!("{ENV} checks"))
-        .agent(format!("{ENV} agent"))
+        .env("DESCARTES_CHECKS", format!("{WRITE_ENVIRONMENT} checks"))
+        .agent(format!("{WRITE_ENVIRONMENT} agent"))
         .run()
         .assert_completed(&receiver);
     for file in ["agent", "checks"] {
@@ -137,7 +140,7 @@ fn agent_env_passes_further_variables_by_name() {
 fn without_a_path_the_agent_gets_the_default_one() {
     let (receiver, project) = (Receiver::start(), Project::new());
     Worker::new(&receiver, &project)
-        .without("PATH")
+        .remove_env("PATH")
         .agent("printf %s \"$PATH\" > path")
         .run()
         .assert_completed(&receiver);
@@ -147,7 +150,7 @@ fn without_a_path_the_agent_gets_the_default_one() {
 #[test]
 fn the_agent_works_in_the_workspace() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // A relative path.
+    // The workspace is set as a relative path.
     let parent = project.dir().parent().expect("a parent");
     let name = project.dir().file_name().expect("a name");
     let event = Worker::new(&receiver, &project)
@@ -243,11 +246,11 @@ fn an_agent_that_takes_longer_than_the_task_timeout_has_timed_out() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = Worker::new(&receiver, &project)
-            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .env("DESCARTES_TASK_TIMEOUT", duration_setting(limit))
             .agent("echo begun; while :; do echo busy; sleep 0.1; done")
             .run()
             .assert_failed(&receiver, "timed_out");
-        let message = format!("the task was not done within {}", written(limit));
+        let message = format!("the task was not done within {}", duration_text(limit));
         assert_eq!(event["message"], message);
         assert_eq!(event["failure"]["retryable"], false);
         assert_eq!(event["result"]["agent"]["exit_code"], Value::Null);
@@ -266,11 +269,11 @@ fn an_agent_that_prints_nothing_for_the_idle_timeout_is_idle() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let event = Worker::new(&receiver, &project)
-            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+            .env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit))
             .agent("echo hm; exec sleep 6000")
             .run()
             .assert_failed(&receiver, "idle");
-        let message = format!("the agent printed nothing for {}", written(limit));
+        let message = format!("the agent printed nothing for {}", duration_text(limit));
         assert_eq!(event["message"], message);
         assert_eq!(event["failure"]["retryable"], true);
         if event["result"]["output"]["tail"] == "" {
@@ -292,7 +295,7 @@ fn anything_in_the_place_of_the_prompt_file_is_replaced_in_the_next_round() {
         let (receiver, project) = (Receiver::start(), Project::new());
         project
             .write("untouched", "as it was\n")
-            .checks(&["test -e fixed"]);
+            .set_checks(&["test -e fixed"]);
         let agent = format!(
             "if [ -e one ]; then head -n 1 > second; touch fixed; exit; fi
              touch one; rm -f \"$DESCARTES_PROMPT_FILE\"; {place}"
@@ -317,14 +320,14 @@ fn the_time_that_cloning_takes_does_not_count_against_the_task_timeout() {
              PATH='{path}' exec git \"$@\"",
             limit.as_secs_f64()
         );
-        program(&bin.path().join("git"), &git);
+        write_program(&bin.path().join("git"), &git);
         let ended = origin
             .worker(&receiver)
             .env("PATH", format!("{}:{path}", bin.path().display()))
-            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .env("DESCARTES_TASK_TIMEOUT", duration_setting(limit))
             .agent("true")
             .run();
-        assert!(ended.took >= limit);
+        assert!(ended.duration >= limit);
         let failure = ended.result_line()["failure"].clone();
         if failure["reason"] == "timed_out" {
             return Err(format!("the agent did not end: {failure}"));

@@ -13,10 +13,10 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use standardwebhooks::Webhook;
 use tempfile::TempDir;
 
-use crate::support::patience::PATIENCE;
+use crate::support::patience::MAX_WAIT;
 use crate::support::receiver::ReceivedRequest;
 use crate::support::{
-    Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
+    Project, Receiver, Reply, Worker, assert_within, duration_setting, each, with_enough_time,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -32,7 +32,7 @@ fn headers(request: &ReceivedRequest) -> HeaderMap {
 
 fn has_valid_signature(request: &ReceivedRequest, secret: &str) -> bool {
     let webhook = Webhook::new(secret).unwrap();
-    webhook.verify(&request.bytes, &headers(request)).is_ok()
+    webhook.verify(&request.body, &headers(request)).is_ok()
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn every_request_is_signed_as_standard_webhooks_specifies() {
         assert!(!has_valid_signature(request, OLD_SECRET));
         assert_eq!(request.event["event_id"], *request.headers["webhook-id"]);
         let mut tampered = request.clone();
-        tampered.bytes[20] ^= 1;
+        tampered.body[20] ^= 1;
         assert!(!has_valid_signature(&tampered, SECRET));
     }
 }
@@ -110,7 +110,7 @@ fn a_retry_has_a_new_timestamp_and_signature_and_the_same_id() {
     assert!(second.parse::<i64>().unwrap() >= first.parse::<i64>().unwrap() + 2);
     let (first, second) = header("webhook-signature");
     assert_ne!(first, second);
-    assert_eq!(attempts[0].bytes, attempts[1].bytes);
+    assert_eq!(attempts[0].body, attempts[1].body);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn the_bearer_token_is_in_every_request_and_nowhere_else() {
         );
     }
     let second_attempt = receiver.requests_to("completed").remove(1);
-    let body = String::from_utf8(second_attempt.bytes).unwrap();
+    let body = String::from_utf8(second_attempt.body).unwrap();
     for secret in ["token-of-the-callback", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
         for text in [&ended.stdout, &ended.stderr, &body] {
             assert!(!text.contains(secret), "{secret} in {text}");
@@ -201,13 +201,13 @@ fn a_valid_traceparent_is_sent_and_an_invalid_one_is_a_warning() {
         ended.assert_code(0);
         assert!(ended.stderr.contains("TRACEPARENT"), "{}", ended.stderr);
         let requests = receiver.requests();
-        let none = |request: &ReceivedRequest| !request.headers.contains_key("traceparent");
-        assert!(requests.iter().all(none));
+        let has_none = |request: &ReceivedRequest| !request.headers.contains_key("traceparent");
+        assert!(requests.iter().all(has_none));
     });
 }
 
-/// A fake of the platform's socket: answers with these texts in order, and repeats the last one. Closes the
-/// socket when it is dropped.
+/// A fake of the platform's API, which gives identity tokens at a Unix socket. Answers with the texts `status body` in order, and
+/// repeats the last one. Closes the socket when it is dropped.
 struct Platform {
     _dir: TempDir,
     socket: PathBuf,
@@ -222,7 +222,8 @@ impl Platform {
         let socket = dir.path().join("api.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (requests, closed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::default());
-        let (recorded, is_closed) = (Arc::clone(&requests), Arc::<AtomicBool>::clone(&closed));
+        let (thread_requests, is_closed) =
+            (Arc::clone(&requests), Arc::<AtomicBool>::clone(&closed));
         let thread = thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 if is_closed.load(Ordering::Relaxed) {
@@ -231,7 +232,7 @@ impl Platform {
                 let Some(request) = read_until_brace(&mut stream) else {
                     continue;
                 };
-                recorded.lock().unwrap().push(request);
+                thread_requests.lock().unwrap().push(request);
                 let answer = if answers.len() > 1 {
                     answers.remove(0)
                 } else {
@@ -258,15 +259,15 @@ impl Platform {
 impl Drop for Platform {
     fn drop(&mut self) {
         self.closed.store(true, Ordering::Relaxed);
-        // Ends the wait for a connection.
-        let woken = UnixStream::connect(&self.socket).is_ok();
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
+        // Ends the thread's wait for a connection.
+        let is_awake = UnixStream::connect(&self.socket).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| is_awake) {
             let _ = thread.join();
         }
     }
 }
 
-/// A directory for sockets, whose paths may have no more than 103 bytes on some systems.
+/// A directory with a short path, for sockets: on some systems, the path of a socket may have at most 103 bytes.
 fn short_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     if dir.path().as_os_str().len() < 80 {
@@ -277,7 +278,7 @@ fn short_dir() -> TempDir {
 
 /// Reads a request whose body is a JSON object; `None` if the connection ends or sends nothing.
 fn read_until_brace(stream: &mut UnixStream) -> Option<String> {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(MAX_WAIT)).unwrap();
     let mut request = Vec::new();
     let mut chunk = [0; 4096];
     while !request.ends_with(b"}") {
@@ -287,6 +288,7 @@ fn read_until_brace(stream: &mut UnixStream) -> Option<String> {
     String::from_utf8(request).ok()
 }
 
+/// A worker that gets its identity token from this socket.
 fn worker_with_identity(receiver: &Receiver, project: &Project, socket: &Path) -> Worker {
     Worker::new(receiver, project)
         .agent("true")
@@ -340,7 +342,7 @@ fn without_the_platforms_socket_nothing_is_sent_and_the_failure_names_it() {
     with_enough_time(Duration::from_millis(300), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = worker_with_identity(&receiver, &project, Path::new("/nowhere/api"))
-            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
             .run();
         ended.assert_code(3);
         assert!(receiver.requests().is_empty());
@@ -364,6 +366,6 @@ fn a_socket_that_does_not_answer_does_not_outlast_the_claim_deadline() {
         .env("DESCARTES_CLAIM_DEADLINE", "600ms")
         .run();
     ended.assert_code(3);
-    assert_within(Duration::from_secs(5), ended.took);
+    assert_within(Duration::from_secs(5), ended.duration);
     assert!(receiver.requests().is_empty());
 }

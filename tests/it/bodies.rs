@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::receiver::ReceivedRequest;
 use crate::support::{Project, Receiver, Worker, each};
 
-const LIMIT: usize = 256 * 1024;
+const MAX_BODY_SIZE: usize = 256 * 1024;
 
 /// Runs an agent with heartbeats; returns all requests, in the order in which the worker made them.
 fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
@@ -14,7 +14,7 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
         .env("DESCARTES_HEARTBEAT", "30ms")
         .agent(agent)
         .start();
-    // This agent waits until a heartbeat has arrived.
+    // An agent with these words waits until the file `go` exists.
     if agent.contains("-e go") {
         receiver.wait_for_one("progress");
         project.write("go", "");
@@ -26,18 +26,18 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
     requests.sort_by_key(|request| request.event["sequence"].as_u64());
     for request in &requests {
         assert!(
-            request.bytes.len() <= LIMIT,
+            request.body.len() <= MAX_BODY_SIZE,
             "{} bytes",
-            request.bytes.len()
+            request.body.len()
         );
-        std::str::from_utf8(&request.bytes).unwrap();
+        std::str::from_utf8(&request.body).unwrap();
     }
     assert_eq!(ended.result_line(), requests.last().unwrap().event);
     requests
 }
 
 #[test]
-fn bodies_stay_within_the_limit_if_the_agent_prints_much_of_any_bytes() {
+fn bodies_stay_within_the_limit_if_the_agent_prints_many_bytes_of_any_kind() {
     // One byte becomes six bytes in JSON, or three in UTF-8 (U+FFFD), or is part of a character.
     let outputs = [
         r"\001",
@@ -73,7 +73,7 @@ fn many_checks_with_long_commands_and_output_fit_into_a_body() {
         "echo this one fails; {noise} | head -c 100; exit 3"
     ));
     let checks: Vec<&str> = checks.iter().map(String::as_str).collect();
-    project.checks(&checks);
+    project.set_checks(&checks);
     let requests = requests_of_run("true", &project);
     let failed = &requests.last().unwrap().event;
     assert_eq!(
@@ -111,7 +111,7 @@ fn unknown_numbers_are_null() {
 fn a_long_command_is_cut_in_the_message() {
     let project = Project::new();
     let long = format!(": {}; false", "long ".repeat(10_000));
-    project.checks(&[long.as_str()]);
+    project.set_checks(&[long.as_str()]);
     let requests = requests_of_run("true", &project);
     let event = &requests.last().unwrap().event;
     assert!(event["message"].as_str().unwrap().chars().count() <= 501);

@@ -7,7 +7,7 @@ mod tools;
 
 use serde_json::{Value, json};
 
-use crate::support::model::{Block, Run, Turn, bash, calls, says};
+use crate::support::model::{Block, Run, Turn, bash_call, text_answer, tool_call};
 use crate::support::{Model, Origin, Project, Receiver, Worker, path_without};
 
 pub const KEY: &str = "sk-ant-test-0123456789";
@@ -20,25 +20,27 @@ pub fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
         .env("ANTHROPIC_BASE_URL", model.url())
 }
 
+/// Runs a worker with the built-in agent and a fake model that follows the script.
 pub fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
     run_with(Project::new(), script, |worker| worker)
 }
 
+/// Like [`run`], with this project, and a function that changes the worker's settings.
 pub fn run_with(
     project: Project,
     script: impl IntoIterator<Item = impl Into<Turn>>,
-    set: impl FnOnce(Worker) -> Worker,
+    change: impl FnOnce(Worker) -> Worker,
 ) -> Run {
     Run::of(project, script, |receiver, project, model| {
-        set(worker(receiver, project, model))
+        change(worker(receiver, project, model))
     })
 }
 
-/// The tool results in the last request.
+/// The tool results in the last message of the last request.
 #[track_caller]
-pub fn results(run: &Run) -> Vec<Value> {
-    let asked = run.model.request_bodies();
-    let last = asked.last().expect("a request");
+pub fn last_results(run: &Run) -> Vec<Value> {
+    let bodies = run.model.request_bodies();
+    let last = bodies.last().expect("a request");
     let messages = last["messages"].as_array().expect("messages");
     let content = messages.last().expect("a message")["content"].clone();
     content.as_array().expect("blocks").clone()
@@ -47,19 +49,20 @@ pub fn results(run: &Run) -> Vec<Value> {
 #[test]
 fn the_agent_uses_both_tools_and_reports_turns_tokens_and_cost() {
     let script = [
-        says("Let me look.").and_calls("bash", json!({ "command": "cat house.txt; pwd" })),
-        calls(
+        text_answer("Let me look.")
+            .and_tool_call("bash", json!({ "command": "cat house.txt; pwd" })),
+        tool_call(
             "str_replace_based_edit_tool",
             json!({ "command": "str_replace", "path": "house.txt", "old_str": "no roof", "new_str": "a roof" }),
         ),
-        says("The house has a roof now."),
+        text_answer("The house has a roof now."),
     ];
     let project = Project::new();
     project
         .write("house.txt", "four walls\nno roof\n")
-        .checks(&["grep 'a roof' house.txt"]);
+        .set_checks(&["grep 'a roof' house.txt"]);
     let run = run_with(project, script, |worker| worker);
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(run.project.read("house.txt"), "four walls\na roof\n");
     let result = &event["result"];
     assert_eq!(result["summary"], "The house has a roof now.");
@@ -90,9 +93,9 @@ fn the_agent_uses_both_tools_and_reports_turns_tokens_and_cost() {
         "tokens: 1k/50",
     ] {
         assert!(
-            run.ended.stderr.contains(line),
+            run.worker.stderr.contains(line),
             "{line}: {}",
-            run.ended.stderr
+            run.worker.stderr
         );
     }
 }
@@ -101,17 +104,17 @@ fn the_agent_uses_both_tools_and_reports_turns_tokens_and_cost() {
 fn every_request_is_valid_and_extends_the_previous_one() {
     let thinking = Block::Thinking("I should look.".to_owned());
     let script = [
-        bash("echo one")
-            .with(thinking)
-            .with(Block::Text("Look:".to_owned())),
-        bash("echo two").and_calls("bash", json!({ "command": "echo three" })),
-        says("Done."),
+        bash_call("echo one")
+            .with_block(thinking)
+            .with_block(Block::Text("Look:".to_owned())),
+        bash_call("echo two").and_tool_call("bash", json!({ "command": "echo three" })),
+        text_answer("Done."),
     ];
     let run = run(script);
-    run.completed();
-    let asked = run.model.request_bodies();
-    assert_eq!(asked.len(), 3);
-    for (request, body) in run.model.requests().iter().zip(&asked) {
+    run.assert_completed();
+    let bodies = run.model.request_bodies();
+    assert_eq!(bodies.len(), 3);
+    for (request, body) in run.model.requests().iter().zip(&bodies) {
         assert_eq!(request.target, "/v1/messages");
         assert_eq!(request.headers["x-api-key"], KEY);
         assert_eq!(request.headers["content-type"], "application/json");
@@ -137,7 +140,7 @@ fn every_request_is_valid_and_extends_the_previous_one() {
         );
     }
     let messages = |body: &Value| body["messages"].as_array().expect("messages").clone();
-    let prompt = messages(&asked[0])[0]["content"][0]["text"].clone();
+    let prompt = messages(&bodies[0])[0]["content"][0]["text"].clone();
     assert!(
         prompt
             .as_str()
@@ -151,11 +154,11 @@ fn every_request_is_valid_and_extends_the_previous_one() {
         marked.map(|(at, _)| at).collect::<Vec<_>>()
     };
     assert_eq!(
-        asked.iter().map(breakpoints).collect::<Vec<_>>(),
+        bodies.iter().map(breakpoints).collect::<Vec<_>>(),
         [vec![0], vec![0, 2], vec![2, 4]]
     );
     // Apart from the breakpoints, each request begins with the previous one.
-    let plain = |body: &Value| {
+    let without_breakpoints = |body: &Value| {
         let mut messages = messages(body);
         for message in &mut messages {
             for block in message["content"].as_array_mut().expect("blocks") {
@@ -167,14 +170,14 @@ fn every_request_is_valid_and_extends_the_previous_one() {
         }
         messages
     };
-    for (earlier, later) in asked.iter().zip(&asked[1..]) {
-        let (earlier, later) = (plain(earlier), plain(later));
+    for (earlier, later) in bodies.iter().zip(&bodies[1..]) {
+        let (earlier, later) = (without_breakpoints(earlier), without_breakpoints(later));
         assert_eq!(later[..earlier.len()], earlier);
         assert_eq!(later.len(), earlier.len() + 2);
     }
     // Answers are sent back unchanged, thinking with its signature.
     assert_eq!(
-        plain(&asked[1])[1],
+        without_breakpoints(&bodies[1])[1],
         json!({ "role": "assistant", "content": [
             { "type": "tool_use", "id": "toolu_1_0", "name": "bash", "input": { "command": "echo one" } },
             { "type": "thinking", "thinking": "I should look.", "signature": "signed-toolu_1_1" },
@@ -182,7 +185,7 @@ fn every_request_is_valid_and_extends_the_previous_one() {
         ] })
     );
     assert_eq!(
-        plain(&asked[2])[4],
+        without_breakpoints(&bodies[2])[4],
         json!({ "role": "user", "content": [
             { "type": "tool_result", "tool_use_id": "toolu_2_0", "content": "two", "is_error": false },
             { "type": "tool_result", "tool_use_id": "toolu_2_1", "content": "three", "is_error": false },
@@ -193,14 +196,14 @@ fn every_request_is_valid_and_extends_the_previous_one() {
 #[test]
 fn after_a_failed_check_the_conversation_continues() {
     let project = Project::new();
-    project.checks(&["test -e roof"]);
+    project.set_checks(&["test -e roof"]);
     let script = [
-        says("I think it is done."),
-        bash("touch roof"),
-        says("Now it is."),
+        text_answer("I think it is done."),
+        bash_call("touch roof"),
+        text_answer("Now it is."),
     ];
     let run = run_with(project, script, |worker| worker);
-    let event = run.completed();
+    let event = run.assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["turns"], &agent["tool_calls"]),
@@ -212,8 +215,8 @@ fn after_a_failed_check_the_conversation_continues() {
         (agent["cost_usd"].as_f64().expect("a cost") - 0.00255).abs() < 1e-9,
         "{agent}"
     );
-    let asked = run.model.request_bodies();
-    let messages = asked[1]["messages"].as_array().expect("messages");
+    let bodies = run.model.request_bodies();
+    let messages = bodies[1]["messages"].as_array().expect("messages");
     assert_eq!(messages.len(), 3);
     assert_eq!(messages[1]["content"][0]["text"], "I think it is done.");
     let prompt = messages[2]["content"][0]["text"]
@@ -227,7 +230,7 @@ fn after_a_failed_check_the_conversation_continues() {
 
 #[test]
 fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
-    let origin = Origin::with(&[
+    let origin = Origin::with_files(&[
         (
             "greet.sh",
             "#!/bin/sh\n# Greets each guest.\nwhile [ $# -gt 1 ]; do echo \"Hello, $1!\"; shift; done\n",
@@ -244,20 +247,22 @@ fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
     let (receiver, model) = (
         Receiver::start(),
         Model::start([
-            bash("git log --oneline; ls; sh test.sh; echo \"tests: $?\""),
-            calls(
+            bash_call("git log --oneline; ls; sh test.sh; echo \"tests: $?\""),
+            tool_call(
                 "str_replace_based_edit_tool",
                 json!({ "command": "view", "path": "greet.sh" }),
             ),
-            calls(
+            tool_call(
                 "str_replace_based_edit_tool",
                 json!({ "command": "str_replace", "path": "greet.sh", "old_str": "-gt 1", "new_str": "-gt 0" }),
             ),
-            bash("sh test.sh && git diff --stat"),
-            says("The loop stopped one guest too early."),
+            bash_call("sh test.sh && git diff --stat"),
+            text_answer("The loop stopped one guest too early."),
         ]),
     );
-    let worker = origin.worker(&receiver).without("DESCARTES_AGENT_COMMAND");
+    let worker = origin
+        .worker(&receiver)
+        .remove_env("DESCARTES_AGENT_COMMAND");
     let event = worker
         .env("DESCARTES_AGENT", "builtin")
         .env("ANTHROPIC_API_KEY", KEY)
@@ -272,9 +277,9 @@ fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
     );
     let branch = work["branch"].as_str().expect("a branch");
     assert!(origin.show(branch, "greet.sh").contains("-gt 0"));
-    let asked = model.request_bodies();
+    let bodies = model.request_bodies();
     let result = |at: usize| {
-        let messages = asked[at]["messages"].as_array().expect("messages");
+        let messages = bodies[at]["messages"].as_array().expect("messages");
         messages.last().expect("one")["content"][0]["content"]
             .as_str()
             .expect("a text")
@@ -297,7 +302,7 @@ fn auto_selects_the_built_in_agent_if_there_is_a_key_but_no_command_and_no_claud
     let (receiver, project, model) = (
         Receiver::start(),
         Project::new(),
-        Model::start([says("Done.")]),
+        Model::start([text_answer("Done.")]),
     );
     auto(worker(&receiver, &project, &model))
         .agent("true")
@@ -306,8 +311,8 @@ fn auto_selects_the_built_in_agent_if_there_is_a_key_but_no_command_and_no_claud
     assert!(model.request_bodies().is_empty());
     assert_eq!(receiver.only_event("started")["worker"]["agent"], "command");
 
-    let run = run_with(Project::new(), [says("Done.")], auto);
-    run.completed();
+    let run = run_with(Project::new(), [text_answer("Done.")], auto);
+    run.assert_completed();
     assert_eq!(
         run.receiver.only_event("started")["worker"]["agent"],
         "builtin"
@@ -341,7 +346,7 @@ fn bearer_token_base_url_and_model_can_be_set() {
     let (receiver, project, model) = (
         Receiver::start(),
         Project::new(),
-        Model::start([says("Done.")]),
+        Model::start([text_answer("Done.")]),
     );
     Worker::new(&receiver, &project)
         .env("DESCARTES_AGENT", "builtin")
@@ -368,7 +373,7 @@ fn requests_go_through_the_proxy_that_the_environment_names() {
     let (receiver, project, model) = (
         Receiver::start(),
         Project::new(),
-        Model::start([says("Done.")]),
+        Model::start([text_answer("Done.")]),
     );
     worker(&receiver, &project, &model)
         .env("ANTHROPIC_BASE_URL", "http://model.invalid")
@@ -392,39 +397,41 @@ fn the_model_of_an_agent_definition_counts_only_for_a_claude_harness() {
             "[agent]\nname = \"builder\"\n[model]\nharness = \"{harness}\"\nmodel = \"claude-opus-5\"\n"
         );
         project.write(".scud/agents/builder.toml", definition);
-        let run = run_with(project, [says("Done.")], |worker| worker);
-        run.completed();
+        let run = run_with(project, [text_answer("Done.")], |worker| worker);
+        run.assert_completed();
         assert_eq!(run.model.request_bodies()[0]["model"], model);
-        let warned = run
-            .ended
+        let has_warning = run
+            .worker
             .stderr
             .contains("the agent definition's model is for another harness");
-        assert_eq!(warned, harness == "opencode");
+        assert_eq!(has_warning, harness == "opencode");
     }
 }
 
 #[test]
 fn the_tools_do_not_get_the_key_and_the_log_masks_it() {
     let script = [
-        bash("env | sort; echo \"mine: $MY_TOKEN\"; echo \"theirs: ${ANTHROPIC_API_KEY-nothing}\""),
-        says(&format!("I was told {KEY} and my-token-0123.")),
+        bash_call(
+            "env | sort; echo \"mine: $MY_TOKEN\"; echo \"key: ${ANTHROPIC_API_KEY-nothing}\"",
+        ),
+        text_answer(&format!("I was told {KEY} and my-token-0123.")),
     ];
     let run = run_with(Project::new(), script, |worker| {
         worker
             .env("MY_TOKEN", "my-token-0123")
             .env("DESCARTES_AGENT_ENV", "MY_TOKEN")
     });
-    let event = run.completed();
-    let result = results(&run)[0]["content"]
+    let event = run.assert_completed();
+    let result = last_results(&run)[0]["content"]
         .as_str()
         .expect("a text")
         .to_owned();
-    assert!(result.contains("theirs: nothing"), "{result}");
+    assert!(result.contains("key: nothing"), "{result}");
     assert!(result.contains("mine: my-token-0123"), "{result}");
     assert!(result.contains("TASK_ID=8\n"), "{result}");
     assert!(!result.contains("ANTHROPIC_"), "{result}");
     assert_eq!(event["result"]["summary"], "I was told *** and ***.");
-    for text in [&run.ended.stderr, &run.ended.stdout] {
+    for text in [&run.worker.stderr, &run.worker.stdout] {
         assert!(
             !text.contains(KEY) && !text.contains("my-token-0123"),
             "{text}"
@@ -436,40 +443,43 @@ fn the_tools_do_not_get_the_key_and_the_log_masks_it() {
 fn a_secret_in_a_long_command_is_masked_before_the_command_is_shortened() {
     let padding = "x".repeat(200 - "bash echo ".len() - 10);
     let script = [
-        bash(&format!("echo {padding}{KEY}; echo pass  word")),
-        says("Done."),
+        bash_call(&format!("echo {padding}{KEY}; echo pass  word")),
+        text_answer("Done."),
     ];
     let run = run_with(Project::new(), script, |worker| {
         worker.env("DB_PASSWORD", "pass  word")
     });
-    let event = run.completed();
+    let event = run.assert_completed();
     let output = event["result"]["output"]["tail"].as_str().expect("a tail");
     assert!(
         !output.contains(&KEY[..8]) && !output.contains("pass word"),
         "{output}"
     );
     assert!(
-        !run.ended.stderr.contains(&KEY[..8]),
+        !run.worker.stderr.contains(&KEY[..8]),
         "{}",
-        run.ended.stderr
+        run.worker.stderr
     );
 }
 
 #[test]
 fn a_model_can_be_named_by_its_family() {
-    let run = run_with(Project::new(), [says("Done.")], |worker| {
+    let run = run_with(Project::new(), [text_answer("Done.")], |worker| {
         worker
             .env("DESCARTES_MODEL", "opus")
             .env("DESCARTES_MAX_BUDGET_USD", "1")
     });
-    run.completed();
+    run.assert_completed();
     assert_eq!(run.model.request_bodies()[0]["model"], "claude-opus-5-5");
 }
 
 #[test]
 fn heartbeats_report_turns_tool_calls_and_usage_so_far() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let model = Model::start([bash("until [ -e go ]; do sleep 0.02; done"), says("Done.")]);
+    let model = Model::start([
+        bash_call("until [ -e go ]; do sleep 0.02; done"),
+        text_answer("Done."),
+    ]);
     let running = worker(&receiver, &project, &model)
         .env("DESCARTES_HEARTBEAT", "50ms")
         .start();

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::support::patience::Deadline;
 use crate::support::receiver::ReceivedRequest;
-use crate::support::worker::{FinishedWorker, Running};
+use crate::support::worker::{FinishedWorker, RunningWorker};
 use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
 use scenario::{Scenario, Work};
 
@@ -30,7 +30,8 @@ const PARALLEL: usize = 12;
     clippy::disallowed_methods,
     reason = "the environment configures this test"
 )]
-fn number(name: &str) -> Option<u64> {
+/// The number in an environment variable, if it is set.
+fn number_from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
@@ -40,18 +41,15 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() {
-    let seed = number("CHAOS_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
-    let runs = number("CHAOS_RUNS").unwrap_or(RUNS);
-    // Written to the file descriptor, because the test harness captures `eprintln!`.
-    let _ = writeln!(
-        std::io::stderr(),
-        "chaos: CHAOS_SEED={seed} CHAOS_RUNS={runs}"
-    );
-    let (next, outcomes) = (
-        AtomicU64::new(0),
-        Mutex::new(BTreeMap::<String, u32>::new()),
-    );
-    let began = Instant::now();
+    let seed =
+        number_from_environment("CHAOS_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
+    let runs = number_from_environment("CHAOS_RUNS").unwrap_or(RUNS);
+    // This writes to the file descriptor, because the test harness captures `eprintln!`.
+    let mut stderr = std::io::stderr();
+    let _ = writeln!(stderr, "chaos: CHAOS_SEED={seed} CHAOS_RUNS={runs}");
+    let next = AtomicU64::new(0);
+    let outcomes = Mutex::new(BTreeMap::<String, u32>::new());
+    let begin = Instant::now();
     thread::scope(|scope| {
         for _ in 0..PARALLEL {
             scope.spawn(|| {
@@ -67,10 +65,10 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() 
         }
     });
     let outcomes = outcomes.into_inner().unwrap();
-    let took = began.elapsed().as_secs_f32();
+    let duration = begin.elapsed().as_secs_f32();
     let _ = writeln!(
-        std::io::stderr(),
-        "chaos: {runs} runs in {took:.1} s: {outcomes:?}"
+        stderr,
+        "chaos: {runs} runs in {duration:.1} s: {outcomes:?}"
     );
 }
 
@@ -86,14 +84,14 @@ fn run_with_random_faults(seed: u64) -> String {
     for (name, value) in &scenario.settings {
         worker = worker.env(name, value);
     }
-    let ended = watched(seed, worker.start(), |running| {
-        let began = Instant::now();
+    let worker = wait_or_fail(seed, worker.start(), |running| {
+        let begin = Instant::now();
         for (at, event) in &scenario.events {
-            pause((began + *at).saturating_duration_since(Instant::now()));
+            pause((begin + *at).saturating_duration_since(Instant::now()));
             match event {
                 scenario::Event::Signal(signal) => running.signal(*signal),
-                scenario::Event::Down => receiver.close(),
-                scenario::Event::Up => receiver.reopen(),
+                scenario::Event::CloseReceiver => receiver.close(),
+                scenario::Event::ReopenReceiver => receiver.reopen(),
             }
         }
     });
@@ -102,13 +100,13 @@ fn run_with_random_faults(seed: u64) -> String {
         seed,
         requests: receiver.requests(),
         scenario,
-        ended,
+        worker,
         project,
     };
-    run.check().unwrap_or_else(|wrong| {
+    run.check().unwrap_or_else(|violation| {
         panic!(
-            "CHAOS_SEED={seed} CHAOS_RUNS=1: {wrong}\n{:#?}\n{:#?}\n{:#?}",
-            run.scenario, run.requests, run.ended
+            "CHAOS_SEED={seed} CHAOS_RUNS=1: {violation}\n{:#?}\n{:#?}\n{:#?}",
+            run.scenario, run.requests, run.worker
         )
     })
 }
@@ -121,7 +119,7 @@ fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// A separate address for each run, so that no other receiver takes the port of one that is down.
+/// A separate address for each run, so that no other receiver can get the port of a receiver that is closed for a moment.
 fn address_for(seed: u64) -> String {
     if cfg!(target_os = "linux") {
         let [low, middle, high, ..] = seed.to_le_bytes();
@@ -131,10 +129,14 @@ fn address_for(seed: u64) -> String {
     }
 }
 
-/// Waits for a worker while faults happen; kills it if it hangs.
-fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> FinishedWorker {
+/// Waits for a worker while `cause_faults` runs. Kills the worker and fails if it hangs.
+fn wait_or_fail(
+    seed: u64,
+    running: RunningWorker,
+    cause_faults: impl FnOnce(&RunningWorker),
+) -> FinishedWorker {
     let pid = running.pid();
-    let (over, watch) = mpsc::channel::<()>();
+    let (end_watch, watch) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
         let deadline = Deadline::start();
         loop {
@@ -147,9 +149,9 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Finis
             }
         }
     });
-    happens(&running);
+    cause_faults(&running);
     let ended = running.wait();
-    drop(over);
+    drop(end_watch);
     let hung = watchdog.join().unwrap().is_some();
     assert!(
         !hung,
@@ -158,18 +160,24 @@ fn watched(seed: u64, running: Running, happens: impl FnOnce(&Running)) -> Finis
     ended
 }
 
+/// A finished run.
 struct Run {
     seed: u64,
     scenario: Scenario,
     requests: Vec<ReceivedRequest>,
-    ended: FinishedWorker,
+    worker: FinishedWorker,
     project: Project,
 }
 
+/// The error says which rule a run has broken.
 type Checked<T> = Result<T, String>;
 
-fn ensure(holds: bool, what: &str) -> Checked<()> {
-    if holds { Ok(()) } else { Err(what.to_owned()) }
+fn ensure(holds: bool, violation: &str) -> Checked<()> {
+    if holds {
+        Ok(())
+    } else {
+        Err(violation.to_owned())
+    }
 }
 
 impl Run {
@@ -180,31 +188,32 @@ impl Run {
             .collect()
     }
 
-    /// The answers that a route gave, including those that broke off.
-    fn answers(&self, route: &str) -> Vec<&Reply> {
+    /// The replies that requests on a route got, including those that broke the connection.
+    fn replies(&self, route: &str) -> Vec<&Reply> {
         let count = self.requests_to(route).len();
         self.scenario.answers_of(route).take(count).collect()
     }
 
-    /// The attempts at the terminal event.
+    /// The requests with a terminal event; more than one if the worker repeated it.
     fn terminal_requests(&self) -> Vec<&ReceivedRequest> {
         let terminal =
             |request: &&ReceivedRequest| matches!(request.route.as_str(), "completed" | "failed");
         self.requests.iter().filter(terminal).collect()
     }
 
+    /// Checks all rules; returns the outcome as a text.
     fn check(&self) -> Checked<String> {
         self.check_claim()?;
         let line = self.result_line()?;
         self.check_terminal(line.as_ref())?;
-        let Some(code) = self.ended.code else {
+        let Some(code) = self.worker.code else {
             ensure(
                 self.scenario.is_signalled(),
-                "a signal killed it that the test did not send",
+                "a signal that the test did not send killed the worker",
             )?;
             ensure(
                 self.requests.is_empty(),
-                "a signal killed it after it had sent something",
+                "a signal killed the worker after it had sent a request",
             )?;
             return Ok("killed before the first request".to_owned());
         };
@@ -220,7 +229,7 @@ impl Run {
                 )?;
                 ensure(!self.agent_ran(), "refused, but the agent ran")?;
                 ensure(
-                    self.answered_with("started", &[409, 410]),
+                    self.was_answered_with("started", &[409, 410]),
                     "exit code 4 without a refusal",
                 )?;
             }
@@ -241,31 +250,32 @@ impl Run {
         self.project.path("pid").exists()
     }
 
-    fn answered_with(&self, route: &str, statuses: &[u16]) -> bool {
-        let answers = self.answers(route).into_iter();
+    /// Whether one of the replies on a route had one of these statuses.
+    fn was_answered_with(&self, route: &str, statuses: &[u16]) -> bool {
+        let answers = self.replies(route).into_iter();
         answers
             .filter_map(scenario::status)
             .any(|status| statuses.contains(&status))
     }
 
-    /// All claims are the same event, and there is no work before a claim is granted.
+    /// Checks that all claims are the same event, and that there is no work before a claim is granted.
     fn check_claim(&self) -> Checked<()> {
         let claims = self.requests_to("started");
-        let same = claims.iter().all(|claim| claim.bytes == claims[0].bytes);
-        ensure(same, "two different claims")?;
-        let first = self
+        let are_same = claims.iter().all(|claim| claim.body == claims[0].body);
+        ensure(are_same, "two different claims")?;
+        let is_first = self
             .requests
             .first()
             .is_none_or(|request| request.route == "started");
-        ensure(first, "something was sent before the claim")?;
-        let granted = self.answered_with("started", &[200]);
+        ensure(is_first, "something was sent before the claim")?;
+        let granted = self.was_answered_with("started", &[200]);
         ensure(granted || !self.agent_ran(), "work without a granted claim")?;
         ensure(
             granted || self.terminal_requests().is_empty(),
             "a terminal event without a granted claim",
         )?;
         // A claim that may have been granted needs an outcome.
-        let has_outcome = matches!(self.ended.code, Some(0 | 1 | 3));
+        let has_outcome = matches!(self.worker.code, Some(0 | 1 | 3));
         ensure(
             !granted || has_outcome,
             "a granted claim without an outcome",
@@ -274,7 +284,7 @@ impl Run {
 
     /// The event on the result line; there is at most one line.
     fn result_line(&self) -> Checked<Option<Value>> {
-        let mut lines = self.ended.stdout.lines();
+        let mut lines = self.worker.stdout.lines();
         let line = lines.next();
         ensure(lines.next().is_none(), "more than one line on stdout")?;
         line.map(|line| {
@@ -286,7 +296,7 @@ impl Run {
         .transpose()
     }
 
-    /// All terminal requests send one event, which is also on the result line.
+    /// Checks that all terminal requests send one event, which is also on the result line.
     fn check_terminal(&self, line: Option<&Value>) -> Checked<()> {
         let attempts = self.terminal_requests();
         let Some(first) = attempts.first() else {
@@ -297,37 +307,41 @@ impl Run {
             "the terminal event differs from the result line",
         )?;
         let too_large =
-            self.answered_with("completed", &[413]) || self.answered_with("failed", &[413]);
+            self.was_answered_with("completed", &[413]) || self.was_answered_with("failed", &[413]);
         for request in &attempts {
-            let same = request.bytes == first.bytes
-                || too_large && without_bulk(&request.event) == without_bulk(&first.event);
-            ensure(same, "two different terminal events")?;
+            let is_same = request.body == first.body
+                || too_large
+                    && without_large_fields(&request.event) == without_large_fields(&first.event);
+            ensure(is_same, "two different terminal events")?;
         }
         let status = first.event["status"].as_str().unwrap_or_default();
         ensure(
             status == first.route,
             "the terminal event arrived on the wrong route",
         )?;
-        let fallback = status == "failed" && self.answered_with("failed", &[404, 405, 501]);
+        let fallback = status == "failed" && self.was_answered_with("failed", &[404, 405, 501]);
         let elsewhere = attempts.iter().any(|request| request.route != status);
         ensure(
             !elsewhere || fallback,
             "the terminal event arrived on the other route although its own route works",
         )?;
-        self.check_verdict(&first.event)
+        self.check_outcome(&first.event)
     }
 
-    /// The verdict matches the behaviour of the agent and the faults of the run.
-    fn check_verdict(&self, event: &Value) -> Checked<()> {
+    /// Checks that the outcome matches the behaviour of the agent and the faults of the run.
+    fn check_outcome(&self, event: &Value) -> Checked<()> {
         let holds = match (reason_of(event), self.scenario.work) {
-            ("completed", work) => work == Work::Succeeds && self.agent_ran(),
+            ("completed", work) => work == Work::Succeed && self.agent_ran(),
             ("interrupted", _) => self.scenario.is_signalled(),
-            ("cancelled", _) => self.answers("progress").into_iter().any(scenario::cancels),
-            ("agent_failed", work) => work == Work::Fails,
-            ("timed_out", work) => work == Work::GoesOn,
+            ("cancelled", _) => self
+                .replies("progress")
+                .into_iter()
+                .any(scenario::is_cancellation),
+            ("agent_failed", work) => work == Work::Fail,
+            ("timed_out", work) => work == Work::Continue,
             _ => false,
         };
-        ensure(holds, "a wrong verdict")
+        ensure(holds, "a wrong outcome")
     }
 
     fn check_delivered(&self, line: Option<&Value>, status: &str) -> Checked<()> {
@@ -340,7 +354,7 @@ impl Run {
             reported == Some(status),
             "the exit code does not fit the status on the result line",
         )?;
-        let accepted = |route| self.answered_with(route, &[200, 409, 410]);
+        let accepted = |route| self.was_answered_with(route, &[200, 409, 410]);
         let is_accepted = accepted(status) || accepted("completed");
         ensure(
             is_accepted,
@@ -351,7 +365,7 @@ impl Run {
     fn check_agent_is_dead(&self) -> Checked<()> {
         // In a stop window of milliseconds the worker does not wait until the killed processes are dead; the kernel may
         // still be ending them.
-        if self.ended.stderr.contains("survived SIGKILL") {
+        if self.worker.stderr.contains("survived SIGKILL") {
             ensure(
                 self.scenario.is_signalled(),
                 "the worker gave up killing although it had time",
@@ -368,12 +382,13 @@ impl Run {
     }
 }
 
-/// The reason of a failure, or a word for success.
+/// The reason of a failed event; `completed` for a completed one.
 fn reason_of(event: &Value) -> &str {
     event["failure"]["reason"].as_str().unwrap_or("completed")
 }
 
-fn without_bulk(event: &Value) -> Value {
+/// An event without the fields that the worker leaves out after an answer 413.
+fn without_large_fields(event: &Value) -> Value {
     let mut event = event.clone();
     for text in ["tail", "head", "dropped_bytes"] {
         event["result"]["output"][text].take();

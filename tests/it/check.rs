@@ -8,20 +8,18 @@ use serde_json::Value;
 
 use crate::support::{FinishedWorker, Origin, Project, Receiver, Worker};
 
-/// Asserts the lines of a `check`, except the one about the temporary directory.
+/// Asserts the lines of a `check`, except those about the machine and about the origin of the settings.
 #[track_caller]
 fn assert_lines(ended: &FinishedWorker, code: i32, expected: &[&str]) {
     ended.assert_code(code);
     assert_eq!(ended.stderr, "");
     let mut lines: Vec<&str> = ended.stdout.lines().collect();
-    // The isolation depends on the machine.
     lines.retain(|line| {
-        let of_machine = ["ok      temporary directory: ", "ok      isolation: "];
-        // Other tests look at the settings.
-        let settings = ["set     ", "default "];
-        !of_machine
+        let machine_lines = ["ok      temporary directory: ", "ok      isolation: "];
+        let settings_lines = ["set     ", "default "];
+        !machine_lines
             .iter()
-            .chain(&settings)
+            .chain(&settings_lines)
             .any(|start| line.starts_with(start))
     });
     assert_eq!(lines, expected);
@@ -47,7 +45,7 @@ fn check_of(origin: &Origin, receiver: &Receiver) -> Worker {
 #[test]
 fn check_reports_what_is_there_and_changes_nothing() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["touch checked", "true"]);
+    project.set_checks(&["touch checked", "true"]);
     let before = project.graph();
     let ended = check(&receiver, &project).agent("touch worked").run();
     assert_lines(
@@ -165,7 +163,7 @@ fn check_reports_invalid_settings_as_a_run_does() {
 #[test]
 fn check_reports_programs_that_do_not_exist() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["true", "no-such-check --all"]);
+    project.set_checks(&["true", "no-such-check --all"]);
     let ended = check(&receiver, &project)
         .agent("A=1 no-such-agent --print")
         .run();
@@ -181,7 +179,7 @@ fn check_reports_programs_that_do_not_exist() {
          correct the command, or install the program",
     );
     // The agent may create a program in the project before the check runs.
-    project.checks(&["./test.sh"]);
+    project.set_checks(&["./test.sh"]);
     project.write("agent.sh", "");
     for (agent, code) in [
         ("sh ./agent.sh", 0),
@@ -249,7 +247,7 @@ fn check_reports_certificate_authorities_that_cannot_be_read() {
 }
 
 #[test]
-fn check_reports_that_git_is_missing_and_that_the_clone_has_no_place() {
+fn check_reports_that_git_is_missing_and_that_the_directory_for_the_clone_is_not_empty() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
     fs::create_dir(origin.workspace()).expect("a directory");
     fs::write(origin.workspace().join("file"), "").expect("a file");

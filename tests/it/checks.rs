@@ -7,7 +7,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Project, Receiver, Worker, setting, with_enough_time, written};
+use crate::support::{
+    Project, Receiver, Worker, duration_setting, duration_text, with_enough_time,
+};
 
 /// The checks of a report: command, exit code, end of the output.
 fn checks(event: &Value) -> Vec<(&str, Value, &str)> {
@@ -28,7 +30,7 @@ fn checks(event: &Value) -> Vec<(&str, Value, &str)> {
 #[test]
 fn the_checks_of_the_project_run_in_order_in_its_directory() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["echo one; cat", "cat made", "pwd -P >&2"]);
+    project.set_checks(&["echo one; cat", "cat made", "pwd -P >&2"]);
     let event = Worker::new(&receiver, &project)
         .agent("echo two > made")
         .run()
@@ -47,7 +49,7 @@ fn the_checks_of_the_project_run_in_order_in_its_directory() {
 #[test]
 fn checks_in_the_settings_replace_those_of_the_project() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["touch own; false"]);
+    project.set_checks(&["touch own; false"]);
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_CHECKS", "echo a\n\n  echo 'b c'  \n")
         .agent("true")
@@ -66,7 +68,7 @@ fn checks_in_the_settings_replace_those_of_the_project() {
 #[test]
 fn the_setting_none_runs_no_checks() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["false"]);
+    project.set_checks(&["false"]);
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_CHECKS", "none")
         .agent("true")
@@ -78,7 +80,7 @@ fn the_setting_none_runs_no_checks() {
 #[test]
 fn checks_do_not_run_after_an_agent_that_failed() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["touch checked"]);
+    project.set_checks(&["touch checked"]);
     let event = Worker::new(&receiver, &project)
         .agent("exit 1")
         .run()
@@ -102,7 +104,7 @@ fn the_checks_after_a_failed_one_run_only_if_stop_on_failure_is_false() {
         ("stop_on_failure = false\n", &all[..]),
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        project.checks(&commands);
+        project.set_checks(&commands);
         let config = project.read(".scud/config.toml");
         project.write(".scud/config.toml", config + line);
         let event = Worker::new(&receiver, &project)
@@ -186,7 +188,7 @@ fn a_check_is_ended_after_the_time_limit_of_the_project() {
             .assert_failed(&receiver, "checks_failed");
         let message = format!(
             "the check `echo slow; exec sleep 6000` was not done within {}",
-            written(limit)
+            duration_text(limit)
         );
         assert_eq!(event["message"], message);
         if checks(&event) == [("echo slow; exec sleep 6000", Value::Null, "")] {
@@ -212,11 +214,11 @@ fn the_time_limit_of_the_task_also_ends_checks() {
                 ),
             );
             let event = Worker::new(&receiver, &project)
-                .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+                .env("DESCARTES_TASK_TIMEOUT", duration_setting(limit))
                 .agent("true")
                 .run()
                 .assert_failed(&receiver, "timed_out");
-            let message = format!("the task was not done within {}", written(limit));
+            let message = format!("the task was not done within {}", duration_text(limit));
             assert_eq!(event["message"], message);
             if checks(&event).is_empty() {
                 return Err("the check was not started".to_owned());
@@ -233,7 +235,7 @@ fn the_idle_timeout_does_not_apply_to_checks() {
         let (receiver, project) = (Receiver::start(), Project::new());
         let silence = limit.as_secs_f64() + 0.5;
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+            .env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit))
             .env("DESCARTES_CHECKS", format!("touch begun; sleep {silence}"))
             .agent("true")
             .run();
@@ -262,7 +264,7 @@ fn a_check_that_is_killed_by_a_signal_fails() {
 }
 
 #[test]
-fn the_report_has_the_last_4_kib_of_a_check_s_output() {
+fn the_report_has_the_last_4_kib_of_the_output_of_a_check() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("text", "a".repeat(100_000) + &"b".repeat(4096));
     let event = Worker::new(&receiver, &project)
@@ -379,7 +381,7 @@ fn a_check_that_cannot_start_fails_the_run_without_a_repair_round() {
 }
 
 #[test]
-fn a_check_that_starts_and_then_misses_a_program_goes_back_to_the_agent() {
+fn a_check_that_starts_and_then_misses_a_program_gets_a_repair_round() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("check.sh", "exec ./tool");
     Worker::new(&receiver, &project)

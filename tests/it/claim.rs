@@ -5,13 +5,13 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Hold, Project, Receiver, Reply, Worker, setting, with_enough_time};
+use crate::support::{Hold, Project, Receiver, Reply, Worker, duration_setting, with_enough_time};
 
-/// An agent that creates a file, to show that it ran.
+/// An agent that creates a file, which shows that the agent ran.
 const TOUCH_WORKED: &str = "touch worked";
 
 #[test]
-fn a_task_is_claimed_then_done_then_reported() {
+fn a_task_is_claimed_before_its_work_and_reported_after_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
         .agent("echo all done")
@@ -126,7 +126,7 @@ fn no_work_is_done_before_the_claim_is_granted() {
     // done.
     let silence = || Reply::status(200).after(Duration::MAX);
     receiver.script("started", [silence(), silence()]);
-    receiver.set_default_reply("started", Reply::status(200).held(&hold));
+    receiver.set_default_reply("started", Reply::status(200).after_release(&hold));
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_CALLBACK_TIMEOUT", "1s")
         .agent(TOUCH_WORKED)
@@ -143,7 +143,7 @@ fn no_work_is_done_before_the_claim_is_granted() {
     let completed = receiver.requests_to("completed");
     assert!(!completed.is_empty());
     for request in &completed {
-        assert_eq!(request.bytes, completed[0].bytes);
+        assert_eq!(request.body, completed[0].body);
     }
 }
 
@@ -164,7 +164,7 @@ fn a_claim_without_a_usable_answer_is_repeated_unchanged() {
     let claims = receiver.requests_to("started");
     assert_eq!(claims.len(), count);
     for claim in &claims {
-        assert_eq!(claim.bytes, claims[0].bytes);
+        assert_eq!(claim.body, claims[0].body);
         assert_eq!(
             claim.headers["idempotency-key"],
             claims[0].headers["idempotency-key"]
@@ -197,7 +197,7 @@ fn a_claim_that_is_always_answered_503_ends_at_its_deadline_with_exit_3() {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply("started", Reply::json(503, "still starting"));
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
             .agent(TOUCH_WORKED)
             .run();
         ended.assert_code(3);
@@ -246,7 +246,7 @@ fn a_stop_signal_ends_the_repetition_of_a_claim_without_work() {
 fn a_claim_that_is_granted_after_the_stop_signal_is_followed_by_an_outcome() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    receiver.script("started", [Reply::status(200).held(&hold)]);
+    receiver.script("started", [Reply::status(200).after_release(&hold)]);
     let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);
@@ -261,7 +261,7 @@ fn a_claim_that_is_granted_after_the_stop_signal_is_followed_by_an_outcome() {
 fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    receiver.set_default_reply("started", Reply::status(503).held(&hold));
+    receiver.set_default_reply("started", Reply::status(503).after_release(&hold));
     let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
     receiver.wait_for_one("started");
     worker.signal(Signal::TERM);

@@ -7,7 +7,7 @@ mod messages;
 
 use serde_json::{Value, json};
 
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 use crate::support::{FinishedWorker, Project, Receiver, Worker, path, quoted};
 
 /// A `result` line with additional fields.
@@ -20,6 +20,7 @@ fn result(more: &Value) -> String {
     format!("{line}\n")
 }
 
+/// A line with a message of the assistant, which has one block.
 fn assistant(id: &str, block: &Value, usage: &Value) -> String {
     let message = json!({ "id": id, "model": "claude-x", "content": [block], "usage": usage });
     format!(
@@ -28,33 +29,34 @@ fn assistant(id: &str, block: &Value, usage: &Value) -> String {
     )
 }
 
+/// A finished run.
 struct Run {
     receiver: Receiver,
     project: Project,
-    ended: FinishedWorker,
+    worker: FinishedWorker,
 }
 
 /// Runs a worker with a `claude` that is this shell script; `$dir` is the project's directory.
-fn run_script(project: Project, script: &str, set: impl FnOnce(Worker) -> Worker) -> Run {
+fn run_script(project: Project, script: &str, change: impl FnOnce(Worker) -> Worker) -> Run {
     let receiver = Receiver::start();
     let bin = project.path("bin");
     std::fs::create_dir_all(&bin).expect("a directory");
     let text = format!("dir={}\n{script}", quoted(project.dir()));
-    program(&bin.join("claude"), &text);
+    write_program(&bin.join("claude"), &text);
     let path = format!("{}:{}", bin.display(), path().into_string().expect("UTF-8"));
     let worker = Worker::new(&receiver, &project)
         .env("PATH", path)
         .env("IS_SANDBOX", "1")
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key");
-    let ended = set(worker).run();
+    let worker = change(worker).run();
     Run {
         receiver,
         project,
-        ended,
+        worker,
     }
 }
 
-/// Runs a worker with a `claude` that prints this and ends with this exit code.
+/// Runs a worker with a `claude` that prints the stream and ends with the exit code.
 fn run(stream: impl AsRef<[u8]>, code: i32) -> Run {
     let project = Project::new();
     project.write("stream", stream);
@@ -67,13 +69,13 @@ fn run(stream: impl AsRef<[u8]>, code: i32) -> Run {
 
 impl Run {
     #[track_caller]
-    fn completed(&self) -> Value {
-        self.ended.assert_completed(&self.receiver)
+    fn assert_completed(&self) -> Value {
+        self.worker.assert_completed(&self.receiver)
     }
 
     #[track_caller]
-    fn failed(&self, reason: &str) -> Value {
-        self.ended.assert_failed(&self.receiver, reason)
+    fn assert_failed(&self, reason: &str) -> Value {
+        self.worker.assert_failed(&self.receiver, reason)
     }
 }
 
@@ -88,7 +90,7 @@ fn claude_code_is_started_for_unattended_work_with_a_private_configuration_direc
             .env("DESCARTES_MAX_TURNS", "30")
             .env("DESCARTES_MAX_BUDGET_USD", "$2.50")
     });
-    run.completed();
+    run.assert_completed();
     assert_eq!(
         run.project.read("args").lines().collect::<Vec<_>>(),
         [
@@ -148,7 +150,7 @@ fn another_round_resumes_the_session_with_the_remaining_limits() {
         second + &result(&json!({ "total_cost_usd": 0.75, "result": "Repaired." })),
     );
     let check = format!("test -e {}/second", quoted(project.dir()));
-    project.checks(&[&check]);
+    project.set_checks(&[&check]);
     let script = r#"cat > /dev/null; cd "$dir"; if [ -e first ]; then
             printf '%s\n' "$@" > args; touch second; cat stream2
         else touch first; cat stream1; fi"#;
@@ -157,7 +159,7 @@ fn another_round_resumes_the_session_with_the_remaining_limits() {
             .env("DESCARTES_MAX_TURNS", "9")
             .env("DESCARTES_MAX_BUDGET_USD", "2")
     });
-    let event = run.completed();
+    let event = run.assert_completed();
     let args = run.project.read("args");
     let args: Vec<&str> = args.lines().skip(6).collect();
     assert_eq!(
@@ -197,28 +199,31 @@ fn there_is_no_further_round_if_turns_or_budget_are_used_up() {
         let line = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
         project
             .write("stream", line + &result(&json!({})))
-            .checks(&["false"]);
+            .set_checks(&["false"]);
         let script = r#"cat > /dev/null; echo >> "$dir/started"; cat "$dir/stream""#;
         let run = run_script(project, script, |worker| worker.env(limit, value));
-        assert_eq!(run.failed("limit_reached")["failure"]["message"], message);
+        assert_eq!(
+            run.assert_failed("limit_reached")["failure"]["message"],
+            message
+        );
         assert_eq!(run.project.read("started").lines().count(), 1);
     }
 }
 
 #[test]
-fn the_result_is_the_verdict_and_not_the_exit_code() {
+fn the_result_decides_the_outcome_and_not_the_exit_code() {
     assert_eq!(
-        run(result(&json!({})), 1).completed()["result"]["agent"]["exit_code"],
+        run(result(&json!({})), 1).assert_completed()["result"]["agent"]["exit_code"],
         1
     );
     let failed = json!({ "subtype": "error_during_execution", "is_error": true, "errors": ["it broke", "badly"], "result": null });
-    let event = run(result(&failed), 0).failed("agent_failed");
+    let event = run(result(&failed), 0).assert_failed("agent_failed");
     assert_eq!(
         event["failure"]["message"],
         "the agent failed: it broke; badly"
     );
-    let odd = json!({ "subtype": "error_of_tomorrow", "is_error": true, "result": null });
-    let event = run(result(&odd), 0).failed("agent_failed");
+    let unknown_error = json!({ "subtype": "error_of_tomorrow", "is_error": true, "result": null });
+    let event = run(result(&unknown_error), 0).assert_failed("agent_failed");
     assert_eq!(
         event["failure"]["message"],
         "the agent failed: error_of_tomorrow"
@@ -235,31 +240,34 @@ fn an_error_result_after_sigterm_does_not_hide_why_the_worker_ended_it() {
     ] {
         let project = Project::new();
         project.write("stream", result(&error));
-        run_script(project, script, |worker| worker.env(limit, "1s")).failed(reason);
+        run_script(project, script, |worker| worker.env(limit, "1s")).assert_failed(reason);
     }
 }
 
 #[test]
-fn a_result_counts_before_other_lines_without_a_newline_and_before_further_turns() {
+fn a_result_counts_if_lines_follow_if_it_has_no_newline_and_if_further_turns_are_announced() {
     // Another line follows, and the process does not end.
     let project = Project::new();
     project.write("stream", result(&json!({})) + "{\"type\":\"system\"}\n");
-    let run_ = run_script(
+    let hanging_run = run_script(
         project,
         "cat > /dev/null; cat \"$dir/stream\"; exec sleep 1000",
         |worker| worker,
     );
-    run_.completed();
+    hanging_run.assert_completed();
     // No newline at the end.
     let stream = result(&json!({ "result": "Really." }));
     assert_eq!(
-        run(stream.trim_end(), 0).completed()["result"]["summary"],
+        run(stream.trim_end(), 0).assert_completed()["result"]["summary"],
         "Really."
     );
     // Further turns were announced.
     let queued = result(&json!({ "queued_turn_count": 1 }));
-    assert_eq!(run(&queued, 0).completed()["result"]["summary"], "Done.");
-    let event = run(&queued, 3).failed("agent_failed");
+    assert_eq!(
+        run(&queued, 0).assert_completed()["result"]["summary"],
+        "Done."
+    );
+    let event = run(&queued, 3).assert_failed("agent_failed");
     assert_eq!(
         event["failure"]["message"],
         "the agent ended with exit code 3, without a result"
@@ -272,14 +280,14 @@ fn auto_selects_the_built_in_agent_as_root() {
     project.write("stream", result(&json!({})));
     let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", |worker| {
         worker
-            .without("IS_SANDBOX")
+            .remove_env("IS_SANDBOX")
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
             .env("DESCARTES_IDLE_TIMEOUT", "1s")
     });
     let agent = run.receiver.only_event("started")["worker"]["agent"].clone();
     if rustix::process::geteuid().is_root() {
         assert_eq!(agent, "builtin");
-        let log = &run.ended.stderr;
+        let log = &run.worker.stderr;
         assert!(
             log.contains(
                 "the agent is builtin, because Claude Code does not work unattended as root"
@@ -299,7 +307,7 @@ fn without_a_result_the_failure_says_how_the_process_ended() {
         ("{\"type\":\"system\",\"subtype\":\"init\"}\n", 3),
         ("{\"type\":\"resu", 0),
     ] {
-        let event = run(stream, code).failed("agent_failed");
+        let event = run(stream, code).assert_failed("agent_failed");
         let message = format!("the agent ended with exit code {code}, without a result");
         assert_eq!(event["failure"]["message"], message.as_str());
         assert_eq!(event["result"]["agent"]["exit_code"], code);
@@ -307,7 +315,7 @@ fn without_a_result_the_failure_says_how_the_process_ended() {
     let project = Project::new();
     let run = run_script(project, "kill -SEGV $$", |worker| worker);
     assert_eq!(
-        run.failed("agent_killed")["failure"]["message"],
+        run.assert_failed("agent_killed")["failure"]["message"],
         "the agent was killed by SIGSEGV"
     );
 }
@@ -315,43 +323,43 @@ fn without_a_result_the_failure_says_how_the_process_ended() {
 #[test]
 fn a_session_id_that_looks_like_an_option_is_not_used() {
     let project = Project::new();
-    project.checks(&["false"]);
+    project.set_checks(&["false"]);
     project.write(
         "stream",
         result(&json!({ "session_id": "--mcp-config=/tmp/x" })),
     );
     let script = r#"cat > /dev/null; cd "$dir"; printf '%s\n' "$@" > args; cat stream"#;
     let run = run_script(project, script, |worker| worker);
-    let event = run.failed("checks_failed");
+    let event = run.assert_failed("checks_failed");
     assert_eq!(event["result"]["agent"]["session_id"], Value::Null);
     assert!(!run.project.read("args").contains("resume"));
 }
 
 #[test]
 fn auto_selects_claude_code_if_it_is_on_the_path_and_has_a_key() {
-    let claim = |set: fn(Worker) -> Worker| {
+    let agent_in_claim = |change: fn(Worker) -> Worker| {
         let project = Project::new();
         project.write("stream", result(&json!({})));
-        let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", set);
+        let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", change);
         run.receiver.only_event("started")["worker"]["agent"].clone()
     };
-    assert_eq!(claim(|worker| worker), "claude-code");
+    assert_eq!(agent_in_claim(|worker| worker), "claude-code");
     assert_eq!(
-        claim(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")),
+        agent_in_claim(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")),
         "command"
     );
-    let without_key = |worker: Worker| worker.without("ANTHROPIC_API_KEY");
-    assert_eq!(claim(without_key), Value::Null);
+    let without_key = |worker: Worker| worker.remove_env("ANTHROPIC_API_KEY");
+    assert_eq!(agent_in_claim(without_key), Value::Null);
     assert_eq!(
-        claim(|worker| worker
-            .without("ANTHROPIC_API_KEY")
+        agent_in_claim(|worker| worker
+            .remove_env("ANTHROPIC_API_KEY")
             .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
         "claude-code"
     );
     // Claude Code may have a separate login or use another cloud, so `claude-code` needs no key.
     assert_eq!(
-        claim(|worker| worker
-            .without("ANTHROPIC_API_KEY")
+        agent_in_claim(|worker| worker
+            .remove_env("ANTHROPIC_API_KEY")
             .env("DESCARTES_AGENT", "claude-code")),
         "claude-code"
     );
@@ -379,13 +387,13 @@ fn without_a_reported_cost_a_budget_allows_no_further_round() {
         let text = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
         project
             .write("stream", text + &result(&json!({ "total_cost_usd": cost })))
-            .checks(&["false"]);
+            .set_checks(&["false"]);
         let script = "cat > /dev/null; echo >> \"$dir/started\"; cat \"$dir/stream\"";
         let run = run_script(project, script, |worker| {
             worker.env("DESCARTES_MAX_BUDGET_USD", "1")
         });
         assert_eq!(
-            run.failed("limit_reached")["failure"]["message"],
+            run.assert_failed("limit_reached")["failure"]["message"],
             "the agent did not report what its last round cost, so its budget cannot be enforced in another one"
         );
         assert_eq!(run.project.read("started").lines().count(), 1);
@@ -394,7 +402,7 @@ fn without_a_reported_cost_a_budget_allows_no_further_round() {
 
 #[test]
 fn an_exit_code_of_a_signal_without_a_result_counts_as_killed() {
-    let event = run("", 143).failed("agent_killed");
+    let event = run("", 143).assert_failed("agent_killed");
     assert_eq!(
         event["failure"]["message"],
         "the agent ended with exit code 143, without a result: SIGTERM killed it"

@@ -1,5 +1,4 @@
-//! For operators: what is cloned with `DESCARTES_REPO` and `DESCARTES_REF`, and the errors if nothing
-//! can be cloned.
+//! For operators: which commit the worker clones with `DESCARTES_REPO` and `DESCARTES_REF`, and the errors if it cannot clone.
 
 mod errors;
 
@@ -9,15 +8,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::origin::{git, program};
+use crate::support::origin::{git, write_program};
 use crate::support::worker::FinishedWorker;
 use crate::support::{
-    Forge, Origin, Project, Receiver, ServerBehavior, path, quoted, setting, with_enough_time,
+    Forge, Origin, Project, Receiver, ServerBehavior, duration_setting, path, quoted,
+    with_enough_time,
 };
 
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
-/// The message of a failure to clone; asserts that it is retryable.
+/// The message and the detail of a failure to clone; asserts that the failure is retryable.
 #[track_caller]
 fn retryable_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
     workspace_failure(receiver, ended, true)
@@ -41,7 +41,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// The message of a failure to clone; asserts that it is not retryable.
+/// The message and the detail of a failure to clone; asserts that the failure is not retryable.
 #[track_caller]
 fn permanent_failure(receiver: &Receiver, ended: &FinishedWorker) -> String {
     workspace_failure(receiver, ended, false)
@@ -102,7 +102,7 @@ fn a_clone_contains_one_commit_of_one_branch() {
 fn a_repository_with_sha256_names_is_cloned_and_pushed_to() {
     let (receiver, origin) = (
         Receiver::start(),
-        Origin::made("sha256", &[("README", "new\n")]),
+        Origin::with_object_format("sha256", &[("README", "new\n")]),
     );
     origin
         .worker(&receiver)
@@ -131,12 +131,12 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
         !output.contains(TOKEN) && !output.contains("***"),
         "{output}"
     );
-    // git asks without credentials first, every time.
+    // git first sends a request without credentials.
     assert!(
         forge
-            .journal()
+            .requests()
             .iter()
-            .any(|(_, authorization)| authorization.is_none())
+            .any(|request| request.authorization.is_none())
     );
 
     // Another host asks for credentials, and gets none.
@@ -144,7 +144,7 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
         Receiver::start(),
         Forge::start(&origin.path(""), Some(TOKEN)),
     );
-    forge.behavior(ServerBehavior::Moved(elsewhere.base()));
+    forge.set_behavior(ServerBehavior::Redirect(elsewhere.base_url()));
     let ended = origin
         .worker(&receiver)
         .env("DESCARTES_WORKSPACE", origin.path("again"))
@@ -153,23 +153,25 @@ fn the_token_is_sent_only_to_the_host_of_the_repository() {
         .agent("true")
         .run();
     permanent_failure(&receiver, &ended);
-    let journal = elsewhere.journal();
-    assert!(!journal.is_empty());
+    let requests = elsewhere.requests();
+    assert!(!requests.is_empty());
     assert!(
-        journal
+        requests
             .iter()
-            .all(|(_, authorization)| authorization.is_none()),
-        "{journal:?}"
+            .all(|request| request.authorization.is_none()),
+        "{requests:?}"
     );
 }
 
 #[test]
 fn git_follows_the_redirect_of_a_renamed_project() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let home = Forge::start(&origin.path(""), None);
-    let old = Forge::start(&origin.path(""), None);
-    old.behavior(ServerBehavior::Moved(home.base()));
-    let worker = origin.worker(&receiver).env("DESCARTES_REPO", old.url());
+    let new_address = Forge::start(&origin.path(""), None);
+    let old_address = Forge::start(&origin.path(""), None);
+    old_address.set_behavior(ServerBehavior::Redirect(new_address.base_url()));
+    let worker = origin
+        .worker(&receiver)
+        .env("DESCARTES_REPO", old_address.url());
     worker.agent("echo done > DONE").run().assert_code(0);
     assert_eq!(origin.show("descartes/proj-456/8", "DONE"), "done");
 }
@@ -178,7 +180,7 @@ fn git_follows_the_redirect_of_a_renamed_project() {
 fn the_log_names_submodules_and_large_files_that_are_not_fetched() {
     let modules = "[submodule \"a\"]\n\tpath = third/party\n\turl = https://git.example/a.git\n";
     let large = "# no pattern\n*.psd filter=lfs diff=lfs merge=lfs -text\n";
-    let origin = Origin::with(&[(".gitmodules", modules), (".gitattributes", large)]);
+    let origin = Origin::with_files(&[(".gitmodules", modules), (".gitattributes", large)]);
     let receiver = Receiver::start();
     let ended = origin.worker(&receiver).agent("true").run();
     ended.assert_code(0);
@@ -267,7 +269,7 @@ fn the_name_of_a_branch_and_a_tag_is_ambiguous_and_the_full_names_are_not() {
 fn a_commit_of_a_sha256_repository_is_checked_out_by_its_64_digits() {
     let (receiver, origin) = (
         Receiver::start(),
-        Origin::made("sha256", &[("README", "old\n")]),
+        Origin::with_object_format("sha256", &[("README", "old\n")]),
     );
     let first = origin.git(&["rev-parse", "main"]);
     origin.commit(&[("README", "new\n")]);
@@ -283,11 +285,11 @@ fn a_commit_of_a_sha256_repository_is_checked_out_by_its_64_digits() {
 fn a_clone_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.behavior(ServerBehavior::Gone);
+    forge.set_behavior(ServerBehavior::CloseConnections);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let running = worker.agent("true").start();
-    crate::support::wait_until("a fetch", || !forge.journal().is_empty());
-    forge.behavior(ServerBehavior::Serving);
+    crate::support::wait_until("a fetch", || !forge.requests().is_empty());
+    forge.set_behavior(ServerBehavior::Serve);
     running.wait().assert_code(0);
 }
 
@@ -306,8 +308,8 @@ fn a_directory_that_contains_only_lost_and_found_can_be_cloned_into() {
 fn real_git() -> PathBuf {
     let path = path();
     let mut programs = std::env::split_paths(&path).map(|dir| dir.join("git"));
-    let real = programs.find(|program| program.is_file());
-    real.expect("git is on PATH")
+    let git = programs.find(|program| program.is_file());
+    git.expect("git is on PATH")
 }
 
 #[test]
@@ -318,11 +320,11 @@ fn the_time_limit_of_the_task_begins_after_the_clone() {
         let real = quoted(real_git());
         let script =
             format!("case \" $* \" in *' fetch '*) sleep {longer};; esac\nexec {real} \"$@\"");
-        program(&origin.path("bin/git"), &script);
+        write_program(&origin.path("bin/git"), &script);
         let path = format!("{}:{}", origin.path("bin").display(), path().display());
         let worker = origin.worker(&receiver).env("PATH", path);
         let ended = worker
-            .env("DESCARTES_TASK_TIMEOUT", setting(limit))
+            .env("DESCARTES_TASK_TIMEOUT", duration_setting(limit))
             .agent("true")
             .run();
         match ended.code {
@@ -335,12 +337,12 @@ fn the_time_limit_of_the_task_begins_after_the_clone() {
 #[test]
 fn a_repository_of_another_user_is_cloned_and_pushed_to() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    // git's own way to pretend that every repository belongs to another user.
+    // With this variable, which git's own tests use, git treats every repository as one of another user.
     let script = format!(
         "GIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {} \"$@\"",
         quoted(real_git())
     );
-    program(&origin.path("bin/git"), &script);
+    write_program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let worker = origin.worker(&receiver).env("PATH", path);
     worker.agent("echo done > DONE").run().assert_code(0);
@@ -351,12 +353,12 @@ fn a_repository_of_another_user_is_cloned_and_pushed_to() {
 fn a_temporary_clone_is_deleted_unless_keep_workspace_is_set() {
     for (keep, clones) in [("false", 0), ("true", 1)] {
         let (receiver, origin) = (Receiver::start(), Origin::new());
-        let worker = origin.worker(&receiver).without("DESCARTES_WORKSPACE");
+        let worker = origin.worker(&receiver).remove_env("DESCARTES_WORKSPACE");
         let worker = worker.env("DESCARTES_KEEP_WORKSPACE", keep);
         worker.agent("exit 3").run().assert_code(1);
-        let left = fs::read_dir(origin.path("tmp")).unwrap();
-        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left.len(), clones, "{left:?}");
+        let entries = fs::read_dir(origin.path("tmp")).unwrap();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), clones, "{names:?}");
     }
 }
 
@@ -423,16 +425,16 @@ fn git_goes_through_the_proxy_that_the_environment_names() {
     let worker = origin
         .worker(&receiver)
         .env("DESCARTES_REPO", "http://git.invalid/project.git")
-        .env("http_proxy", proxy.base())
+        .env("http_proxy", proxy.base_url())
         .env("no_proxy", "127.0.0.1");
     let ended = worker.agent("true").run();
     ended.assert_code(1);
-    let journal = proxy.journal();
+    let requests = proxy.requests();
     assert!(
-        journal
+        requests
             .iter()
-            .any(|(asked, _)| asked.contains("http://git.invalid/project.git")),
-        "{journal:?}"
+            .any(|request| request.line.contains("http://git.invalid/project.git")),
+        "{requests:?}"
     );
 }
 
@@ -443,7 +445,7 @@ fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_syste
         "[ \"$1\" = fetch ] || exit 0; cp \"$GIT_SSL_CAINFO\" {}; echo 'fatal: Authentication failed' >&2; exit 128",
         quoted(origin.path("seen"))
     );
-    program(&origin.path("bin/git"), &script);
+    write_program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let key = rcgen::generate_simple_self_signed(vec!["git.example".to_owned()]).unwrap();
     fs::write(origin.path("own.pem"), key.cert.pem()).unwrap();
@@ -454,16 +456,20 @@ fn git_trusts_the_authorities_in_ssl_cert_file_in_addition_to_those_of_the_syste
         .env("DESCARTES_REPO", "https://git.example/x.git");
     let ended = worker.agent("true").run();
     permanent_failure(&receiver, &ended);
-    let seen = fs::read_to_string(origin.path("seen")).unwrap();
-    assert!(seen.ends_with(&key.cert.pem()), "{}", seen.len());
-    assert!(seen.matches("BEGIN CERTIFICATE").count() > 50);
+    let authorities = fs::read_to_string(origin.path("seen")).unwrap();
+    assert!(
+        authorities.ends_with(&key.cert.pem()),
+        "{}",
+        authorities.len()
+    );
+    assert!(authorities.matches("BEGIN CERTIFICATE").count() > 50);
 }
 
 #[test]
 fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let go = quoted(origin.path("go"));
-    // As many progress lines as a large clone prints, after the reason.
+    // After the reason for the failure, git prints as many progress lines as for a large clone.
     let script = format!(
         "[ \"$1\" = fetch ] || exit 0
          echo 'fatal: Authentication failed' >&2
@@ -471,25 +477,25 @@ fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
          until [ -e {go} ]; do sleep 0.02; done
          printf 'Receiving objects:  99%% (19/20), 2.25 MiB | 300.00 KiB' >&2; exit 128"
     );
-    program(&origin.path("bin/git"), &script);
+    write_program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let worker = origin.worker(&receiver).env("PATH", path);
     let running = worker
         .env("DESCARTES_HEARTBEAT", "50ms")
         .agent("true")
         .start();
-    let beat = receiver.wait_for("a heartbeat with progress", |requests| {
-        let beats = requests
+    let heartbeat = receiver.wait_for("a heartbeat with progress", |requests| {
+        let heartbeats = requests
             .iter()
             .filter(|request| request.route == "progress");
-        let mut events = beats.map(|request| request.event.clone());
+        let mut events = heartbeats.map(|request| request.event.clone());
         events.find(|event| !event["progress"]["transfer"].is_null())
     });
-    let transfer = &beat["progress"]["transfer"];
+    let transfer = &heartbeat["progress"]["transfer"];
     assert_eq!(transfer["phase"], "receiving objects");
     assert_eq!(transfer["percent"], 45);
     assert_eq!(transfer["bytes"], 1_310_720);
-    assert_eq!(beat["message"], "preparing: receiving objects, 45 %");
+    assert_eq!(heartbeat["message"], "preparing: receiving objects, 45 %");
     fs::write(origin.path("go"), "").unwrap();
     let why = permanent_failure(&receiver, &running.wait());
     assert!(why.contains("Authentication failed"), "{why}");

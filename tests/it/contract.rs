@@ -1,7 +1,7 @@
 //! For writers of orchestrators: the published schema describes the worker's events.
 //!
-//! In every test the receiver validates each event against the schema. This file tests what that does
-//! not show: events that are only printed, the examples in the protocol, and that the schema is strict.
+//! In every test, the receiver validates each event against the schema. These tests are for the rest: events that the worker
+//! only prints, the examples in the protocol, and whether the schema is strict.
 
 use std::fs;
 
@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Project, Receiver, Reply, Worker, schema};
 
+/// A `task.failed` event of a real worker.
 fn failed_event() -> Value {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["echo wrong; exit 3"]);
+    project.set_checks(&["echo wrong; exit 3"]);
     let ended = Worker::new(&receiver, &project)
         .agent("echo all done")
         .run();
@@ -27,6 +28,7 @@ fn assert_rejected_by_schema(event: &Value, what: &str) {
     );
 }
 
+/// A `task.started` event of a real worker.
 fn started_event() -> Value {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project).agent("true").run();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::{
-    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, is_under_load,
-    setting, wait_until, with_enough_time,
+    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, duration_setting, each,
+    is_under_load, wait_until, with_enough_time,
 };
 
 /// Gives a worker an agent whose output is longer than the tail in the result.
@@ -30,7 +30,7 @@ fn a_terminal_event_answered_with_409_or_410_counts_as_delivered() {
 }
 
 #[test]
-fn a_rejected_success_is_on_stdout_and_not_repeated() {
+fn a_rejected_success_is_on_stdout_and_not_sent_again() {
     let statuses = [400, 401, 403, 405, 422, 501, 301, 302, 303, 307, 308, 418];
     each(&statuses, |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
@@ -46,7 +46,7 @@ fn a_rejected_success_is_on_stdout_and_not_repeated() {
 }
 
 #[test]
-fn a_rejected_failure_is_on_stdout_and_not_repeated() {
+fn a_rejected_failure_is_on_stdout_and_not_sent_again() {
     each(&[400, 401, 403, 422, 302, 307], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply("failed", Reply::status(status));
@@ -64,7 +64,7 @@ fn assert_sent_to_completed_unchanged(receiver: &Receiver) {
     let completed = receiver.requests_to("completed");
     assert!(!completed.is_empty());
     for request in completed {
-        assert_eq!(request.bytes, failed.bytes);
+        assert_eq!(request.body, failed.body);
         assert_eq!(request.headers["idempotency-key"], failed.event["event_id"]);
     }
     assert_eq!(failed.event["status"], "failed");
@@ -139,7 +139,7 @@ fn a_success_is_delivered_after_404s_from_a_proxy_that_restarts() {
     assert!(
         attempts_at_completed
             .iter()
-            .all(|request| request.bytes == attempts_at_completed[0].bytes)
+            .all(|request| request.body == attempts_at_completed[0].body)
     );
 }
 
@@ -150,7 +150,7 @@ fn an_outcome_whose_routes_all_answer_404_is_on_stdout() {
         receiver.set_default_reply("failed", Reply::status(404));
         receiver.set_default_reply("completed", Reply::status(404));
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_FINISH_DEADLINE", setting(limit))
+            .env("DESCARTES_FINISH_DEADLINE", duration_setting(limit))
             .agent("false")
             .run();
         ended.assert_code(3);
@@ -181,7 +181,7 @@ fn an_outcome_whose_routes_all_answer_405_or_501_is_on_stdout() {
 fn an_outcome_answered_with_413_is_sent_again_without_patch_prompts_and_output() {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("completed", [Reply::status(413), Reply::status(500)]);
-    project.checks(&["echo the check"]);
+    project.set_checks(&["echo the check"]);
     let ended = with_long_output(Worker::new(&receiver, &project)).run();
     ended.assert_code(0);
     let words = "sending it without the patch, the prompts and the output";
@@ -203,10 +203,7 @@ fn an_outcome_answered_with_413_is_sent_again_without_patch_prompts_and_output()
         attempts_at_completed[0].event["event_id"],
         attempts_at_completed[1].event["event_id"]
     );
-    assert_eq!(
-        attempts_at_completed[1].bytes,
-        attempts_at_completed[2].bytes
-    );
+    assert_eq!(attempts_at_completed[1].body, attempts_at_completed[2].body);
 }
 
 #[test]
@@ -217,7 +214,7 @@ fn an_outcome_answered_with_413_twice_is_on_stdout() {
         receiver.set_default_reply("completed", Reply::status(413));
         let ended = Worker::new(&receiver, &project)
             .env("DESCARTES_ONLY_CHECKS", only_checks)
-            .agent("echo bulk")
+            .agent("echo some output")
             .run();
         ended.assert_code(3);
         let attempts_at_completed = receiver.requests_to("completed");
@@ -232,8 +229,8 @@ fn a_redirect_is_not_followed() {
         for route in ["started", "progress", "completed"] {
             let (receiver, project) = (Receiver::start(), Project::new());
             let elsewhere = Receiver::start();
-            let moved = Reply::status(status).with_header("location", elsewhere.url());
-            receiver.set_default_reply(route, moved);
+            let redirect = Reply::status(status).with_header("location", elsewhere.url());
+            receiver.set_default_reply(route, redirect);
             let mut worker =
                 Worker::new(&receiver, &project).env("DESCARTES_CALLBACK_TOKEN", "secret-token");
             if route == "progress" {
@@ -265,24 +262,24 @@ fn a_redirect_is_not_followed() {
 /// default window of 5 s; on a slow machine, later attempts have longer ones.
 fn assert_ends_within_its_window(signal: Signal, replies: &[Reply]) {
     with_enough_time(Duration::from_secs(5), |window| {
-        ends_within(window, signal, replies)
+        try_to_end_within(window, signal, replies)
     });
 }
 
 /// One attempt of [`assert_ends_within_its_window`]; an error if the machine was too slow.
-fn ends_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result<(), String> {
+fn try_to_end_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("failed", replies.to_vec());
     let running = Worker::new(&receiver, &project)
         .agent("trap '' TERM INT; : > ready; while :; do sleep 0.1; done")
-        .env("DESCARTES_STOP_WINDOW", setting(window))
+        .env("DESCARTES_STOP_WINDOW", duration_setting(window))
         .env("DESCARTES_HEARTBEAT", "50ms")
         .start();
     wait_until("the agent", || project.path("ready").exists());
-    let signalled = Instant::now();
+    let signal_time = Instant::now();
     running.signal(signal);
     let ended = running.wait();
-    let took = signalled.elapsed();
+    let duration = signal_time.elapsed();
     if ended.code == Some(3) {
         return Err("the failure was not delivered".to_owned());
     }
@@ -291,10 +288,10 @@ fn ends_within(window: Duration, signal: Signal, replies: &[Reply]) -> Result<()
     let last = failed.last().unwrap();
     // The worker reserves this time for its exit.
     let exit_margin = Duration::from_millis(250);
-    let delivered = last.at - signalled + exit_margin;
-    if took.max(delivered) >= window {
+    let delivery_time = last.at - signal_time + exit_margin;
+    if duration.max(delivery_time) >= window {
         return Err(format!(
-            "the worker did not end (it took {took:?}; {delivered:?} until the last request, with the time for the exit)"
+            "the worker did not end (it took {duration:?}; {delivery_time:?} until the last request, with the time for the exit)"
         ));
     }
     assert_eq!(last.event["failure"]["reason"], "interrupted");
@@ -340,18 +337,18 @@ fn the_terminal_event_is_delivered_even_if_the_stop_window_is_a_millisecond() {
 #[test]
 fn an_outcome_without_an_answer_in_the_stop_window_is_on_stdout() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let hanging = Reply::status(200).after(Duration::MAX);
-    receiver.set_default_reply("completed", hanging);
+    let no_answer = Reply::status(200).after(Duration::MAX);
+    receiver.set_default_reply("completed", no_answer);
     let running = Worker::new(&receiver, &project)
         .agent("true")
         .env("DESCARTES_STOP_WINDOW", "1s")
         .start();
     receiver.wait_for_one("completed");
-    let signalled = Instant::now();
+    let signal_time = Instant::now();
     running.signal(Signal::TERM);
     let ended = running.wait();
     ended.assert_code(3);
-    assert_within(Duration::from_secs(3), signalled.elapsed());
+    assert_within(Duration::from_secs(3), signal_time.elapsed());
     assert_eq!(ended.result_line()["status"], "completed");
     assert_eq!(receiver.requests_to("failed").len(), 0);
 }

@@ -162,7 +162,7 @@ fn take_prompts(event: &mut Value) {
 #[test]
 fn the_completed_event_has_exactly_these_fields() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["echo fine"]);
+    project.set_checks(&["echo fine"]);
     Worker::new(&receiver, &project)
         .env("DESCARTES_MODEL", "opus")
         .agent("echo working; echo all done")
@@ -359,7 +359,7 @@ fn the_result_line_is_the_terminal_event_byte_for_byte() {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project).agent(agent).run();
         let request = receiver.wait_for_one(route);
-        let body = String::from_utf8(request.bytes).expect("UTF-8");
+        let body = String::from_utf8(request.body).expect("UTF-8");
         assert_eq!(ended.stdout, format!("descartes-result {body}\n"));
     }
 }

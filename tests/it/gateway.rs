@@ -1,4 +1,4 @@
-//! The model gateway: agents reach their model through it and never hold the key.
+//! The model gateway: agents reach their model through it, and never have the key.
 //!
 //! The agent writes its environment to a file and waits; the test is its client.
 
@@ -14,10 +14,10 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::support::{Hold, Project, Receiver, Running, Worker, wait_until};
+use crate::support::{Hold, Project, Receiver, RunningWorker, Worker, wait_until};
 use service::{
-    Part, Service, bytes, document, event, header, message_start, read_head, stream_end,
-    stream_head, whole,
+    Part, Service, bytes, complete_answer, header, message_document, message_start, read_head,
+    stream_end, stream_event, stream_head,
 };
 
 pub const KEY: &str = "sk-ant-test-0123456789";
@@ -30,7 +30,7 @@ pub const WAITING_AGENT: &str =
 pub struct Session {
     pub receiver: Receiver,
     pub project: Project,
-    running: Running,
+    running: RunningWorker,
     /// The environment of the agent.
     pub environment: String,
 }
@@ -44,15 +44,15 @@ pub struct Answer {
 }
 
 impl Session {
-    pub fn start(service: &Service, set: impl FnOnce(Worker) -> Worker) -> Self {
+    pub fn start(service: &Service, change: impl FnOnce(Worker) -> Worker) -> Self {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project)
             .env("ANTHROPIC_API_KEY", KEY)
             .env("ANTHROPIC_BASE_URL", service.url())
-            // The tests look at the gateway from outside, and the agent outlives its worker.
+            // The tests connect to the gateway from outside, and in some tests the agent outlives its worker.
             .env("DESCARTES_ISOLATION", "off")
             .agent(WAITING_AGENT);
-        let running = set(worker).start();
+        let running = change(worker).start();
         wait_until("the agent", || project.path("seen").exists());
         let environment = project.read("seen");
         Self {
@@ -63,6 +63,7 @@ impl Session {
         }
     }
 
+    /// The value of a variable in the agent's environment.
     #[track_caller]
     pub fn variable(&self, name: &str) -> &str {
         let prefix = format!("{name}=");
@@ -71,22 +72,24 @@ impl Session {
         &line.unwrap_or_else(|| panic!("no {name} in {}", self.environment))[prefix.len()..]
     }
 
-    /// The address and the path of a base URL.
-    fn base(&self, name: &str) -> (String, String) {
+    /// The address and the path of the base URL in a variable.
+    fn address_and_path(&self, name: &str) -> (String, String) {
         let url = self.variable(name).strip_prefix("http://").expect("http");
         let (address, path) = url.split_once('/').expect("a path");
         (address.to_owned(), format!("/{path}"))
     }
 
+    /// The address of the gateway.
     pub fn address(&self) -> String {
-        self.base("ANTHROPIC_BASE_URL").0
+        self.address_and_path("ANTHROPIC_BASE_URL").0
     }
 
+    /// The secret path of the gateway.
     pub fn path(&self) -> String {
-        self.base("ANTHROPIC_BASE_URL").1
+        self.address_and_path("ANTHROPIC_BASE_URL").1
     }
 
-    /// A connection with bytes already sent; `{path}` is the gateway's.
+    /// Connects to the gateway and sends these bytes, in which `{path}` stands for the gateway's path.
     pub fn connect(&self, request: &str) -> TcpStream {
         let stream = TcpStream::connect(self.address()).expect("the gateway listens");
         let request = request.replace("{path}", &self.path());
@@ -95,22 +98,27 @@ impl Session {
         stream
     }
 
-    /// Sends bytes and reads the answer to the end of the connection.
+    /// Like [`Self::connect`]; also reads the answer to the end of the connection.
     #[track_caller]
     pub fn send(&self, request: &str) -> Answer {
         read_answer(&self.connect(request)).expect("an answer")
     }
 
-    /// A request to the Messages API.
+    /// Sends a request to the Messages API.
     #[track_caller]
     pub fn ask(&self, body: &Value) -> Answer {
         self.send(&post("{path}/v1/messages", "", &body.to_string()))
     }
 
-    /// Ends the agent and waits for the worker.
+    /// Ends the agent with this exit code, and waits for the worker.
     pub fn end(self, code: i32) -> (Receiver, crate::support::FinishedWorker) {
         let _go = end_agent(&self.project, code);
         (self.receiver, self.running.wait())
+    }
+
+    /// Ends the agent, and asserts that the worker succeeds.
+    pub fn end_and_assert_success(self) {
+        self.end(0).1.assert_code(0);
     }
 
     /// Waits for the worker, which ends the agent by itself.
@@ -118,7 +126,7 @@ impl Session {
         (self.receiver, self.running.wait())
     }
 
-    pub fn running(&self) -> &Running {
+    pub fn running(&self) -> &RunningWorker {
         &self.running
     }
 }
@@ -138,6 +146,7 @@ pub fn end_agent(project: &Project, code: i32) -> fs::File {
     go
 }
 
+/// The bytes of a POST request.
 pub fn post(target: &str, headers: &str, body: &str) -> String {
     format!(
         "POST {target} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
@@ -145,20 +154,25 @@ pub fn post(target: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// Nothing if the connection ends without an answer.
+/// Reads an answer to the end of the connection; `None` if the connection ends without an answer.
 pub fn read_answer(mut stream: &TcpStream) -> Option<Answer> {
     let head = read_head(stream)?;
     let mut body = Vec::new();
-    // A connection that breaks off still has a body up to there.
+    // If the connection breaks, the bytes before that are the body.
     let _ = stream.read_to_end(&mut body);
     let body = String::from_utf8_lossy(&body).into_owned();
     let is_chunked = header(&head, "transfer-encoding") == Some("chunked");
-    let body = if is_chunked { unchunked(&body) } else { body };
+    let body = if is_chunked {
+        decode_chunks(&body)
+    } else {
+        body
+    };
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some(Answer { status, head, body })
 }
 
-fn unchunked(mut text: &str) -> String {
+/// Decodes a body with `transfer-encoding: chunked`.
+fn decode_chunks(mut text: &str) -> String {
     let mut body = String::new();
     while let Some((length, rest)) = text.split_once("\r\n") {
         let length = usize::from_str_radix(length, 16)
@@ -173,6 +187,7 @@ fn unchunked(mut text: &str) -> String {
     body
 }
 
+/// The body of a request to the Messages API.
 pub fn question() -> Value {
     json!({ "model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": [{ "role": "user", "content": "Hello" }] })
 }
@@ -181,7 +196,10 @@ pub fn question() -> Value {
 fn the_credential_of_a_request_is_replaced_and_the_answer_is_unchanged() {
     let error = r#"{"type":"error", "error":{"type":"rate_limit_error","message":"slower"}}"#;
     let headers = "retry-after: 17\r\nrequest-id: req_1\r\nx-unknown: a, b\r\ncontent-type: application/json\r\n";
-    let service = Service::start([vec![whole(429, headers, error)], vec![document()]]);
+    let service = Service::start([
+        vec![complete_answer(429, headers, error)],
+        vec![message_document()],
+    ]);
     let session = Session::start(&service, |worker| worker);
     let placeholder = session.variable("ANTHROPIC_API_KEY").to_owned();
     assert!(placeholder.starts_with("sk-ant-api03-") && placeholder != KEY);
@@ -198,7 +216,7 @@ fn the_credential_of_a_request_is_replaced_and_the_answer_is_unchanged() {
     ] {
         assert_eq!(header(&answer.head, name), Some(value));
     }
-    let arrived = &service.arrived()[0];
+    let arrived = &service.requests()[0];
     assert_eq!(arrived.line(), "POST /v1/messages?beta=true&x=%2F HTTP/1.1");
     assert_eq!(String::from_utf8_lossy(&arrived.body), body);
     for (name, value) in [
@@ -225,31 +243,33 @@ fn a_bearer_token_is_replaced_too() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| {
         worker
-            .without("ANTHROPIC_API_KEY")
+            .remove_env("ANTHROPIC_API_KEY")
             .env("ANTHROPIC_AUTH_TOKEN", "the-real-token")
     });
     assert!(!session.environment.contains("the-real-token"));
     assert!(!session.environment.contains("ANTHROPIC_API_KEY"));
     session.ask(&question());
-    let arrived = &service.arrived()[0];
+    let arrived = &service.requests()[0];
     assert_eq!(
         arrived.header("authorization"),
         Some("Bearer the-real-token")
     );
     assert_eq!(arrived.header("x-api-key"), None);
-    session.end(0).1.assert_code(0);
+    session.end_and_assert_success();
 }
 
 #[test]
-fn an_event_of_a_stream_arrives_while_the_service_still_holds_the_next_one() {
+fn an_event_of_a_stream_arrives_before_the_service_sends_the_next_one() {
     let hold = Hold::default();
     let script = vec![
         stream_head(),
         message_start(),
         Part::Wait(hold.clone()),
-        event(&json!({ "type": "ping" })),
-        event(&json!({ "type": "message_delta", "delta": {}, "usage": { "output_tokens": 50 } })),
-        event(&json!({ "type": "message_stop" })),
+        stream_event(&json!({ "type": "ping" })),
+        stream_event(
+            &json!({ "type": "message_delta", "delta": {}, "usage": { "output_tokens": 50 } }),
+        ),
+        stream_event(&json!({ "type": "message_stop" })),
         stream_end(),
     ];
     let service = Service::start([script]);
@@ -321,7 +341,7 @@ fn usage_and_cost_of_a_command_are_in_heartbeats_result_and_log() {
     );
 }
 
-/// A word with 32 hexadecimal digits.
+/// The gateway's path in a log: a word of 32 hexadecimal digits.
 fn session_path(log: &str) -> Option<&str> {
     log.split(|c: char| !c.is_ascii_alphanumeric())
         .find(|word| word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -346,7 +366,7 @@ fn an_unreachable_service_closes_the_agents_connection_and_is_in_the_log() {
 #[test]
 fn without_a_key_or_with_the_gateway_off_there_is_no_second_process() {
     let children = "cat /proc/$PPID/task/$PPID/children | wc -w > children; env > seen";
-    for (set, count, base_url) in [
+    for ((name, value), count, must_be_direct) in [
         (("ANTHROPIC_API_KEY", ""), "1", true),
         (("DESCARTES_MODEL_GATEWAY", "off"), "1", true),
         (("DESCARTES_MODEL_GATEWAY", "auto"), "2", false),
@@ -355,16 +375,16 @@ fn without_a_key_or_with_the_gateway_off_there_is_no_second_process() {
         Worker::new(&receiver, &project)
             .env("ANTHROPIC_API_KEY", KEY)
             .env("ANTHROPIC_BASE_URL", "http://model.invalid")
-            .env(set.0, set.1)
+            .env(name, value)
             .env("DESCARTES_ISOLATION", "off")
             .agent(children)
             .run()
             .assert_completed(&receiver);
-        assert_eq!(project.read("children").trim(), count, "{set:?}");
+        assert_eq!(project.read("children").trim(), count, "{name}={value}");
         let is_direct = project
             .read("seen")
             .contains("ANTHROPIC_BASE_URL=http://model.invalid");
-        assert_eq!(is_direct, base_url, "{set:?}");
+        assert_eq!(is_direct, must_be_direct, "{name}={value}");
     }
 }
 
@@ -398,16 +418,16 @@ fn the_checks_get_no_access_to_the_model_even_if_the_settings_name_the_key() {
             .env("DESCARTES_CHECKS", "env > checked")
     });
     assert_ne!(session.variable("ANTHROPIC_API_KEY"), KEY);
-    let checked = session.project.path("checked");
+    let check_file = session.project.path("checked");
     let _go = end_agent(&session.project, 0);
-    wait_until("the check", || checked.exists());
+    wait_until("the check", || check_file.exists());
     let (receiver, project) = (session.receiver, session.project);
     session.running.wait().assert_completed(&receiver);
     assert!(!project.read("checked").contains("ANTHROPIC"));
 }
 
 #[test]
-fn bytes_of_any_answer_pass_unchanged() {
+fn an_answer_with_any_bytes_is_unchanged() {
     let garbage = bytes(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9\r\n\r\n\n\ndata:\n{}",
     );
@@ -415,5 +435,5 @@ fn bytes_of_any_answer_pass_unchanged() {
     let session = Session::start(&service, |worker| worker);
     let answer = session.ask(&question());
     assert_eq!((answer.status, answer.body.as_str()), (200, "\n\ndata:\n{"));
-    session.end(0).1.assert_code(0);
+    session.end_and_assert_success();
 }

@@ -36,7 +36,7 @@ fn success_message(project: &Project, task: &str) -> String {
 
 #[test]
 fn success_changes_one_letter_of_the_graph() {
-    // Things that a rewrite of the file would lose: comments, odd spacing, unknown sections, no last newline.
+    // Details that a rewrite of the file would lose: comments, odd spacing, unknown sections, no last newline.
     let before = GRAPH.replace("8 | Build", "  8   |Build").replace(
         "@edges",
         "@tomorrow\nwhat | ever\n\n\n@edges\n# a comment\n",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::receiver::{ReceivedRequest, assert_one_connection};
 use crate::support::worker::FinishedWorker;
 use crate::support::{
-    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, each, setting,
+    Project, Receiver, Reply, Worker, assert_nothing_alive, assert_within, duration_setting, each,
     wait_until, with_enough_time,
 };
 
@@ -62,7 +62,7 @@ fn heartbeats_come_at_their_interval_on_the_connection_of_the_claim() {
     assert_one_connection(&requests);
     let mut last = created_at(&receiver.only_event("started"));
     for (index, heartbeat) in receiver.requests_to("progress").iter().enumerate() {
-        // Measured by the worker's clock, because heartbeats may arrive late. Timers and timestamps are exact to a
+        // The times are from the worker's clock, because heartbeats may arrive late. Timers and timestamps are exact to a
         // millisecond.
         let at = created_at(&heartbeat.event);
         assert!(at.duration_since(last) >= jiff::SignedDuration::from_millis(48));
@@ -91,7 +91,7 @@ fn an_orchestrator_that_answers_405_or_501_to_a_heartbeat_gets_no_further_one() 
     each(&[405, 501], |status| {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply("progress", Reply::status(status));
-        // The agent runs for 0.5 s after the first heartbeat, in which there would be ten more.
+        // The agent runs for 0.5 s after the first heartbeat; in this time, there would be ten more heartbeats.
         let agent = format!("{WAIT_FOR_GO}; sleep 0.5");
         let running = worker(&receiver, &project).agent(agent).start();
         receiver.wait_for_one("progress");
@@ -120,7 +120,7 @@ fn heartbeats_continue_after_fewer_than_five_404s_in_a_row_or_after_a_2xx() {
     let cases = [
         // The route has answered 2xx before, so the 404s come from a proxy.
         [vec![reply(200)], vec![reply(404); 8]].concat(),
-        // Not five in a row.
+        // There are never five 404s in a row.
         [vec![reply(404); 4], vec![reply(503)], vec![reply(404); 4]].concat(),
     ];
     each(&cases, |replies| {
@@ -153,14 +153,14 @@ fn a_slow_receiver_gets_fewer_heartbeats_and_never_two_at_once() {
 #[test]
 fn the_outcome_does_not_wait_for_the_answer_to_a_heartbeat() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let hanging = Reply::status(200).after(Duration::MAX);
-    receiver.set_default_reply("progress", hanging);
+    let no_answer = Reply::status(200).after(Duration::MAX);
+    receiver.set_default_reply("progress", no_answer);
     let running = worker(&receiver, &project).agent(WAIT_FOR_GO).start();
     receiver.wait_for_one("progress");
-    let began = Instant::now();
+    let begin = Instant::now();
     project.write("go", "");
     running.wait().assert_code(0);
-    assert_within(Duration::from_secs(5), began.elapsed());
+    assert_within(Duration::from_secs(5), begin.elapsed());
     assert_eq!(receiver.routes(), ["started", "completed"]);
 }
 
@@ -188,8 +188,8 @@ fn heartbeats_without_a_2xx_change_nothing_and_are_logged_once() {
     });
 }
 
-/// Runs an agent whose heartbeat gets a cancelling answer; returns the message of the failure.
-fn cancelled_by(reply: Reply) -> String {
+/// Runs a worker whose second heartbeat gets this reply, which must cancel the task; returns the message of the failure.
+fn cancellation_message(reply: Reply) -> String {
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.script("progress", [Reply::json(200, "{}"), reply]);
     let ended = worker(&receiver, &project).agent(WAIT_FOR_GO).run();
@@ -218,7 +218,7 @@ fn an_answer_to_a_heartbeat_cancels_with_a_reason_or_without() {
         (Reply::json(410, "gone"), "410"),
     ];
     each(&cases, |(reply, words)| {
-        let message = cancelled_by(reply);
+        let message = cancellation_message(reply);
         assert!(message.contains(words), "{message}");
     });
 }
@@ -248,8 +248,8 @@ fn a_2xx_answer_to_a_heartbeat_without_a_readable_cancellation_does_not_cancel()
     });
 }
 
-/// The output as the heartbeats report it (`None` for a missing byte), and the number of bytes that they
-/// count as dropped.
+/// The output that the heartbeats report, with `None` for each missing byte, and the number of bytes that the heartbeats
+/// report as dropped.
 fn reassemble(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
     let (mut stream, mut dropped) = (Vec::new(), 0);
     for output in outputs.iter().filter(|output| !output.is_null()) {
@@ -313,7 +313,7 @@ fn a_heartbeat_answered_with_413_is_followed_by_one_without_output() {
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.script("progress", [Reply::status(413)]);
         let running = worker(&receiver, &project)
-            .env("DESCARTES_HEARTBEAT", setting(interval))
+            .env("DESCARTES_HEARTBEAT", duration_setting(interval))
             .agent(format!("echo before; {WAIT_FOR_GO}; echo after"))
             .start();
         wait_for_heartbeats(&receiver, 4);

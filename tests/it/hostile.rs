@@ -1,5 +1,5 @@
 //! For people who give a worker a git token: an agent may leave programs in its clone, its HOME or its PATH, but
-//! the worker runs none of them while a process has the token, and it pushes the work anyway.
+//! the worker runs none of them while a process has the token, and still pushes the work.
 //!
 //! In every test the agent installs a spy where a careless worker's git would run it. The spy is a
 //! program that writes its environment, and that of every other process except the workers, to a
@@ -14,26 +14,26 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::origin::program;
-use crate::support::{Forge, Origin, Receiver, path, quoted, setting, with_enough_time};
+use crate::support::origin::write_program;
+use crate::support::{Forge, Origin, Receiver, duration_setting, path, quoted, with_enough_time};
 
 const BRANCH: &str = "descartes/proj-456/8";
 
-/// For the tests in which git does not have to wait: it may be slow on a busy machine.
+/// The idle timeout of git for tests that do not make git wait: git may be slow on a busy machine.
 const LONG_GIT_IDLE_TIMEOUT: &str = "10m";
 
 /// A project whose repository requires a token, and a spy.
-struct Scene {
+struct Setup {
     origin: Origin,
     forge: Forge,
     receiver: Receiver,
     token: String,
 }
 
-impl Scene {
+impl Setup {
     fn new() -> Self {
-        let origin = Origin::with(&[("README", "A house.\n"), ("src/main", "roof\n")]);
-        // Different for every test, because spies of other tests run at the same time.
+        let origin = Origin::with_files(&[("README", "A house.\n"), ("src/main", "roof\n")]);
+        // Each test has a different token, because spies of other tests run at the same time.
         let token = format!("tok_{}", origin.path("").display());
         let token = token.replace(|c: char| !c.is_ascii_alphanumeric(), "x");
         let spy = origin.path("spy");
@@ -47,7 +47,7 @@ impl Scene {
             done; }} >> {} 2>/dev/null; cat; exit 0",
             quoted(origin.path("spy_output"))
         );
-        program(&spy, &script);
+        write_program(&spy, &script);
         Self {
             forge: Forge::start(&origin.path(""), Some(&token)),
             receiver: Receiver::start(),
@@ -72,7 +72,7 @@ impl Scene {
         self.attack_within(LONG_GIT_IDLE_TIMEOUT, attack)
     }
 
-    /// The same with another limit on how long git may be silent.
+    /// Like [`Self::attack`], with another value of `DESCARTES_GIT_IDLE_TIMEOUT`.
     #[track_caller]
     fn attack_within(&self, git_idle_timeout: &str, attack: &str) -> Value {
         let path = format!("{}:{}", self.origin.path("bin").display(), path().display());
@@ -91,14 +91,14 @@ impl Scene {
             .env("DESCARTES_GIT_IDLE_TIMEOUT", git_idle_timeout)
             .agent(&agent)
             .run();
-        let story = self.receiver.routes();
-        assert_eq!(story.len(), 2, "{ended:#?}");
+        let routes = self.receiver.routes();
+        assert_eq!(routes.len(), 2, "{ended:#?}");
         let spy_output = self.spy_output();
         assert!(
             !spy_output.contains(&self.token),
             "the spy saw the token:\n{spy_output}"
         );
-        self.receiver.only_event(&story[1])
+        self.receiver.only_event(&routes[1])
     }
 
     /// Like [`Self::attack`]; also asserts that the work was pushed and that the spy never ran.
@@ -117,51 +117,52 @@ impl Scene {
     }
 }
 
-/// Like [`Scene::assert_harmless`], for an attack that makes git wait for a pipe until its idle timeout. The
-/// timeout is short. On a busy machine another git may be silent for as long; then a longer one is tried.
+/// Like [`Setup::assert_harmless`], for an attack that makes git wait for a pipe until its idle timeout. The
+/// timeout is short. On a busy machine, another git process may be silent for as long; then the test runs again with a longer
+/// timeout.
 #[track_caller]
 fn assert_harmless_although_git_waits(attack: &str) {
     with_enough_time(Duration::from_secs(5), |limit| {
-        let scene = Scene::new();
-        let event = scene.attack_within(&setting(limit), attack);
+        let setup = Setup::new();
+        let event = setup.attack_within(&duration_setting(limit), attack);
         if event["status"] != "completed" {
             return Err(format!("the work was not pushed: {event:#}"));
         }
-        scene.assert_work_is_pushed_and_spy_did_not_run();
+        setup.assert_work_is_pushed_and_spy_did_not_run();
         Ok(())
     });
 }
 
 #[test]
 fn the_spy_writes_down_a_token_in_its_environment() {
-    let scene = Scene::new();
-    let status = Command::new(scene.spy())
-        .env("TOKEN", &scene.token)
+    let setup = Setup::new();
+    let status = Command::new(setup.spy())
+        .env("TOKEN", &setup.token)
         .stdin(std::process::Stdio::null())
         .status();
     assert!(status.unwrap().success());
     assert!(
-        scene
+        setup
             .spy_output()
-            .contains(&format!("TOKEN={}", scene.token))
+            .contains(&format!("TOKEN={}", setup.token))
     );
 }
 
 #[test]
 fn the_agents_own_processes_do_not_see_the_token() {
-    let scene = Scene::new();
-    let event = scene.attack(r#""$SPY" < /dev/null; mv "$AT/spy_output" "$AT/kept""#);
+    let setup = Setup::new();
+    let event = setup.attack(r#""$SPY" < /dev/null; mv "$AT/spy_output" "$AT/kept""#);
     assert_eq!(event["status"], "completed");
-    let seen = fs::read_to_string(scene.origin.path("kept")).unwrap();
+    let seen = fs::read_to_string(setup.origin.path("kept")).unwrap();
     assert!(
-        seen.contains("ran as") && !seen.contains(&scene.token),
+        seen.contains("ran as") && !seen.contains(&setup.token),
         "{seen}"
     );
 }
 
 #[test]
 fn hooks_do_not_run() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         r#"mkdir -p .git/hooks; for hook in pre-commit commit-msg post-commit pre-push post-checkout post-index-change
          do cp "$SPY" .git/hooks/$hook; done
          for hook in reference-transaction pre-auto-gc fsmonitor-watchman; do cp "$SPY" .git/hooks/$hook; done
@@ -171,64 +172,64 @@ fn hooks_do_not_run() {
 
 #[test]
 fn a_file_system_monitor_does_not_run() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         r#"git config core.fsmonitor "$RUN"; git config --global core.fsmonitor "$RUN""#,
     );
 }
 
 #[test]
 fn an_ssh_command_does_not_run() {
-    let scene = Scene::new();
+    let setup = Setup::new();
     let attack = format!(
         "for where in --local --global; do git config $where core.sshCommand \"$RUN\"
          git config $where ssh.variant simple; git config $where url.ssh://evil/.insteadOf {}/; done",
-        scene.forge.base()
+        setup.forge.base_url()
     );
-    scene.assert_harmless(&attack);
+    setup.assert_harmless(&attack);
 }
 
 #[test]
 fn a_credential_helper_is_not_asked() {
-    let scene = Scene::new();
+    let setup = Setup::new();
     let attack = format!(
         "for where in --local --global; do git config $where credential.helper \"!$RUN\"
          git config $where credential.{}.helper \"!$RUN\"; done
          printf 'machine 127.0.0.1 login agent password guessed\\n' > \"$HOME/.netrc\"",
-        scene.forge.base()
+        setup.forge.base_url()
     );
-    scene.assert_harmless(&attack);
-    let guessed = scene.forge.journal().iter().any(|(_, sent)| {
-        // agent:guessed
-        sent.as_deref() == Some("Basic YWdlbnQ6Z3Vlc3NlZA==")
+    setup.assert_harmless(&attack);
+    let was_sent = setup.forge.requests().iter().any(|request| {
+        // The base64 of agent:guessed.
+        request.authorization.as_deref() == Some("Basic YWdlbnQ6Z3Vlc3NlZA==")
     });
-    assert!(!guessed);
+    assert!(!was_sent);
 }
 
 #[test]
 fn rewritten_urls_and_proxies_are_ignored() {
-    let scene = Scene::new();
-    let evil = Forge::start(&scene.origin.path(""), None);
+    let setup = Setup::new();
+    let evil = Forge::start(&setup.origin.path(""), None);
     let attack = format!(
         "for where in --local --global; do git config $where url.{evil}/.insteadOf {base}/
          git config $where url.{evil}/.pushInsteadOf {base}/; git config $where http.proxy {evil}
          git config $where remote.origin.url {evil}/project.git; done",
-        evil = evil.base(),
-        base = scene.forge.base()
+        evil = evil.base_url(),
+        base = setup.forge.base_url()
     );
-    scene.assert_harmless(&attack);
-    assert_eq!(evil.journal(), []);
+    setup.assert_harmless(&attack);
+    assert_eq!(evil.requests(), []);
 }
 
 #[test]
 fn a_program_that_asks_for_passwords_does_not_run() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         r#"for where in --local --global; do git config $where core.askPass "$SPY"; done"#,
     );
 }
 
 #[test]
 fn configured_diff_programs_do_not_run() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         r#"for where in --local --global; do git config $where diff.external "$RUN"; git config $where diff.spy.textconv "$RUN"
          git config $where diff.spy.command "$RUN"; git config $where core.pager "$RUN"; git config $where interactive.diffFilter "$RUN"; done
          echo '* diff=spy' > .gitattributes; mkdir -p .git/info; echo '* diff=spy' > .git/info/attributes; echo changed >> README"#,
@@ -237,7 +238,7 @@ fn configured_diff_programs_do_not_run() {
 
 #[test]
 fn aliases_do_not_run() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         "for where in --local --global; do for command in init add write-tree commit-tree rev-parse rev-list push diff \
          cat-file merge-base read-tree; do git config $where alias.$command \"!$RUN\"; done; done",
     );
@@ -255,7 +256,7 @@ fn included_configuration_is_ignored() {
 }
 
 #[test]
-fn a_filter_that_waits_and_complains_forever_does_not_cost_the_work() {
+fn the_work_is_pushed_although_a_filter_waits_and_prints_forever() {
     assert_harmless_although_git_waits(
         r#"printf 'while :; do echo waiting for a lock >&2; sleep 0.3; done\n' > .git/slow
          git config filter.slow.clean "sh .git/slow"; echo '*.slow filter=slow' > .git/info/attributes; echo slow > file.slow"#,
@@ -264,9 +265,9 @@ fn a_filter_that_waits_and_complains_forever_does_not_cost_the_work() {
 
 #[test]
 fn filters_that_the_agent_configured_run_without_the_token() {
-    let scene = Scene::new();
-    let filter = quoted(quoted(scene.origin.path("clean")));
-    let event = scene.attack(&format!(
+    let setup = Setup::new();
+    let filter = quoted(quoted(setup.origin.path("clean")));
+    let event = setup.attack(&format!(
         r#"cat > "$AT/clean" <<'END'
 #!/bin/sh
 at=${{0%/*}}
@@ -278,19 +279,19 @@ END
          echo 'new filter=spy' > .gitattributes; echo new > new; echo ignored >> .git/info/exclude; touch ignored"#
     ));
     assert_eq!(event["status"], "completed", "{event}");
-    assert!(scene.origin.path("ran").exists(), "the filter did not run");
-    assert_eq!(scene.origin.show(BRANCH, "new"), "NEW");
-    let files = scene.origin.git(&["ls-tree", "-r", "--name-only", BRANCH]);
+    assert!(setup.origin.path("ran").exists(), "the filter did not run");
+    assert_eq!(setup.origin.show(BRANCH, "new"), "NEW");
+    let files = setup.origin.git(&["ls-tree", "-r", "--name-only", BRANCH]);
     assert!(!files.contains("ignored"), "{files}");
 }
 
 #[test]
 fn a_merge_driver_in_the_agents_attributes_does_not_run() {
-    let scene = Scene::new();
-    scene.assert_harmless(
+    let setup = Setup::new();
+    setup.assert_harmless(
         r#"mkdir -p .git/info "$HOME/.config/git"; for file in .gitattributes .git/info/attributes "$HOME/.config/git/attributes"; do
          echo '* merge=spy text eol=crlf' > "$file"; done
          for where in --local --global; do git config $where merge.spy.driver "$RUN"; done; touch README; echo new > new"#,
     );
-    assert_eq!(scene.origin.show(BRANCH, "new"), "new");
+    assert_eq!(setup.origin.show(BRANCH, "new"), "new");
 }

@@ -1,5 +1,5 @@
-//! For anyone whose agent obeys a text from elsewhere: the agent cannot reach the worker, its parent or
-//! its terminal, and the worker says how far that holds on this machine.
+//! For anyone whose agent may follow instructions in untrusted texts: the agent cannot reach the worker, its parent or
+//! its terminal, and the worker reports which isolation this machine allows.
 
 mod agent_user;
 #[cfg(feature = "peers")]
@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use crate::support::{Project, Receiver, Worker, nobody, origin, wait_until};
 
-/// The words for an isolation in which the agent cannot signal or trace the worker.
+/// The words for the kinds of isolation in which the agent cannot signal or trace the worker.
 const SAFE: [&str; 2] = ["landlock", "pid-namespace"];
 
-/// What a terminal event says about the isolation.
-fn isolation(event: &Value) -> String {
+/// The word for the isolation in an event.
+fn isolation_of(event: &Value) -> String {
     let word = event["worker"]["isolation"].as_str();
     word.unwrap_or_else(|| panic!("no isolation: {event:#}"))
         .to_owned()
@@ -34,17 +34,17 @@ fn the_terminal_event_and_check_name_the_same_isolation() {
         }
     };
     let ended = worker("").run();
-    let word = isolation(&ended.assert_completed(&receiver));
+    let word = isolation_of(&ended.assert_completed(&receiver));
     assert!(
         ended
             .stderr
             .contains(&format!("isolation {word}: the agent ")),
         "{ended:#?}"
     );
-    let checked = worker("check").run();
-    checked.assert_code(0);
+    let check = worker("check").run();
+    check.assert_code(0);
     let line = format!("ok      isolation: {word}: the agent ");
-    assert!(checked.stdout.contains(&line), "{checked:#?}");
+    assert!(check.stdout.contains(&line), "{check:#?}");
 }
 
 #[test]
@@ -52,8 +52,8 @@ fn without_isolation_the_events_say_so() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).without_isolation();
     worker.agent("echo done").run().assert_code(0);
-    assert_eq!(isolation(&receiver.only_event("started")), "off");
-    assert_eq!(isolation(&receiver.only_event("completed")), "off");
+    assert_eq!(isolation_of(&receiver.only_event("started")), "off");
+    assert_eq!(isolation_of(&receiver.only_event("completed")), "off");
 }
 
 #[test]
@@ -72,12 +72,9 @@ fn strict_isolation_without_bubblewrap_ends_the_run_before_the_agent_starts() {
         "{message}"
     );
     assert!(!project.path("started").exists());
-    let checked = worker().arg("check").run();
-    checked.assert_code(2);
-    assert!(
-        checked.stdout.contains("MISSING isolation: "),
-        "{checked:#?}"
-    );
+    let check = worker().arg("check").run();
+    check.assert_code(2);
+    assert!(check.stdout.contains("MISSING isolation: "), "{check:#?}");
 }
 
 #[test]
@@ -96,9 +93,9 @@ fn the_agent_cannot_signal_the_worker() {
     let agent = "for signal in TERM QUIT USR1 STOP KILL; do kill -$signal $PPID; done; echo alive";
     let worker = Worker::new(&receiver, &project).agent(agent);
     let ended = worker.run();
-    // On an older kernel without bubblewrap, the worker only promises to say so.
-    let said = receiver.requests();
-    let last = said.last().map(|said| isolation(&said.event));
+    // On an older kernel without bubblewrap, the agent can signal the worker, and the worker only has to report that.
+    let requests = receiver.requests();
+    let last = requests.last().map(|request| isolation_of(&request.event));
     if last.is_some_and(|word| SAFE.contains(&word.as_str())) {
         let event = ended.assert_completed(&receiver);
         assert_eq!(
@@ -125,9 +122,9 @@ fn the_agent_cannot_read_the_environment_of_the_workers_parent() {
     let worker = worker.through("/bin/sh", |program| {
         vec!["-c".into(), "\"$0\"; exit $?".into(), program.into()]
     });
-    let ended = worker.with(nobody::run_as_nobody).run();
+    let ended = worker.change_command(nobody::run_as_nobody).run();
     let event = ended.assert_completed(&receiver);
-    let word = isolation(&event);
+    let word = isolation_of(&event);
     if SAFE.contains(&word.as_str()) || word == "landlock-trace" {
         assert_eq!(event["result"]["output"]["tail"], "0\n", "{word}");
     }
@@ -153,7 +150,7 @@ fn a_program_that_cannot_be_executed_is_reported_by_its_name() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let bin = tempfile::tempdir().unwrap();
     let claude = bin.path().join("claude");
-    origin::program(&claude, "exit 0");
+    origin::write_program(&claude, "exit 0");
     std::fs::write(&claude, "#!/nowhere/interpreter\n").unwrap();
     let path = std::env::join_paths([bin.path().as_os_str(), "/usr/bin".as_ref(), "/bin".as_ref()]);
     let worker = Worker::new(&receiver, &project)
@@ -168,7 +165,7 @@ fn a_program_that_cannot_be_executed_is_reported_by_its_name() {
 }
 
 #[test]
-fn signals_without_a_meaning_do_not_end_the_worker() {
+fn signals_that_mean_nothing_to_the_worker_do_not_end_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = ": > waits; until [ -e go ]; do sleep 0.01; done; echo done";
     let worker = Worker::new(&receiver, &project).agent(agent).start();

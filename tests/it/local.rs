@@ -9,10 +9,10 @@ mod terminal;
 
 use rustix::process::Signal;
 
-use crate::support::model::{bash, says};
+use crate::support::model::{bash_call, text_answer};
 use crate::support::{FinishedWorker, Model, Project, Worker, assert_in_order, path_without};
 
-/// Standard error without the worker's log, and that log. The two arrive through different pipes, so
+/// Splits standard error into the lines of `local` and the lines of the worker's log. They arrive through different pipes, so
 /// only the order within each of them is certain.
 fn timeline_and_log(ended: &FinishedWorker) -> (String, String) {
     let lines = ended.stderr.split_inclusive('\n');
@@ -20,7 +20,7 @@ fn timeline_and_log(ended: &FinishedWorker) -> (String, String) {
     (timeline.concat(), log.concat())
 }
 
-/// The program in a directory, without a home directory.
+/// The program with these arguments in a directory, without the variable `HOME`.
 fn program(args: &[&str], dir: &Project) -> Worker {
     Worker::without_settings().args(args).dir(dir.dir())
 }
@@ -29,7 +29,7 @@ fn program(args: &[&str], dir: &Project) -> Worker {
 fn demo_shows_a_worker_from_claim_to_result() {
     let dir = Project::empty();
     let ended = program(&["demo"], &dir)
-        .with(|command| {
+        .change_command(|command| {
             // A user without a git identity, whose git would open an editor.
             command.env("GIT_EDITOR", "false").env("GIT_PAGER", "false");
         })
@@ -75,7 +75,7 @@ fn demo_shows_a_worker_from_claim_to_result() {
 fn demo_uses_claude_code_if_it_is_installed_and_there_is_a_key() {
     let dir = Project::empty();
     std::fs::create_dir(dir.path("bin")).expect("a directory");
-    crate::support::origin::program(
+    crate::support::origin::write_program(
         &dir.path("bin/claude"),
         "echo \"claude $*\"; head -n 1; sed -i 's/-gt 1/-gt 0/' greet.sh
          echo '{\"type\":\"result\",\"subtype\":\"success\",\"result\":\"Fixed.\"}'",
@@ -107,8 +107,8 @@ fn demo_uses_claude_code_if_it_is_installed_and_there_is_a_key() {
 #[test]
 fn demo_uses_the_built_in_agent_if_there_is_a_key_but_no_claude_code() {
     let model = Model::start([
-        bash("sed -i 's/-gt 1/-gt 0/' greet.sh && sh test.sh"),
-        says("Fixed."),
+        bash_call("sed -i 's/-gt 1/-gt 0/' greet.sh && sh test.sh"),
+        text_answer("Fixed."),
     ]);
     let bin = tempfile::tempdir().expect("a directory");
     let ended = program(&["demo"], &Project::empty())

@@ -3,11 +3,11 @@
 
 use std::fs;
 
-use crate::support::origin::{git, program};
+use crate::support::origin::{git, write_program};
 use crate::support::project::GRAPH;
 use crate::support::{Origin, Project, Receiver, Worker, quoted};
 
-/// A clone of what the workers pushed, with the merge driver set up.
+/// A clone of the origin, in which git uses the merge driver.
 fn clone_with_driver(origin: &Origin) -> std::path::PathBuf {
     let merged = origin.path("merged");
     let to = merged.to_str().expect("UTF-8");
@@ -51,7 +51,7 @@ fn the_branches_of_neighbouring_tasks_merge_without_conflict() {
     assert!(merged.join("work-8").exists() && merged.join("work-9").exists());
 }
 
-/// Merges three versions; returns the exit code and our version afterwards.
+/// Runs the merge driver on three versions; returns its exit code and the merged text.
 fn merge(base: &str, ours: &str, theirs: &str) -> (Option<i32>, String) {
     let project = Project::empty();
     project
@@ -75,8 +75,8 @@ fn other_changes_than_status_letters_are_merged_by_git() {
     let theirs = done(GRAPH, "Paint it").replace("  Not three.\n", "  Not five.\n");
     let (code, merged) = merge(GRAPH, &ours, &theirs);
     assert_eq!((code, merged), (Some(0), done(&theirs, "house")));
-    let twice = GRAPH.replace("house | P |", "house | F |");
-    let (code, merged) = merge(GRAPH, &ours, &twice);
+    let other_letter = GRAPH.replace("house | P |", "house | F |");
+    let (code, merged) = merge(GRAPH, &ours, &other_letter);
     assert_eq!(code, Some(1));
     assert!(
         merged.contains("<<<<<<< ours\n8 | Build the \\| house | D |"),
@@ -97,7 +97,7 @@ fn non_graph_files_fall_back_to_plain_git_merge() {
     assert_eq!(merge("a\n", "b\n", "c\n").0, Some(1));
 }
 
-/// Three versions, of which only the letter of a neighbour would be changed by the merge.
+/// A directory with three versions of the graph; a merge changes the letters of two neighbouring tasks.
 fn three_versions() -> Project {
     let project = Project::empty();
     project
@@ -108,7 +108,7 @@ fn three_versions() -> Project {
 }
 
 #[test]
-fn an_error_has_a_status_that_git_does_not_take_for_conflicts_and_changes_no_file() {
+fn an_error_has_an_exit_code_that_git_does_not_take_for_a_conflict_and_changes_no_file() {
     let project = three_versions();
     let before = ["base", "ours", "theirs"].map(|name| project.read(name));
     let merge = |args: &[&str]| {
@@ -118,7 +118,7 @@ fn an_error_has_a_status_that_git_does_not_take_for_conflicts_and_changes_no_fil
         worker.args(args)
     };
     let bin = tempfile::tempdir().expect("a directory");
-    program(&bin.path().join("git"), "echo broken >&2; exit 255");
+    write_program(&bin.path().join("git"), "echo broken >&2; exit 255");
     let no_git = Project::empty();
     for (worker, message) in [
         (
@@ -171,7 +171,7 @@ fn invalid_settings_do_not_stop_a_merge() {
 }
 
 #[test]
-fn a_merge_whose_driver_fails_is_not_left_as_a_conflict_without_marks() {
+fn git_reports_no_conflict_if_the_driver_fails() {
     let project = three_versions();
     let dir = project.dir();
     let write = |version: &str| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::receiver::assert_one_connection;
-use crate::support::{Project, Receiver, Worker, setting, with_enough_time};
+use crate::support::{Project, Receiver, Worker, duration_setting, with_enough_time};
 
 #[test]
 fn plain_http_needs_no_authorities() {
@@ -60,21 +60,21 @@ fn an_ipv6_address_works_as_the_host() {
     assert!(host.starts_with("[::1]:"), "{host}");
 }
 
-/// On a machine without IPv6, the worker says in the system's words why it reaches no such address.
+/// Asserts that a worker on a machine without IPv6 reports in the system's words why it cannot reach an IPv6 address.
 fn assert_unreachable_without_ipv6(no_ipv6: &std::io::Error) {
     let message = message_of_a_failed_claim("http://[::1]:9/cb", Duration::from_millis(300));
     assert!(message.contains(&no_ipv6.to_string()), "{message}");
 }
 
-/// Why a worker with this callback URL could not claim its task. The message is about the last attempt, which the end of
-/// the claim deadline may have cut short on a slow machine: later runs have longer deadlines.
+/// The failure message of a worker that cannot claim its task at this callback URL. The message is about the last attempt. On a
+/// slow machine, the claim deadline may end before this attempt has failed; then the test runs again with a longer deadline.
 fn message_of_a_failed_claim(url: &str, deadline: Duration) -> String {
     with_enough_time(deadline, |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
             .agent("true")
             .env("CALLBACK_URL", url)
-            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
             .run();
         ended.assert_code(3);
         let failure = &ended.result_line()["failure"];

@@ -6,16 +6,17 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::server::Connection;
-use crate::support::{FinishedWorker, Running, Server, Worker};
+use crate::support::{FinishedWorker, RunningWorker, Server, Worker};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// The program with these arguments.
 fn program(args: &[&str]) -> Worker {
     Worker::without_settings().args(args)
 }
 
 /// `receive` on a free port with further flags, and its URL.
-fn receive(flags: &[&str]) -> (Running, String) {
+fn receive(flags: &[&str]) -> (RunningWorker, String) {
     let running = program(&["receive", "--listen", "127.0.0.1:0"])
         .args(flags)
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
@@ -29,7 +30,7 @@ fn probe(url: &str) -> Worker {
     program(&["probe", url])
 }
 
-/// The verdict of the rule with these words.
+/// The first word of the line that contains these words: the verdict about a rule.
 #[track_caller]
 fn verdict<'a>(ended: &'a FinishedWorker, rule: &str) -> &'a str {
     let mut lines = ended.stdout.lines();
@@ -50,12 +51,12 @@ fn the_receiver_for_development_keeps_every_rule() {
         .run();
     // `receive` has no setting for a token, so it cannot refuse a wrong one.
     ended.assert_code(1);
-    let broken: Vec<&str> = ended
+    let other_lines: Vec<&str> = ended
         .stdout
         .lines()
         .filter(|line| !line.starts_with("kept "))
         .collect();
-    let [token, other_token, cancelling, leases, summary] = broken[..] else {
+    let [token, other_token, cancellation, leases, summary] = other_lines[..] else {
         panic!("{ended:#?}");
     };
     assert!(
@@ -67,8 +68,8 @@ fn the_receiver_for_development_keeps_every_rule() {
         "{other_token}"
     );
     assert!(
-        cancelling.starts_with("-       cancelling: "),
-        "{cancelling}"
+        cancellation.starts_with("-       cancelling: "),
+        "{cancellation}"
     );
     assert!(leases.starts_with("-       leases: "), "{leases}");
     assert!(
@@ -79,7 +80,7 @@ fn the_receiver_for_development_keeps_every_rule() {
 }
 
 #[test]
-fn a_cancellation_is_waited_for_and_a_kept_protocol_is_exit_code_0() {
+fn probe_waits_for_a_cancellation_and_ends_with_exit_code_0_if_all_rules_are_kept() {
     let (receiving, url) = receive(&["--cancel", "cancel-me"]);
     let ended = probe(&url)
         .args([
@@ -110,7 +111,7 @@ fn a_cancellation_is_waited_for_and_a_kept_protocol_is_exit_code_0() {
 }
 
 /// A server that answers every request with the same status, so it refuses no claim.
-fn grants_everything() -> Server {
+fn server_that_grants_everything() -> Server {
     Server::listen("127.0.0.1:0", |connection: &Connection| {
         let mut reader = BufReader::new(&*connection.stream);
         loop {
@@ -137,7 +138,7 @@ fn grants_everything() -> Server {
 
 #[test]
 fn an_orchestrator_that_grants_everything_breaks_the_rules_of_claims_and_signatures() {
-    let server = grants_everything();
+    let server = server_that_grants_everything();
     let url = format!("http://{}/callback", server.address());
     let ended = probe(&url)
         .arg("--json")
@@ -172,7 +173,7 @@ fn an_orchestrator_that_grants_everything_breaks_the_rules_of_claims_and_signatu
 }
 
 #[test]
-fn an_orchestrator_that_cannot_be_reached_is_exit_code_3_and_named() {
+fn an_orchestrator_that_cannot_be_reached_is_named_and_means_exit_code_3() {
     let ended = probe("http://127.0.0.1:1/callback").run();
     ended.assert_code(3);
     assert_eq!(
@@ -186,7 +187,7 @@ fn an_orchestrator_that_cannot_be_reached_is_exit_code_3_and_named() {
 }
 
 #[test]
-fn a_probe_without_a_url_or_with_wrong_flags_is_exit_code_2() {
+fn a_probe_without_a_url_or_with_wrong_flags_ends_with_exit_code_2() {
     let ended = program(&["probe", "--cancel-within", "soon"]).run();
     ended.assert_code(2);
     assert!(

@@ -1,4 +1,4 @@
-//! For owners of projects: the settings that a project brings along in `.descartes.toml`.
+//! For owners of projects: the settings in `.descartes.toml`.
 
 mod sample;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::dispatch::sample::Graph;
 use crate::support::{Origin, Project, Receiver, Worker, path};
 
-/// A project for task 8 with this file.
+/// A project with this `.descartes.toml`.
 fn project_with(file: &str) -> Project {
     let project = Project::new();
     project.write(".descartes.toml", file);
     project
 }
 
-/// Asserts that a run of a project with this file fails before an agent starts; returns the message.
+/// Asserts that a run in a project with an unusable file fails before the agent starts; returns the message.
 #[track_caller]
 fn assert_unusable(project: &Project) -> String {
     let receiver = Receiver::start();
@@ -27,10 +27,10 @@ fn assert_unusable(project: &Project) -> String {
     format!("{}: {}", text("message"), text("detail"))
 }
 
-/// A worker for task 8 that is started in the project's directory.
-fn started_in(project: &Project, receiver: &Receiver) -> Worker {
+/// A worker that starts in the project's directory, without `DESCARTES_WORKSPACE`.
+fn worker_in(project: &Project, receiver: &Receiver) -> Worker {
     Worker::new(receiver, project)
-        .without("DESCARTES_WORKSPACE")
+        .remove_env("DESCARTES_WORKSPACE")
         .dir(project.dir())
 }
 
@@ -39,7 +39,7 @@ fn a_worker_uses_the_agent_the_checks_and_the_limits_of_the_project_that_it_has_
     let receiver = Receiver::start();
     let file = "agent_command = \"echo \\\"$DESCARTES_MODEL\\\"; touch by-the-project\"\nmodel = \"opus\"\n\
         checks = [\"test -e by-the-project\", \"true\"]\nrepairs = 0\ntask_timeout = \"30m\"\n";
-    let origin = Origin::with(&[(".descartes.toml", file)]);
+    let origin = Origin::with_files(&[(".descartes.toml", file)]);
     let ended = origin.worker(&receiver).run();
     let event = ended.assert_completed(&receiver);
     assert_eq!(event["result"]["output"]["tail"], "opus\n");
@@ -74,7 +74,7 @@ fn flags_and_variables_win_over_the_file_of_the_project() {
         .agent("echo \"$DESCARTES_MODEL\"")
         .run();
     let event = ended.assert_completed(&receiver);
-    // A setting of the command decides on the kind of agent too.
+    // If the settings name a command, the kind of agent in the file is not used.
     assert_eq!(event["result"]["agent"]["kind"], "command");
     assert_eq!(event["result"]["output"]["tail"], "haiku\n");
     assert_eq!(event["result"]["checks"][0]["command"], "true");
@@ -82,7 +82,7 @@ fn flags_and_variables_win_over_the_file_of_the_project() {
 }
 
 #[test]
-fn the_agent_command_of_a_project_gets_no_key_that_the_gateway_does_not_keep() {
+fn the_agent_command_of_a_project_never_gets_a_key() {
     for (name, key) in [
         ("ANTHROPIC_API_KEY", "sk-ant-test-0123456789"),
         ("ANTHROPIC_AUTH_TOKEN", "sk-ant-oat01-0123456789"),
@@ -100,7 +100,7 @@ fn the_agent_command_of_a_project_gets_no_key_that_the_gateway_does_not_keep() {
             let seen = project.read("seen");
             assert!(!seen.contains(key), "{name}, gateway {gateway}: {seen}");
         }
-        // The operator's own command gets it, without the gateway.
+        // A command in the operator's settings gets the key if the gateway is off.
         let (receiver, project) = (Receiver::start(), project_with("model = \"opus\"\n"));
         Worker::new(&receiver, &project)
             .env(name, key)
@@ -113,7 +113,7 @@ fn the_agent_command_of_a_project_gets_no_key_that_the_gateway_does_not_keep() {
 }
 
 #[test]
-fn a_mistake_in_the_file_ends_the_run_with_its_place_and_what_would_be_right() {
+fn a_mistake_in_the_file_fails_the_run_and_the_message_names_its_line_and_a_correction() {
     let project = project_with(
         "model = \"opus\"\nagnet_command = \"x\"\ncallback_url = \"http://elsewhere\"\nrepairs = true\n",
     );
@@ -150,20 +150,20 @@ fn a_file_that_cannot_be_read_safely_is_an_error_and_never_a_hang() {
     ] {
         let project = Project::new();
         project.write("large", &large);
-        let made = std::process::Command::new("sh")
+        let status = std::process::Command::new("sh")
             .args(["-c", make])
             .current_dir(project.dir())
             .env("PATH", path())
             .status();
-        assert!(made.expect("a shell").success());
+        assert!(status.expect("a shell").success());
         let message = assert_unusable(&project);
         assert!(message.contains(words), "{make}: {message}");
         assert!(message.contains(".descartes.toml"), "{make}: {message}");
     }
 }
 
-/// The settings in the output of `check --json`, by name.
-fn settings_of(stdout: &str, name: &str) -> Value {
+/// The setting with this name in the output of `check --json`.
+fn setting_of(stdout: &str, name: &str) -> Value {
     let report: Value = serde_json::from_str(stdout).expect("JSON");
     let settings = report["settings"].as_array().expect("settings");
     let found = settings.iter().find(|setting| setting["name"] == name);
@@ -231,7 +231,7 @@ fn check_says_where_each_setting_comes_from() {
             "ANTHROPIC_API_KEY".into(),
         ),
     ] {
-        let found = settings_of(&stdout, name);
+        let found = setting_of(&stdout, name);
         assert_eq!(
             [&found["value"], &found["from"]],
             [&value, &from],
@@ -314,7 +314,7 @@ fn dispatch_reports_a_mistake_or_a_missing_agent_of_the_project_before_anything_
 }
 
 #[test]
-fn dispatch_refuses_what_workers_would_refuse_in_place_of_the_file() {
+fn dispatch_rejects_a_link_a_directory_or_a_large_file_in_the_place_of_the_file() {
     let large = format!("# {}\n", "x".repeat(64 << 10));
     for (make, words) in [
         (
@@ -332,12 +332,12 @@ fn dispatch_refuses_what_workers_would_refuse_in_place_of_the_file() {
     ] {
         let graph = Graph::new("1 | First | P | 1 | H\n");
         graph.write("large", &large);
-        let made = std::process::Command::new("sh")
+        let status = std::process::Command::new("sh")
             .args(["-c", make])
             .current_dir(graph.project())
             .env("PATH", path())
             .status();
-        assert!(made.expect("a shell").success());
+        assert!(status.expect("a shell").success());
         graph.commit("Settings");
         for args in [&[] as &[&str], &["--plan"]] {
             let ended = graph.dispatch("true").args(args).run();
@@ -364,7 +364,7 @@ fn mistakes_of_the_file_cannot_control_a_terminal() {
         Receiver::start(),
         project_with("sample = \"ex\\u001b[2J\\u009b\"\n"),
     );
-    let ended = started_in(&project, &receiver).arg("check").run();
+    let ended = worker_in(&project, &receiver).arg("check").run();
     ended.assert_code(2);
     assert!(ended.stdout.contains("ex\\u{1b}[2J"), "{ended:#?}");
     assert!(!ended.stdout.contains(['\u{1b}', '\u{9b}']), "{ended:#?}");
@@ -373,7 +373,7 @@ fn mistakes_of_the_file_cannot_control_a_terminal() {
 #[test]
 fn check_prints_no_control_characters_of_the_project() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["true \u{1b}[2J"]);
+    project.set_checks(&["true \u{1b}[2J"]);
     let ended = Worker::new(&receiver, &project)
         .arg("check")
         .agent("true")

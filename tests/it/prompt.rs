@@ -1,10 +1,10 @@
-//! The prompt: on standard input and in a file, with everything about the task.
+//! The prompt: its contents, on standard input and in a file.
 
 use std::fs;
 
 use crate::support::{Project, Receiver, Worker};
 
-/// Copies both forms of the prompt to files.
+/// An agent that copies the prompt from standard input and from the prompt file to files.
 const COPY_PROMPT: &str = "cat > stdin; cp \"$DESCARTES_PROMPT_FILE\" file";
 
 const GRAPH: &str = "\
@@ -39,7 +39,7 @@ const GRAPH: &str = "\
   Wait for rain.
 ";
 
-/// The prompt of an agent that succeeds.
+/// The prompt of an agent that succeeds. Asserts that it is the same on standard input and in the prompt file.
 #[track_caller]
 fn prompt(project: &Project, change: impl FnOnce(Worker) -> Worker) -> String {
     let receiver = Receiver::start();
@@ -50,6 +50,7 @@ fn prompt(project: &Project, change: impl FnOnce(Worker) -> Worker) -> String {
     project.read("stdin")
 }
 
+/// The last section of the prompt; `checks` is the part about checks.
 fn how_to_work(project: &Project, checks: &str) -> String {
     format!(
         "## How to work\n\n\
@@ -64,7 +65,7 @@ fn how_to_work(project: &Project, checks: &str) -> String {
 #[test]
 fn the_prompt_has_every_field_of_the_task_and_says_how_to_work() {
     let project = Project::with_graph(GRAPH);
-    project.checks(&["true", "test -f stdin"]);
+    project.set_checks(&["true", "test -f stdin"]);
     let checks = "- When you are done, these commands will run, and all of them must pass:\n  \
                   - `true`\n  - `test -f stdin`\n";
     let task = "\
@@ -127,11 +128,11 @@ fn the_orchestrators_note_is_the_end_of_the_first_prompt_and_has_no_secret() {
     };
     let expected =
         "\n## A note about this run\n\nAn earlier run failed:\n  wrong colour, key ***\n";
-    let without = prompt(&project, |worker| worker.env("DESCARTES_FORCE", "true"));
+    let prompt_without_note = prompt(&project, |worker| worker.env("DESCARTES_FORCE", "true"));
     let text = prompt(&project, |worker| {
         with_note(worker).env("DESCARTES_FORCE", "true")
     });
-    assert_eq!(text, format!("{without}{expected}"));
+    assert_eq!(text, format!("{prompt_without_note}{expected}"));
 }
 
 #[test]
@@ -149,7 +150,7 @@ fn a_note_that_is_too_long_keeps_its_beginning_and_its_end() {
 #[test]
 fn a_repair_does_not_repeat_the_note() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
-    project.checks(&["test -f second"]);
+    project.set_checks(&["test -f second"]);
     Worker::new(&receiver, &project)
         .env("DESCARTES_NOTE", "Paint it green.")
         .agent("if test -f first; then cat > second; else cat > first; fi")
@@ -186,6 +187,7 @@ fn an_agent_that_does_not_read_its_prompt_can_succeed() {
     assert!(size > 300_000, "{size}");
 }
 
+/// A definition of the agent `bricklayer`.
 const BRICKLAYER: &str = r#"
 [agent]
 name = "bricklayer"
@@ -295,7 +297,7 @@ fn a_malformed_agent_definition_fails_the_run_with_path_and_line() {
 #[test]
 fn the_prompt_after_a_failed_check_has_the_check_and_its_output() {
     let (receiver, project) = (Receiver::start(), Project::with_graph(GRAPH));
-    project.checks(&["true", "cat missing; echo; echo '````'; test -f repaired"]);
+    project.set_checks(&["true", "cat missing; echo; echo '````'; test -f repaired"]);
     Worker::new(&receiver, &project)
         .agent("if [ -f first ]; then cat > second; cp \"$DESCARTES_PROMPT_FILE\" file; touch repaired; else cat > first; echo 'wall ``missing' > missing; fi")
         .run()
@@ -319,7 +321,7 @@ fn the_report_has_the_prompt_of_each_round_without_secrets() {
     let receiver = Receiver::start();
     let secret = "0123456789abcdefghij";
     let project = Project::with_graph(&GRAPH.replace("Wait for rain.", &format!("Use {secret}.")));
-    project.checks(&["test -f repaired"]);
+    project.set_checks(&["test -f repaired"]);
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_NOTE", "Be careful.")
         .env("DESCARTES_AGENT_ENV", "PASSWORD")
@@ -357,7 +359,7 @@ fn the_report_has_no_secret_with_a_terminal_code_in_it() {
     let receiver = Receiver::start();
     let project = Project::with_graph(GRAPH);
     project.write("print", "printf 'supersecret\\033[0mvalue123\\n'\n");
-    project.checks(&["sh print; false"]);
+    project.set_checks(&["sh print; false"]);
     let event = Worker::new(&receiver, &project)
         .env("DESCARTES_REPAIRS", "1")
         .env("DESCARTES_AGENT_ENV", "MY_TOKEN")
@@ -372,10 +374,10 @@ fn the_report_has_no_secret_with_a_terminal_code_in_it() {
             .is_some_and(|prompt| prompt.contains("\n***\n")),
         "{prompts:#?}"
     );
-    // A reader of these raw texts removes the terminal codes and masks again.
-    let mut made_visible = event.clone();
-    made_visible["result"]["checks"].take();
-    made_visible["result"]["output"].take();
-    let text = made_visible.to_string();
+    // These two fields have the raw output. Programs that show them remove the terminal codes and mask the secrets again.
+    let mut event = event.clone();
+    event["result"]["checks"].take();
+    event["result"]["output"].take();
+    let text = event.to_string();
     assert!(!text.contains("value123"), "{text}");
 }

@@ -1,5 +1,5 @@
-//! For people who use the pushed branches: where the work is pushed, that nothing is overwritten, and
-//! that the report has the patch if nothing can be pushed.
+//! For people who use the pushed branches: the name of the branch; no work of others is overwritten; the report has the patch if
+//! the worker cannot push.
 
 mod partial_work;
 
@@ -86,26 +86,26 @@ fn every_task_and_project_id_gives_a_valid_branch_name() {
             .env("TASK_ID", task);
         // Most of these tasks are not in the graph, but the branch is made from the settings before that is known.
         let code = worker.agent("git branch --show-current").run().code;
-        let said = receiver.requests();
+        let requests = receiver.requests();
         let branches = origin.branches();
         if code == Some(0) {
             assert!(branches.contains(&branch.to_owned()), "{branches:?}");
         } else {
             assert_eq!(
-                said.last().unwrap().event["failure"]["reason"],
+                requests.last().unwrap().event["failure"]["reason"],
                 "task_not_found"
             );
         }
         let head = std::fs::read_to_string(origin.workspace().join(".git/HEAD")).unwrap();
         assert_eq!(head.trim(), format!("ref: refs/heads/{branch}"));
-        let valid = Command::new("git")
+        let check = Command::new("git")
             .args(["check-ref-format", "--branch", branch])
             .output();
-        assert!(valid.unwrap().status.success(), "{branch}");
+        assert!(check.unwrap().status.success(), "{branch}");
     }
 }
 
-/// The failure of a task whose work could not be pushed; the patch must be there.
+/// Asserts that the task failed because its work could not be pushed, and that the report has the patch; returns the failure.
 #[track_caller]
 fn assert_push_failed(receiver: &Receiver) -> Value {
     assert_eq!(receiver.routes(), ["started", "failed"]);
@@ -123,9 +123,9 @@ fn assert_push_failed(receiver: &Receiver) -> Value {
 #[test]
 fn a_rejected_push_is_not_retried_and_the_remotes_message_is_quoted() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    origin.hook(
+    origin.install_hook(
         "pre-receive",
-        "echo asked >> asked; echo 'no work on sundays' >&2; exit 1",
+        "echo run >> runs; echo 'no work on sundays' >&2; exit 1",
     );
     origin
         .worker(&receiver)
@@ -138,15 +138,15 @@ fn a_rejected_push_is_not_retried_and_the_remotes_message_is_quoted() {
         detail.contains("no work on sundays") && detail.contains("pre-receive hook declined"),
         "{detail}"
     );
-    let asked = std::fs::read_to_string(origin.path("project.git/asked")).unwrap();
-    assert_eq!(asked, "asked\n");
+    let runs = std::fs::read_to_string(origin.path("project.git/runs")).unwrap();
+    assert_eq!(runs, "run\n");
 }
 
 #[test]
 fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
-    forge.behavior_for_pushes(ServerBehavior::Revoked);
+    forge.set_behavior_for_pushes(ServerBehavior::RejectCredentials);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let worker = worker.env("DESCARTES_GIT_TOKEN", TOKEN);
     let ended = worker.agent("echo mine > mine").run();
@@ -160,11 +160,11 @@ fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
             .contains("Authentication failed"),
         "{failure}"
     );
-    let asked = forge
-        .journal()
+    let pushes = forge
+        .requests()
         .into_iter()
-        .filter(|(asked, sent)| asked.contains("receive-pack") && sent.is_some());
-    assert_eq!(asked.count(), 1);
+        .filter(|request| request.line.contains("receive-pack") && request.authorization.is_some());
+    assert_eq!(pushes.count(), 1);
     assert!(!ended.stderr.contains(TOKEN));
 }
 
@@ -172,17 +172,17 @@ fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
 fn a_push_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.behavior_for_pushes(ServerBehavior::Gone);
+    forge.set_behavior_for_pushes(ServerBehavior::CloseConnections);
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let running = worker.agent("echo mine > mine").start();
-    let asked = || {
+    let has_push = || {
         forge
-            .journal()
+            .requests()
             .iter()
-            .any(|(asked, _)| asked.contains("receive-pack"))
+            .any(|request| request.line.contains("receive-pack"))
     };
-    wait_until("a push", asked);
-    forge.behavior_for_pushes(ServerBehavior::Serving);
+    wait_until("a push", has_push);
+    forge.set_behavior_for_pushes(ServerBehavior::Serve);
     running.wait().assert_code(0);
     assert_eq!(origin.show(BRANCH, "mine"), "mine");
 }
@@ -229,7 +229,7 @@ fn a_worker_that_is_started_again_with_the_same_run_id_pushes_nothing_twice() {
             "DESCARTES_WORKSPACE",
             origin.path(&format!("workspace-{attempt}")),
         );
-        // Another commit each time.
+        // Each worker makes another commit.
         let agent = format!("echo {attempt} > mine");
         worker.agent(agent).run().assert_code(0);
         let event = receiver.only_event("completed");
@@ -237,15 +237,15 @@ fn a_worker_that_is_started_again_with_the_same_run_id_pushes_nothing_twice() {
         assert_eq!(work["branch"], BRANCH);
         assert_eq!(work["head_commit"], origin.git(&["rev-parse", BRANCH]));
         let message = event["message"].as_str().unwrap();
-        let is_again = message.contains("pushed by an earlier worker of this run");
-        assert_eq!(is_again, attempt > 1, "{message}");
+        let says_so = message.contains("pushed by an earlier worker of this run");
+        assert_eq!(says_so, attempt > 1, "{message}");
         assert_eq!(origin.show(BRANCH, "mine"), "1");
         assert_eq!(origin.branches(), [BRANCH, "main"]);
     }
 }
 
 #[test]
-fn a_branch_with_the_runs_suffix_that_is_taken_too_gets_a_number() {
+fn a_number_is_added_if_the_branch_with_the_runs_suffix_exists_too() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin.commit(&[("theirs", "theirs")]);
     for branch in [
@@ -265,14 +265,14 @@ fn a_branch_with_the_runs_suffix_that_is_taken_too_gets_a_number() {
 #[test]
 fn a_cancellation_ends_a_push_that_hangs() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let begun = origin.path("begun");
-    origin.hook(
+    let begin = origin.path("begin");
+    origin.install_hook(
         "pre-receive",
-        &format!(": > {}; exec sleep 1000", quoted(&begun)),
+        &format!(": > {}; exec sleep 1000", quoted(&begin)),
     );
     let worker = origin.worker(&receiver).env("DESCARTES_HEARTBEAT", "20ms");
     let worker = worker.agent("echo mine > mine").start();
-    wait_until("the push to begin", || begun.exists());
+    wait_until("the push to begin", || begin.exists());
     receiver.set_default_reply("progress", Reply::json(200, r#"{"cancel": true}"#));
     worker.wait().assert_code(1);
     let failure = &receiver.only_event("failed")["failure"];
@@ -285,18 +285,18 @@ fn a_cancellation_ends_a_push_that_hangs() {
 fn a_git_that_the_agent_has_rewritten_gets_no_credential() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
-    let (git, stolen) = (origin.path("bin/git"), origin.path("stolen"));
+    let (git, environment) = (origin.path("bin/git"), origin.path("environment"));
     let path = crate::support::path();
-    let real = std::env::split_paths(&path)
+    let real_git = std::env::split_paths(&path)
         .map(|dir| dir.join("git"))
         .find(|git| git.exists());
-    let real = quoted(real.expect("git"));
-    crate::support::origin::program(&git, &format!("exec {real} \"$@\""));
+    let real_git = quoted(real_git.expect("git"));
+    crate::support::origin::write_program(&git, &format!("exec {real_git} \"$@\""));
     let mut dirs = vec![origin.path("bin")];
     dirs.extend(std::env::split_paths(&path));
     let rewrite = format!(
-        "echo mine > mine; cat > {git} <<'END'\n#!/bin/sh\nenv >> {stolen}\nexec {real} \"$@\"\nEND",
-        stolen = quoted(&stolen),
+        "echo mine > mine; cat > {git} <<'END'\n#!/bin/sh\nenv >> {environment}\nexec {real_git} \"$@\"\nEND",
+        environment = quoted(&environment),
         git = quoted(&git),
     );
     let worker = origin
@@ -306,7 +306,7 @@ fn a_git_that_the_agent_has_rewritten_gets_no_credential() {
         .env("DESCARTES_GIT_TOKEN", TOKEN);
     worker.agent(rewrite).run().assert_code(1);
     let failure = &receiver.only_event("failed")["failure"];
-    // An ordinary user can write its own file from the beginning, so already the clone is refused.
+    // A user who is not root owns the program, and can write it before the clone, so already the clone fails.
     let (reason, words) = if nobody::is_root() {
         ("push_failed", "was changed since the worker started")
     } else {
@@ -317,6 +317,6 @@ fn a_git_that_the_agent_has_rewritten_gets_no_credential() {
     let failure = failure.to_string();
     let words = format!("{words}, so it gets no credential");
     assert!(failure.contains(&words), "{failure}");
-    let stolen = std::fs::read_to_string(&stolen).unwrap_or_default();
-    assert!(!stolen.contains(TOKEN), "{stolen}");
+    let environment = std::fs::read_to_string(&environment).unwrap_or_default();
+    assert!(!environment.contains(TOKEN), "{environment}");
 }

@@ -1,5 +1,4 @@
-//! For writers of orchestrators: `receive` shows what workers report, checks it, and answers as its
-//! flags say.
+//! For writers of orchestrators: `receive` shows and checks the events of workers, and answers them as its flags say.
 
 mod requests;
 
@@ -14,22 +13,22 @@ use serde_json::{Value, json};
 
 use crate::support::origin::git;
 use crate::support::{
-    FinishedWorker, Project, Receiver, Running, Worker, assert_in_order, schema, setting,
-    with_enough_time,
+    FinishedWorker, Project, Receiver, RunningWorker, Worker, assert_in_order, duration_setting,
+    schema, with_enough_time,
 };
 
-/// The program in a directory, without a home directory.
+/// The program with these arguments in a directory, without the variable `HOME`.
 fn program(args: &[&str], dir: &Project) -> Worker {
     Worker::without_settings().args(args).dir(dir.dir())
 }
 
 /// `receive` on a free port, and its callback URL with `localhost` as the host.
-fn receive() -> (Running, String) {
+fn receive() -> (RunningWorker, String) {
     receive_with(&[], |worker| worker)
 }
 
 /// `receive` with further flags and variables.
-fn receive_with(flags: &[&str], change: impl FnOnce(Worker) -> Worker) -> (Running, String) {
+fn receive_with(flags: &[&str], change: impl FnOnce(Worker) -> Worker) -> (RunningWorker, String) {
     let dir = Project::empty();
     let receive = program(&["receive", "--listen", "127.0.0.1:0"], &dir).args(flags);
     let running = change(receive).start();
@@ -46,13 +45,14 @@ fn worker(url: &str, project: &Project) -> Worker {
         .env("DESCARTES_HEARTBEAT", "50ms")
 }
 
-fn end(running: Running) -> FinishedWorker {
+/// Ends `receive` by SIGTERM, and waits for its end.
+fn end(running: RunningWorker) -> FinishedWorker {
     running.signal(Signal::TERM);
-    end_of(running)
+    wait_for_end(running)
 }
 
-/// The end of `receive`, which has the signal already.
-fn end_of(running: Running) -> FinishedWorker {
+/// Waits for the end of `receive`, which must be successful.
+fn wait_for_end(running: RunningWorker) -> FinishedWorker {
     let ended = running.wait();
     ended.assert_code(0);
     assert_eq!(ended.stdout, "");
@@ -73,7 +73,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The root of this repository, as far as a run reads it, as a repository with one commit.
+/// A repository with one commit: the files of this repository that a run in its root reads.
 fn root_of_this_repository() -> Project {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let project = Project::empty();
@@ -89,7 +89,7 @@ fn root_of_this_repository() -> Project {
     project
 }
 
-/// Posts to a path of a server; gives the whole answer.
+/// Posts to a path of a server; returns the whole answer.
 fn exchange(host: &str, path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(host)?;
     let length = body.len();
@@ -102,7 +102,7 @@ fn exchange(host: &str, path: &str, body: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Posts to a callback URL; gives the status and the answer.
+/// Posts to a callback URL; returns the status and the body of the answer.
 fn post(url: &str, body: &str) -> (u16, Value) {
     let (host, path) = url
         .strip_prefix("http://")
@@ -146,8 +146,8 @@ fn the_command_of_the_original_worker_completes_its_task_in_the_root_of_this_rep
     );
     assert!(!ended.stderr.contains("protocol  "), "{ended:#?}");
     assert_eq!(git(project.dir(), &["status", "--porcelain"]), "");
-    let left = fs::read_dir(tmp.path()).expect("a directory").count();
-    assert_eq!(left, 0, "the copy of the sample is still there");
+    let count = fs::read_dir(tmp.path()).expect("a directory").count();
+    assert_eq!(count, 0, "the copy of the sample is still there");
 }
 
 #[test]
@@ -174,21 +174,22 @@ fn a_task_is_refused_to_a_second_worker_while_the_first_one_works_and_the_refusa
     third.agent("true").run().assert_code(0);
     let stderr = end(receiving).stderr;
     assert!(!stderr.contains("protocol  "), "{stderr}");
-    let shown = |run: &str| {
+    let line_of = |run: &str| {
         let words = format!("POST /started    8: run {run} on ");
         let line = stderr.lines().find(|line| line.contains(&words));
         line.unwrap_or_else(|| panic!("no {words:?} in {stderr}"))
     };
-    let refused = shown("second");
+    let refused = line_of("second");
     assert!(refused.contains(" → refused (409): run "), "{refused}");
     assert!(refused.ends_with(words), "{refused}");
-    assert!(!shown("third").contains("refused"), "{stderr}");
+    assert!(!line_of("third").contains("refused"), "{stderr}");
 }
 
 #[test]
 fn a_dead_workers_task_is_free_when_its_lease_is_over() {
     with_enough_time(Duration::from_secs(1), |lease| {
-        let (receiving, url) = receive_with(&["--lease", &setting(lease)], |worker| worker);
+        let (receiving, url) =
+            receive_with(&["--lease", &duration_setting(lease)], |worker| worker);
         let project = Project::new();
         let dead = worker(&url, &project)
             .env("DESCARTES_RUN_ID", "dead")
@@ -225,14 +226,15 @@ fn a_completed_task_is_granted_again_only_if_a_person_allows_it() {
 }
 
 #[test]
-fn heartbeats_keep_a_lease_for_longer_than_its_length() {
+fn heartbeats_renew_a_lease() {
     with_enough_time(Duration::from_secs(3), |lease| {
-        let (receiving, url) = receive_with(&["--lease", &setting(lease)], |worker| worker);
+        let (receiving, url) =
+            receive_with(&["--lease", &duration_setting(lease)], |worker| worker);
         let project = Project::new();
-        let longer = lease.as_secs_f64() * 1.3;
+        let work_time = lease.as_secs_f64() * 1.3;
         let first = worker(&url, &project)
             .agent(format!(
-                "sleep {longer}; touch over; until [ -e go ]; do sleep 0.05; done"
+                "sleep {work_time}; touch over; until [ -e go ]; do sleep 0.05; done"
             ))
             .start();
         crate::support::wait_until("the end of the lease", || project.path("over").exists());
@@ -378,8 +380,8 @@ fn receive_prints_everything_that_happens_as_json_for_programs() {
     let first = &objects[0];
     assert_eq!(first["type"], "listening");
     assert_eq!(first["signatures"], "not_checked");
-    let find = |what: &str, test: &dyn Fn(&Value) -> bool| {
-        let found = objects.iter().find(|object| test(object));
+    let find = |what: &str, matches: &dyn Fn(&Value) -> bool| {
+        let found = objects.iter().find(|object| matches(object));
         found.unwrap_or_else(|| panic!("no {what} in {}", ended.stdout))
     };
     let claim = find("claim", &|object| object["route"] == "started");
@@ -399,13 +401,13 @@ fn receive_prints_everything_that_happens_as_json_for_programs() {
 #[test]
 fn the_error_for_a_port_in_use_names_the_address() {
     let receiver = Receiver::start();
-    let taken = receiver.address().to_string();
+    let used_address = receiver.address().to_string();
     let ended = Worker::without_settings()
-        .args(["receive", "--listen", &taken])
+        .args(["receive", "--listen", &used_address])
         .run();
     ended.assert_code(2);
     assert!(
-        ended.stderr.starts_with(&format!("cannot listen on {taken}; choose another address with --listen, or end the program that uses it: ")),
+        ended.stderr.starts_with(&format!("cannot listen on {used_address}; choose another address with --listen, or end the program that uses it: ")),
         "{ended:#?}"
     );
 }

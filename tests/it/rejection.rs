@@ -1,4 +1,4 @@
-//! For operators: all invalid settings are reported at once, and nothing is done if there are any.
+//! For operators: the worker reports all invalid settings at once, and then does no work.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +7,7 @@ use crate::support::{FinishedWorker, Project, Receiver, Worker};
 
 /// Asserts that the worker rejected its settings; returns the lines with the problems.
 #[track_caller]
-fn problems(ended: &FinishedWorker) -> Vec<&str> {
+fn assert_rejected(ended: &FinishedWorker) -> Vec<&str> {
     ended.assert_code(2);
     assert_eq!(ended.stdout, "");
     let mut lines = ended.stderr.lines();
@@ -24,7 +24,7 @@ fn problems(ended: &FinishedWorker) -> Vec<&str> {
 }
 
 /// A worker with valid settings.
-fn valid() -> Worker {
+fn worker_with_valid_settings() -> Worker {
     Worker::without_settings()
         .env("TASK_ID", "8")
         .env("PROJECT_ID", "p")
@@ -34,8 +34,8 @@ fn valid() -> Worker {
 #[test]
 fn an_unknown_argument_is_rejected() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    for stray in ["9", "/app/other", "worker", "--taks", "--taks=8"] {
-        let ended = Worker::new(&receiver, &project).arg(stray).run();
+    for argument in ["9", "/app/other", "worker", "--taks", "--taks=8"] {
+        let ended = Worker::new(&receiver, &project).arg(argument).run();
         ended.assert_code(2);
         assert_eq!(ended.stdout, "");
         assert!(
@@ -54,7 +54,7 @@ fn an_unknown_argument_is_rejected() {
 #[test]
 fn all_missing_settings_are_reported_at_once() {
     assert_eq!(
-        problems(&Worker::without_settings().run()),
+        assert_rejected(&Worker::without_settings().run()),
         [
             "TASK_ID: is missing; the task in the project's SCUD graph: 8, 8.2 or phase:8",
             "PROJECT_ID: is missing; the orchestrator's name for the project",
@@ -68,7 +68,7 @@ fn all_missing_settings_are_reported_at_once() {
 fn all_invalid_settings_are_reported_at_once_and_nothing_is_sent() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let long = "x".repeat(201);
-    let complaint =
+    let run_id_problem =
         format!("DESCARTES_RUN_ID: {long:?} is 201 bytes long; at most 200 are allowed");
     let ended = Worker::new(&receiver, &project)
         .env("RUST_LOG", "a=b=c")
@@ -97,14 +97,14 @@ fn all_invalid_settings_are_reported_at_once_and_nothing_is_sent() {
         .agent("touch worked")
         .run();
     assert_eq!(
-        problems(&ended),
+        assert_rejected(&ended),
         [
             "RUST_LOG: \"a=b=c\" is not a log filter (invalid filter directive: too many '=' in filter \
              directive, expected 0 or 1); write it like info or debug,hyper=warn",
             "DESCARTES_LOG_FORMAT: \"xml\" is not a log format; the formats are auto, pretty and json",
             "TASK_ID: \" \" is blank",
             "PROJECT_ID: \"a\\nb\" contains control characters; it must be one line",
-            &complaint,
+            &run_id_problem,
             "DESCARTES_CALLBACK_TIMEOUT: \"0\" must be longer than zero; write it like 90s, 15m or 1h30m",
             "DESCARTES_CLAIM_DEADLINE: \"soon\" is not a duration; write it like 250ms, 90s, 15m or 1h30m",
             "DESCARTES_FINISH_DEADLINE: \"721h\" is too long; at most 720h are allowed",
@@ -131,44 +131,47 @@ fn all_invalid_settings_are_reported_at_once_and_nothing_is_sent() {
 
 #[test]
 fn an_invalid_value_is_reported_with_its_flag_or_variable() {
-    for (change, expected) in [
+    for ((flag, value), expected) in [
         (("--task", " "), "--task: \" \" is blank"),
         (
             ("--repairs", "many"),
             "--repairs: \"many\" is not a number from 0 to 100",
         ),
     ] {
-        let ended = valid().arg(change.0).arg(change.1).run();
-        assert_eq!(problems(&ended), [expected]);
+        let ended = worker_with_valid_settings().arg(flag).arg(value).run();
+        assert_eq!(assert_rejected(&ended), [expected]);
     }
-    let ended = valid().arg("--heartbeat=-5s").run();
+    let ended = worker_with_valid_settings().arg("--heartbeat=-5s").run();
     assert_eq!(
-        problems(&ended),
+        assert_rejected(&ended),
         ["--heartbeat: \"-5s\" is not a duration; write it like 250ms, 90s, 15m or 1h30m"]
     );
-    let ended = valid().arg("--force=perhaps").run();
+    let ended = worker_with_valid_settings().arg("--force=perhaps").run();
     assert_eq!(
-        problems(&ended),
+        assert_rejected(&ended),
         ["--force: \"perhaps\" is neither true nor false"]
     );
-    let ended = valid()
-        .without("TASK_ID")
+    let ended = worker_with_valid_settings()
+        .remove_env("TASK_ID")
         .env("DESCARTES_TASK_ID", " ")
         .run();
-    assert_eq!(problems(&ended), ["DESCARTES_TASK_ID: \" \" is blank"]);
+    assert_eq!(
+        assert_rejected(&ended),
+        ["DESCARTES_TASK_ID: \" \" is blank"]
+    );
     let ended = Worker::without_settings()
         .args(["receive", "--listen", "8080"])
         .run();
     assert_eq!(
-        problems(&ended),
+        assert_rejected(&ended),
         ["--listen: \"8080\" is not an address; write it like 127.0.0.1:8080 or [::1]:8080"]
     );
 }
 
 #[test]
-fn the_error_for_an_invalid_callback_url_says_why_it_is_invalid() {
+fn the_error_for_an_invalid_callback_url_says_why_it_is_inworker_with_valid_settings() {
     let example = "write it like https://orchestrator.example/api/agents/callback";
-    for (url, what) in [
+    for (url, problem) in [
         (
             "nonsense",
             &*format!("is not a URL (relative URL without a base); {example}"),
@@ -187,21 +190,24 @@ fn the_error_for_an_invalid_callback_url_says_why_it_is_invalid() {
             "has a fragment, which is never sent; remove it",
         ),
     ] {
-        let ended = valid().env("CALLBACK_URL", url).run();
-        assert_eq!(problems(&ended), [format!("CALLBACK_URL: {url:?} {what}")]);
+        let ended = worker_with_valid_settings().env("CALLBACK_URL", url).run();
+        assert_eq!(
+            assert_rejected(&ended),
+            [format!("CALLBACK_URL: {url:?} {problem}")]
+        );
     }
 }
 
 #[test]
 fn secrets_are_masked_in_the_errors_about_settings() {
-    let ended = valid()
+    let ended = worker_with_valid_settings()
         .env("CALLBACK_URL", "https://bot:hunter2@host.example/")
         .env("GIT_TOKEN", "ghp_geheim")
         .env("DESCARTES_FORCE", "ghp_geheim")
         .env("DESCARTES_CALLBACK_TOKEN", "tok-verborgen")
         .env("RUST_LOG", "x=tok-verborgen")
         .run();
-    let problems = problems(&ended);
+    let problems = assert_rejected(&ended);
     assert_eq!(problems.len(), 3);
     assert!(problems[0].starts_with("RUST_LOG: \"x=***\" is not a log filter"));
     assert_eq!(
@@ -215,11 +221,11 @@ fn secrets_are_masked_in_the_errors_about_settings() {
 
 #[test]
 fn a_variable_of_the_worker_cannot_be_passed_to_the_agent() {
-    let ended = valid()
+    let ended = worker_with_valid_settings()
         .env("DESCARTES_AGENT_ENV", "FOO, DESCARTES_CALLBACK_SECRET")
         .run();
     assert_eq!(
-        problems(&ended),
+        assert_rejected(&ended),
         [
             "DESCARTES_AGENT_ENV: \"FOO, DESCARTES_CALLBACK_SECRET\" names DESCARTES_CALLBACK_SECRET, \
              but variables that begin with DESCARTES_ are never passed to the agent"
@@ -229,12 +235,12 @@ fn a_variable_of_the_worker_cannot_be_passed_to_the_agent() {
 
 #[test]
 fn a_value_that_is_not_utf_8_is_rejected() {
-    let ended = valid()
+    let ended = worker_with_valid_settings()
         .env("TASK_ID", OsStr::from_bytes(b"8\xFF"))
         .env("DESCARTES_HEARTBEAT", OsStr::from_bytes(b"\xFF"))
         .run();
     assert_eq!(
-        problems(&ended),
+        assert_rejected(&ended),
         ["TASK_ID: is not UTF-8", "DESCARTES_HEARTBEAT: is not UTF-8"]
     );
 }
@@ -251,7 +257,7 @@ fn a_flag_without_its_value_does_not_swallow_the_next_flag() {
         &["receive", "--listen", "--log", "info"],
         &["--heartbeat", "-5s"],
     ] {
-        let ended = valid().args(args).run();
+        let ended = worker_with_valid_settings().args(args).run();
         ended.assert_code(2);
         assert_eq!(ended.stdout, "");
         assert!(
@@ -259,7 +265,7 @@ fn a_flag_without_its_value_does_not_swallow_the_next_flag() {
             "{args:?}: {ended:#?}"
         );
     }
-    let ended = valid().arg("--agent-command").run();
+    let ended = worker_with_valid_settings().arg("--agent-command").run();
     ended.assert_code(2);
     assert!(
         ended
@@ -277,9 +283,9 @@ fn a_bare_word_in_the_log_filter_must_be_a_level() {
         ("descartes_worker", ""),
     ] {
         let word = filter.rsplit(',').next().expect("a word");
-        let ended = valid().env("RUST_LOG", filter).run();
+        let ended = worker_with_valid_settings().env("RUST_LOG", filter).run();
         assert_eq!(
-            problems(&ended),
+            assert_rejected(&ended),
             [format!(
                 "RUST_LOG: {filter:?} has the word {word:?}, which is not a level (off, error, warn, info, debug, \
                  trace){suggestion}; for a target write {word}=debug"
@@ -293,8 +299,15 @@ fn a_bare_word_in_the_log_filter_must_be_a_level() {
         "hyper=debug",
         "a=info,,b=trace",
     ] {
-        let ended = valid().env("RUST_LOG", filter).env("TASK_ID", " ").run();
-        assert_eq!(problems(&ended), ["TASK_ID: \" \" is blank"], "{filter}");
+        let ended = worker_with_valid_settings()
+            .env("RUST_LOG", filter)
+            .env("TASK_ID", " ")
+            .run();
+        assert_eq!(
+            assert_rejected(&ended),
+            ["TASK_ID: \" \" is blank"],
+            "{filter}"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::receiver::ReceivedRequest;
 use crate::support::{
-    Hold, Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
+    Hold, Project, Receiver, Reply, Worker, assert_within, duration_setting, each, with_enough_time,
 };
 
 /// The answers after which a claim and a terminal event are repeated.
@@ -23,7 +23,7 @@ fn temporary_failures() -> Vec<Reply> {
 #[track_caller]
 fn assert_same_event(attempts: &[ReceivedRequest]) {
     for request in attempts {
-        assert_eq!(request.bytes, attempts[0].bytes);
+        assert_eq!(request.body, attempts[0].body);
         let key = &request.headers["idempotency-key"];
         assert_eq!(*key, attempts[0].headers["idempotency-key"]);
         assert_eq!(request.event["event_id"], **key);
@@ -100,8 +100,8 @@ fn claim_until_the_deadline(limit: Duration, reply: &Reply) -> Result<(), String
     let (receiver, project) = (Receiver::start(), Project::new());
     receiver.set_default_reply("started", reply.clone());
     let ended = Worker::new(&receiver, &project)
-        .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
-        .env("DESCARTES_CALLBACK_TIMEOUT", setting(limit / 4))
+        .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
+        .env("DESCARTES_CALLBACK_TIMEOUT", duration_setting(limit / 4))
         .agent("touch touched")
         .run();
     ended.assert_code(3);
@@ -120,11 +120,11 @@ fn claim_until_the_deadline(limit: Duration, reply: &Reply) -> Result<(), String
 
 #[test]
 fn a_claim_ends_after_one_attempt_if_retry_after_is_longer_than_its_deadline() {
-    // The second value would fit if the last attempt needed no time.
-    each(&["3600", "600", "99999999999999999999"], |after| {
+    // 600 s is as long as the deadline, but the last attempt needs time, too.
+    each(&["3600", "600", "99999999999999999999"], |retry_after| {
         for status in [429, 503, 404] {
             let (receiver, project) = (Receiver::start(), Project::new());
-            let busy = Reply::status(status).with_header("retry-after", after);
+            let busy = Reply::status(status).with_header("retry-after", retry_after);
             receiver.set_default_reply("started", busy);
             let ended = Worker::new(&receiver, &project)
                 .env("DESCARTES_CLAIM_DEADLINE", "10m")
@@ -154,7 +154,7 @@ fn a_refused_connection_is_named_with_its_url() {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
             .env("CALLBACK_URL", format!("http://{address}"))
-            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
             .agent("true")
             .run();
         ended.assert_code(3);
@@ -172,12 +172,12 @@ fn a_refused_connection_is_named_with_its_url() {
 fn a_request_without_an_answer_is_repeated_after_its_timeout() {
     with_enough_time(Duration::from_millis(400), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let hanging = || Reply::status(200).after(Duration::MAX);
-        receiver.script("started", [hanging()]);
-        receiver.script("completed", [hanging()]);
+        let no_answer = || Reply::status(200).after(Duration::MAX);
+        receiver.script("started", [no_answer()]);
+        receiver.script("completed", [no_answer()]);
         let mut before = Instant::now();
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_CALLBACK_TIMEOUT", setting(limit))
+            .env("DESCARTES_CALLBACK_TIMEOUT", duration_setting(limit))
             .agent("true")
             .run();
         ended.assert_code(0);
@@ -185,15 +185,13 @@ fn a_request_without_an_answer_is_repeated_after_its_timeout() {
             let attempts = receiver.requests_to(route);
             assert_same_event(&attempts);
             if attempts.len() > 2 {
-                return Err(format!(
-                    "a receiver that answers at once on /{route} got no request"
-                ));
+                return Err(format!("the receiver's answer on /{route} came too late"));
             }
             assert_eq!(attempts.len(), 2);
             assert_ne!(attempts[0].connection, attempts[1].connection);
             // The time between the two attempts is not measured: the receiver may have read the first one late.
-            let waited = attempts[1].at - before;
-            assert!(waited + Duration::from_millis(5) >= limit, "{waited:?}");
+            let wait = attempts[1].at - before;
+            assert!(wait + Duration::from_millis(5) >= limit, "{wait:?}");
             before = attempts[1].at;
         }
         let expected = ["started", "started", "completed", "completed"];
@@ -217,14 +215,14 @@ fn the_worker_waits_for_a_retry_after_in_seconds_or_as_a_date() {
             let ended = Worker::new(&receiver, &project).agent("true").run();
             ended.assert_code(0);
             let attempts = receiver.requests_to(route);
-            let waited = waits(&attempts)[0];
+            let wait = waits(&attempts)[0];
             if after == "1" {
-                assert!(waited >= Duration::from_secs(1), "{waited:?}");
+                assert!(wait >= Duration::from_secs(1), "{wait:?}");
             } else {
                 let arrival = jiff::Timestamp::now() - attempts[1].at.elapsed();
                 assert!(arrival >= at, "{arrival} is before {at}");
             }
-            assert_within(Duration::from_secs(8), waited);
+            assert_within(Duration::from_secs(8), wait);
         }
     });
 }
@@ -262,7 +260,7 @@ fn an_outcome_without_an_accepting_answer_before_the_deadline_is_on_stdout_uncha
         let (receiver, project) = (Receiver::start(), Project::new());
         receiver.set_default_reply("completed", Reply::status(503));
         let ended = Worker::new(&receiver, &project)
-            .env("DESCARTES_FINISH_DEADLINE", setting(limit))
+            .env("DESCARTES_FINISH_DEADLINE", duration_setting(limit))
             .agent("true")
             .run();
         ended.assert_code(3);
@@ -307,11 +305,11 @@ fn a_stop_signal_during_the_delivery_shortens_the_waits_and_changes_nothing_else
     receiver.script("completed", [busy(), busy(), busy()]);
     let running = Worker::new(&receiver, &project).agent("true").start();
     receiver.wait_for_one("completed");
-    let signalled = Instant::now();
+    let signal_time = Instant::now();
     running.signal(Signal::TERM);
     let ended = running.wait();
     ended.assert_code(0);
-    assert_within(Duration::from_secs(5), signalled.elapsed());
+    assert_within(Duration::from_secs(5), signal_time.elapsed());
     let attempts = receiver.requests_to("completed");
     assert_eq!(attempts.len(), 4);
     assert_same_event(&attempts);
@@ -331,7 +329,7 @@ fn a_stop_signal_ends_the_wait_for_a_claim() {
     let ended = running.wait();
     ended.assert_code(3);
     assert_eq!(ended.result_line()["failure"]["reason"], "interrupted");
-    assert_within(Duration::from_secs(5), ended.took);
+    assert_within(Duration::from_secs(5), ended.duration);
     assert_eq!(receiver.routes(), ["started"]);
     assert!(!project.path("touched").exists());
 }
@@ -340,7 +338,7 @@ fn a_stop_signal_ends_the_wait_for_a_claim() {
 fn a_worker_whose_claim_is_granted_after_a_stop_signal_sends_a_terminal_event() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    receiver.script("started", [Reply::status(200).held(&hold)]);
+    receiver.script("started", [Reply::status(200).after_release(&hold)]);
     let running = Worker::new(&receiver, &project)
         .agent("touch touched")
         .start();

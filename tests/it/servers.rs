@@ -1,4 +1,4 @@
-//! For people who run the tests on a system that allows few open files: a test server closes when it is dropped.
+//! For people who run the tests on a system that allows few open files: a server of the tests closes when it is dropped.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -22,30 +22,30 @@ fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// Drops a server that has a connection in each of these states.
 #[test]
 fn a_dropped_server_leaves_no_port_no_connection_and_no_thread() {
+    // The states in which a connection can be when the server is dropped.
     let states: [fn(&Connection); 3] = [
         |connection| drop((&*connection.stream).read(&mut [0])),
         |connection| connection.pause(Duration::MAX),
         |connection| connection.wait_for(&Hold::default()),
     ];
     for serve in states {
-        let serving = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&serving);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
         let server = Server::listen(ADDRESS, move |connection| {
-            counted.fetch_add(1, Ordering::SeqCst);
+            counter.fetch_add(1, Ordering::SeqCst);
             serve(connection);
         });
         let address = server.address();
         let mut stream = TcpStream::connect(address).expect("it listens");
-        wait_until("the connection", || serving.load(Ordering::SeqCst) == 1);
+        wait_until("the connection", || connections.load(Ordering::SeqCst) == 1);
         drop(server);
 
         wait_until("the closed port", || is_refused(address));
         assert_eq!(stream.read(&mut [0]).expect("the end, and no reset"), 0);
         // Every thread of the server held a reference.
-        assert_eq!(Arc::strong_count(&serving), 1);
+        assert_eq!(Arc::strong_count(&connections), 1);
     }
 }
 

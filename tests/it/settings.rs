@@ -30,7 +30,7 @@ fn the_flag_wins_over_the_short_name_and_the_short_name_over_the_prefixed_one() 
     );
     assert_eq!(
         claimed_task_id(|worker| worker
-            .without("TASK_ID")
+            .remove_env("TASK_ID")
             .env("DESCARTES_TASK_ID", "prefixed")),
         "prefixed"
     );
@@ -125,7 +125,7 @@ fn the_path_of_this_program_as_first_argument_is_ignored() {
     ] {
         let receiver = Receiver::start();
         Worker::new(&receiver, &project)
-            .without("TASK_ID")
+            .remove_env("TASK_ID")
             .env("DESCARTES_FORCE", "yes")
             .arg(program)
             .args(["--task", "8"])
@@ -133,11 +133,11 @@ fn the_path_of_this_program_as_first_argument_is_ignored() {
             .run()
             .assert_completed(&receiver);
     }
-    // Also if the platform starts the program under another name.
+    // This also works if the platform starts the program under another name.
     let receiver = Receiver::start();
     Worker::new(&receiver, &project)
         .env("DESCARTES_FORCE", "on")
-        .with(|command| {
+        .change_command(|command| {
             command.arg0("my-worker").arg("my-worker");
         })
         .agent("true")
@@ -164,7 +164,7 @@ fn an_unknown_setting_only_produces_a_warning() {
     }
 }
 
-/// The words of a command's standard output, without line breaks, which depend on the width of the terminal.
+/// The words of a command's standard output, joined by spaces: line breaks depend on the width of the terminal.
 #[track_caller]
 fn words_of(args: &[&str]) -> String {
     let ended = Worker::without_settings().args(args).run();
@@ -322,7 +322,7 @@ fn bash_completes_the_ids_of_tasks() {
     );
 }
 
-/// A shell in a project with a ready task and a done one, that finds the program by its name.
+/// The output of a shell that runs a script in a project with one ready task and one done task. The program is on the `PATH`.
 #[cfg(feature = "peers")]
 fn output_of_shell(shell: &str, script: &str) -> String {
     let project = Project::with_graph(
@@ -385,7 +385,7 @@ fn zsh_completes_the_ids_of_tasks() {
         try "dispatch retry d"
         try "dispatch --only d"
     "#;
-    // The function hides the program, which the script of the completions asks for the ids.
+    // The function has the name of the program, which the script of the completions calls to get the ids.
     let script = script.replace(
         "descartes-worker() {",
         "descartes-worker() { [[ $1 == tasks ]] && { command descartes-worker \"$@\"; return };",

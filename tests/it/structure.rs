@@ -1,4 +1,4 @@
-//! The structure of the source: which module may import which, and that nothing imports in a circle.
+//! The structure of the source: which module may import which, and no circles of imports.
 //!
 //! Reads the source as tokens, so comments and strings do not count. Code for unit tests is left out.
 
@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// The modules of `src/`, the uppermost layer first. A module may import from the layers
-/// below its own, and nothing else.
+/// The modules of `src/`, the uppermost layer first. A module may import only from the layers
+/// below its own.
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["lifecycle", "vocabulary"],
@@ -66,7 +66,7 @@ fn is_for_tests(path: &str) -> bool {
         )
 }
 
-/// One module: its name as a path from the crate's root (`["runner", "agent"]`), and its imports.
+/// The path of a module from the crate's root, for example `["runner", "agent"]`.
 type Module = Vec<String>;
 
 fn module_of(path: &str) -> Module {
@@ -74,14 +74,15 @@ fn module_of(path: &str) -> Module {
     parts.map(str::to_owned).collect()
 }
 
+/// The paths of all source files below `src/`, except unit tests.
 fn source_files() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let (mut found, mut left) = (Vec::new(), vec![root.clone()]);
-    while let Some(next) = left.pop() {
+    let (mut found, mut unread) = (Vec::new(), vec![root.clone()]);
+    while let Some(next) = unread.pop() {
         for entry in fs::read_dir(&next).expect("a directory") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                left.push(path);
+                unread.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let below: PathBuf = path.strip_prefix(&root).expect("below").to_owned();
                 found.push(below.to_str().expect("UTF-8").to_owned());
@@ -93,7 +94,7 @@ fn source_files() -> Vec<String> {
     found
 }
 
-/// Every path that a token stream mentions, with the trees of `use` spelled out.
+/// Adds every path that a token stream mentions to `found`. `use a::{b, c}` counts as `a::b` and `a::c`.
 fn mentioned_paths(tokens: TokenStream, found: &mut Vec<Vec<String>>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
@@ -211,7 +212,7 @@ fn target(path: &[String], here: &Module, modules: &BTreeSet<Module>) -> Option<
     Some(place)
 }
 
-/// Who imports from whom.
+/// The modules from which each module imports.
 fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
     let files = source_files();
     let modules: BTreeSet<Module> = files.iter().map(|path| module_of(path)).collect();
@@ -230,6 +231,7 @@ fn imports() -> BTreeMap<Module, BTreeSet<Module>> {
     files.iter().map(read).collect()
 }
 
+/// The index of a module's layer in [`LAYERS`].
 fn layer(name: &str) -> usize {
     LAYERS
         .iter()
@@ -239,15 +241,19 @@ fn layer(name: &str) -> usize {
 
 #[test]
 fn every_module_imports_only_from_the_layers_below_its_own() {
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for (from, targets) in imports() {
         for to in targets {
             if from[0] != to[0] && layer(&from[0]) >= layer(&to[0]) {
-                wrong.push(format!("{} imports {}", from.join("::"), to.join("::")));
+                violations.push(format!("{} imports {}", from.join("::"), to.join("::")));
             }
         }
     }
-    assert!(wrong.is_empty(), "upwards:\n{}", wrong.join("\n"));
+    assert!(
+        violations.is_empty(),
+        "imports from a layer that is not below:\n{}",
+        violations.join("\n")
+    );
 }
 
 #[test]
@@ -255,21 +261,21 @@ fn no_files_import_each_other_in_a_circle() {
     let imports = imports();
     let mut circles = BTreeSet::new();
     for start in imports.keys() {
-        // Everything that can be reached from here, with the way to it.
-        let mut ways: BTreeMap<&Module, Vec<&Module>> = BTreeMap::new();
-        let mut left = vec![(start, vec![start])];
-        while let Some((at, way)) = left.pop() {
+        // Each module that can be reached from `start`, with the path to it.
+        let mut paths: BTreeMap<&Module, Vec<&Module>> = BTreeMap::new();
+        let mut unread = vec![(start, vec![start])];
+        while let Some((at, path)) = unread.pop() {
             for next in imports.get(at).into_iter().flatten() {
                 if next == start {
                     let mut members: Vec<String> =
-                        way.iter().map(|module| module.join("::")).collect();
+                        path.iter().map(|module| module.join("::")).collect();
                     members.sort();
                     circles.insert(members.join(" <-> "));
-                } else if !ways.contains_key(next) {
-                    let mut further = way.clone();
+                } else if !paths.contains_key(next) {
+                    let mut further = path.clone();
                     further.push(next);
-                    ways.insert(next, further.clone());
-                    left.push((next, further));
+                    paths.insert(next, further.clone());
+                    unread.push((next, further));
                 }
             }
         }

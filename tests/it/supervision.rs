@@ -1,5 +1,5 @@
-//! For anyone who pays for the machine: the run of any agent is limited in time, its output is read, all its
-//! processes are ended, and the outcome is reported exactly once.
+//! For anyone who pays for the machine: every agent has time limits, its output is read, the worker ends all its
+//! processes, and the outcome is reported exactly once.
 
 mod ending;
 mod hostile;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::support::{Project, Receiver, Worker};
 
-/// Waits until heartbeats have sent these words of the agent; needs [`worker_with_fast_heartbeats`].
+/// Waits until heartbeats have sent output of the agent that contains these words; needs [`worker_with_fast_heartbeats`].
 #[track_caller]
 fn wait_for_output_in_heartbeats(receiver: &Receiver, words: &str) {
     receiver.wait_for(words, |requests| {
@@ -34,26 +34,27 @@ fn worker_with_fast_heartbeats(receiver: &Receiver, project: &Project) -> Worker
 
 /// The only terminal event, which must be a failure.
 #[track_caller]
-fn failure(receiver: &Receiver) -> Value {
+fn only_failure(receiver: &Receiver) -> Value {
     assert_eq!(receiver.routes(), ["started", "failed"]);
     receiver.only_event("failed")
 }
 
-/// The only terminal event, which must be a failure with this reason and message.
+/// Asserts that the only terminal event is a failure with this reason and message.
 #[track_caller]
 fn assert_failed(receiver: &Receiver, reason: &str, message: &str) {
-    let event = failure(receiver);
+    let event = only_failure(receiver);
     assert_eq!(event["failure"]["reason"], reason, "{event:#}");
     assert_eq!(event["failure"]["message"], message, "{event:#}");
 }
 
-/// The only terminal event must be a success; returns the tail of its output.
+/// Asserts that the only terminal event is a success; returns the tail of the agent's output.
 #[track_caller]
-fn completed(receiver: &Receiver) -> String {
+fn assert_completed(receiver: &Receiver) -> String {
     receiver.assert_routes(&["started", "completed"]);
     tail(&receiver.only_event("completed"))
 }
 
+/// The end of the agent's output in a terminal event.
 fn tail(event: &Value) -> String {
     let tail = event["result"]["output"]["tail"].as_str();
     tail.unwrap_or_else(|| panic!("no tail: {event:#}"))
@@ -61,7 +62,7 @@ fn tail(event: &Value) -> String {
 }
 
 /// The worker, started by a shell that runs these commands first.
-fn after(script: &str, worker: Worker) -> Worker {
+fn after_script(script: &str, worker: Worker) -> Worker {
     let script = format!("{script}\nexec \"$0\"");
     worker.through("/bin/sh", |program| {
         vec!["-c".into(), script.into(), program.into()]

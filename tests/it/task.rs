@@ -1,4 +1,4 @@
-//! For owners of a project: the right task is found, or the error names similar tasks.
+//! For owners of a project: the worker finds the right task, or the error names similar tasks.
 
 use serde_json::Value;
 
@@ -33,8 +33,8 @@ fn run(project: &Project, task: &str, change: impl FnOnce(Worker) -> Worker) -> 
         .agent("touch worked");
     let ended = change(worker).run();
     let event = receiver.requests().pop().expect("an event").event;
-    let completed = event["event"] == "task.completed";
-    ended.assert_code(i32::from(!completed));
+    let is_completed = event["event"] == "task.completed";
+    ended.assert_code(i32::from(!is_completed));
     event
 }
 
@@ -46,7 +46,7 @@ fn success_message(project: &Project, task: &str, change: impl FnOnce(Worker) ->
     event["message"].as_str().expect("a message").to_owned()
 }
 
-/// The message of a run that must fail before the agent starts, and leave the graph as it is.
+/// The message of a run that must fail before the agent starts.
 #[track_caller]
 fn failure_message(project: &Project, task: &str, reason: &str) -> String {
     let event = run(project, task, |worker| worker);
@@ -234,7 +234,7 @@ fn a_dependency_that_is_not_done_produces_a_warning_with_its_id() {
 }
 
 #[test]
-fn a_graph_with_a_nul_is_refused_before_the_agent_starts() {
+fn a_graph_with_a_nul_fails_the_run_before_the_agent_starts() {
     let (receiver, project) = (
         Receiver::start(),
         Project::with_graph(&GRAPH.replace("Four walls", "Four\0walls")),
@@ -258,17 +258,17 @@ fn control_characters_of_a_title_and_a_check_are_made_visible() {
         .env("DESCARTES_CHECKS", "sleep 1; : \u{1b}[31m\u{9b}2J")
         .agent("cat \"$DESCARTES_PROMPT_FILE\"")
         .run();
-    let event = completed_after_heartbeats(&ended, &receiver);
+    let event = assert_completed_with_heartbeats(&ended, &receiver);
     let command = event["result"]["checks"][0]["command"].as_str().unwrap();
     assert_eq!(command, "sleep 1; : ␛[31m\u{fffd}2J");
-    let raw = ['\u{1b}', '\u{9b}', '\u{7}', '\r'];
+    let control_characters = ['\u{1b}', '\u{9b}', '\u{7}', '\r'];
     for request in receiver.requests() {
         let texts = [
             &request.event["message"],
             &request.event["progress"]["activity"],
         ];
         for text in texts.into_iter().filter_map(|text| text.as_str()) {
-            assert!(!text.contains(raw), "{text:?}");
+            assert!(!text.contains(control_characters), "{text:?}");
         }
     }
     let tail = event["result"]["output"]["tail"].as_str().unwrap();
@@ -276,7 +276,11 @@ fn control_characters_of_a_title_and_a_check_are_made_visible() {
         tail.contains("Build␍␛]0;x␇\u{fffd}31m the | house"),
         "{tail:?}"
     );
-    assert!(!ended.stderr.contains(raw), "{}", ended.stderr);
+    assert!(
+        !ended.stderr.contains(control_characters),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -293,7 +297,7 @@ fn thousands_of_edges_to_a_task_with_a_huge_title_count_once_and_the_title_is_cu
 }
 
 #[test]
-fn a_template_that_repeats_a_large_description_is_refused_in_words() {
+fn a_prompt_that_is_too_large_because_of_its_template_fails_the_run_before_the_agent_starts() {
     let graph = GRAPH.replace("  Four walls", &format!("  {}", "x".repeat(200_000)));
     let graph = graph.replace("@details", "@agents\n8 | builder\n\n@details");
     let (receiver, project) = (Receiver::start(), Project::with_graph(&graph));
@@ -311,8 +315,8 @@ fn a_template_that_repeats_a_large_description_is_refused_in_words() {
     assert!(!project.path("started").exists());
 }
 
-/// The terminal event, which must say that the task is done.
-fn completed_after_heartbeats(ended: &FinishedWorker, receiver: &Receiver) -> Value {
+/// Asserts that the task is done; returns the terminal event.
+fn assert_completed_with_heartbeats(ended: &FinishedWorker, receiver: &Receiver) -> Value {
     ended.assert_code(0);
     receiver.only_event("completed")
 }

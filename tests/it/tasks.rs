@@ -28,6 +28,7 @@ const GRAPH: &str = "\
 2: 2.1, 2.2
 ";
 
+/// The output of `tasks` with these arguments.
 fn tasks(args: &[&str]) -> String {
     let project = Project::with_graph(GRAPH);
     let ended = Worker::without_settings()
@@ -121,12 +122,12 @@ fn local_without_a_task_lists_what_is_ready() {
         ),
         "{ended:#?}"
     );
-    let json = Worker::without_settings()
+    let ended = Worker::without_settings()
         .args(["local", "--json"])
         .dir(project.dir())
         .run();
-    json.assert_code(2);
-    let object = schema::cli_object(&json.stdout);
+    ended.assert_code(2);
+    let object = schema::cli_object(&ended.stdout);
     assert_eq!(
         object["messages"][0],
         "TASK_ID: is missing; choose a task with --task"

@@ -1,4 +1,4 @@
-//! For everyone who changes the project: facts that are written down twice must agree.
+//! For everyone who changes the project: facts that are in two places of the repository must agree.
 //!
 //! Reads the files of the repository. [`documents`] compares the documents with the program.
 
@@ -12,6 +12,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The text of a file of the repository.
 #[track_caller]
 fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
@@ -21,12 +22,12 @@ fn read(path: impl AsRef<Path>) -> String {
 /// Every file below a directory of the repository, by its path from the root.
 fn files(directory: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut left = vec![root().join(directory)];
-    while let Some(next) = left.pop() {
+    let mut unread = vec![root().join(directory)];
+    while let Some(next) = unread.pop() {
         for entry in fs::read_dir(&next).expect("a directory") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                left.push(path);
+                unread.push(path);
             } else {
                 found.push(path.strip_prefix(root()).expect("below").to_owned());
             }
@@ -54,7 +55,7 @@ fn the_code_map_lists_the_files_of_src() {
     let map = section(&architecture, "## Code map");
     let (_, map) = map.split_once("```\n").expect("a code block");
     let (map, _) = map.split_once("```").expect("its end");
-    let (mut listed, mut place) = (BTreeSet::new(), String::new());
+    let (mut listed, mut folder) = (BTreeSet::new(), String::new());
     for line in map.lines() {
         let depth = line.len() - line.trim_start().len();
         let name = line.split_whitespace().next().expect("a name");
@@ -62,14 +63,14 @@ fn the_code_map_lists_the_files_of_src() {
             0 => name.to_owned(),
             2 => {
                 listed.insert(name.to_owned());
-                place = name.to_owned();
+                folder = name.to_owned();
                 format!("src/{name}")
             }
-            _ => format!("src/{place}{name}"),
+            _ => format!("src/{folder}{name}"),
         };
         assert!(
             root().join(&path).exists(),
-            "{path} is in the map, but not there"
+            "{path} is in the map, but does not exist"
         );
         assert_eq!(root().join(&path).is_dir(), path.ends_with('/'), "{path}");
     }
@@ -140,13 +141,13 @@ fn markdown() -> Vec<PathBuf> {
     all
 }
 
-/// A heading as the part of a link after `#`.
+/// The fragment of a link to a heading, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let heading = heading.trim_start_matches('#').trim().to_lowercase();
-    let kept = heading
+    let characters = heading
         .chars()
         .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    characters.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn links_lead_to_existing_files_and_headings() {
             };
             assert!(
                 root().join(&to).exists(),
-                "{}: {target} is not there",
+                "{}: {target} does not exist",
                 path.display()
             );
             if !fragment.is_empty() {
@@ -187,7 +188,7 @@ fn links_lead_to_existing_files_and_headings() {
     assert!(checked > 5, "only {checked} links were found");
 }
 
-/// The files of one module in `src/`.
+/// The paths and texts of the files of one module in `src/`.
 fn module(name: &str) -> Vec<(PathBuf, String)> {
     let (file, folder) = (format!("src/{name}.rs"), format!("src/{name}/"));
     let of_module = |path: &PathBuf| {
@@ -203,17 +204,18 @@ fn module(name: &str) -> Vec<(PathBuf, String)> {
         .collect()
 }
 
+/// Asserts that the code of a module contains none of these words.
 #[track_caller]
-fn assert_does_not_mention(name: &str, of: &[&str]) {
+fn assert_does_not_mention(name: &str, words: &[&str]) {
     for (path, text) in module(name) {
         let code = text
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));
         for line in code {
-            for what in of {
+            for word in words {
                 assert!(
-                    !line.contains(what),
-                    "{} knows {what}: {line}",
+                    !line.contains(word),
+                    "{} mentions {word}: {line}",
                     path.display()
                 );
             }
@@ -222,7 +224,7 @@ fn assert_does_not_mention(name: &str, of: &[&str]) {
 }
 
 #[test]
-fn modules_do_not_mention_what_they_must_not_know() {
+fn modules_do_not_mention_modules_and_functions_that_they_must_not_use() {
     let exits = ["ExitCode", "exit::"];
     assert_does_not_mention(
         "callback",
@@ -237,13 +239,13 @@ fn modules_do_not_mention_what_they_must_not_know() {
     );
     assert_does_not_mention("task", &["serde", "std::fs", "std::env", "tokio"]);
     assert_does_not_mention("process", &["agent::", "Agent", "scud"]);
-    let spawning = [
+    let process_functions = [
         "tokio::process",
         "process::Command",
         "kill_process",
         "rustix::",
     ];
-    assert_does_not_mention("runner/agent", &spawning);
+    assert_does_not_mention("runner/agent", &process_functions);
 }
 
 #[test]
@@ -254,14 +256,14 @@ fn every_action_of_a_workflow_is_pinned_to_a_commit_and_names_its_version() {
             let Some((_, action)) = line.split_once("uses: ") else {
                 continue;
             };
-            let pinned = action
+            let commit_and_version = action
                 .split_once('@')
                 .and_then(|(_, pin)| pin.split_once(" # v"));
             let is_commit = |commit: &str| {
                 commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
             };
             assert!(
-                pinned.is_some_and(|(commit, _)| is_commit(commit)),
+                commit_and_version.is_some_and(|(commit, _)| is_commit(commit)),
                 "{}: {action}",
                 path.display()
             );

@@ -1,5 +1,4 @@
-//! For people who run a certificate authority: which certificates are trusted, and the errors for those
-//! that are not.
+//! For people who run a certificate authority: which certificates the worker trusts, and the errors for other certificates.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,10 +11,13 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::receiver::assert_one_connection;
 use crate::support::worker::FinishedWorker;
-use crate::support::{Forge, Origin, Project, Receiver, Server, Worker, setting, with_enough_time};
+use crate::support::{
+    Forge, Origin, Project, Receiver, Server, Worker, duration_setting, with_enough_time,
+};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
+/// A certificate authority with this name.
 fn authority(name_of_authority: &str) -> Authority {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -24,7 +26,7 @@ fn authority(name_of_authority: &str) -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A certificate for one name, valid until the beginning of a year, and its key.
+/// A certificate for one host name and its key. The certificate is valid until the first day of the year `until`.
 fn certificate(
     name: &str,
     until: i32,
@@ -67,7 +69,7 @@ fn forward(client: &TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
     while forward_available(&mut client, &mut upstream).is_some()
         && forward_available(&mut upstream, &mut client).is_some()
     {}
-    // An answer without a length ends here, and the client must know that it was not cut off.
+    // An answer without a length ends here. The close_notify tells the client that the answer is complete.
     client.conn.send_close_notify();
     let _ = client.flush();
 }
@@ -83,7 +85,7 @@ fn forward_available(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
     }
 }
 
-/// Runs a worker that trusts an authority, against a receiver with this certificate.
+/// Runs a worker that trusts this authority, with a receiver that has this certificate.
 fn run_worker(
     certificate: &(CertificateDer<'static>, KeyPair),
     trusted: &Authority,
@@ -99,12 +101,12 @@ fn run_worker(
             format!("https://localhost:{}/cb", server.address().port()),
         )
         .env("SSL_CERT_FILE", project.path("ca.pem"))
-        .env("DESCARTES_CLAIM_DEADLINE", setting(deadline))
+        .env("DESCARTES_CLAIM_DEADLINE", duration_setting(deadline))
         .run();
     (receiver, ended)
 }
 
-/// Asserts that nothing is sent, and that the failure contains these words.
+/// Asserts that the worker sends nothing, and that the failure contains these words.
 #[track_caller]
 fn assert_not_trusted(
     certificate: &(CertificateDer<'static>, KeyPair),
@@ -117,6 +119,7 @@ fn assert_not_trusted(
     });
 }
 
+/// One attempt of [`assert_not_trusted`]; an error if the deadline was too short.
 fn check_not_trusted(
     receiver: &Receiver,
     ended: &FinishedWorker,
@@ -197,19 +200,19 @@ fn server_that_answers(bytes: &'static [u8]) -> Server {
         let mut client = connection.stream.as_ref();
         let _ = client.read(&mut [0; 16 * 1024]);
         let _ = client.write_all(bytes);
-        // Until the worker closes the connection: closing it here could reset it.
+        // Wait until the worker closes the connection: closing it here could reset it.
         let _ = io::copy(&mut client, &mut io::sink());
     })
 }
 
-/// The message of a claim that cannot be made at this URL.
-fn claim_at(url: &str) -> String {
+/// The failure message of a worker that cannot claim its task at this URL.
+fn message_of_claim_at(url: &str) -> String {
     with_enough_time(Duration::from_secs(4), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let ended = Worker::new(&receiver, &project)
             .agent("true")
             .env("CALLBACK_URL", url)
-            .env("DESCARTES_CLAIM_DEADLINE", setting(limit))
+            .env("DESCARTES_CLAIM_DEADLINE", duration_setting(limit))
             .run();
         ended.assert_code(3);
         let message = ended.result_line()["failure"]["message"].clone();
@@ -226,7 +229,7 @@ fn a_server_that_does_not_speak_tls_is_named_as_the_reason() {
     let server = server_that_answers(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
     let url = format!("https://localhost:{}", server.address().port());
     assert_eq!(
-        claim_at(&format!("{url}?key=hidden")),
+        message_of_claim_at(&format!("{url}?key=hidden")),
         format!(
             "the task was not claimed: {url}/started: the server does not speak TLS: is it http://?"
         )
@@ -239,7 +242,7 @@ fn a_server_that_speaks_only_tls_is_named_as_the_reason() {
     let server = server_that_answers(&[0x15, 3, 3, 0, 2, 2, 10]);
     let url = format!("http://{}", server.address());
     assert_eq!(
-        claim_at(&url),
+        message_of_claim_at(&url),
         format!(
             "the task was not claimed: {url}/started: the server does not speak plain HTTP: is it https://?"
         )

@@ -4,13 +4,13 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::builtin::{results, run_with};
-use crate::support::model::{bash, says};
-use crate::support::origin::program;
+use crate::builtin::{last_results, run_with};
+use crate::support::model::{bash_call, text_answer};
+use crate::support::origin::write_program;
 use crate::support::{Origin, Project, Receiver, Worker, path};
 
-/// Writes the file, and returns a worker that reads it.
-fn with_file(receiver: &Receiver, project: &Project, variables: &Value) -> Worker {
+/// Writes these variables to a file; returns a worker that reads the file.
+fn worker_with_file(receiver: &Receiver, project: &Project, variables: &Value) -> Worker {
     project.write("variables.json", variables.to_string());
     Worker::new(receiver, project).env("DESCARTES_AGENT_ENV_FILE", project.path("variables.json"))
 }
@@ -30,7 +30,7 @@ fn the_agent_and_the_checks_get_the_variables_of_the_file() {
     let variables =
         json!({ "GREETING": "from the \"file\"\nover two lines", "LANG": "from-the-file" });
     let show = "printf '%s|%s|%s' \"$GREETING\" \"$LANG\" \"$TZ\"";
-    with_file(&receiver, &project, &variables)
+    worker_with_file(&receiver, &project, &variables)
         .env("LANG", "from-the-worker")
         .env("TZ", "UTC")
         .env("DESCARTES_CHECKS", format!("{show} > checks"))
@@ -49,7 +49,7 @@ fn the_agent_and_the_checks_get_the_variables_of_the_file() {
 fn a_variable_that_the_settings_name_wins_over_the_file() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let variables = json!({ "DATABASE": "development", "CACHE": "from-the-file" });
-    with_file(&receiver, &project, &variables)
+    worker_with_file(&receiver, &project, &variables)
         .env("DATABASE", "production")
         .env("DESCARTES_AGENT_ENV", "DATABASE CACHE")
         .agent("echo $DATABASE $CACHE > agent")
@@ -62,14 +62,14 @@ fn a_variable_that_the_settings_name_wins_over_the_file() {
 fn agents_and_checks_are_found_on_the_search_path_of_the_file() {
     let (receiver, project) = (Receiver::start(), Project::new());
     fs::create_dir(project.path("bin")).expect("a directory");
-    program(&project.path("bin/only-here"), "echo found > \"$1\"");
+    write_program(&project.path("bin/only-here"), "echo found > \"$1\"");
     let path = format!(
         "{}:{}",
         project.path("bin").display(),
         path().into_string().expect("a PATH in UTF-8")
     );
     let worker = || {
-        with_file(&receiver, &project, &json!({ "PATH": path }))
+        worker_with_file(&receiver, &project, &json!({ "PATH": path }))
             .env("DESCARTES_CHECKS", "only-here checked")
             .agent("only-here worked")
     };
@@ -108,8 +108,8 @@ fn libraries_that_do_not_load_do_not_break_the_built_in_agent() {
         json!({ "LD_LIBRARY_PATH": libraries, "DATABASE": "development", "GREETING": "hello" });
     fs::write(&file, variables.to_string()).expect("a file");
     let script = [
-        bash("echo \"$LD_LIBRARY_PATH $GREETING $DATABASE\""),
-        says("Done."),
+        bash_call("echo \"$LD_LIBRARY_PATH $GREETING $DATABASE\""),
+        text_answer("Done."),
     ];
     let run = run_with(project, script, |worker| {
         worker
@@ -117,8 +117,8 @@ fn libraries_that_do_not_load_do_not_break_the_built_in_agent() {
             .env("DESCARTES_AGENT_ENV", "DATABASE")
             .env("DATABASE", "production")
     });
-    run.completed();
-    let result = results(&run)[0]["content"]
+    run.assert_completed();
+    let result = last_results(&run)[0]["content"]
         .as_str()
         .expect("a text")
         .to_owned();
@@ -131,7 +131,7 @@ fn libraries_that_do_not_load_do_not_break_the_built_in_agent() {
 #[test]
 fn a_secret_in_the_file_is_masked() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let ended = with_file(
+    let ended = worker_with_file(
         &receiver,
         &project,
         &json!({ "NPM_TOKEN": "npm_0123456789" }),

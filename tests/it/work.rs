@@ -1,5 +1,4 @@
-//! For people who merge the branches: what is in the commits that a worker makes from an agent's work,
-//! and what the result reports about them.
+//! For people who merge the branches: the commits that a worker makes from an agent's work, and the report about them.
 
 use std::fs;
 
@@ -72,13 +71,13 @@ fn the_commit_changes_only_the_letter_of_the_task_in_the_graph() {
     let origin = Origin::new();
     completed_work(&origin, "echo work > work");
     let diff = origin.git(&["diff", "--unified=0", "main", BRANCH, "--", ".scud"]);
-    let changed: Vec<&str> = diff
+    let changed_lines: Vec<&str> = diff
         .lines()
         .filter(|line| line.starts_with(['-', '+']))
         .skip(2)
         .collect();
     assert_eq!(
-        changed,
+        changed_lines,
         [
             "-8 | Build the \\| house | P | 5 | C",
             "+8 | Build the \\| house | D | 5 | C"
@@ -123,15 +122,15 @@ fn the_agents_commits_are_kept_and_other_changes_become_one_more_commit() {
 
 #[test]
 fn commits_that_do_not_descend_from_the_base_become_one_commit() {
-    for rewriting in [
+    for rewrite in [
         "git checkout -q --orphan mine; git commit -qm 'all new'",
         "git commit -q --amend -m 'history is mine'",
         "rm -rf .git; git init -q; git add .; git -c user.name=a -c user.email=b commit -qm fresh",
     ] {
         let origin = Origin::new();
-        let work = completed_work(&origin, &format!("echo new > new; {rewriting}"));
+        let work = completed_work(&origin, &format!("echo new > new; {rewrite}"));
         let log = origin.git(&["log", "--format=%s", &format!("main..{BRANCH}")]);
-        assert_eq!(log, "8: Build the | house", "{rewriting}");
+        assert_eq!(log, "8: Build the | house", "{rewrite}");
         assert_eq!(origin.show(BRANCH, "new"), "new");
         assert_eq!(work["files_changed"], 2);
     }
@@ -139,7 +138,7 @@ fn commits_that_do_not_descend_from_the_base_become_one_commit() {
 
 #[test]
 fn commits_behind_packed_references_and_a_detached_head_are_pushed() {
-    for odd in [
+    for command in [
         "git pack-refs --all",
         "git checkout -q --detach",
         "git gc -q",
@@ -148,10 +147,10 @@ fn commits_behind_packed_references_and_a_detached_head_are_pushed() {
         let origin = Origin::new();
         completed_work(
             &origin,
-            &format!("echo a > a; git add a; git commit -qm mine; {odd}"),
+            &format!("echo a > a; git add a; git commit -qm mine; {command}"),
         );
         let log = origin.git(&["log", "--format=%s", &format!("main..{BRANCH}")]);
-        assert_eq!(log, "8: Build the | house\nmine", "{odd}");
+        assert_eq!(log, "8: Build the | house\nmine", "{command}");
     }
 }
 
@@ -196,8 +195,8 @@ fn the_message_says_that_nothing_was_changed() {
 }
 
 #[test]
-fn ignored_files_are_not_committed_and_a_change_within_the_same_second_is() {
-    let origin = Origin::with(&[(".gitignore", "target\n"), ("flag", "a\n")]);
+fn ignored_files_are_not_committed_and_a_change_in_the_second_of_the_clone_is_committed() {
+    let origin = Origin::with_files(&[(".gitignore", "target\n"), ("flag", "a\n")]);
     // The same length, the same second, the same file: git has to look at the content.
     completed_work(
         &origin,
@@ -209,7 +208,7 @@ fn ignored_files_are_not_committed_and_a_change_within_the_same_second_is() {
 }
 
 #[test]
-fn committed_files_over_fifty_mebibytes_stop_the_push_and_are_named() {
+fn committed_files_over_fifty_mebibytes_prevent_the_push_and_are_named() {
     let origin = Origin::new();
     let agent = "truncate -s 50M fits; truncate -s 52428801 'too large'; echo fine > fine
                  git add -A; git commit -qm large";
@@ -225,8 +224,8 @@ fn committed_files_over_fifty_mebibytes_stop_the_push_and_are_named() {
 
 #[test]
 fn a_new_file_of_gigabytes_is_named_without_being_read_and_the_rest_is_pushed() {
-    let origin = Origin::with(&[("known", "small\n")]);
-    // Reading this would take hours, and writing its object would fill the disk.
+    let origin = Origin::with_files(&[("known", "small\n")]);
+    // It would take hours to read the file, and its object would fill the disk.
     let agent = "truncate -s 10995116277760 big; truncate -s 10995116277760 known; mkdir a; truncate -s 60M 'a/[b]'; echo fine > fine";
     let (failure, work) = push_failure(&origin, agent, "unused-token");
     let message = failure["message"].as_str().unwrap();
@@ -326,10 +325,10 @@ fn repositories_inside_the_project_are_left_out_and_named() {
     );
 }
 
-/// Asserts that the patch of a report, applied to the base, gives the head.
+/// Asserts that the patch in `result.work`, applied to the base, gives the files of the pushed commit.
 #[track_caller]
 fn assert_patch_applies(origin: &Origin, work: &Value) {
-    let (tree, patch) = (origin.path("applied"), origin.path("patch"));
+    let (tree, patch) = (origin.path("tree"), origin.path("patch"));
     fs::write(&patch, work["patch"].as_str().expect("a patch")).unwrap();
     let url = origin.url();
     git(
@@ -356,14 +355,14 @@ fn the_patch_applies_with_binary_files_links_and_unusual_names() {
         names,
         "printf 'no line feed' > end; printf 'a\\r\\nb\\r\\n' > dos",
     ] {
-        let origin = Origin::with(&[("old", "away\n"), ("README", "A house.\n")]);
+        let origin = Origin::with_files(&[("old", "away\n"), ("README", "A house.\n")]);
         assert_patch_applies(&origin, &completed_work(&origin, agent));
     }
 }
 
 #[test]
 fn a_patch_that_is_too_long_is_cut_between_characters_and_marked_as_truncated() {
-    for (agent, most) in [
+    for (agent, max_size) in [
         (
             "yes 'größer als gedacht' | head -c 300001 > long",
             128 * 1024,
@@ -379,14 +378,14 @@ fn a_patch_that_is_too_long_is_cut_between_characters_and_marked_as_truncated() 
         assert_eq!(work["patch_truncated"], true);
         let patch = work["patch"].as_str().unwrap();
         assert!(
-            !patch.contains('\u{fffd}') && patch.len() <= most,
+            !patch.contains('\u{fffd}') && patch.len() <= max_size,
             "{}",
             patch.len()
         );
-        let written = work["patch"].to_string().len();
+        let size_in_json = work["patch"].to_string().len();
         assert!(
-            (120 * 1024..=128 * 1024 + 2).contains(&written),
-            "{written}"
+            (120 * 1024..=128 * 1024 + 2).contains(&size_in_json),
+            "{size_in_json}"
         );
     }
 }

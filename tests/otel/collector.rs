@@ -1,4 +1,4 @@
-//! A collector: receives OTLP over HTTP and decodes it.
+//! A fake collector of OpenTelemetry: receives OTLP over HTTP and decodes it.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
@@ -19,7 +19,7 @@ use crate::support::{Hold, Server};
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedRequest {
     pub path: String,
     /// Names in lower case.
     pub headers: HashMap<String, String>,
@@ -37,8 +37,9 @@ pub struct Span {
     pub attributes: HashMap<String, String>,
     /// The description, if the status is an error.
     pub error: Option<String>,
-    /// The attributes of the process.
+    /// The attributes of the process that sent the span.
     pub resource: HashMap<String, String>,
+    /// In nanoseconds since 1970.
     pub start: u64,
     pub end: u64,
 }
@@ -58,29 +59,31 @@ pub type Answer = (&'static str, &'static str, &'static str);
 
 const ACCEPTED: Answer = ("200 OK", "application/x-protobuf", "");
 
+/// A listening collector; closed when it is dropped.
 pub struct Collector {
     server: Server,
-    requests: Arc<Mutex<Vec<Received>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Collector {
+    /// Starts a collector that accepts every request.
     pub fn start() -> Self {
-        Self::answering(ACCEPTED)
+        Self::start_with_answer(ACCEPTED)
     }
 
-    /// Answers every request in the same way.
-    pub fn answering(answer: Answer) -> Self {
-        Self::serving(|_| {}, move |_| answer)
+    /// Starts a collector that gives this answer to every request.
+    pub fn start_with_answer(answer: Answer) -> Self {
+        Self::serve(|_| {}, move |_| answer)
     }
 
-    /// Refuses the first request to each path with this status, and accepts the others.
-    pub fn refusing_once(status: &'static str) -> Self {
-        let refused: Mutex<HashSet<String>> = Mutex::default();
-        Self::serving(
+    /// Starts a collector that refuses the first request to each path with this status, and accepts the others.
+    pub fn start_refusing_once(status: &'static str) -> Self {
+        let refused_paths: Mutex<HashSet<String>> = Mutex::default();
+        Self::serve(
             |_| {},
             move |request| {
-                let is_first = locked(&refused).insert(request.path.clone());
+                let is_first = lock(&refused_paths).insert(request.path.clone());
                 if is_first {
                     (status, "text/plain", "")
                 } else {
@@ -90,10 +93,11 @@ impl Collector {
         )
     }
 
-    /// Reads nothing from the first connection until the hold is released, and accepts the requests of the others.
-    pub fn hanging_once(hold: &Hold) -> Self {
+    /// Starts a collector that reads nothing from the first connection until the test releases the hold, and accepts the requests
+    /// on other connections.
+    pub fn start_hanging_once(hold: &Hold) -> Self {
         let hold = hold.clone();
-        Self::serving(
+        Self::serve(
             move |connection| {
                 if connection.number == 1 {
                     connection.wait_for(&hold);
@@ -103,21 +107,22 @@ impl Collector {
         )
     }
 
-    fn serving(
+    /// `begin` is called for each new connection, and `answer` for each request.
+    fn serve(
         begin: impl Fn(&Connection) + Send + Sync + 'static,
-        answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let connections: Arc<AtomicUsize> = Arc::default();
-        let counted = Arc::clone(&connections);
-        let requests: Arc<Mutex<Vec<Received>>> = Arc::default();
-        let noted = Arc::clone(&requests);
+        let counter = Arc::clone(&connections);
+        let requests: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
+        let recorded = Arc::clone(&requests);
         let server = Server::listen("127.0.0.1:0", move |connection| {
-            counted.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(1, Ordering::Relaxed);
             begin(connection);
             let mut buffer = Vec::new();
             while let Some(request) = read_request(connection, &mut buffer) {
                 let (status, kind, body) = answer(&request);
-                locked(&noted).push(request);
+                lock(&recorded).push(request);
                 let answer = format!(
                     "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
                     body.len()
@@ -135,7 +140,7 @@ impl Collector {
     }
 
     /// How many connections were accepted so far.
-    pub fn connections(&self) -> usize {
+    pub fn count_connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
@@ -144,8 +149,8 @@ impl Collector {
         format!("http://{}", self.server.address())
     }
 
-    pub fn requests(&self) -> Vec<Received> {
-        locked(&self.requests).clone()
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        lock(&self.requests).clone()
     }
 
     /// All spans so far, in the order of their starts.
@@ -257,10 +262,11 @@ fn number(value: Option<&number_data_point::Value>) -> f64 {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The keys and values of attributes, as texts.
 fn texts(attributes: &[KeyValue]) -> HashMap<String, String> {
     let text = |value: &AnyValue| match value.value.as_ref().expect("a value") {
         any_value::Value::StringValue(text) => text.clone(),
@@ -288,7 +294,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Reads one request; `None` if the connection ends before it is complete.
-fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Received> {
+fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<ReceivedRequest> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
@@ -309,7 +315,7 @@ fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Receive
             let rest = buffer.split_off(head + length);
             let body = buffer.split_off(head);
             *buffer = rest;
-            return Some(Received {
+            return Some(ReceivedRequest {
                 path,
                 headers,
                 body,

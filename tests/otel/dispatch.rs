@@ -8,7 +8,7 @@ use crate::support::wait_until;
 fn the_spans_of_all_workers_are_below_the_attempts_of_one_trace() {
     let collector = Collector::start();
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n");
-    graph.checks(&["true"]);
+    graph.commit_checks(&["true"]);
     graph
         .dispatch("echo done > done-${TASK_ID##*:}")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
@@ -34,14 +34,14 @@ fn the_spans_of_all_workers_are_below_the_attempts_of_one_trace() {
     assert_eq!(root.attributes["vcs.ref.head.name"], "descartes/house");
     let spans = collector.spans();
     assert!(spans.iter().all(|span| span.trace == root.trace));
-    let named = |name: &'static str| spans.iter().filter(move |span| span.name == name);
-    let attempts: Vec<&Span> = named("attempt").collect();
+    let spans_named = |name: &'static str| spans.iter().filter(move |span| span.name == name);
+    let attempts: Vec<&Span> = spans_named("attempt").collect();
     assert_eq!(attempts.len(), 2);
     for attempt in &attempts {
         assert_eq!(attempt.parent, root.id);
         assert_eq!(attempt.error, None);
         assert_eq!(attempt.attributes["descartes.attempt"], "1");
-        let run: Vec<&Span> = named("run")
+        let run: Vec<&Span> = spans_named("run")
             .filter(|run| run.parent == attempt.id)
             .collect();
         assert_eq!(run.len(), 1, "{attempt:#?}");
@@ -50,19 +50,24 @@ fn the_spans_of_all_workers_are_below_the_attempts_of_one_trace() {
             attempt.attributes["descartes.run.id"]
         );
     }
-    let merges: Vec<&Span> = named("merge").collect();
+    let merges: Vec<&Span> = spans_named("merge").collect();
     assert!(!merges.is_empty());
     assert!(merges.iter().all(|merge| merge.parent == root.id));
-    let checks: Vec<&Span> = named("verify").collect();
+    let checks: Vec<&Span> = spans_named("verify").collect();
     assert!(!checks.is_empty());
     for check in checks {
         assert!(merges.iter().any(|merge| merge.id == check.parent));
-        assert_eq!(named("run").filter(|run| run.parent == check.id).count(), 1);
+        assert_eq!(
+            spans_named("run")
+                .filter(|run| run.parent == check.id)
+                .count(),
+            1
+        );
     }
 }
 
 #[test]
-fn a_failed_attempt_is_an_error_and_the_next_one_has_a_span_of_its_own() {
+fn each_failed_attempt_has_a_separate_span_with_an_error() {
     let collector = Collector::start();
     let graph = Graph::new("1 | First | P | 1 | H\n");
     graph

@@ -49,7 +49,7 @@ fn headers_reach_the_collector_and_are_masked_and_hidden_from_the_agent() {
 }
 
 #[test]
-fn headers_that_are_no_credentials_are_ordinary_words_in_output_and_pushed_work() {
+fn headers_that_are_not_credentials_are_not_masked_and_do_not_prevent_a_push() {
     let (receiver, origin, collector) = (Receiver::start(), Origin::new(), Collector::start());
     let ended = origin
         .worker(&receiver)
@@ -89,19 +89,23 @@ fn the_query_of_an_endpoint_reaches_the_collector_and_is_not_shown() {
     ];
     for answer in refusals {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let collector = Collector::answering(answer);
+        let collector = Collector::start_with_answer(answer);
         let worker = || {
             let worker = Worker::new(&receiver, &project);
             worker.env("OTEL_EXPORTER_OTLP_ENDPOINT", url(&collector))
         };
         let check = worker().agent("true").arg("check").run();
         check.assert_code(0);
-        let printing = worker().agent("echo prints key-of-the-collector").run();
-        let event = printing.assert_completed(&receiver);
+        let ended = worker().agent("echo prints key-of-the-collector").run();
+        let event = ended.assert_completed(&receiver);
         assert_eq!(event["result"]["output"]["tail"], "prints ***\n");
-        let shown = format!("{}/v1/traces", collector.url());
-        assert!(check.stdout.contains(&shown), "{}", check.stdout);
-        for text in [&printing.stderr, &check.stdout, &check.stderr] {
+        let url_without_query = format!("{}/v1/traces", collector.url());
+        assert!(
+            check.stdout.contains(&url_without_query),
+            "{}",
+            check.stdout
+        );
+        for text in [&ended.stderr, &check.stdout, &check.stderr] {
             assert!(!text.contains("key-of-the-collector"), "{text}");
             assert!(!text.contains("not-shown"), "{text}");
         }
@@ -155,17 +159,17 @@ fn each_signal_can_have_its_own_collector_or_none() {
 }
 
 #[test]
-fn nothing_is_exported_and_nothing_said_if_it_is_turned_off() {
+fn if_the_export_is_turned_off_nothing_is_exported_and_nothing_is_logged() {
     let collector = Collector::start();
     let url = collector.url();
-    let off: [&[(&str, &str)]; 2] = [
+    let settings_that_turn_it_off: [&[(&str, &str)]; 2] = [
         &[("OTEL_SDK_DISABLED", "true")],
         &[
             ("OTEL_TRACES_EXPORTER", "none"),
             ("OTEL_METRICS_EXPORTER", "none"),
         ],
     ];
-    for variables in off {
+    for variables in settings_that_turn_it_off {
         let mut all = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())];
         all.extend(variables);
         let ended = run(&all);
@@ -206,10 +210,14 @@ fn a_value_that_cannot_be_used_is_one_warning_that_names_the_variable() {
     for (variables, expected) in cases {
         let ended = run(&variables);
         let name = variables.last().expect("a variable").0;
-        let named = ended.stderr.lines().filter(|line| line.contains(name));
-        let named: Vec<&str> = named.collect();
-        assert_eq!(named.len(), 1, "{}", ended.stderr);
-        assert!(named[0].contains(expected), "{expected}: {}", named[0]);
+        let warnings = ended.stderr.lines().filter(|line| line.contains(name));
+        let warnings: Vec<&str> = warnings.collect();
+        assert_eq!(warnings.len(), 1, "{}", ended.stderr);
+        assert!(
+            warnings[0].contains(expected),
+            "{expected}: {}",
+            warnings[0]
+        );
         assert!(!ended.stderr.contains("secret-words"), "{}", ended.stderr);
     }
 }
@@ -223,23 +231,23 @@ fn two_wrong_variables_of_all_signals_are_one_warning_each() {
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
     ]);
     for name in ["OTLP_HEADERS", "OTLP_TIMEOUT"] {
-        let named = ended.stderr.lines().filter(|line| line.contains(name));
-        assert_eq!(named.count(), 1, "{}", ended.stderr);
+        let warnings = ended.stderr.lines().filter(|line| line.contains(name));
+        assert_eq!(warnings.count(), 1, "{}", ended.stderr);
     }
 }
 
 #[test]
-fn check_waits_a_few_seconds_for_collectors_and_not_after_a_stop_signal() {
+fn check_waits_five_seconds_for_both_collectors_together_and_ends_at_a_stop_signal() {
     let (receiver, project, hold) = (Receiver::start(), Project::new(), Hold::default());
     let check = |url: &str| {
         let worker = Worker::new(&receiver, &project).agent("true").arg("check");
         worker.env("OTEL_EXPORTER_OTLP_ENDPOINT", url).start()
     };
     let (sender, connected) = channel();
-    let until_release = hold.clone();
+    let server_hold = hold.clone();
     let collector = Server::listen("127.0.0.1:0", move |connection| {
         let _ = sender.send(());
-        connection.wait_for(&until_release);
+        connection.wait_for(&server_hold);
     });
     let url = format!("http://{}", collector.address());
     let ended = check(&url).wait();
@@ -250,14 +258,18 @@ fn check_waits_a_few_seconds_for_collectors_and_not_after_a_stop_signal() {
         );
         assert!(ended.stdout.contains(&line), "{}", ended.stdout);
     }
-    // One after the other, the requests would need at least ten seconds.
+    // If `check` sent the requests one after the other, they would need at least ten seconds.
     if !is_under_load() {
-        assert!(ended.took < Duration::from_secs(9), "{:?}", ended.took);
+        assert!(
+            ended.duration < Duration::from_secs(9),
+            "{:?}",
+            ended.duration
+        );
     }
     // Both requests of the first check are over.
     assert_eq!(connected.try_iter().count(), 2);
     let running = check(&url);
-    connected.recv().expect("the question");
+    connected.recv().expect("a connection");
     running.signal(Signal::TERM);
     let ended = running.wait();
     ended.assert_code(0);
@@ -267,7 +279,7 @@ fn check_waits_a_few_seconds_for_collectors_and_not_after_a_stop_signal() {
 }
 
 #[test]
-fn check_says_whether_the_collectors_answer_and_is_ready_anyway() {
+fn check_reports_whether_the_collectors_answer_and_is_ready_if_they_do_not() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let collector = Collector::start();
     let check = |url: &str| {
@@ -287,7 +299,7 @@ fn check_says_whether_the_collectors_answer_and_is_ready_anyway() {
         );
         assert!(text.contains(&line), "{text}");
     }
-    // The process of the question has no attributes, and no spans.
+    // `check` has sent one request for traces and one for metrics.
     assert_eq!(collector.requests().len(), 2);
     let text = check("http://collector.invalid:4318");
     assert!(

@@ -1,13 +1,13 @@
-//! For people who look at a run in their tracing backend: which spans there are, whose children they are, and what they
-//! never contain.
+//! For people who look at a run in their tracing backend: the spans, their parents, and texts that must not be in them.
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::collector::{Collector, Span};
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 use crate::support::{Origin, Project, Receiver, Reply, Worker, path, quoted};
 
+/// The trace id and the span id in the `TRACEPARENT` that the tests set.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
@@ -22,6 +22,7 @@ const STEPS: [&str; 7] = [
     "deliver",
 ];
 
+/// Asserts that a span is a child of another one, in its ids and in its times.
 #[track_caller]
 fn assert_child(child: &Span, parent: &Span) {
     assert_eq!(
@@ -42,18 +43,22 @@ fn traceparent_of(span: &Span) -> String {
 #[test]
 fn a_run_is_one_trace_whose_children_have_their_own_spans_as_parents() {
     let (receiver, origin, collector) = (Receiver::start(), Origin::new(), Collector::start());
-    let notes = tempfile::tempdir().expect("a directory");
-    let note = |name: &str| {
-        let file = quoted(notes.path().join(name));
+    let files = tempfile::tempdir().expect("a directory");
+    let write_traceparent = |name: &str| {
+        let file = quoted(files.path().join(name));
         format!("printf %s \"$TRACEPARENT\" > {file}")
     };
-    let read = |name: &str| std::fs::read_to_string(notes.path().join(name)).expect(name);
+    let read = |name: &str| std::fs::read_to_string(files.path().join(name)).expect(name);
     origin
         .worker(&receiver)
-        .agent(format!("echo new > new; {}", note("agent")))
+        .agent(format!("echo new > new; {}", write_traceparent("agent")))
         .env(
             "DESCARTES_CHECKS",
-            format!("{}\n{}", note("first"), note("second")),
+            format!(
+                "{}\n{}",
+                write_traceparent("first"),
+                write_traceparent("second")
+            ),
         )
         .env("TRACEPARENT", format!("00-{TRACE}-{PARENT}-01"))
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
@@ -91,7 +96,7 @@ fn a_run_is_one_trace_whose_children_have_their_own_spans_as_parents() {
 }
 
 #[test]
-fn without_a_traceparent_the_run_begins_a_trace_that_callbacks_and_agent_are_told_of() {
+fn without_a_traceparent_the_run_begins_a_trace_that_callbacks_and_agent_get() {
     let (receiver, project, collector) = (Receiver::start(), Project::new(), Collector::start());
     Worker::new(&receiver, &project)
         .agent("printf %s \"$TRACEPARENT\" > traceparent")
@@ -143,14 +148,18 @@ fn failures_are_errors_with_the_reason_and_without_any_output() {
     assert_eq!(run.attributes["error.type"], "checks_failed");
     assert_eq!(run.attributes["cicd.pipeline.result"], "failure");
     let spans = collector.spans();
-    let of = |name: &'static str| spans.iter().filter(move |span| span.name == name);
-    assert_eq!(of("invoke_agent command").count(), 2, "one for each round");
-    for check in of("check") {
+    let spans_named = |name: &'static str| spans.iter().filter(move |span| span.name == name);
+    assert_eq!(
+        spans_named("invoke_agent command").count(),
+        2,
+        "one for each round"
+    );
+    for check in spans_named("check") {
         assert_eq!(check.error.as_deref(), Some("checks_failed"));
         assert_eq!(check.attributes["process.exit.code"], "3");
     }
     assert_eq!(collector.span("deliver").error, None);
-    assert_nothing_holds(&collector, &["words-of-the-agent", "house", "Four walls"]);
+    assert_not_exported(&collector, &["words-of-the-agent", "house", "Four walls"]);
     // The command of a check is exported, and its output is not.
     let bodies = bodies(&collector);
     assert!(!bodies.contains("words-of-the-check\n"), "{bodies}");
@@ -178,8 +187,8 @@ fn a_failed_clone_and_a_failed_agent_are_errors_of_their_spans() {
     assert_eq!(agent.error.as_deref(), Some("agent_failed"));
 }
 
-/// A `claude` that prints these lines.
-fn stream_json_worker(
+/// A worker with a `claude` that prints these lines.
+fn worker_with_claude(
     receiver: &Receiver,
     project: &Project,
     lines: &[serde_json::Value],
@@ -189,15 +198,16 @@ fn stream_json_worker(
     let bin = project.path("bin");
     std::fs::create_dir_all(&bin).expect("a directory");
     let script = format!("cat > /dev/null; cat {}", quoted(project.path("stream")));
-    program(&bin.join("claude"), &script);
-    let search = format!("{}:{}", bin.display(), path().into_string().expect("UTF-8"));
+    write_program(&bin.join("claude"), &script);
+    let path = format!("{}:{}", bin.display(), path().into_string().expect("UTF-8"));
     Worker::new(receiver, project)
-        .env("PATH", search)
+        .env("PATH", path)
         .env("IS_SANDBOX", "1")
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
 }
 
-pub fn tool_call(id: &str, name: &str, command: &str) -> serde_json::Value {
+/// A line with a call of a tool.
+pub fn tool_call_line(id: &str, name: &str, command: &str) -> serde_json::Value {
     json!({ "type": "assistant", "session_id": "s", "message": {
         "id": format!("message of {id}"), "model": "claude-x",
         "content": [{ "type": "tool_use", "id": id, "name": name, "input": { "command": command } }],
@@ -206,13 +216,15 @@ pub fn tool_call(id: &str, name: &str, command: &str) -> serde_json::Value {
     } })
 }
 
-pub fn tool_result(id: &str, is_error: bool) -> serde_json::Value {
+/// A line with the result of a call.
+pub fn tool_result_line(id: &str, is_error: bool) -> serde_json::Value {
     json!({ "type": "user", "session_id": "s", "message": { "role": "user", "content": [
         { "type": "tool_result", "tool_use_id": id, "is_error": is_error, "content": "printed-by-the-tool" },
     ] } })
 }
 
-pub fn end() -> serde_json::Value {
+/// The line with which the agent reports its end.
+pub fn result_line() -> serde_json::Value {
     json!({ "type": "result", "subtype": "success", "is_error": false, "result": "words-of-the-model",
         "session_id": "s", "total_cost_usd": 0.5, "num_turns": 2 })
 }
@@ -221,13 +233,13 @@ pub fn end() -> serde_json::Value {
 pub fn worker_with_tools(receiver: &Receiver, project: &Project) -> Worker {
     let lines = [
         json!({ "type": "system", "subtype": "init", "model": "claude-x", "session_id": "s" }),
-        tool_call("call-1", "Bash", "echo argument-of-the-tool"),
-        tool_result("call-1", false),
-        tool_call("call-2", "Edit", "second"),
-        tool_result("call-2", true),
-        end(),
+        tool_call_line("call-1", "Bash", "echo argument-of-the-tool"),
+        tool_result_line("call-1", false),
+        tool_call_line("call-2", "Edit", "second"),
+        tool_result_line("call-2", true),
+        result_line(),
     ];
-    stream_json_worker(receiver, project, &lines)
+    worker_with_claude(receiver, project, &lines)
 }
 
 #[test]
@@ -260,7 +272,7 @@ fn tool_calls_are_children_of_the_agent_without_arguments_and_results() {
     for (key, value) in expected {
         assert_eq!(run.attributes[key], value, "{key}");
     }
-    assert_nothing_holds(
+    assert_not_exported(
         &collector,
         &[
             "argument-of-the-tool",
@@ -276,13 +288,13 @@ fn tool_calls_without_a_usable_id_have_no_span() {
     let (receiver, project, collector) = (Receiver::start(), Project::new(), Collector::start());
     let (longest, too_long) = ("i".repeat(200), "i".repeat(201));
     let lines = [
-        tool_call("", "Read", "x"),
-        tool_call(&too_long, "Write", "x"),
-        tool_call(&longest, "Bash", "x"),
-        tool_result(&longest, false),
-        end(),
+        tool_call_line("", "Read", "x"),
+        tool_call_line(&too_long, "Write", "x"),
+        tool_call_line(&longest, "Bash", "x"),
+        tool_result_line(&longest, false),
+        result_line(),
     ];
-    stream_json_worker(&receiver, &project, &lines)
+    worker_with_claude(&receiver, &project, &lines)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
         .run()
         .assert_completed(&receiver);
@@ -315,8 +327,8 @@ fn a_claim_that_a_stop_signal_ends_has_the_same_reason_in_the_trace_and_in_the_r
 fn secrets_are_masked_in_names_and_attributes() {
     const SECRET: &str = "ghp_Hk3nQ8zLw1vT6yXc";
     let (receiver, project, collector) = (Receiver::start(), Project::new(), Collector::start());
-    let lines = [tool_call(SECRET, SECRET, "x"), end()];
-    stream_json_worker(&receiver, &project, &lines)
+    let lines = [tool_call_line(SECRET, SECRET, "x"), result_line()];
+    worker_with_claude(&receiver, &project, &lines)
         .env("DESCARTES_GIT_TOKEN", SECRET)
         .env("PROJECT_ID", format!("project-{SECRET}"))
         .env("DESCARTES_CHECKS", format!("true {SECRET}"))
@@ -327,9 +339,10 @@ fn secrets_are_masked_in_names_and_attributes() {
         .assert_completed(&receiver);
     let check = collector.span("check");
     assert_eq!(check.attributes["descartes.check.command"], "true ***");
-    assert_nothing_holds(&collector, &[SECRET, &SECRET.to_lowercase()]);
+    assert_not_exported(&collector, &[SECRET, &SECRET.to_lowercase()]);
 }
 
+/// The bodies of all requests, as one text.
 fn bodies(collector: &Collector) -> String {
     let requests = collector.requests().into_iter();
     requests
@@ -337,8 +350,9 @@ fn bodies(collector: &Collector) -> String {
         .collect()
 }
 
+/// Asserts that no request contains one of these words.
 #[track_caller]
-fn assert_nothing_holds(collector: &Collector, words: &[&str]) {
+fn assert_not_exported(collector: &Collector, words: &[&str]) {
     let bodies = bodies(collector);
     assert!(!bodies.is_empty());
     for word in words {

@@ -1,11 +1,11 @@
-//! A collector that does not work costs one warning, and changes neither the outcome nor the exit code.
+//! A collector that does not work produces one warning, and changes neither the outcome nor the exit code.
 
 use crate::collector::Collector;
 use crate::support::{FinishedWorker, Hold, Project, Receiver, Server, Worker, wait_until};
 
 const WARNING: &str = "traces or metrics were not exported";
 
-/// Runs a worker whose collector is at this URL.
+/// Runs a worker whose collector is at this URL, and asserts that the task is completed.
 fn run(url: &str) -> FinishedWorker {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = Worker::new(&receiver, &project)
@@ -16,6 +16,7 @@ fn run(url: &str) -> FinishedWorker {
     ended
 }
 
+/// Asserts that the log has one warning about the export, which contains `why`.
 #[track_caller]
 fn assert_one_warning(ended: &FinishedWorker, why: &str) {
     let warnings: Vec<&str> = ended
@@ -28,7 +29,7 @@ fn assert_one_warning(ended: &FinishedWorker, why: &str) {
 }
 
 #[test]
-fn a_collector_that_is_not_there_costs_one_warning() {
+fn an_unreachable_collector_produces_one_warning() {
     // No program listens on this port, which only root may use.
     assert_one_warning(&run("http://127.0.0.1:1"), "connection refused");
     // Every warning names the URL, even if the resolver needs longer than the last export may take.
@@ -37,7 +38,7 @@ fn a_collector_that_is_not_there_costs_one_warning() {
 }
 
 #[test]
-fn a_collector_that_refuses_or_answers_garbage_costs_one_warning() {
+fn a_collector_that_refuses_or_answers_garbage_produces_one_warning() {
     let html = "<html>hello</html>";
     let cases = [
         ("401 Unauthorized", "text/plain", "no entry", "401"),
@@ -47,7 +48,7 @@ fn a_collector_that_refuses_or_answers_garbage_costs_one_warning() {
         ("200 OK", "text/html", html, "not one of a collector"),
     ];
     for (status, kind, body, why) in cases {
-        let collector = Collector::answering((status, kind, body));
+        let collector = Collector::start_with_answer((status, kind, body));
         assert_one_warning(&run(&collector.url()), why);
         assert!(!collector.requests().is_empty());
     }
@@ -62,7 +63,7 @@ fn a_collector_that_refuses_or_answers_garbage_costs_one_warning() {
 #[test]
 fn a_collector_that_answers_with_json_or_with_nothing_is_accepted() {
     for body in ["", "{}"] {
-        let collector = Collector::answering(("200 OK", "application/json", body));
+        let collector = Collector::start_with_answer(("200 OK", "application/json", body));
         let ended = run(&collector.url());
         assert!(!ended.stderr.contains(WARNING), "{}", ended.stderr);
     }
@@ -72,9 +73,9 @@ fn a_collector_that_answers_with_json_or_with_nothing_is_accepted() {
 fn the_outcome_is_delivered_before_a_collector_that_never_answers_is_given_up() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    let until_release = hold.clone();
+    let server_hold = hold.clone();
     let collector = Server::listen("127.0.0.1:0", move |connection| {
-        connection.wait_for(&until_release);
+        connection.wait_for(&server_hold);
     });
     let running = Worker::new(&receiver, &project)
         .agent("true")
@@ -83,7 +84,7 @@ fn the_outcome_is_delivered_before_a_collector_that_never_answers_is_given_up() 
             format!("http://{}", collector.address()),
         )
         .start();
-    // The collector still holds its connections.
+    // The collector has not answered yet.
     receiver.wait_for_one("completed");
     let ended = running.wait();
     ended.assert_completed(&receiver);
@@ -98,15 +99,15 @@ fn a_stop_signal_during_the_last_export_ends_it() {
     use rustix::process::Signal;
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    let until_release = hold.clone();
+    let server_hold = hold.clone();
     let (sender, connected) = std::sync::mpsc::channel();
     let collector = Server::listen("127.0.0.1:0", move |connection| {
         let _ = sender.send(());
-        connection.wait_for(&until_release);
+        connection.wait_for(&server_hold);
     });
     let running = Worker::new(&receiver, &project)
         .agent("true")
-        // Metrics are only sent in the last export, and traces may be sent before.
+        // Traces may be sent before the last export; metrics are only sent in the last export.
         .env("OTEL_TRACES_EXPORTER", "none")
         .env(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -126,12 +127,12 @@ fn a_stop_signal_during_the_last_export_ends_it() {
 fn a_request_that_hangs_when_the_run_ends_is_repeated_and_does_not_delay_metrics() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();
-    let collector = Collector::hanging_once(&hold);
+    let collector = Collector::start_hanging_once(&hold);
     let running = Worker::new(&receiver, &project)
         .agent("until [ -e go ]; do sleep 0.05; done")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
         .start();
-    wait_until("the first export", || collector.connections() == 1);
+    wait_until("the first export", || collector.count_connections() == 1);
     project.write("go", "");
     let ended = running.wait();
     ended.assert_completed(&receiver);
@@ -148,9 +149,9 @@ fn a_request_that_hangs_when_the_run_ends_is_repeated_and_does_not_delay_metrics
 fn metrics_arrive_if_the_collector_of_traces_hangs() {
     let (receiver, project, metrics) = (Receiver::start(), Project::new(), Collector::start());
     let hold = Hold::default();
-    let until_release = hold.clone();
+    let server_hold = hold.clone();
     let traces = Server::listen("127.0.0.1:0", move |connection| {
-        connection.wait_for(&until_release);
+        connection.wait_for(&server_hold);
     });
     let url = format!("http://{}/v1/traces", traces.address());
     let ended = Worker::new(&receiver, &project)
@@ -177,7 +178,7 @@ fn metrics_arrive_if_the_collector_of_traces_hangs() {
 #[test]
 fn the_last_export_is_repeated_once_after_a_temporary_refusal() {
     for status in ["429 Too Many Requests", "503 Service Unavailable"] {
-        let collector = Collector::refusing_once(status);
+        let collector = Collector::start_refusing_once(status);
         let ended = run(&collector.url());
         assert!(!ended.stderr.contains(WARNING), "{}", ended.stderr);
         for path in ["/v1/traces", "/v1/metrics"] {

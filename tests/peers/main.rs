@@ -1,10 +1,13 @@
-//! For writers of receivers: the example receivers, which verify signatures with the official libraries,
-//! with the real worker.
+//! For writers of receivers: the real worker with the example receivers, which verify signatures with the official libraries.
 //!
 //! Needs what examples/receivers/install.sh installs; fails if something is missing.
 
 #[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the other suite uses the rest")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "all tests share the support, and these tests need only a part of it"
+)]
 mod support;
 
 mod peer;
@@ -20,9 +23,10 @@ use support::{Project, Receiver, Worker, each, wait_until};
 /// The secret of this suite's receivers, and another one.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER_SECRET: &str = "whsec_YW5vdGhlciBzZWNyZXQgb2YgYSBnb29kIGxlbmd0aA==";
-/// Works until the file `go` exists.
+/// An agent that works until the file `go` exists.
 const WAIT_FOR_GO: &str = "touch there; until [ -e go ]; do sleep 0.02; done";
 
+/// A worker for task 8 that reports to this receiver.
 fn worker(peer: &Peer, project: &Project) -> Worker {
     Worker::without_settings()
         .env("TASK_ID", "8")
@@ -84,7 +88,7 @@ fn a_second_run_is_refused_while_the_first_one_works() {
 }
 
 #[test]
-fn a_task_is_known_by_its_project_and_its_id_together() {
+fn tasks_with_the_same_id_in_two_projects_run_at_the_same_time() {
     each(&PEERS, |kind| {
         let (peer, project) = (Peer::start(kind, SECRET), Project::new());
         let first = worker(&peer, &project).agent(WAIT_FOR_GO).start();
@@ -154,11 +158,11 @@ fn a_run_is_cancelled_by_hand() {
 fn a_worker_with_another_secret_is_refused() {
     each(&PEERS, |kind| {
         let (peer, project) = (Peer::start(kind, SECRET), Project::new());
-        let stranger = worker(&peer, &project)
+        let ended = worker(&peer, &project)
             .agent("touch touched")
             .env("DESCARTES_CALLBACK_SECRET", OTHER_SECRET)
             .run();
-        stranger.assert_code(3);
+        ended.assert_code(3);
         assert!(!project.path("touched").exists());
         peer.wait_for("refused /cb/started");
         // During a rotation, the receiver knows both secrets.
@@ -182,22 +186,22 @@ fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
         .run();
     ended.assert_code(0);
     let claim = receiver.requests_to("started").remove(0);
-    let end = receiver.requests_to("completed").remove(0);
+    let outcome = receiver.requests_to("completed").remove(0);
     each(&PEERS, |kind| {
         let mut peer = Peer::start(kind, SECRET);
         let mut tampered = claim.clone();
-        let at = tampered
-            .bytes
-            .iter()
-            .position(|byte| *byte == b'8')
-            .unwrap();
-        tampered.bytes[at] = b'9';
+        let at = tampered.body.iter().position(|byte| *byte == b'8').unwrap();
+        tampered.body[at] = b'9';
         assert_eq!(replay(&peer, &tampered), 401);
-        assert_eq!(replay(&peer, &end), 409, "an end without a beginning");
-        for said in [&claim, &claim, &end, &end, &claim] {
-            assert_eq!(replay(&peer, said), 200);
+        assert_eq!(
+            replay(&peer, &outcome),
+            409,
+            "a terminal event without a claim"
+        );
+        for request in [&claim, &claim, &outcome, &outcome, &claim] {
+            assert_eq!(replay(&peer, request), 200);
         }
-        // Printed after everything that the requests made it print.
+        // The receiver prints the answer to this line after everything that it has printed about the requests.
         peer.type_line("cancel nothing");
         peer.wait_for("cancelling nothing");
         assert_eq!(
@@ -209,16 +213,16 @@ fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
     });
 }
 
-/// Sends a request again; returns the status of the answer.
-fn replay(peer: &Peer, said: &ReceivedRequest) -> u16 {
-    let mut request = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", said.target);
-    for (name, value) in &said.headers {
+/// Sends a recorded request to a receiver; returns the status of the answer.
+fn replay(peer: &Peer, recorded: &ReceivedRequest) -> u16 {
+    let mut request = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", recorded.target);
+    for (name, value) in &recorded.headers {
         request.extend([name, ": ", value, "\r\n"]);
     }
     request.push_str("\r\n");
     let mut stream = TcpStream::connect(peer.address()).expect("a listening peer");
     stream.write_all(request.as_bytes()).unwrap();
-    stream.write_all(&said.bytes).unwrap();
+    stream.write_all(&recorded.body).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let status = answer

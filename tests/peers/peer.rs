@@ -8,6 +8,7 @@ use std::thread;
 
 use crate::support::patience::Deadline;
 
+/// The example receivers, by their languages.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Python,
@@ -23,25 +24,28 @@ impl Kind {
         match self {
             Self::Python => {
                 let python = receivers.join("python/bin/python");
-                let mut command = Command::new(installed(python));
+                let mut command = Command::new(assert_installed(python));
                 let example = "examples/receivers/python/receiver.py";
                 command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(example));
                 command
             }
             Self::TypeScript => {
                 let mut command = Command::new("node");
-                command.arg(installed(receivers.join("typescript/dist/receiver.js")));
+                command.arg(assert_installed(
+                    receivers.join("typescript/dist/receiver.js"),
+                ));
                 command
             }
         }
     }
 }
 
-fn installed(path: PathBuf) -> PathBuf {
-    let path_name = path.display();
+/// The path of a file; fails if it is not installed.
+fn assert_installed(path: PathBuf) -> PathBuf {
+    let name = path.display();
     assert!(
         path.exists(),
-        "{path_name} is not there: run examples/receivers/install.sh"
+        "{name} does not exist: run examples/receivers/install.sh"
     );
     path
 }
@@ -98,15 +102,17 @@ impl Peer {
         format!("http://{}/cb", self.address)
     }
 
+    /// The output so far.
     pub fn log(&self) -> String {
         self.log.0.lock().unwrap().clone()
     }
 
+    /// Writes a line to its standard input.
     pub fn type_line(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").expect("a receiver that reads");
     }
 
-    /// Waits until it has printed these words.
+    /// Waits until the receiver has printed these words.
     #[track_caller]
     pub fn wait_for(&self, words: &str) {
         let deadline = Deadline::start();

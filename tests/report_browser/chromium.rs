@@ -1,4 +1,4 @@
-//! Opens a page in Chromium, and reads what a script in it has measured.
+//! Opens a page in Chromium, and reads the measurements of a script in the page.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub enum Theme {
 pub fn measure(page: &Path) -> Value {
     let dir = tempfile::tempdir().expect("a directory");
     let copy = with_script(page, &dir);
-    measured(&open(&dir, &copy, Theme::Light, &[]))
+    read_measurements(&open(&dir, &copy, Theme::Light, &[]))
 }
 
 /// Measures the page in a frame with this width, because a window has a minimum width.
@@ -32,17 +32,17 @@ pub fn measure_in_frame(page: &Path, width: u64, theme: Theme) -> Value {
     let dir = tempfile::tempdir().expect("a directory");
     let copy = with_script(page, &dir);
     let name = copy.file_name().expect("a name").to_str().expect("UTF-8");
-    let around = dir.path().join("around.html");
+    let frame_page = dir.path().join("around.html");
     let html = format!(
         "<!DOCTYPE html><meta name=\"color-scheme\" content=\"light dark\"><body><p id=\"measured\"></p>\
          <script>addEventListener('message', event => {{ document.getElementById('measured').textContent = event.data }})</script>\
          <iframe src=\"{name}\" width=\"{width}\" height=\"900\" style=\"border:0\"></iframe>"
     );
-    fs::write(&around, html).expect("a page");
-    // The time of the page stands still until its tasks are done, so that the message arrives.
-    measured(&open(
+    fs::write(&frame_page, html).expect("a page");
+    // With a virtual time budget, Chromium dumps the page only after the message has arrived.
+    read_measurements(&open(
         &dir,
-        &around,
+        &frame_page,
         theme,
         &["--virtual-time-budget=10000"],
     ))
@@ -61,8 +61,8 @@ fn with_script(page: &Path, dir: &TempDir) -> PathBuf {
     copy
 }
 
-/// The DOM of a page after it was loaded.
-fn open(dir: &TempDir, page: &Path, theme: Theme, more: &[&str]) -> String {
+/// Opens a page in Chromium with these further flags; returns its DOM after it was loaded.
+fn open(dir: &TempDir, page: &Path, theme: Theme, flags: &[&str]) -> String {
     let scheme = match theme {
         Theme::Light => 1,
         Theme::Dark => 0,
@@ -83,7 +83,7 @@ fn open(dir: &TempDir, page: &Path, theme: Theme, more: &[&str]) -> String {
             "--user-data-dir={}",
             dir.path().join("profile").display()
         ))
-        .args(more)
+        .args(flags)
         .arg(format!("file://{}", page.display()))
         .env_clear()
         .env("PATH", path())
@@ -100,8 +100,9 @@ fn open(dir: &TempDir, page: &Path, theme: Theme, more: &[&str]) -> String {
     text
 }
 
+/// The measurements that the script has written into the page.
 #[track_caller]
-fn measured(dom: &str) -> Value {
+fn read_measurements(dom: &str) -> Value {
     let found = dom
         .split_once("<p id=\"measured\">")
         .expect("the measurements")

@@ -4,11 +4,18 @@
 //! Needs the program `chromium`; fails if it is missing.
 
 #[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the other suite uses the rest")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "all tests share this module, and these tests need only a part of it"
+)]
 mod support;
 
 #[path = "../it/dispatch/sample.rs"]
-#[expect(dead_code, reason = "the other suite uses the rest")]
+#[expect(
+    dead_code,
+    reason = "all tests share this module, and these tests need only a part of it"
+)]
 mod sample;
 
 mod chromium;
@@ -27,13 +34,13 @@ const WIDTHS: [u64; 2] = [320, 1200];
 /// The lowest contrast that WCAG allows for text.
 const MIN_CONTRAST: f64 = 4.5;
 
-/// How often each page is opened to measure the time.
+/// How many times each page is opened to measure the time.
 const LOADS: usize = 5;
 /// The largest page of 500 tasks, in bytes.
 const MAX_SIZE: u64 = 3 * 1024 * 1024;
 /// The most elements of a page of 500 tasks.
 const MAX_ELEMENTS: u64 = 30_000;
-/// Shows how long Chromium needs for any page.
+/// A page that shows how long Chromium needs for any page.
 const TRIVIAL_PAGE: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
     <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'none'\"><title>word</title></head>\
     <body><p>word</p></body></html>";
@@ -66,9 +73,9 @@ fn the_page_of_500_tasks_fits_the_screen_and_its_time_to_open_is_printed() {
     }
     let size = fs::metadata(&path).expect("the page").len();
     let elements = large[0]["elements"].as_u64().expect("a number");
-    let (opened, floor) = (median(&large), median(&small));
+    let (large_time, trivial_time) = (median(&large), median(&small));
     println!(
-        "500 tasks: {} KiB, {elements} elements, laid out after {opened:.0} ms (median of {LOADS}); a page with one word after {floor:.0} ms",
+        "500 tasks: {} KiB, {elements} elements, laid out after {large_time:.0} ms (median of {LOADS}); a page with one word after {trivial_time:.0} ms",
         size / 1024,
     );
     assert!(size < MAX_SIZE, "{size} bytes");
@@ -83,6 +90,7 @@ fn median(loads: &[serde_json::Value]) -> f64 {
     times[times.len() / 2]
 }
 
+/// Asserts that a page fits into each of [`WIDTHS`], and that its texts have enough contrast in both themes.
 #[track_caller]
 fn assert_readable(path: &Path) {
     for width in WIDTHS {
@@ -90,7 +98,7 @@ fn assert_readable(path: &Path) {
             let found = measure_in_frame(path, width, theme);
             assert_eq!(found["width"], width, "{found:#}");
             assert_eq!(found["is_dark"], theme == Theme::Dark, "{found:#}");
-            // The policy of the page lets its style sheet through.
+            // The page's policy allows its style sheet.
             assert_eq!(found["max_width"], "1280px", "{found:#}");
             assert_eq!(found["overflow"], 0, "{found:#}");
             assert!(found["texts"].as_u64() > Some(50), "{found:#}");
@@ -100,7 +108,7 @@ fn assert_readable(path: &Path) {
     }
 }
 
-/// The report of a dispatch with this many tasks, made of a journal that no dispatcher has written.
+/// The report of a dispatch with this many tasks. It is made from a journal that the test writes.
 fn large_report(count: i64) -> (Graph, PathBuf) {
     let (mut nodes, mut edges) = (String::new(), String::from("\n@edges\n"));
     for task in 1..=count {
@@ -118,7 +126,7 @@ fn large_report(count: i64) -> (Graph, PathBuf) {
         }
     }
     let graph = Graph::new(&(nodes + &edges));
-    let state = graph.state();
+    let state = graph.state_dir();
     fs::create_dir_all(state.join("runs")).expect("a directory");
     let mut journal = vec![
         json!({ "at": 0, "entry": "created", "dispatch": "d", "branch": "descartes/house" }),
@@ -147,6 +155,7 @@ fn large_report(count: i64) -> (Graph, PathBuf) {
     (graph, path)
 }
 
+/// The terminal event of a run.
 fn event(run: &str) -> serde_json::Value {
     let hunk = "@@ -1,3 +1,3 @@\n context <b>\n-old line & more of it\n+new line & more of it\n";
     let patch = format!(

@@ -53,7 +53,7 @@ pub fn answers(data: &[u8]) {
     );
 }
 
-/// A wait is never shorter than `Retry-After`; numbers are seconds.
+/// Asserts that a retry never waits for less than `Retry-After`, and that a number there is a number of seconds.
 fn check_retry_after(headers: &HeaderMap, header: &[u8]) {
     let Some(after) = retry_after(headers, Timestamp::now()) else {
         return;

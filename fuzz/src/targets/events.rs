@@ -1,4 +1,4 @@
-//! Events, whatever they report: each is valid by docs/callback.schema.json and contains no secret.
+//! Events with any content: each matches docs/callback.schema.json and contains no secret.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const MAX_CHECK_OUTPUT: usize = 4 * 1024;
 const SECRET: &str = "hunter2-hunter2";
 
 pub fn events(data: &[u8]) {
-    // Fails if there is too little data.
+    // An error only says that the input is too short.
     let _ = check(&mut Unstructured::new(data));
 }
 
@@ -38,17 +38,17 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
     settings.identity = settings.identity.redacted(&redactor);
     let progress = progress(input, &redactor)?;
     let snapshot = progress.snapshot();
-    let new = |kind: Kind, message: &str| {
+    let new_event = |kind: Kind, message: &str| {
         Event::new(kind, &settings.identity, 7, &redactor.text(message))
     };
     match input.int_in_range(0..=3)? {
         0 => {
-            let mut event = new(Kind::Started, &text(input)?);
+            let mut event = new_event(Kind::Started, &text(input)?);
             event.add_limits(&settings);
             assert_valid(&event);
         }
         1 => {
-            let mut event = new(Kind::Progress, &snapshot.message());
+            let mut event = new_event(Kind::Progress, &snapshot.message());
             let window = progress.take_output_window();
             event.add_progress(
                 &snapshot,
@@ -63,7 +63,7 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
                 Verdict::Completed { .. } => Kind::Completed,
                 Verdict::Failed(_) => Kind::Failed,
             };
-            let mut event = new(kind, outcome.message());
+            let mut event = new_event(kind, outcome.message());
             event.add_outcome(&outcome, &redactor);
             assert_valid(&event);
             assert!(event.body().len() <= MAX_BODY_SIZE);
@@ -71,7 +71,7 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
                 assert_valid(&smaller);
                 assert!(
                     smaller.without_patch_prompts_and_output().is_none(),
-                    "there is nothing more to leave out"
+                    "the smaller event still has something to leave out"
                 );
             }
         }
@@ -110,6 +110,7 @@ fn text(input: &mut Unstructured<'_>) -> Result<String> {
     })
 }
 
+/// A value or `None`.
 fn maybe<T>(
     input: &mut Unstructured<'_>,
     value: impl FnOnce(&mut Unstructured<'_>) -> Result<T>,
@@ -121,7 +122,7 @@ fn maybe<T>(
     }
 }
 
-/// What the settings allow as a name: one line, not empty, at most 200 bytes.
+/// A name that the settings allow: one line, not empty, at most 200 bytes.
 fn name(input: &mut Unstructured<'_>) -> Result<String> {
     let text = input.arbitrary::<&str>()?;
     let name: String = text
@@ -136,7 +137,7 @@ fn name(input: &mut Unstructured<'_>) -> Result<String> {
     })
 }
 
-/// The settings' durations are whole milliseconds.
+/// A duration of whole milliseconds, as in the settings.
 fn duration(input: &mut Unstructured<'_>) -> Result<Duration> {
     Ok(Duration::from_millis(input.arbitrary::<u64>()?.max(1)))
 }
@@ -182,7 +183,7 @@ fn settings(input: &mut Unstructured<'_>) -> Result<Settings> {
     })
 }
 
-/// The numbers come from where the agent's numbers come from: lines that it prints.
+/// Turns, tokens and cost, read from lines as an agent prints them.
 fn spent(input: &mut Unstructured<'_>) -> Result<UsageAndCost> {
     let mut reader = Reader::new(TotalsScope::Round);
     for _ in 0..input.int_in_range(0..=3)? {

@@ -15,7 +15,7 @@ pub fn git_output(data: &[u8]) {
     }
 }
 
-/// Records do not depend on cuts, and joined they are the input up to the last separator.
+/// The size of the chunks does not change the records. Joined, they are the input up to the last separator.
 fn check_records(data: &[u8]) {
     let read = |chunk: usize| {
         let (mut records, mut found) = (Records::new(0), Vec::new());
@@ -48,7 +48,7 @@ fn check_messages(text: &str) {
     assert_eq!(
         messages,
         without_progress(&messages),
-        "progress lines are left"
+        "a second call leaves out nothing more"
     );
     let kind = GitErrorKind::of(&messages);
     let names_cause = |line: &str| !GitErrorKind::of(line).is_transient();

@@ -9,7 +9,7 @@ use crate::task::Status;
 /// References in all spellings.
 const REFERENCES: [&str; 4] = ["1", "a:1", "1.1", "b:2"];
 
-/// A found task gets another status: exactly its letter changes, and it is found with the new status.
+/// Changes the status of each task that is found: exactly one letter of the file changes, and the task has the new status.
 pub fn graph(data: &[u8]) {
     let (dir, project) = project();
     let path = dir.join(".scud/tasks/tasks.scg");
@@ -46,7 +46,7 @@ pub fn graph(data: &[u8]) {
     }
 }
 
-/// Unifying letters changes nothing else, and makes no letter that no version had.
+/// Unifies the letters of three versions: only letters change, and the result stays the same if they are unified again.
 pub fn graph_merge(data: &[u8]) {
     let mut parts = data.splitn(3, |byte| *byte == 0).map(<[u8]>::to_vec);
     let mut next = || parts.next().unwrap_or_default();
@@ -61,8 +61,8 @@ pub fn graph_merge(data: &[u8]) {
             assert!(old == new || is_letter(*old) && is_letter(*new));
         }
     }
-    let once = new.clone();
+    let unified = new.clone();
     let [base, ours, theirs] = &mut new;
     unify_status_letters(base, ours, theirs);
-    assert_eq!(once, new, "the letters are unified already");
+    assert_eq!(unified, new, "the letters are unified already");
 }

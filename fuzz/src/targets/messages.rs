@@ -9,16 +9,27 @@ use sse_stream::SseStream;
 use super::block_on;
 use crate::builtin::messages::{Answer, Change, PartialAnswer, error_of_body, is_thinking};
 
-/// The input is a stream of events, and the body of an error.
+/// Reads the input as a stream of events and as the body of an error.
 pub fn messages(data: &[u8]) {
     let message = error_of_body(data).message;
-    assert!(message.len() <= 3 * data.len(), "nothing is invented");
+    assert!(
+        message.len() <= 3 * data.len(),
+        "the message is not longer than the body"
+    );
     let whole = receive(data, data.len().max(1));
-    assert_eq!(whole, receive(data, 1), "cuts do not matter");
-    assert_eq!(whole, receive(data, 5), "cuts do not matter");
+    assert_eq!(
+        whole,
+        receive(data, 1),
+        "the size of the chunks does not matter"
+    );
+    assert_eq!(
+        whole,
+        receive(data, 5),
+        "the size of the chunks does not matter"
+    );
 }
 
-/// What is received, as text; reads the events as the agent does.
+/// Reads the events as the agent does; returns the result as a text.
 fn receive(data: &[u8], chunk: usize) -> String {
     let chunks = data
         .chunks(chunk)
@@ -51,7 +62,7 @@ fn receive(data: &[u8], chunk: usize) -> String {
     format!("{answer:?}")
 }
 
-/// The next request sends the answer back, so the API must accept it.
+/// Asserts that the API would accept the answer in the next request.
 fn assert_sendable(answer: &Answer) {
     assert!(!answer.content.last().is_some_and(is_thinking));
     assert!(

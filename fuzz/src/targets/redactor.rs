@@ -9,10 +9,10 @@ use secrecy::SecretString;
 use crate::redact::Redactor;
 use crate::secrets::parts_of;
 
-/// Masks a text that consists of arbitrary bytes and of secrets in their forms. Wherever the text is cut, no form may be left,
-/// and nothing else may be changed.
+/// Masks a text that consists of arbitrary bytes and of secrets in all their forms. For every size of the chunks, no form may be
+/// left, and nothing else may be changed.
 pub fn redactor(data: &[u8]) {
-    // Fails if there is too little data.
+    // An error only says that the input is too short.
     let _ = check(&mut Unstructured::new(data));
 }
 
@@ -30,11 +30,11 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
     for _ in 0..input.int_in_range(0..=8)? {
         text.extend(piece(input, &secrets, &forms)?);
     }
-    let typed: Vec<SecretString> = secrets
+    let secret_strings: Vec<SecretString> = secrets
         .iter()
         .map(|secret| SecretString::from(secret.as_str()))
         .collect();
-    let redactor = Redactor::new(&typed);
+    let redactor = Redactor::new(&secret_strings);
     for chunk in [
         text.len().max(1),
         1,
@@ -57,16 +57,20 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
             String::from_utf8_lossy(&clean),
             String::from_utf8_lossy(&text)
         );
-        let masks = stream.has_masked();
-        assert!(masks || clean == text, "{secrets:?} in chunks of {chunk}");
+        let has_masked = stream.has_masked();
         assert!(
-            masks || !contains_a_form(&text, &forms),
+            has_masked || clean == text,
+            "{secrets:?} in chunks of {chunk}"
+        );
+        assert!(
+            has_masked || !contains_a_form(&text, &forms),
             "{secrets:?} in chunks of {chunk}"
         );
     }
     Ok(())
 }
 
+/// A secret: any text, a JSON object, or a key of several lines.
 fn secret(input: &mut Unstructured<'_>) -> Result<String> {
     let text = input.arbitrary::<&str>()?.to_owned();
     Ok(match input.int_in_range(0..=3)? {
@@ -76,7 +80,7 @@ fn secret(input: &mut Unstructured<'_>) -> Result<String> {
     })
 }
 
-/// Some bytes, a secret, a form of it, or the beginning of one.
+/// Some bytes, a secret, a form of a secret, or the beginning of a form.
 fn piece(input: &mut Unstructured<'_>, secrets: &[String], forms: &[Vec<u8>]) -> Result<Vec<u8>> {
     Ok(match input.int_in_range(0..=4)? {
         0 => input.arbitrary::<&[u8]>()?.to_vec(),
@@ -90,7 +94,7 @@ fn piece(input: &mut Unstructured<'_>, secrets: &[String], forms: &[Vec<u8>]) ->
     })
 }
 
-/// The encodings of a secret, by other means than the redactor's.
+/// All forms of a part of a secret, made without the redactor's code.
 fn forms(part: &str) -> Vec<Vec<u8>> {
     let quoted = serde_json::to_string(part).expect("JSON");
     let form: String = part
@@ -112,14 +116,14 @@ fn forms(part: &str) -> Vec<Vec<u8>> {
     ];
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         for offset in 0..3 {
-            forms.push(unchanging_base64(&engine, offset, part));
+            forms.push(base64_without_neighbours(&engine, offset, part));
         }
     }
     forms
 }
 
 /// The characters of a base64 text that do not depend on the bytes around the secret.
-fn unchanging_base64(engine: &impl Engine, offset: usize, part: &str) -> Vec<u8> {
+fn base64_without_neighbours(engine: &impl Engine, offset: usize, part: &str) -> Vec<u8> {
     let encode = |around: u8| {
         let bytes = [&vec![around; offset][..], part.as_bytes(), &[around; 3]].concat();
         engine.encode(bytes).into_bytes()
@@ -135,7 +139,7 @@ fn unchanging_base64(engine: &impl Engine, offset: usize, part: &str) -> Vec<u8>
     one[first..last].to_vec()
 }
 
-/// Whether a text contains a form that the redactor must know. Stars may come from the mask.
+/// Whether a text contains a form that the redactor must mask. Forms with stars do not count: the mask itself has stars.
 fn contains_a_form(text: &[u8], forms: &[Vec<u8>]) -> bool {
     let mut forms = forms
         .iter()
@@ -143,7 +147,7 @@ fn contains_a_form(text: &[u8], forms: &[Vec<u8>]) -> bool {
     forms.any(|form| text.windows(form.len()).any(|window| window == form))
 }
 
-/// Whether a text without stars of its own is another one in which some parts are replaced by the mask.
+/// Whether `clean` is `text` with some parts replaced by the mask. `text` must have no stars.
 fn is_masked_text(clean: &[u8], text: &[u8]) -> bool {
     let clean = clean
         .iter()

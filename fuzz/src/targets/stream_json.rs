@@ -2,7 +2,7 @@
 
 use crate::stream_json::{Event, Reader, TotalsScope};
 
-/// Cuts do not change what is read, and no line vanishes that is not an object.
+/// The size of the chunks does not change the result, and every line that is not an object is passed on.
 pub fn stream_json(data: &[u8]) {
     for totals in [TotalsScope::Session, TotalsScope::Round] {
         let whole = read(data, data.len().max(1), totals);
@@ -12,8 +12,9 @@ pub fn stream_json(data: &[u8]) {
     }
 }
 
+/// The result of a reader, as texts.
 #[derive(Debug, PartialEq)]
-struct Read {
+struct ReadResult {
     events: Vec<String>,
     conclusion: String,
     session_id: Option<String>,
@@ -22,7 +23,7 @@ struct Read {
     spent: String,
 }
 
-fn read(data: &[u8], chunk: usize, totals: TotalsScope) -> Read {
+fn read(data: &[u8], chunk: usize, totals: TotalsScope) -> ReadResult {
     let mut reader = Reader::new(totals);
     reader.reads_tool_results = true;
     let mut events = Vec::new();
@@ -41,7 +42,7 @@ fn read(data: &[u8], chunk: usize, totals: TotalsScope) -> Read {
     if let Some(id) = &reader.session_id {
         assert!(!id.is_empty() && !id.starts_with('-') && id.is_ascii());
     }
-    Read {
+    ReadResult {
         events,
         conclusion,
         spent: format!("{spent:?}"),
@@ -59,15 +60,15 @@ fn assert_raw_lines_are_passed_on(data: &[u8], events: &[String]) {
         let line = line.trim_ascii_start();
         !line.is_empty() && line[0] != b'{'
     });
-    // The line, and its end.
+    // The reader passes on the line and its end as two events.
     let expected = raw.flat_map(|line| {
         [
             format!("{:?}", Event::Raw(line)),
             format!("{:?}", Event::Raw(b"\n")),
         ]
     });
-    let mut shown = events.iter();
+    let mut remaining = events.iter();
     for event in expected {
-        assert!(shown.any(|shown| *shown == event), "{event} is missing");
+        assert!(remaining.any(|found| *found == event), "{event} is missing");
     }
 }

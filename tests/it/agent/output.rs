@@ -150,7 +150,7 @@ fn secrets_are_masked_in_output_log_and_reports() {
 #[test]
 fn a_secret_that_is_split_between_two_rounds_is_masked() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.checks(&["test -e fixed"]);
+    project.set_checks(&["test -e fixed"]);
     let agent = "if [ -e one ]; then touch fixed; echo '0123456789 done'
                  else touch one; printf 'key: sk-ant-'; fi";
     let ended = Worker::new(&receiver, &project)

@@ -5,34 +5,35 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{KEY, run, run_with, worker};
-use crate::support::model::{Run, Turn, bash, refuses, says};
+use crate::support::model::{Run, Turn, bash_call, error_reply, text_answer};
 use crate::support::{
-    Hold, Model, Project, Receiver, Reply, Worker, assert_within, each, setting, with_enough_time,
+    Hold, Model, Project, Receiver, Reply, Worker, assert_within, duration_setting, each,
+    with_enough_time,
 };
 
 #[test]
 fn temporary_errors_are_retried() {
-    let whole = says("Done, whatever happened.");
+    let complete = text_answer("Done, whatever happened.");
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
-    let breaks_off = |bytes| Turn::BreaksOff(whole.clone(), bytes, Box::new(Turn::Closes));
+    let breaks_off = |bytes| Turn::BreakOff(complete.clone(), bytes, Box::new(Turn::Close));
     let cases: [(Turn, &str); 9] = [
         (
-            refuses(429, "rate_limit_error", "slower, please")
+            error_reply(429, "rate_limit_error", "slower, please")
                 .with_header("retry-after", "0")
                 .into(),
             "slower, please (429)",
         ),
         (
-            refuses(529, "overloaded_error", "Overloaded").into(),
+            error_reply(529, "overloaded_error", "Overloaded").into(),
             "Overloaded (529)",
         ),
-        (refuses(500, "api_error", "oh").into(), "oh (500)"),
+        (error_reply(500, "api_error", "oh").into(), "oh (500)"),
         (
             Reply::json(502, "<html>Bad Gateway</html>").into(),
             "<html>Bad Gateway</html> (502)",
         ),
         (
-            refuses(400, "odd", "not now")
+            error_reply(400, "odd", "not now")
                 .with_header("x-should-retry", "true")
                 .into(),
             "not now (400)",
@@ -44,11 +45,11 @@ fn temporary_errors_are_retried() {
         (Reply::json(200, overloaded).into(), "Overloaded (529)"),
     ];
     each(&cases, |(case, words)| {
-        let run = run([case, whole.clone().into()]);
-        let event = run.completed();
+        let run = run([case, complete.clone().into()]);
+        let event = run.assert_completed();
         assert_eq!(event["result"]["summary"], "Done, whatever happened.");
         assert_eq!(run.model.request_bodies().len(), 2);
-        let log = &run.ended.stderr;
+        let log = &run.worker.stderr;
         let line = log
             .lines()
             .find(|line| line.contains("[the model's service: "));
@@ -57,7 +58,7 @@ fn temporary_errors_are_retried() {
             line.contains(words) && line.contains("attempt 1 failed"),
             "{words}: {line}"
         );
-        // The broken answer is not a turn.
+        // The failed request is not a turn.
         assert_eq!(event["result"]["agent"]["turns"], 1);
     });
 }
@@ -71,8 +72,11 @@ fn an_answer_without_its_last_event_is_requested_again() {
         "data: {\n\n",
         "data: {\"type\":\"content_block_stop\",\"index\":3}\n\n",
     ] {
-        let run = run([Turn::from(Reply::json(200, body)), says("Done.").into()]);
-        run.completed();
+        let run = run([
+            Turn::from(Reply::json(200, body)),
+            text_answer("Done.").into(),
+        ]);
+        run.assert_completed();
         assert_eq!(run.model.request_bodies().len(), 2);
     }
 }
@@ -91,10 +95,10 @@ fn permanent_errors_end_the_run_at_once() {
         let reply = if kind.is_empty() {
             Reply::status(status)
         } else {
-            refuses(status, kind, message)
+            error_reply(status, kind, message)
         };
         let run = run([reply]);
-        let event = run.failed("api_error");
+        let event = run.assert_failed("api_error");
         let failure = &event["failure"];
         assert_eq!(
             failure["message"],
@@ -104,18 +108,19 @@ fn permanent_errors_end_the_run_at_once() {
         assert_eq!(run.model.request_bodies().len(), 1);
         assert_eq!(event["result"]["agent"]["exit_code"], 1);
     });
-    let run = run([refuses(429, "rate_limit_error", "no").with_header("x-should-retry", "false")]);
-    assert_eq!(run.failed("api_error")["failure"]["retryable"], true);
+    let run =
+        run([error_reply(429, "rate_limit_error", "no").with_header("x-should-retry", "false")]);
+    assert_eq!(run.assert_failed("api_error")["failure"]["retryable"], true);
 }
 
 #[test]
 fn a_retry_after_longer_than_the_idle_timeout_ends_the_run_at_once() {
-    let reply =
-        refuses(429, "rate_limit_error", "the quota is used up").with_header("retry-after", "3600");
+    let reply = error_reply(429, "rate_limit_error", "the quota is used up")
+        .with_header("retry-after", "3600");
     let run = run_with(Project::new(), [reply], |worker| {
         worker.env("DESCARTES_IDLE_TIMEOUT", "30m")
     });
-    let event = run.failed("api_error");
+    let event = run.assert_failed("api_error");
     assert_eq!(
         event["failure"]["message"],
         "the model's service answered with status 429: the quota is used up (it asks to wait 3600 s)"
@@ -135,11 +140,11 @@ fn an_unreachable_service_ends_the_run_within_the_idle_timeout() {
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
             // Without the gateway, so that the message is the agent's.
             .env("DESCARTES_MODEL_GATEWAY", "off")
-            .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+            .env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit))
             .run();
         let event = ended.result_line();
         if event["failure"]["reason"] == "idle" {
-            return Err("the agent gave no answer itself".to_owned());
+            return Err("the agent did not report the failure itself".to_owned());
         }
         let event = ended.assert_failed(&receiver, "api_error");
         let message = event["failure"]["message"].as_str().expect("a message");
@@ -163,12 +168,12 @@ fn complete_with_enough_time<T: Into<Turn>>(
 ) -> Run {
     with_enough_time(shortest, |limit| {
         let run = run_with(Project::new(), script(), |worker| {
-            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+            worker.env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit))
         });
-        if run.ended.code == Some(0) {
+        if run.worker.code == Some(0) {
             Ok(run)
         } else {
-            Err(format!("the script did not complete: {:#?}", run.ended))
+            Err(format!("the script did not complete: {:#?}", run.worker))
         }
     })
 }
@@ -176,13 +181,17 @@ fn complete_with_enough_time<T: Into<Turn>>(
 #[test]
 fn a_request_is_repeated_if_the_service_stops_sending() {
     let hold = Hold::default();
-    let silent = Reply::json(200, "{}").held(&hold);
-    let answer = says("Never heard.");
-    let half = Turn::BreaksOff(answer, 400, Box::new(silent.clone().into()));
+    let silent = Reply::json(200, "{}").after_release(&hold);
+    let answer = text_answer("Never sent.");
+    let half = Turn::BreakOff(answer, 400, Box::new(silent.clone().into()));
     let run = complete_with_enough_time(Duration::from_secs(3), || {
-        vec![silent.clone().into(), half.clone(), says("Done.").into()]
+        vec![
+            silent.clone().into(),
+            half.clone(),
+            text_answer("Done.").into(),
+        ]
     });
-    let event = run.completed();
+    let event = run.assert_completed();
     hold.release();
     assert_eq!(event["result"]["summary"], "Done.");
 }
@@ -190,25 +199,29 @@ fn a_request_is_repeated_if_the_service_stops_sending() {
 #[test]
 fn answers_that_break_off_are_requested_again_at_most_five_times() {
     let hold = Hold::default();
-    let late = |hold: &Hold| {
+    let stalled_answer = |hold: &Hold| {
         // A part of an answer, then nothing until the timeout.
-        let silent = Reply::json(200, "{}").held(hold);
-        Turn::BreaksOff(says("Half."), 600, Box::new(silent.into()))
+        let silent = Reply::json(200, "{}").after_release(hold);
+        Turn::BreakOff(text_answer("Half."), 600, Box::new(silent.into()))
     };
     let run = complete_with_enough_time(Duration::from_secs(2), || {
-        vec![late(&hold), late(&hold), says("Whole.").into()]
+        vec![
+            stalled_answer(&hold),
+            stalled_answer(&hold),
+            text_answer("Whole.").into(),
+        ]
     });
-    assert_eq!(run.completed()["result"]["summary"], "Whole.");
+    assert_eq!(run.assert_completed()["result"]["summary"], "Whole.");
     hold.release();
 
-    let closes = Turn::BreaksOff(says("Half."), 600, Box::new(Turn::Closes));
-    let run = run_with(Project::new(), vec![closes; 5], |worker| worker);
-    let event = run.failed("api_error");
+    let broken_answer = Turn::BreakOff(text_answer("Half."), 600, Box::new(Turn::Close));
+    let run = run_with(Project::new(), vec![broken_answer; 5], |worker| worker);
+    let event = run.assert_failed("api_error");
     assert_eq!(event["failure"]["retryable"], true);
     assert_eq!(
         run.model.request_bodies().len(),
         5,
-        "each may have cost as much as a whole one"
+        "each broken answer may have cost as much as a complete one"
     );
 }
 
@@ -216,22 +229,22 @@ fn answers_that_break_off_are_requested_again_at_most_five_times() {
 fn an_overload_error_in_the_stream_is_retried_like_one_with_a_status() {
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let mut script = vec![Turn::from(Reply::json(200, overloaded)); 6];
-    script.push(says("Done.").into());
-    run(script).completed();
+    script.push(text_answer("Done.").into());
+    run(script).assert_completed();
 }
 
 #[test]
 fn answers_that_break_off_count_against_the_budget() {
     // The first event reports 100, 20 and 1,000 input tokens, and one output token: 0.00036 dollars.
-    let closes = Turn::BreaksOff(says("Half."), 600, Box::new(Turn::Closes));
-    let script = vec![closes; 2];
+    let broken_answer = Turn::BreakOff(text_answer("Half."), 600, Box::new(Turn::Close));
+    let script = vec![broken_answer; 2];
     let run = run_with(Project::new(), script, |worker| {
         // The model gateway also counts the text of such answers, and would refuse the second request.
         worker
             .env("DESCARTES_MODEL_GATEWAY", "off")
             .env("DESCARTES_MAX_BUDGET_USD", "0.0005")
     });
-    let event = run.failed("limit_reached");
+    let event = run.assert_failed("limit_reached");
     let cost = event["result"]["agent"]["cost_usd"]
         .as_f64()
         .expect("a cost");
@@ -242,8 +255,8 @@ fn answers_that_break_off_count_against_the_budget() {
 fn an_error_message_is_masked_before_it_is_shortened() {
     let words = format!("{}{KEY} and more", "x".repeat(950));
     let run = run([Reply::json(400, &words)]);
-    let event = run.failed("api_error");
-    for text in [&run.ended.stderr, &run.ended.stdout, &event.to_string()] {
+    let event = run.assert_failed("api_error");
+    for text in [&run.worker.stderr, &run.worker.stdout, &event.to_string()] {
         assert!(!text.contains(&KEY[..8]), "{text}");
     }
     let message = event["failure"]["message"].as_str().expect("a message");
@@ -253,28 +266,28 @@ fn an_error_message_is_masked_before_it_is_shortened() {
 #[test]
 fn waiting_before_a_retry_does_not_trigger_the_idle_timeout() {
     complete_with_enough_time(Duration::from_secs(7), || {
-        let later = refuses(429, "rate_limit_error", "later").with_header("retry-after", "2");
+        let reply = error_reply(429, "rate_limit_error", "later").with_header("retry-after", "2");
         vec![
-            Turn::from(later.clone()),
-            later.into(),
-            says("Done.").into(),
+            Turn::from(reply.clone()),
+            reply.into(),
+            text_answer("Done.").into(),
         ]
     })
-    .completed();
+    .assert_completed();
 }
 
 #[test]
 fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
     let hold = Hold::default();
     let cases: [(Turn, usize); 3] = [
-        (Reply::json(200, "{}").held(&hold).into(), 1),
+        (Reply::json(200, "{}").after_release(&hold).into(), 1),
         (
-            refuses(429, "rate_limit_error", "later")
+            error_reply(429, "rate_limit_error", "later")
                 .with_header("retry-after", "300")
                 .into(),
             1,
         ),
-        (bash("touch running; sleep 10000").into(), 1),
+        (bash_call("touch running; sleep 10000").into(), 1),
     ];
     each(&cases, |(case, requests)| {
         let (receiver, project, model) = (
@@ -287,7 +300,7 @@ fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
             .env("DESCARTES_HEARTBEAT", "100ms")
             .start();
         model.wait_for(requests);
-        if let Turn::Says(_) = case {
+        if let Turn::Answer(_) = case {
             crate::support::wait_until("the tool", || project.path("running").exists());
         }
         receiver.set_default_reply("progress", cancel);
@@ -298,7 +311,7 @@ fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
                 .to_string()
                 .contains("too expensive")
         );
-        assert_within(Duration::from_secs(30), ended.took);
+        assert_within(Duration::from_secs(30), ended.duration);
     });
     hold.release();
 }
@@ -314,17 +327,17 @@ fn events_without_content_do_not_extend_the_idle_timeout() {
     ];
     each(&events, |event| {
         let headers = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
-        let turn = Turn::Repeats {
+        let turn = Turn::Repeat {
             first: format!("{headers}{start}"),
             then: event.to_owned(),
         };
         with_enough_time(Duration::from_secs(2), |limit| {
             let run = run_with(Project::new(), vec![turn.clone(); 8], |worker| {
                 worker
-                    .env("DESCARTES_IDLE_TIMEOUT", setting(limit))
-                    .env("DESCARTES_TASK_TIMEOUT", setting(30 * limit))
+                    .env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit))
+                    .env("DESCARTES_TASK_TIMEOUT", duration_setting(30 * limit))
             });
-            let failure = run.ended.result_line()["failure"].clone();
+            let failure = run.worker.result_line()["failure"].clone();
             if failure["reason"] == "idle" {
                 return Err("the agent did not report the service".to_owned());
             }

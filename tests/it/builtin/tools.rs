@@ -4,22 +4,23 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{results as last_results, run, run_with};
-use crate::support::model::{Answer, Run, Turn, bash, calls, says};
-use crate::support::{Project, assert_nothing_alive, setting, with_enough_time};
+use super::{last_results, run, run_with};
+use crate::support::model::{Answer, Run, Turn, bash_call, text_answer, tool_call};
+use crate::support::{Project, assert_nothing_alive, duration_setting, with_enough_time};
 
 /// Runs these tool calls, one in each turn; returns their results.
 fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
-    let script = script.into_iter().chain([says("Done.")]);
+    let script = script.into_iter().chain([text_answer("Done.")]);
     let run = run(script);
-    run.completed();
+    run.assert_completed();
     let results = results(&run);
     (run, results)
 }
 
+/// The contents of all tool results in the last request.
 fn results(run: &Run) -> Vec<String> {
-    let asked = run.model.request_bodies();
-    let messages = asked.last().expect("a request")["messages"]
+    let bodies = run.model.request_bodies();
+    let messages = bodies.last().expect("a request")["messages"]
         .as_array()
         .cloned()
         .expect("messages");
@@ -35,11 +36,11 @@ fn results(run: &Run) -> Vec<String> {
 #[test]
 fn the_shell_keeps_its_state_until_it_is_restarted() {
     let (run, results) = results_of([
-        bash("mkdir -p a/b && cd a/b && export X='a b' && f() { echo \"f: $1\"; }"),
-        bash("pwd; echo \"$X\"; f \"it's\""),
-        bash("cat; read line; echo \"read: $?\""),
-        calls("bash", json!({ "restart": true })),
-        bash("pwd; echo \"<$X>\""),
+        bash_call("mkdir -p a/b && cd a/b && export X='a b' && f() { echo \"f: $1\"; }"),
+        bash_call("pwd; echo \"$X\"; f \"it's\""),
+        bash_call("cat; read line; echo \"read: $?\""),
+        tool_call("bash", json!({ "restart": true })),
+        bash_call("pwd; echo \"<$X>\""),
     ]);
     let dir = run.project.dir().display();
     assert_eq!(
@@ -57,19 +58,19 @@ fn the_shell_keeps_its_state_until_it_is_restarted() {
 #[test]
 fn the_result_says_how_a_command_ended() {
     let (_, results) = results_of([
-        bash("echo out; echo err >&2; exit_code() { return 3; }; exit_code"),
-        bash("false"),
-        bash("echo 'unclosed"),
-        bash("kill -KILL $$"),
-        bash("echo new; exit 7"),
-        bash("echo newer"),
-        bash("cat <<'EOF'\n$HOME 'single' \"double\" `tick`\nEOF"),
-        bash("printf 'no newline'"),
-        bash("printf '\\377\\0\\001'"),
+        bash_call("echo out; echo err >&2; exit_code() { return 3; }; exit_code"),
+        bash_call("false"),
+        bash_call("echo 'unclosed"),
+        bash_call("kill -KILL $$"),
+        bash_call("echo new; exit 7"),
+        bash_call("echo newer"),
+        bash_call("cat <<'EOF'\n$HOME 'single' \"double\" `tick`\nEOF"),
+        bash_call("printf 'no newline'"),
+        bash_call("printf '\\377\\0\\001'"),
     ]);
     assert_eq!(results[0], "out\nerr\n[exit code 3]");
     assert_eq!(results[1], "[no output; exit code 1]");
-    // In the words of bash, of dash, of BusyBox.
+    // The messages of bash, of dash, and of BusyBox.
     let words = [
         "unexpected EOF",
         "Unterminated quoted",
@@ -97,12 +98,12 @@ fn the_result_says_how_a_command_ended() {
 #[test]
 fn the_middle_of_long_output_is_left_out() {
     let (_, results) = results_of([
-        bash("echo first; yes | head -c 50000000; echo last"),
-        calls(
+        bash_call("echo first; yes | head -c 50000000; echo last"),
+        tool_call(
             "str_replace_based_edit_tool",
             json!({ "command": "create", "path": "f", "file_text": "x\n".repeat(20_000) }),
         ),
-        calls(
+        tool_call(
             "str_replace_based_edit_tool",
             json!({ "command": "view", "path": "f" }),
         ),
@@ -123,18 +124,18 @@ fn the_middle_of_long_output_is_left_out() {
 fn a_command_that_takes_too_long_is_killed_and_the_next_one_gets_a_new_shell() {
     with_enough_time(Duration::from_secs(3), |limit| {
         let script = [
-            bash("echo begun; sleep 10000 & echo $! > pid; wait"),
+            bash_call("echo begun; sleep 10000 & echo $! > pid; wait"),
             // A killed process has its id until its parent has waited for it.
-            bash("while kill -0 $(cat pid) 2>/dev/null; do sleep 0.02; done; echo gone"),
-            says("Done."),
+            bash_call("while kill -0 $(cat pid) 2>/dev/null; do sleep 0.02; done; echo gone"),
+            text_answer("Done."),
         ];
         let run = run_with(Project::new(), script, |worker| {
-            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+            worker.env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit))
         });
-        if run.ended.code != Some(0) {
-            return Err(format!("the script did not complete: {:#?}", run.ended));
+        if run.worker.code != Some(0) {
+            return Err(format!("the script did not complete: {:#?}", run.worker));
         }
-        run.completed();
+        run.assert_completed();
         let results = results(&run);
         if !results[0].starts_with("begun") || results[1].starts_with("[killed") {
             return Err(format!("the commands did not begin: {results:?}"));
@@ -152,11 +153,11 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_gets_a_new_shell() {
 #[test]
 fn background_processes_do_not_block_the_shell_and_do_not_survive_the_agent() {
     let (run, results) = results_of([
-        bash(
+        bash_call(
             "sh -c 'echo $$ > pid; while true; do echo noise; sleep 0.01; done' & until [ -s pid ]; do sleep 0.01; done; echo started",
         ),
-        bash("kill -0 $(cat pid) && echo alive"),
-        bash("setsid sleep 10000 > /dev/null 2>&1 &"),
+        bash_call("kill -0 $(cat pid) && echo alive"),
+        bash_call("setsid sleep 10000 > /dev/null 2>&1 &"),
     ]);
     assert!(results[0].contains("started"), "{}", results[0]);
     assert!(results[1].contains("alive"), "{}", results[1]);
@@ -165,31 +166,31 @@ fn background_processes_do_not_block_the_shell_and_do_not_survive_the_agent() {
 
 #[test]
 fn an_invalid_call_gets_an_error_that_says_how_to_correct_it() {
-    let is_error = |script: Answer| {
-        let run = run([script, says("Done.")]);
-        run.completed();
+    let error_of = |answer: Answer| {
+        let run = run([answer, text_answer("Done.")]);
+        run.assert_completed();
         let result = last_results(&run)[0].clone();
         assert_eq!(result["is_error"], true, "{result}");
         result["content"].as_str().expect("a text").to_owned()
     };
     assert_eq!(
-        is_error(calls("bash", json!({}))),
+        error_of(tool_call("bash", json!({}))),
         "`command` must be a string"
     );
     assert_eq!(
-        is_error(calls("bash", json!({ "command": ["ls"] }))),
+        error_of(tool_call("bash", json!({ "command": ["ls"] }))),
         "`command` must be a string"
     );
     assert_eq!(
-        is_error(calls("bash", json!({ "command": "a\0b" }))),
+        error_of(tool_call("bash", json!({ "command": "a\0b" }))),
         "the command contains a NUL character"
     );
     assert_eq!(
-        is_error(calls("python", json!({ "code": "1" }))),
+        error_of(tool_call("python", json!({ "code": "1" }))),
         "there is no tool \"python\"; there are bash and str_replace_based_edit_tool"
     );
     assert_eq!(
-        is_error(calls(
+        error_of(tool_call(
             "str_replace_based_edit_tool",
             json!({ "command": "view", "path": "/etc/passwd" })
         ))
@@ -201,42 +202,42 @@ fn an_invalid_call_gets_an_error_that_says_how_to_correct_it() {
 
 #[test]
 fn the_shell_works_after_its_temporary_files_are_deleted() {
-    let own = tempfile::tempdir().expect("a directory");
+    let temporary = tempfile::tempdir().expect("a directory");
     let script = [
-        bash("rm -rf \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" \"$TMPDIR\"/*; echo gone"),
-        bash("ls \"$TMPDIR\" | wc -l"),
-        says("Done."),
+        bash_call("rm -rf \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" \"$TMPDIR\"/*; echo gone"),
+        bash_call("ls \"$TMPDIR\" | wc -l"),
+        text_answer("Done."),
     ];
     let run = run_with(Project::new(), script, |worker| {
-        worker.env("TMPDIR", own.path())
+        worker.env("TMPDIR", temporary.path())
     });
     // The conversation cannot be saved; without another round that does not matter.
-    assert_eq!(run.completed()["result"]["summary"], "Done.");
+    assert_eq!(run.assert_completed()["result"]["summary"], "Done.");
     assert_eq!(results(&run), ["gone", "0"]);
 }
 
 #[test]
 fn a_pipe_in_the_place_of_the_conversation_file_does_not_fail_the_run() {
-    let own = tempfile::tempdir().expect("a directory");
+    let temporary = tempfile::tempdir().expect("a directory");
     let script = [
-        bash("cd \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" && mkfifo conversation.json && ls"),
-        says("Done."),
+        bash_call("cd \"$(dirname \"$DESCARTES_PROMPT_FILE\")\" && mkfifo conversation.json && ls"),
+        text_answer("Done."),
     ];
     let run = run_with(Project::new(), script, |worker| {
-        worker.env("TMPDIR", own.path())
+        worker.env("TMPDIR", temporary.path())
     });
-    assert_eq!(run.completed()["result"]["summary"], "Done.");
+    assert_eq!(run.assert_completed()["result"]["summary"], "Done.");
 }
 
 #[test]
 fn a_call_whose_input_is_not_an_object_gets_an_error_and_is_sent_back_with_one() {
     let script = [
-        calls("bash", json!("ls")),
-        calls("bash", json!(null)),
-        says("Done."),
+        tool_call("bash", json!("ls")),
+        tool_call("bash", json!(null)),
+        text_answer("Done."),
     ];
     let run = run(script);
-    run.completed();
+    run.assert_completed();
     for request in run.model.request_bodies() {
         let messages = request["messages"].to_string();
         assert!(
@@ -249,7 +250,7 @@ fn a_call_whose_input_is_not_an_object_gets_an_error_and_is_sent_back_with_one()
 #[test]
 fn a_long_command_that_the_shell_echoes_does_not_deadlock() {
     let long = format!("set -v\n: {}\necho end > ended", "x".repeat(400_000));
-    let (run, results) = results_of([bash("set -v"), bash(&long)]);
+    let (run, results) = results_of([bash_call("set -v"), bash_call(&long)]);
     // The echo and the command's output come through two pipes, in any order; a file has no order.
     assert_eq!(run.project.read("ended"), "end\n");
     assert!(results[1].contains("xxxx"), "the shell echoed nothing");
@@ -258,16 +259,16 @@ fn a_long_command_that_the_shell_echoes_does_not_deadlock() {
 #[test]
 fn two_silent_commands_in_one_answer_do_not_trigger_the_idle_timeout() {
     with_enough_time(Duration::from_secs(3), |limit| {
-        // Each is shorter than the limit, both together are longer.
+        // Each command is shorter than the limit; both together are longer.
         let sleep = format!("sleep {}", limit.as_secs_f64() * 0.53);
-        let answer = bash(&sleep).and_calls("bash", json!({ "command": sleep }));
-        let run = run_with(Project::new(), [answer, says("Done.")], |worker| {
-            worker.env("DESCARTES_IDLE_TIMEOUT", setting(limit))
+        let answer = bash_call(&sleep).and_tool_call("bash", json!({ "command": sleep }));
+        let run = run_with(Project::new(), [answer, text_answer("Done.")], |worker| {
+            worker.env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit))
         });
-        if run.ended.code != Some(0) {
-            return Err(format!("the script did not complete: {:#?}", run.ended));
+        if run.worker.code != Some(0) {
+            return Err(format!("the script did not complete: {:#?}", run.worker));
         }
-        run.completed();
+        run.assert_completed();
         Ok(())
     });
 }
@@ -283,22 +284,22 @@ fn several_calls_in_one_answer_run_in_order() {
         input
     };
     let tool = "str_replace_based_edit_tool";
-    let answer = calls(tool, edit("create", json!({ "file_text": "one\n" })))
-        .and_calls("bash", json!({ "command": "cat f" }))
-        .and_calls(
+    let answer = tool_call(tool, edit("create", json!({ "file_text": "one\n" })))
+        .and_tool_call("bash", json!({ "command": "cat f" }))
+        .and_tool_call(
             tool,
             edit("insert", json!({ "insert_line": 1, "insert_text": "two" })),
         )
-        .and_calls("bash", json!({ "command": "cat f" }))
-        .and_calls(
+        .and_tool_call("bash", json!({ "command": "cat f" }))
+        .and_tool_call(
             tool,
             edit(
                 "str_replace",
                 json!({ "old_str": "three", "new_str": "four" }),
             ),
         );
-    let run = run([Turn::from(answer), says("Done.").into()]);
-    run.completed();
+    let run = run([Turn::from(answer), text_answer("Done.").into()]);
+    run.assert_completed();
     let results = last_results(&run);
     let texts: Vec<&str> = results
         .iter()

@@ -11,18 +11,18 @@ use crate::support::Reply;
 /// What the agent does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    Succeeds,
-    Fails,
-    /// Works until it is stopped or its time is up.
-    GoesOn,
+    Succeed,
+    Fail,
+    /// Works until the worker stops it or the task's time limit is over.
+    Continue,
 }
 
 impl Work {
     pub fn script(self) -> &'static str {
         match self {
-            Self::Succeeds => "echo $$ > pid; echo working; sleep 0.05",
-            Self::Fails => "echo $$ > pid; echo working; sleep 0.02; exit 3",
-            Self::GoesOn => "echo $$ > pid; while :; do echo working; sleep 0.05; done",
+            Self::Succeed => "echo $$ > pid; echo working; sleep 0.05",
+            Self::Fail => "echo $$ > pid; echo working; sleep 0.02; exit 3",
+            Self::Continue => "echo $$ > pid; while :; do echo working; sleep 0.05; done",
         }
     }
 }
@@ -31,14 +31,14 @@ impl Work {
 #[derive(Debug, Clone, Copy)]
 pub enum Event {
     Signal(Signal),
-    Down,
-    Up,
+    CloseReceiver,
+    ReopenReceiver,
 }
 
 #[derive(Debug)]
 pub struct Scenario {
     pub work: Work,
-    /// For each route: answers that are given one after the other, and the answer to all later requests.
+    /// For each route: its name, the answers to the first requests in order, and the answer to all later requests.
     pub answers: Vec<(&'static str, Vec<Reply>, Reply)>,
     /// Sorted by time.
     pub events: Vec<(Duration, Event)>,
@@ -49,9 +49,9 @@ impl Scenario {
     pub fn from_seed(seed: u64) -> Self {
         let mut random = Random(seed);
         let work = match random.below(10) {
-            0..6 => Work::Succeeds,
-            6..8 => Work::Fails,
-            _ => Work::GoesOn,
+            0..6 => Work::Succeed,
+            6..8 => Work::Fail,
+            _ => Work::Continue,
         };
         let ms = |ms: u64| format!("{ms}ms");
         let settings = vec![
@@ -65,8 +65,8 @@ impl Scenario {
         let answers = vec![
             claims(&mut random),
             heartbeats(&mut random),
-            ends("completed", &mut random),
-            ends("failed", &mut random),
+            outcomes("completed", &mut random),
+            outcomes("failed", &mut random),
         ];
         Self {
             work,
@@ -81,7 +81,7 @@ impl Scenario {
         events.any(|(_, event)| matches!(event, Event::Signal(_)))
     }
 
-    /// The answers of a route in their order, without end.
+    /// The answers on a route in order; an infinite iterator.
     pub fn answers_of(&self, route: &str) -> impl Iterator<Item = &Reply> {
         let (_, script, then) = self
             .answers
@@ -94,8 +94,8 @@ impl Scenario {
 
 const CANCEL: &str = r#"{"cancel": true, "reason": "a bad scenario"}"#;
 
-/// Whether an answer to a heartbeat cancels.
-pub fn cancels(reply: &Reply) -> bool {
+/// Whether an answer to a heartbeat cancels the task.
+pub fn is_cancellation(reply: &Reply) -> bool {
     match reply {
         Reply::Answer { status, body, .. } => matches!(status, 409 | 410) || body == CANCEL,
         _ => false,
@@ -106,7 +106,9 @@ pub fn cancels(reply: &Reply) -> bool {
 pub fn status(reply: &Reply) -> Option<u16> {
     match reply {
         Reply::Answer { status, .. } => Some(*status),
-        Reply::After(_, reply) | Reply::Held(_, reply) | Reply::ThenClose(reply) => status(reply),
+        Reply::After(_, reply) | Reply::AfterRelease(_, reply) | Reply::ThenClose(reply) => {
+            status(reply)
+        }
         Reply::Reset
         | Reply::BreakInHead
         | Reply::BreakInBody
@@ -114,15 +116,15 @@ pub fn status(reply: &Reply) -> Option<u16> {
     }
 }
 
-/// An agent that ends by itself must have enough time for it.
+/// The task's time limit. An agent that ends by itself must have enough time.
 fn timeout(work: Work) -> &'static str {
     match work {
-        Work::GoesOn => "300ms",
-        Work::Succeeds | Work::Fails => "1h",
+        Work::Continue => "300ms",
+        Work::Succeed | Work::Fail => "1h",
     }
 }
 
-/// Most claims are granted, some are refused or rejected. Repeated claims get the same answer.
+/// The answers to claims. Most claims are granted, some are refused or rejected.
 fn claims(random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
     let then = match random.below(20) {
         0 => Reply::status(random.one_of(&[409, 410])),
@@ -136,7 +138,8 @@ fn claims(random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
     )
 }
 
-fn ends(route: &'static str, random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
+/// The answers to terminal events on a route.
+fn outcomes(route: &'static str, random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
     let then = match random.below(20) {
         0 => Reply::status(random.one_of(&[409, 410])),
         1 => Reply::status(random.one_of(&[400, 401, 403, 404, 405, 422, 501, 302])),
@@ -146,35 +149,37 @@ fn ends(route: &'static str, random: &mut Random) -> (&'static str, Vec<Reply>, 
     (route, faulty_answers(random, &then, &[413]), then)
 }
 
+/// The answers to heartbeats. Some of them cancel the task.
 fn heartbeats(random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
-    let (most, go_on) = (random.below(8), Reply::json(200, "{}"));
-    let replies = (0..most).map(|_| match random.below(24) {
+    let (count, success) = (random.below(8), Reply::json(200, "{}"));
+    let replies = (0..count).map(|_| match random.below(24) {
         0 => Reply::json(200, CANCEL),
         1 => Reply::status(random.one_of(&[409, 410])),
         2 => Reply::status(random.one_of(&[404, 405, 501])),
-        3..10 => faulty_answer(random, &go_on, &[400, 401, 403, 413, 422, 302]),
-        _ => go_on.clone(),
+        3..10 => faulty_answer(random, &success, &[400, 401, 403, 413, 422, 302]),
+        _ => success.clone(),
     });
-    ("progress", replies.collect(), go_on.clone())
+    ("progress", replies.collect(), success.clone())
 }
 
-/// Some faulty answers before the final one.
-fn faulty_answers(random: &mut Random, then: &Reply, own: &[u16]) -> Vec<Reply> {
+/// Some faulty answers, after which the receiver answers with `then`. `rejections` are the statuses that mean a rejection on this
+/// route.
+fn faulty_answers(random: &mut Random, then: &Reply, rejections: &[u16]) -> Vec<Reply> {
     let count = random.one_of(&[0, 0, 0, 1, 1, 2, 3]);
     (0..count)
-        .map(|_| faulty_answer(random, then, own))
+        .map(|_| faulty_answer(random, then, rejections))
         .collect()
 }
 
-fn faulty_answer(random: &mut Random, then: &Reply, own: &[u16]) -> Reply {
+fn faulty_answer(random: &mut Random, then: &Reply, rejections: &[u16]) -> Reply {
     let temporary = [408, 425, 429, 500, 502, 503, 504];
     match random.below(10) {
         0..3 => Reply::status(random.one_of(&temporary)),
         3 => {
-            let after = random.one_of(&["0", "1", "3600", "soon"]);
-            Reply::status(503).with_header("retry-after", after)
+            let seconds = random.one_of(&["0", "1", "3600", "soon"]);
+            Reply::status(503).with_header("retry-after", seconds)
         }
-        4 => Reply::status(random.one_of(own)),
+        4 => Reply::status(random.one_of(rejections)),
         5 => Reply::Reset,
         6 => Reply::BreakInHead,
         7 => Reply::BreakInBody,
@@ -184,6 +189,7 @@ fn faulty_answer(random: &mut Random, then: &Reply, own: &[u16]) -> Reply {
     }
 }
 
+/// Signals, and a receiver that is closed for some time.
 fn events(random: &mut Random) -> Vec<(Duration, Event)> {
     let mut events = Vec::new();
     let signals = random.one_of(&[0, 0, 0, 1, 1, 2]);
@@ -193,9 +199,12 @@ fn events(random: &mut Random) -> Vec<(Duration, Event)> {
         events.push((at, Event::Signal(signal)));
     }
     if random.below(5) == 0 {
-        let down = Duration::from_millis(random.below(300));
-        let up = down + Duration::from_millis(20 + random.below(500));
-        events.extend([(down, Event::Down), (up, Event::Up)]);
+        let close_time = Duration::from_millis(random.below(300));
+        let reopen_time = close_time + Duration::from_millis(20 + random.below(500));
+        events.extend([
+            (close_time, Event::CloseReceiver),
+            (reopen_time, Event::ReopenReceiver),
+        ]);
     }
     events.sort_by_key(|(at, _)| *at);
     events

@@ -1,9 +1,9 @@
-//! `check` asks the repository.
+//! `check` asks the remote repository whether the branch, the tag or the commit exists.
 
 use std::time::{Duration, Instant};
 
 use super::{assert_line, check_of};
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 use crate::support::{Origin, Receiver, path};
 
 #[test]
@@ -35,7 +35,7 @@ fn check_asks_the_repository_for_the_branch_the_tag_or_head() {
         assert_line(&ended, &line);
     }
     assert!(!origin.workspace().exists());
-    // `git fetch origin team` finds nothing, although a branch begins so.
+    // `git fetch origin team` finds nothing, although the name of a branch begins with `team`.
     for missing in ["team", "mai", "gone"] {
         let ended = check_of(&origin, &receiver)
             .env("DESCARTES_REF", missing)
@@ -67,14 +67,14 @@ fn check_reports_a_repository_that_does_not_exist() {
 #[test]
 fn check_reports_a_repository_that_does_not_answer_in_time() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
-    program(&origin.path("bin/git"), "exec sleep 600");
+    write_program(&origin.path("bin/git"), "exec sleep 600");
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
-    let began = Instant::now();
+    let begin = Instant::now();
     let ended = check_of(&origin, &receiver)
         .env("PATH", path)
         .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")
         .run();
-    assert!(began.elapsed() < Duration::from_secs(300), "{ended:#?}");
+    assert!(begin.elapsed() < Duration::from_secs(300), "{ended:#?}");
     ended.assert_code(2);
     assert!(
         ended
@@ -88,11 +88,11 @@ fn check_reports_a_repository_that_does_not_answer_in_time() {
 fn check_reports_a_repository_that_makes_progress_but_never_answers() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
     let progress = "while :; do echo 'Receiving objects:   1% (1/100)' >&2; sleep 0.2; done";
-    program(&origin.path("bin/git"), progress);
+    write_program(&origin.path("bin/git"), progress);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
-    let began = Instant::now();
+    let begin = Instant::now();
     let ended = check_of(&origin, &receiver).env("PATH", path).run();
-    assert!(began.elapsed() < Duration::from_secs(300), "{ended:#?}");
+    assert!(begin.elapsed() < Duration::from_secs(300), "{ended:#?}");
     ended.assert_code(2);
     assert!(
         ended.stdout.contains("cannot be cloned: git ls-remote "),

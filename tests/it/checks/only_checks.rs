@@ -8,7 +8,7 @@ use crate::support::{Origin, Project, Receiver, Worker};
 /// A repository with two checks; the second one needs a file.
 fn origin_with_checks() -> Origin {
     let config = "[swarm.backpressure]\ncommands = [\"echo one\", \"cat house\"]\n";
-    Origin::with(&[("README", "A house.\n"), (".scud/config.toml", config)])
+    Origin::with_files(&[("README", "A house.\n"), (".scud/config.toml", config)])
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_run_that_only_checks_reports_the_check_that_failed_and_starts_no_repair() {
 #[test]
 fn check_needs_neither_task_nor_agent_for_a_run_that_only_checks() {
     let (receiver, project) = (Receiver::start(), Project::empty());
-    project.checks(&["true"]);
+    project.set_checks(&["true"]);
     let ended = Worker::new(&receiver, &project)
         .env("DESCARTES_ONLY_CHECKS", "true")
         .arg("check")

@@ -5,17 +5,12 @@ use serde_json::{Value, json};
 use super::{assistant, result, run, run_script};
 use crate::support::{Project, Worker};
 
-const BACKGROUND: &str = include_str!("../recordings/background_short.jsonl");
-
-const CUT: &str = include_str!("../recordings/stream_cut_then_ok.jsonl");
-
-const LENGTH: &str = include_str!("../recordings/max_tokens.jsonl");
-
-const REFUSAL: &str = include_str!("../recordings/refusal.jsonl");
-
-const SUBAGENT: &str = include_str!("../recordings/subagent_nobg.jsonl");
-
-const TOO_LARGE: &str = include_str!("../recordings/err_413.jsonl");
+const RECORDING_WITH_BACKGROUND_TASK: &str = include_str!("../recordings/background_short.jsonl");
+const RECORDING_OF_CUT_STREAM: &str = include_str!("../recordings/stream_cut_then_ok.jsonl");
+const RECORDING_OF_TOO_LONG_ANSWER: &str = include_str!("../recordings/max_tokens.jsonl");
+const RECORDING_OF_REFUSAL: &str = include_str!("../recordings/refusal.jsonl");
+const RECORDING_WITH_SUBAGENT: &str = include_str!("../recordings/subagent_nobg.jsonl");
+const RECORDING_OF_TOO_LARGE_REQUEST: &str = include_str!("../recordings/err_413.jsonl");
 
 #[test]
 fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored() {
@@ -31,7 +26,7 @@ fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored()
         "",
     ];
     let last = json!({ "num_turns": "many", "total_cost_usd": null, "usage": 3, "modelUsage": { "m": 1 }, "extra": [] });
-    let event = run(odd.join("\n") + &result(&last), 0).completed();
+    let event = run(odd.join("\n") + &result(&last), 0).assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["cost_usd"], &agent["usage"]),
@@ -57,7 +52,7 @@ fn lines_of_three_megabytes_are_read_and_longer_ones_are_skipped() {
         large(20_000_000)
     );
     let run = run(text + &picture + &result(&json!({})), 0);
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 7);
     assert_eq!(event["result"]["output"]["total_bytes"], 3_000_001);
 }
@@ -79,9 +74,9 @@ fn a_message_in_several_lines_is_counted_once() {
             &usage,
         ),
         assistant("m2", &call("TodoWrite", json!({ "todos": [] })), &usage),
-        // It ends without a result.
+        // The stream ends without a result.
     ];
-    let event = run(stream.concat(), 1).failed("agent_failed");
+    let event = run(stream.concat(), 1).assert_failed("agent_failed");
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["turns"], &agent["tool_calls"]),
@@ -105,7 +100,7 @@ fn a_thousand_messages_are_counted() {
             &json!({ "input_tokens": 3, "output_tokens": 1 }),
         );
     }
-    let event = run(stream, 1).failed("agent_failed");
+    let event = run(stream, 1).assert_failed("agent_failed");
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["turns"], &agent["usage"]["input_tokens"]),
@@ -115,7 +110,7 @@ fn a_thousand_messages_are_counted() {
 
 #[test]
 fn the_last_of_several_results_counts() {
-    let event = run(BACKGROUND, 0).completed();
+    let event = run(RECORDING_WITH_BACKGROUND_TASK, 0).assert_completed();
     assert_eq!(event["result"]["summary"], "saw the background end");
     let agent = &event["result"]["agent"];
     assert_eq!(
@@ -127,7 +122,7 @@ fn the_last_of_several_results_counts() {
 
 #[test]
 fn messages_of_subagents_cost_tokens_and_are_not_turns() {
-    let event = run(SUBAGENT, 0).completed();
+    let event = run(RECORDING_WITH_SUBAGENT, 0).assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(agent["turns"], 2);
     assert_eq!(agent["usage"]["output_tokens"], 150);
@@ -137,30 +132,30 @@ fn messages_of_subagents_cost_tokens_and_are_not_turns() {
 fn recorded_failures_get_the_right_reason_and_message() {
     for (stream, reason, message, retryable) in [
         (
-            REFUSAL,
+            RECORDING_OF_REFUSAL,
             "agent_failed",
             "the agent failed: API Error: Opus 5.5's safeguards flagged this message",
             false,
         ),
         (
-            LENGTH,
+            RECORDING_OF_TOO_LONG_ANSWER,
             "agent_failed",
             "the agent failed: API Error: Claude's response exceeded the 128000 output token",
             false,
         ),
         (
-            TOO_LARGE,
+            RECORDING_OF_TOO_LARGE_REQUEST,
             "api_error",
             "the model's service answered with status 413: Request too large",
             false,
         ),
     ] {
-        let event = run(stream, 1).failed(reason);
+        let event = run(stream, 1).assert_failed(reason);
         let text = event["failure"]["message"].as_str().expect("a message");
         assert!(text.starts_with(message), "{text}");
         assert_eq!(event["failure"]["retryable"], retryable);
     }
-    let log = run(CUT, 0).ended.stderr;
+    let log = run(RECORDING_OF_CUT_STREAM, 0).worker.stderr;
     assert!(log.contains("agent: [the model's service: "), "{log}");
 }
 
@@ -173,9 +168,9 @@ fn secrets_in_texts_tool_calls_and_results_are_masked() {
         + &assistant("m2", &call, &json!({}))
         + &result(&json!({ "result": words, "session_id": "sk-ant-the-key" }));
     let run = run(stream, 0);
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(event["result"]["summary"], "the key is ***, isn't it?");
-    for text in [&run.ended.stderr, &run.ended.stdout, &event.to_string()] {
+    for text in [&run.worker.stderr, &run.worker.stdout, &event.to_string()] {
         assert!(!text.contains("sk-ant-the-key"), "{text}");
     }
 }
@@ -193,7 +188,7 @@ fn message_ids_of_megabytes_do_not_use_up_the_memory() {
         grep VmHWM /proc/$PPID/status > "$dir/peak"
         cat "$dir/stream""#;
     let run = run_script(project, script, Worker::without_isolation);
-    let event = run.completed();
+    let event = run.assert_completed();
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 30);
     let peak = run.project.read("peak");
     let kib: u64 = peak

@@ -1,7 +1,7 @@
-//! What the failure says if a clone fails.
+//! The failure of a run whose clone fails.
 
 use super::{TOKEN, permanent_failure, real_git, retryable_failure};
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 use crate::support::{Forge, Origin, Project, Receiver, ServerBehavior, path, quoted};
 
 #[test]
@@ -72,22 +72,23 @@ fn without_a_token_git_does_not_ask_for_one() {
 fn a_transfer_without_progress_ends() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.behavior(ServerBehavior::Stalling(400));
+    forge.set_behavior(ServerBehavior::Stall(400));
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let ended = worker
         .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")
         .agent("true")
         .run();
     let why = retryable_failure(&receiver, &ended);
-    let watched = why.contains("made no progress for 1s");
-    assert!(watched || why.contains("Operation too slow"), "{why}");
+    let is_by_worker = why.contains("made no progress for 1s");
+    // The worker or git itself notices that there is no progress.
+    assert!(is_by_worker || why.contains("Operation too slow"), "{why}");
 }
 
 #[test]
 fn a_connection_that_closes_without_an_answer_is_a_workspace_failure() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.behavior(ServerBehavior::Gone);
+    forge.set_behavior(ServerBehavior::CloseConnections);
     let ended = origin
         .worker(&receiver)
         .env("DESCARTES_REPO", forge.url())
@@ -105,7 +106,7 @@ fn the_error_for_a_full_disk_quotes_git() {
         "[ \"$1\" = checkout ] && {{ echo '{full}' >&2; exit 128; }}; exec {} \"$@\"",
         quoted(real_git())
     );
-    program(&origin.path("bin/git"), &script);
+    write_program(&origin.path("bin/git"), &script);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
     let ended = origin
         .worker(&receiver)
@@ -136,7 +137,7 @@ fn nothing_is_cloned_into_a_directory_that_is_not_empty() {
 }
 
 #[test]
-fn a_clone_without_git_or_with_unreadable_authorities_fails_for_good_and_says_why() {
+fn a_clone_without_git_or_with_unreadable_authorities_fails_permanently_and_says_why() {
     for (name, value, expected) in [
         ("PATH", "/nowhere", "there is no git on the PATH"),
         (

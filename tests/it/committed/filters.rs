@@ -1,19 +1,21 @@
 //! The worker pushes the output of git's clean filters, and never the plain text of a file that has a filter.
 
-use super::{BRANCH, changed, completed, incomplete};
+use super::{BRANCH, changed_paths, run_and_assert_completed, run_and_assert_incomplete};
 use crate::support::Origin;
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 
 /// Installs a filter program that replaces every letter, so that plain text can be recognized in the repository.
 fn install_rot13(origin: &Origin) {
-    program(&origin.path("bin/rot13"), "exec tr a-z n-za-m");
+    write_program(&origin.path("bin/rot13"), "exec tr a-z n-za-m");
 }
 
+/// The agent's command that configures the filter `hidden` in its clone.
 const CONFIGURE_FILTER: &str =
     "git config filter.hidden.clean rot13; git config filter.hidden.smudge rot13";
 
+/// An origin whose attributes demand the filter `hidden` for the files in `secrets`, and one such file.
 fn origin_with_hidden_files() -> Origin {
-    let origin = Origin::with(&[
+    let origin = Origin::with_files(&[
         (".gitattributes", "secrets/** filter=hidden\n"),
         // The output of the filter; the plain text is "password".
         ("secrets/a", "cnffjbeq\n"),
@@ -30,8 +32,8 @@ fn files_that_a_configured_filter_left_unchanged_are_not_pushed_as_plain_text() 
         "{CONFIGURE_FILTER}; rm secrets/a; git checkout -q -- secrets/a; grep -q password secrets/a || exit 9
          echo more >> README"
     );
-    completed(&origin, &agent);
-    assert_eq!(changed(&origin), ["README"]);
+    run_and_assert_completed(&origin, &agent);
+    assert_eq!(changed_paths(&origin), ["README"]);
     assert_eq!(origin.show(BRANCH, "secrets/a"), "cnffjbeq");
 }
 
@@ -42,8 +44,8 @@ fn changed_files_are_pushed_as_the_output_of_the_filter_that_the_agent_configure
         let agent = format!(
             "{CONFIGURE_FILTER}; rm secrets/a; git checkout -q -- secrets/a; echo plain > secrets/new; {commit}"
         );
-        completed(&origin, &agent);
-        assert_eq!(changed(&origin), ["secrets/new"], "{commit}");
+        run_and_assert_completed(&origin, &agent);
+        assert_eq!(changed_paths(&origin), ["secrets/new"], "{commit}");
         assert_eq!(origin.show(BRANCH, "secrets/new"), "cynva", "{commit}");
     }
 }
@@ -51,7 +53,7 @@ fn changed_files_are_pushed_as_the_output_of_the_filter_that_the_agent_configure
 /// Asserts that the agent's commit is not pushed, and that the rest of its work is.
 #[track_caller]
 fn assert_plain_commit_is_not_pushed(origin: &Origin, agent: &str, file: &str) {
-    let run = incomplete(origin, agent);
+    let run = run_and_assert_incomplete(origin, agent);
     let wip = format!("{BRANCH}-wip");
     let files = origin.git(&[
         "diff",
@@ -99,9 +101,9 @@ fn a_file_that_was_committed_without_its_filter_is_named_and_not_pushed() {
     }
 }
 
-/// An origin whose attributes demand a filter for files that do not exist yet.
+/// Like [`origin_with_hidden_files`], without a file in `secrets`.
 fn origin_without_hidden_files() -> Origin {
-    let origin = Origin::with(&[
+    let origin = Origin::with_files(&[
         (".gitattributes", "secrets/** filter=hidden\n"),
         ("README", "A house.\n"),
     ]);
@@ -134,8 +136,8 @@ fn plain_text_that_is_not_in_the_last_commit_is_not_in_the_pushed_history() {
         let agent = format!(
             "mkdir secrets; echo plain > secrets/new; git add -A; git commit -qm mine; {CONFIGURE_FILTER}; {agent}"
         );
-        let run = completed(&origin, &agent);
-        assert_eq!(changed(&origin), [expected]);
+        let run = run_and_assert_completed(&origin, &agent);
+        assert_eq!(changed_paths(&origin), [expected]);
         if expected == "secrets/new" {
             assert!(origin.show(BRANCH, "secrets/new").starts_with("cynva"));
         }
@@ -152,14 +154,14 @@ fn plain_text_that_is_not_in_the_last_commit_is_not_in_the_pushed_history() {
 #[test]
 fn a_branch_whose_files_may_be_plain_text_is_not_pushed_and_named() {
     let origin = origin_without_hidden_files();
-    let run = completed(
+    let run = run_and_assert_completed(
         &origin,
         &format!(
             "git checkout -qb side; mkdir secrets; echo plain > secrets/new; git add -A; git commit -qm mine
              {CONFIGURE_FILTER}; git checkout -qf -; echo more >> README"
         ),
     );
-    assert_eq!(changed(&origin), ["README"]);
+    assert_eq!(changed_paths(&origin), ["README"]);
     assert_eq!(origin.branches(), [BRANCH, "main"]);
     assert!(run.message().contains("the agent's branch side"));
 }
@@ -176,14 +178,14 @@ fn all_commits_of_filtered_files_are_pushed_if_the_filter_recognizes_its_own_out
         let strict = r#"while IFS= read -r line; do
             case $line in x*) printf '%s\n' "${line#x}" ;; *) exit 9 ;; esac
         done"#;
-        program(&origin.path("bin/strict"), strict);
+        write_program(&origin.path("bin/strict"), strict);
         let agent = format!(
             "git config filter.hidden.clean 'sed s/^/x/'; git config filter.hidden.smudge '{smudge}'
              mkdir secrets; echo 1 > secrets/new; echo 1 > secrets/gone; git add -A; git commit -qm first
              echo 2 >> secrets/new; git rm -q secrets/gone; git commit -qam second"
         );
-        let run = completed(&origin, &agent);
-        assert_eq!(changed(&origin), ["secrets/new"], "{smudge}");
+        let run = run_and_assert_completed(&origin, &agent);
+        assert_eq!(changed_paths(&origin), ["secrets/new"], "{smudge}");
         assert_eq!(origin.show(BRANCH, "secrets/new"), "x1\nx2");
         let history = origin.git(&["log", "--format=%s", BRANCH]);
         let has_both = history.contains("first") && history.contains("second");
@@ -194,7 +196,7 @@ fn all_commits_of_filtered_files_are_pushed_if_the_filter_recognizes_its_own_out
 #[test]
 fn no_plain_text_is_pushed_if_the_agent_removes_a_filter_from_gitattributes() {
     let origin = origin_with_hidden_files();
-    let run = incomplete(
+    let run = run_and_assert_incomplete(
         &origin,
         "echo > .gitattributes; echo plain > secrets/new; echo more >> README",
     );
@@ -206,12 +208,12 @@ fn no_plain_text_is_pushed_if_the_agent_removes_a_filter_from_gitattributes() {
 #[test]
 fn a_branch_with_plain_text_is_not_pushed_and_named() {
     let origin = origin_with_hidden_files();
-    let run = completed(
+    let run = run_and_assert_completed(
         &origin,
         "git checkout -qb side; echo plain > secrets/new; git add -A; git commit -qm mine
          git checkout -q -; echo more >> README",
     );
-    assert_eq!(changed(&origin), ["README"]);
+    assert_eq!(changed_paths(&origin), ["README"]);
     assert_eq!(origin.branches(), [BRANCH, "main"]);
     let message = run.message();
     assert!(
@@ -233,14 +235,14 @@ fn the_agents_commits_are_pushed_unchanged_if_an_ordinary_filter_is_configured()
         ("sed s/^/x/", "sed s/^x//"),
     ] {
         let origin = origin_without_hidden_files();
-        program(&origin.path("bin/salted"), "echo $$; exec cat");
+        write_program(&origin.path("bin/salted"), "echo $$; exec cat");
         let agent = format!(
             "git config filter.hidden.clean '{clean}'; git config filter.hidden.smudge '{smudge}'
              mkdir secrets; printf 'text\\noutput\\n' > secrets/new; git add secrets/new; git commit -qm mine
              git mv secrets/new secrets/moved; git commit -qm moved"
         );
-        let run = completed(&origin, &agent);
-        assert_eq!(changed(&origin), ["secrets/moved"], "{clean}");
+        let run = run_and_assert_completed(&origin, &agent);
+        assert_eq!(changed_paths(&origin), ["secrets/moved"], "{clean}");
         let history = origin.git(&["log", "--format=%s", BRANCH]);
         assert!(history.contains("mine"), "{clean}: {}", run.message());
     }
@@ -249,7 +251,7 @@ fn the_agents_commits_are_pushed_unchanged_if_an_ordinary_filter_is_configured()
 #[test]
 fn a_changed_file_whose_filter_is_not_configured_is_named_and_not_pushed() {
     let origin = origin_with_hidden_files();
-    let run = incomplete(
+    let run = run_and_assert_incomplete(
         &origin,
         "echo plain > secrets/new; echo plain > secrets/a; echo more >> README",
     );
@@ -270,7 +272,7 @@ fn a_changed_file_whose_filter_fails_is_named_and_not_pushed() {
     let origin = origin_with_hidden_files();
     let agent = "git config filter.hidden.clean 'rot13; exit 1'
         echo plain > secrets/new; echo plain > secrets/other; echo more >> README";
-    let run = incomplete(&origin, agent);
+    let run = run_and_assert_incomplete(&origin, agent);
     let wip = format!("{BRANCH}-wip");
     let files = origin.git(&["ls-tree", "-r", "--name-only", &wip]);
     assert!(!files.contains("secrets/new") && !files.contains("secrets/other"));

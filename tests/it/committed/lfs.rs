@@ -1,6 +1,6 @@
 //! The worker pushes no file of Git LFS whose content it cannot upload, on a machine without git-lfs.
 
-use super::{BRANCH, changed};
+use super::{BRANCH, changed_paths};
 use crate::support::lfs::{oid, pointer};
 use crate::support::{Origin, Receiver, Worker, path_without};
 
@@ -16,16 +16,16 @@ fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
 
 #[test]
 fn a_file_with_the_content_that_its_pointer_names_stays_a_pointer() {
-    let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+    let origin = Origin::with_files(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
     let receiver = Receiver::start();
     let agent = "printf content > a.bin; echo more >> README";
     worker(&origin, &receiver).agent(agent).run().assert_code(0);
-    assert_eq!(changed(&origin), ["README"]);
+    assert_eq!(changed_paths(&origin), ["README"]);
 }
 
 #[test]
 fn a_changed_file_is_named_and_not_pushed() {
-    let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+    let origin = Origin::with_files(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
     let receiver = Receiver::start();
     let agent = "printf changed > a.bin; echo more >> README";
     worker(&origin, &receiver).agent(agent).run().assert_code(1);
@@ -42,7 +42,7 @@ fn a_changed_file_is_named_and_not_pushed() {
 
 #[test]
 fn a_new_pointer_is_not_pushed_and_the_patch_is_reported() {
-    let origin = Origin::with(&[ATTRIBUTES]);
+    let origin = Origin::with_files(&[ATTRIBUTES]);
     let receiver = Receiver::start();
     let agent = format!("printf '{}' > new.bin", pointer(b"new"));
     worker(&origin, &receiver)
@@ -65,19 +65,19 @@ fn a_new_pointer_is_not_pushed_and_the_patch_is_reported() {
 
 #[test]
 fn a_file_that_only_looks_like_a_pointer_is_pushed() {
-    let origin = Origin::with(&[ATTRIBUTES]);
+    let origin = Origin::with_files(&[ATTRIBUTES]);
     let receiver = Receiver::start();
     let agent = format!("printf '{}' > example.txt", pointer(b"new"));
     worker(&origin, &receiver)
         .agent(&agent)
         .run()
         .assert_code(0);
-    assert_eq!(changed(&origin), ["example.txt"]);
+    assert_eq!(changed_paths(&origin), ["example.txt"]);
 }
 
 #[test]
 fn a_clone_that_needs_git_lfs_fails_permanently_without_it() {
-    let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+    let origin = Origin::with_files(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
     let receiver = Receiver::start();
     let worker = worker(&origin, &receiver).env("DESCARTES_LFS", "true");
     worker.agent("true").run().assert_code(1);

@@ -4,7 +4,7 @@ mod lfs;
 
 use std::process::Command;
 
-use super::{BRANCH, changed, completed, incomplete};
+use super::{BRANCH, changed_paths, run_and_assert_completed, run_and_assert_incomplete};
 use crate::support::origin::git;
 use crate::support::{Origin, path, quoted};
 
@@ -56,11 +56,11 @@ fn files_that_git_crypt_unlocked_stay_encrypted() {
         "git-crypt unlock {} && grep -q password secrets/db || exit 9",
         quoted(origin.path("key"))
     );
-    completed(
+    run_and_assert_completed(
         &origin,
         &format!("{unlock}; echo more >> README; echo new > secrets/new"),
     );
-    assert_eq!(changed(&origin), ["README", "secrets/new"]);
+    assert_eq!(changed_paths(&origin), ["README", "secrets/new"]);
     for file in ["secrets/db", "secrets/new"] {
         assert_encrypted(&origin, BRANCH, file);
     }
@@ -69,7 +69,7 @@ fn files_that_git_crypt_unlocked_stay_encrypted() {
 #[test]
 fn a_new_secret_file_in_a_locked_clone_is_not_pushed_as_plain_text() {
     let origin = origin_with_encrypted_file();
-    let run = incomplete(&origin, "echo new > secrets/new; echo more >> README");
+    let run = run_and_assert_incomplete(&origin, "echo new > secrets/new; echo more >> README");
     let wip = format!("{BRANCH}-wip");
     let files = origin.git(&["ls-tree", "-r", "--name-only", &wip]);
     assert!(!files.contains("secrets/new"), "{files}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{BRANCH, changed, completed};
+use super::{BRANCH, changed_paths, run_and_assert_completed};
 use crate::support::origin::git;
 use crate::support::{Origin, quoted};
 
@@ -44,12 +44,12 @@ const UPDATE_SUBMODULE: &str =
 #[test]
 fn a_submodule_that_the_agent_replaced_by_files_is_pushed_as_files() {
     let origin = origin_with_submodule();
-    completed(
+    run_and_assert_completed(
         &origin,
         "git rm -q vendor/lib; mkdir -p vendor/lib; echo inline > vendor/lib/code; git add -A",
     );
     assert_eq!(
-        changed(&origin),
+        changed_paths(&origin),
         [".gitmodules", "vendor/lib", "vendor/lib/code"]
     );
     assert_eq!(origin.show(BRANCH, "vendor/lib/code"), "inline");
@@ -58,11 +58,11 @@ fn a_submodule_that_the_agent_replaced_by_files_is_pushed_as_files() {
 #[test]
 fn changes_inside_a_submodule_are_named() {
     let origin = origin_with_submodule();
-    let run = completed(
+    let run = run_and_assert_completed(
         &origin,
         &format!("{UPDATE_SUBMODULE}; echo edit >> vendor/lib/code; echo x > x"),
     );
-    assert_eq!(changed(&origin), ["x"]);
+    assert_eq!(changed_paths(&origin), ["x"]);
     let message = run.message();
     assert!(
         message.contains("submodules have changes that are not committed inside them: vendor/lib"),
@@ -73,14 +73,14 @@ fn changes_inside_a_submodule_are_named() {
 #[test]
 fn a_submodule_at_a_commit_that_no_remote_has_is_reset_and_named() {
     let origin = origin_with_submodule();
-    let run = completed(
+    let run = run_and_assert_completed(
         &origin,
         &format!(
             "{UPDATE_SUBMODULE}; cd vendor/lib; git -c user.name=a -c user.email=b commit -q --allow-empty -m private
              cd ../..; echo x > x"
         ),
     );
-    assert_eq!(changed(&origin), ["x"]);
+    assert_eq!(changed_paths(&origin), ["x"]);
     let message = run.message();
     assert!(
         message.contains("no remote has the commits of these submodules: vendor/lib"),
@@ -94,7 +94,7 @@ fn a_submodule_at_another_published_commit_is_pushed() {
     let library = origin.path("lib");
     git(&library, &["commit", "-q", "--allow-empty", "-m", "second"]);
     let second = git(&library, &["rev-parse", "HEAD"]);
-    completed(
+    run_and_assert_completed(
         &origin,
         &format!(
             "{UPDATE_SUBMODULE}; cd vendor/lib; git -c protocol.file.allow=always fetch -q; git checkout -q {second}"
@@ -108,12 +108,12 @@ fn a_submodule_at_another_published_commit_is_pushed() {
 fn a_submodule_that_the_agent_added_is_pushed_if_its_commit_is_published() {
     let origin = origin_with_submodule();
     let url = format!("file://{}", origin.path("lib").display());
-    completed(
+    run_and_assert_completed(
         &origin,
         &format!(
             "git -c protocol.file.allow=always submodule --quiet add {} other",
             quoted(url)
         ),
     );
-    assert_eq!(changed(&origin), [".gitmodules", "other"]);
+    assert_eq!(changed_paths(&origin), [".gitmodules", "other"]);
 }

@@ -54,8 +54,8 @@ fn after_a_worker_was_killed_the_task_is_tried_again_and_the_prompt_says_why() {
 #[test]
 fn a_task_is_blocked_after_its_last_attempt_and_retry_gives_it_new_ones() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
-    let killed = "kill -9 $$";
-    let ended = graph.dispatch(killed).args(["--attempts", "2"]).run();
+    let agent = "kill -9 $$";
+    let ended = graph.dispatch(agent).args(["--attempts", "2"]).run();
     ended.assert_code(1);
     assert!(
         ended
@@ -76,7 +76,7 @@ fn a_task_is_blocked_after_its_last_attempt_and_retry_gives_it_new_ones() {
 fn if_checks_fail_only_on_merged_work_one_task_is_done_again() {
     let graph = Graph::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
     // The checks pass with the work of one task and fail with both, unless the second attempt has added `both`.
-    graph.checks(&["sh -c '[ ! -e left ] || [ ! -e right ] || [ -e both ]'"]);
+    graph.commit_checks(&["sh -c '[ ! -e left ] || [ ! -e right ] || [ -e both ]'"]);
     let agent = r#"
         id=${TASK_ID##*:}
         touch "$MEETING/$id"

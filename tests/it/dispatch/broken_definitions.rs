@@ -40,14 +40,14 @@ const AGENT_MISTAKES: [(&str, &str); 7] = [
 const BUILDER: &str =
     "[agent]\nname = \"builder\"\n[model]\n[prompt]\ntemplate_file = \"builder.md\"\n";
 
-/// A graph whose tasks are all assigned to the agent `builder`; the last one needs the others. Each other task has one of the
-/// commands.
+/// A graph whose tasks are all assigned to the agent `builder`, and the script of that agent. There is one task for each command,
+/// and a last task that needs the others. The agent of a task runs its command, unless the command `unless` succeeds.
 fn graph_of_builder(commands: &[&str], unless: &str) -> (Graph, String) {
-    let (mut nodes, mut cases) = (String::new(), String::new());
+    let (mut nodes, mut branches) = (String::new(), String::new());
     let (mut edges, mut agents) = (String::from("\n@edges\n"), String::from("\n@agents\n"));
     let last = commands.len() + 1;
     for (id, command) in (1..).zip(commands) {
-        let _ = writeln!(cases, "{id}) {command};;");
+        let _ = writeln!(branches, "{id}) {command};;");
         let _ = writeln!(edges, "{last} -> {id}");
     }
     for id in 1..=last {
@@ -60,7 +60,7 @@ fn graph_of_builder(commands: &[&str], unless: &str) -> (Graph, String) {
         .write(".scud/agents/builder.md", "Build {task.title}.\n")
         .commit("An agent");
     let agent =
-        format!("id=${{TASK_ID##*:}}\n{unless} || case $id in\n{cases}esac\necho > done-$id");
+        format!("id=${{TASK_ID##*:}}\n{unless} || case $id in\n{branches}esac\necho > done-$id");
     (graph, agent)
 }
 

@@ -70,23 +70,24 @@ enum Order {
     Chain,
 }
 
-/// A graph with a task for each command, which its agent runs unless the condition, a command, succeeds.
+/// A graph with one task for each command, and the script of the agent. The agent of a task runs its command, unless the command
+/// `unless` succeeds.
 fn graph_and_agent<'a>(
     commands: impl Iterator<Item = &'a str>,
     order: Order,
     unless: &str,
 ) -> (Graph, String) {
-    let (mut nodes, mut cases) = (String::new(), String::new());
+    let (mut nodes, mut branches) = (String::new(), String::new());
     let mut edges = String::from("\n@edges\n");
     for (id, command) in (1..).zip(commands) {
         let _ = writeln!(nodes, "{id} | Task {id} | P | 1 | H");
-        let _ = writeln!(cases, "{id}) {command};;");
+        let _ = writeln!(branches, "{id}) {command};;");
         if order == Order::Chain && id > 1 {
             let _ = writeln!(edges, "{id} -> {}", id - 1);
         }
     }
     let agent =
-        format!("id=${{TASK_ID##*:}}\n{unless} || case $id in\n{cases}esac\necho > done-$id");
+        format!("id=${{TASK_ID##*:}}\n{unless} || case $id in\n{branches}esac\necho > done-$id");
     (Graph::new(&(nodes + &edges)), agent)
 }
 
@@ -101,7 +102,7 @@ fn work_that_would_stop_every_later_worker_is_not_merged_and_the_task_is_done_ag
     let has_note = r#"grep -q 'no worker could start with it' "$DESCARTES_PROMPT_FILE""#;
     let commands = MISTAKES.iter().map(|(command, _)| *command);
     let (graph, agent) = graph_and_agent(commands, Order::Independent, has_note);
-    // The agent's command comes from the variable, so the file's is not used unless the task has a broken one.
+    // The agent's command comes from the file `.descartes.toml`, because some mistakes are in that setting.
     graph.write("agent.sh", &agent).commit("Agent");
     graph
         .write(".descartes.toml", "agent_command = \"sh agent.sh\"\n")
@@ -138,7 +139,7 @@ fn deleted_settings_and_a_broken_graph_do_not_stop_the_tasks_that_follow() {
         "printf '\\n@nodes\\n1 | Again | P | 1 | H\\n1 | Again | P | 1 | H\\n' >> .scud/tasks/tasks.scg",
     ];
     let (graph, agent) = graph_and_agent(commands.iter().copied(), Order::Chain, "false");
-    graph.checks(&["true"]);
+    graph.commit_checks(&["true"]);
     graph
         .write(".descartes.toml", "max_turns = 9\n")
         .commit("Settings");

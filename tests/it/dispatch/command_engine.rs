@@ -8,15 +8,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::sample::{Gate, Graph};
 use crate::support::{Worker, wait_until};
 
-/// Starts the worker in the background.
+/// A start command that starts the worker in the background.
 const START: &str = r#""$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" & echo $!"#;
 
+/// A look command that finds the worker by its process id.
 const LOOK: &str = "kill -0 $RUN_HANDLE 2> /dev/null && echo running || echo gone";
 
-fn on_commands(dispatch: Worker, start: &str) -> Worker {
+/// `dispatch` on the engine `command`, with this start command.
+fn on_command_engine(dispatch: Worker, start: &str) -> Worker {
     with_commands(dispatch.args(["--engine", "command"]), start)
 }
 
+/// Sets the three commands of the engine `command`.
 pub fn with_commands(dispatch: Worker, start: &str) -> Worker {
     dispatch
         .env("WORKER", env!("CARGO_BIN_EXE_descartes-worker"))
@@ -32,7 +35,7 @@ pub fn with_commands(dispatch: Worker, start: &str) -> Worker {
 fn if_the_engine_refuses_the_checks_of_merged_work_the_dispatch_says_so_and_the_same_command_continues()
  {
     let graph = Graph::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
-    graph.checks(&["true"]);
+    graph.commit_checks(&["true"]);
     // Both tasks begin at the same commit, so the checks have to run on the work of both together.
     let agent = r#"
         id=${TASK_ID##*:}
@@ -41,7 +44,7 @@ fn if_the_engine_refuses_the_checks_of_merged_work_the_dispatch_says_so_and_the_
         touch "done-$id""#;
     let meeting = tempfile::tempdir().expect("a directory");
     let dispatch = |start: &str| {
-        on_commands(graph.dispatch(agent), start)
+        on_command_engine(graph.dispatch(agent), start)
             .env("MEETING", meeting.path())
             .env("DESCARTES_AGENT_ENV", "MEETING")
     };
@@ -69,14 +72,14 @@ fn a_run_that_works_is_not_lost_because_its_engine_does_not_answer_to_its_start(
         fi
         exit 75"#;
     let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
-    let running = on_commands(dispatch, start)
+    let running = on_command_engine(dispatch, start)
         .args(["--attempts", "1"])
         .env("DESCARTES_DISPATCH_START_DEADLINE", "1s")
         .start();
     running.wait_for_log("has not confirmed its start");
     gate.open();
     running.wait().assert_code(0);
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
     assert_eq!(graph.entries("intent").len(), 1);
     assert_eq!(graph.show("descartes/house", "done"), "done\n");
 }
@@ -99,23 +102,23 @@ fn a_run_that_works_is_not_lost_because_a_repeated_start_fails_or_is_refused() {
             cat "$RUN_OUTPUT.pid""#
         );
         let dispatch = graph.dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}");
-        let running = on_commands(dispatch, &start)
+        let running = on_command_engine(dispatch, &start)
             .args(["--attempts", "1"])
             .start();
         running.wait_for_log("has not confirmed its start");
         wait_until("the handle", || graph.entries("handle").len() == 1);
         gate.open();
         running.wait().assert_code(0);
-        assert_eq!(gate.begun(), "house:1\nhouse:2\n", "{code}");
+        assert_eq!(gate.begun_tasks(), "house:1\nhouse:2\n", "{code}");
         assert_eq!(graph.entries("intent").len(), 2, "{code}");
         assert_eq!(graph.entries("fenced").len(), 0, "{code}");
     }
 }
 
 #[test]
-fn a_fresh_dispatch_names_what_the_engine_may_still_have_of_the_last_one() {
+fn a_fresh_dispatch_names_the_runs_of_the_last_one_that_the_engine_may_still_have() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
-    let dispatch = || on_commands(graph.dispatch("echo done > done"), START);
+    let dispatch = || on_command_engine(graph.dispatch("echo done > done"), START);
     dispatch().run().assert_code(0);
     let created = graph.entries("created");
     let id = created[0]["dispatch"].as_str().expect("an id");
@@ -126,10 +129,10 @@ fn a_fresh_dispatch_names_what_the_engine_may_still_have_of_the_last_one() {
     assert!(ended.stderr.contains(&words), "{ended:#?}");
 }
 
-const ONE: &str = "1 | Only | P | 1 | H\n";
+const ONE_TASK: &str = "1 | Only | P | 1 | H\n";
 
 /// The process id of the only worker.
-fn worker_of(graph: &Graph) -> Pid {
+fn worker_pid(graph: &Graph) -> Pid {
     let handles = graph.entries("handle");
     let text = handles[0]["handle"].to_string();
     let mut digits = text.split(|c: char| !c.is_ascii_digit());
@@ -137,16 +140,16 @@ fn worker_of(graph: &Graph) -> Pid {
     Pid::from_raw(id.parse().expect("a number")).expect("a process id")
 }
 
-/// Kills the only worker, and asserts that its task is done by a second run, whatever the engine says about the first one.
+/// Kills the only worker, and asserts that a second run does its task. `look` is the look command of the engine.
 fn assert_that_a_killed_worker_is_replaced(look: &str) {
-    let graph = Graph::new(ONE);
+    let graph = Graph::new(ONE_TASK);
     let gate = Gate::new();
-    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START)
+    let running = on_command_engine(graph.dispatch_with_gate(&gate, "echo done > done"), START)
         .env("DESCARTES_DISPATCH_COMMAND_LOOK", look)
         .start();
     gate.wait_for_an_agent();
     wait_until("the handle", || graph.entries("handle").len() == 1);
-    kill_process(worker_of(&graph), Signal::KILL).expect("a worker");
+    kill_process(worker_pid(&graph), Signal::KILL).expect("a worker");
     gate.open();
     running.wait().assert_code(0);
     assert_eq!(graph.entries("intent").len(), 2);
@@ -167,27 +170,28 @@ fn a_worker_that_was_killed_is_tried_again_although_the_engine_says_that_it_succ
 
 #[test]
 fn a_worker_that_starts_long_after_its_start_runs_once() {
-    let graph = Graph::new(ONE);
+    let graph = Graph::new(ONE_TASK);
     let gate = Gate::new();
     let late = gate.path("late");
-    // The platform has accepted the order, and is in no hurry.
+    // The start command returns at once. The worker starts when the test creates the file `late`.
     let start = r#"
         { while [ -e "$GATE" ] && [ ! -e "$GATE/late" ]; do sleep 0.02; done; exec "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG"; } &
         echo $!"#;
-    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), start).start();
+    let running =
+        on_command_engine(graph.dispatch_with_gate(&gate, "echo done > done"), start).start();
     running.wait_for_log("started: run ");
     fs::write(late, "").expect("a file");
     gate.open();
     running.wait().assert_code(0);
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
     assert_eq!(graph.entries("intent").len(), 1);
 }
 
 #[test]
 fn a_wrong_exit_code_changes_nothing_about_a_run_that_has_reported() {
-    let graph = Graph::new(ONE);
+    let graph = Graph::new(ONE_TASK);
     let look = "kill -0 $RUN_HANDLE 2> /dev/null && echo running || echo exit 137 oom";
-    let dispatch = on_commands(graph.dispatch("echo done > done"), START);
+    let dispatch = on_command_engine(graph.dispatch("echo done > done"), START);
     let ended = dispatch.env("DESCARTES_DISPATCH_COMMAND_LOOK", look).run();
     ended.assert_code(0);
     assert_eq!(graph.entries("intent").len(), 1);
@@ -195,13 +199,13 @@ fn a_wrong_exit_code_changes_nothing_about_a_run_that_has_reported() {
 }
 
 #[test]
-fn a_look_that_hangs_does_not_keep_what_its_workers_report() {
-    let graph = Graph::new(ONE);
+fn workers_can_report_while_the_look_of_their_engine_hangs() {
+    let graph = Graph::new(ONE_TASK);
     let gate = Gate::new();
     let look = format!(r#"while [ -e "$HANGS" ]; do sleep 0.02; done; {LOOK}"#);
     let hangs = gate.path("hangs");
     fs::write(&hangs, "").expect("a file");
-    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START)
+    let running = on_command_engine(graph.dispatch_with_gate(&gate, "echo done > done"), START)
         .env("DESCARTES_DISPATCH_COMMAND_LOOK", look)
         .env("HANGS", &hangs)
         .start();
@@ -215,11 +219,11 @@ fn a_look_that_hangs_does_not_keep_what_its_workers_report() {
 
 #[test]
 fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_nothing() {
-    let graph = Graph::new(ONE);
+    let graph = Graph::new(ONE_TASK);
     let gate = Gate::new();
     let proxy = graph.proxy_of_the_dispatcher();
     let url = format!("http://{}/api/agents/callback", proxy.address());
-    let running = on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START)
+    let running = on_command_engine(graph.dispatch_with_gate(&gate, "echo done > done"), START)
         .args(["--attempts", "1"])
         .env("DESCARTES_DISPATCH_URL", url)
         .env("DESCARTES_HEARTBEAT", "100ms")
@@ -227,7 +231,7 @@ fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_no
     gate.wait_for_an_agent();
     proxy.close();
     gate.open();
-    let branches = graph.state().join("integration.git");
+    let branches = graph.state_dir().join("integration.git");
     let pushed = || graph.git(&["ls-remote", branches.to_str().expect("UTF-8")]);
     wait_until("the push of the work", || pushed().contains("/work"));
     proxy.reopen();
@@ -238,14 +242,14 @@ fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_no
 
 #[test]
 fn a_dispatcher_whose_state_directory_was_moved_adopts_its_runs() {
-    let graph = Graph::new(ONE);
+    let graph = Graph::new(ONE_TASK);
     let gate = Gate::new();
     // Workers elsewhere do not see the state directory: they push to the project's server.
     let server = graph.project().with_file_name("server.git");
     let server = server.to_str().expect("UTF-8");
     graph.git(&["clone", "--quiet", "--bare", ".", server]);
     let dispatch = || {
-        on_commands(graph.dispatch_with_gate(&gate, "echo done > done"), START).args([
+        on_command_engine(graph.dispatch_with_gate(&gate, "echo done > done"), START).args([
             "--repo",
             &format!("file://{server}"),
             "--tag",
@@ -256,13 +260,13 @@ fn a_dispatcher_whose_state_directory_was_moved_adopts_its_runs() {
     gate.wait_for_an_agent();
     running.signal(Signal::KILL);
     running.wait();
-    let moved = graph.state().with_file_name("moved");
-    fs::rename(graph.state(), &moved).expect("the same disk");
+    let moved = graph.state_dir().with_file_name("moved");
+    fs::rename(graph.state_dir(), &moved).expect("the same disk");
     let running = dispatch().env("DESCARTES_DISPATCH_STATE", &moved).start();
     running.wait_for_log("tasks, ");
     gate.open();
     running.wait().assert_code(0);
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
     let merged = format!("--git-dir={server}");
     assert_eq!(
         graph.git(&[&merged, "show", "descartes/house:done"]),
@@ -272,15 +276,15 @@ fn a_dispatcher_whose_state_directory_was_moved_adopts_its_runs() {
 
 #[test]
 fn cancel_ends_the_runs_of_a_dispatcher_that_was_killed() {
-    let graph = Graph::new(ONE);
+    let graph = Graph::new(ONE_TASK);
     let gate = Gate::new();
-    let dispatch = || on_commands(graph.dispatch_with_gate(&gate, "true"), START);
+    let dispatch = || on_command_engine(graph.dispatch_with_gate(&gate, "true"), START);
     let running = dispatch().start();
     gate.wait_for_an_agent();
     wait_until("the handle", || graph.entries("handle").len() == 1);
     running.signal(Signal::KILL);
     running.wait();
-    let worker = worker_of(&graph);
+    let worker = worker_pid(&graph);
     dispatch().arg("cancel").run().assert_code(0);
     assert!(rustix::process::test_kill_process(worker).is_err());
 }

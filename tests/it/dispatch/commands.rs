@@ -19,7 +19,7 @@ fn blocked_dispatch() -> Graph {
 
 /// Takes the lock of the journal, as a dispatcher does.
 fn lock(graph: &Graph) -> File {
-    let file = File::create(graph.state().join("lock")).expect("the lock file");
+    let file = File::create(graph.state_dir().join("lock")).expect("the lock file");
     flock(&file, FlockOperation::NonBlockingLockExclusive).expect("a free lock");
     writeln!(&file, "{}", std::process::id()).expect("the lock file");
     file
@@ -31,9 +31,9 @@ fn listen(
     questions: usize,
     after: impl FnOnce() + Send + 'static,
 ) -> JoinHandle<()> {
-    let _ = std::fs::remove_file(graph.state().join("socket"));
+    let _ = std::fs::remove_file(graph.state_dir().join("socket"));
     // The path of a socket may not be long, and that of the state directory may be.
-    let dir = File::open(graph.state()).expect("the state directory");
+    let dir = File::open(graph.state_dir()).expect("the state directory");
     let path = format!("/proc/self/fd/{}/socket", dir.as_raw_fd());
     let listener = UnixListener::bind(path).expect("a socket");
     thread::spawn(move || {

@@ -26,7 +26,7 @@ fn after_a_kill_the_next_dispatcher_adopts_the_running_workers_and_starts_no_sec
     running.wait_for_log("tasks, ");
     gate.open();
     running.wait().assert_code(0);
-    assert_eq!(gate.begun(), "house:1\nhouse:2\n");
+    assert_eq!(gate.begun_tasks(), "house:1\nhouse:2\n");
     assert_eq!(graph.entries("handle").len(), 2);
 }
 
@@ -45,7 +45,7 @@ fn the_next_dispatcher_waits_for_an_address_that_another_program_has_for_a_momen
     running.wait_for_log("tasks, ");
     gate.open();
     running.wait().assert_code(0);
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn the_third_ctrl_c_leaves_workers_running_and_the_same_command_adopts_them() {
     running.wait_for_log("tasks, ");
     gate.open();
     running.wait().assert_code(0);
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_second_dispatcher_cannot_start_and_status_comes_from_the_first() {
     );
 }
 
-/// The graph of a dispatcher that was killed while its worker works.
+/// Starts a dispatcher whose agent never ends, and kills it while the worker works; returns the graph.
 fn killed_dispatcher_with_an_endless_worker() -> Graph {
     let graph = Graph::new("1 | Endless | P | 1 | H\n");
     let running = graph
@@ -149,7 +149,7 @@ fn killed_dispatcher_with_an_endless_worker() -> Graph {
     graph
 }
 
-/// How many runs have neither reported nor been given up.
+/// How many runs have neither reported nor been given up as lost.
 fn count_live(graph: &Graph) -> usize {
     let ended =
         |entry: &&serde_json::Value| matches!(entry["entry"].as_str(), Some("fenced" | "reported"));
@@ -170,7 +170,7 @@ fn cancel_ends_the_workers_of_a_dispatcher_that_was_killed() {
     );
     assert_eq!(count_live(&graph), 0);
     assert_eq!(graph.entries("intent").len(), 1);
-    // It is no mark on the tasks: the same command begins again.
+    // `cancel` without a task does not block the tasks: the same command starts a new run.
     graph.dispatch("echo done > done").run().assert_code(0);
 }
 
@@ -209,6 +209,7 @@ fn cancel_without_a_dispatch_says_so() {
 pub struct Random(pub u64);
 
 impl Random {
+    /// The next number; it is less than `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -217,7 +218,7 @@ impl Random {
     }
 }
 
-/// A chain of diamonds. In each, the left task is split into two subtasks.
+/// The graph of the random tests: a chain of diamonds. In each, the left task is split into two subtasks.
 pub fn chaos_graph(diamonds: u32) -> String {
     use std::fmt::Write as _;
     let (mut nodes, mut edges, mut parents) = (String::new(), String::new(), String::new());
@@ -335,11 +336,12 @@ pub fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// The seed in the variable `DISPATCH_CHAOS_SEED`, or else a new one.
 pub fn seed_of_this_run() -> u64 {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let set = number_from_environment("DISPATCH_CHAOS_SEED");
+    let fixed_seed = number_from_environment("DISPATCH_CHAOS_SEED");
     let nanos = u64::try_from(time.expect("a time").as_nanos() % (1 << 60)).expect("small");
-    set.unwrap_or(nanos | 1)
+    fixed_seed.unwrap_or(nanos | 1)
 }
 
 /// Kills one running worker. Returns `false` if no worker runs.

@@ -8,17 +8,18 @@ use serde_json::Value;
 use super::sample::{Gate, Graph};
 use crate::support::{Worker, wait_until};
 
-const ONE: &str = "1 | Only | P | 1 | H\n";
-const WORK: &str = "echo done > done-${TASK_ID##*:}";
-/// Checks that pass in the worker of a task, and fail on merged work.
-const RED: &str = r#"sh -c '[ "$TASK_ID" != checks ]'"#;
-/// Checks that pass in the worker of a task, and wait on merged work until the test opens them.
-const WAITING: &str = r#"sh -c '[ "$TASK_ID" != checks ] || while [ -e "$GATE" ] && [ ! -e "$GATE/checks" ]; do sleep 0.02; done'"#;
+const ONE_TASK: &str = "1 | Only | P | 1 | H\n";
+/// The agent: writes a file that is named after the task.
+const AGENT: &str = "echo done > done-${TASK_ID##*:}";
+/// A check that passes in the worker of a task, and fails on merged work.
+const CHECK_THAT_FAILS_ON_MERGED_WORK: &str = r#"sh -c '[ "$TASK_ID" != checks ]'"#;
+/// A check that passes in the worker of a task. On merged work, it waits until the test calls [`let_checks_pass`], and then passes.
+const CHECK_THAT_WAITS_ON_MERGED_WORK: &str = r#"sh -c '[ "$TASK_ID" != checks ] || while [ -e "$GATE" ] && [ ! -e "$GATE/checks" ]; do sleep 0.02; done'"#;
 
-/// A graph with these checks, a branch `release`, and a gate for agents and checks.
-fn graph_with(nodes: &str, checks: &str) -> (Graph, Gate) {
+/// A graph with this check, a branch `release`, and a gate for agents and checks.
+fn graph_with_check(nodes: &str, check: &str) -> (Graph, Gate) {
     let graph = Graph::new(nodes);
-    graph.checks(&[checks]);
+    graph.commit_checks(&[check]);
     graph.git(&["branch", "release"]);
     (graph, Gate::new())
 }
@@ -29,12 +30,12 @@ fn dispatch(graph: &Graph, gate: &Gate, work: &str) -> Worker {
     dispatch.args(["--verify", "end", "--into", "release"])
 }
 
-fn open_checks(gate: &Gate) {
+fn let_checks_pass(gate: &Gate) {
     fs::write(gate.path("checks"), "").expect("a file");
 }
 
-/// The intents of runs that only check a commit.
-fn checks_of(graph: &Graph) -> Vec<Value> {
+/// The journal entries with which runs begin that only check a commit.
+fn intents_of_checks(graph: &Graph) -> Vec<Value> {
     let mut intents = graph.entries("intent");
     intents.retain(|intent| intent["task"].is_null());
     intents
@@ -51,15 +52,15 @@ fn wait_for_check(graph: &Graph) {
 }
 
 #[track_caller]
-fn assert_release_is_at(graph: &Graph, name: &str) {
-    let commit = |name: &str| graph.git(&["rev-parse", name]);
-    assert_eq!(commit("release"), commit(name));
+fn assert_release_is_at(graph: &Graph, branch: &str) {
+    let commit = |branch: &str| graph.git(&["rev-parse", branch]);
+    assert_eq!(commit("release"), commit(branch));
 }
 
 #[test]
 fn after_ctrl_c_a_finished_branch_without_its_checks_is_not_done_and_into_is_not_moved() {
-    let (graph, gate) = graph_with(ONE, RED);
-    let running = dispatch(&graph, &gate, WORK).start();
+    let (graph, gate) = graph_with_check(ONE_TASK, CHECK_THAT_FAILS_ON_MERGED_WORK);
+    let running = dispatch(&graph, &gate, AGENT).start();
     gate.wait_for_an_agent();
     running.signal(Signal::INT);
     running.wait_for_log("nothing new starts");
@@ -76,9 +77,9 @@ fn after_ctrl_c_a_finished_branch_without_its_checks_is_not_done_and_into_is_not
 
 #[test]
 fn sigterm_during_the_checks_of_the_finished_branch_leaves_them_to_the_same_command() {
-    let (graph, gate) = graph_with(ONE, WAITING);
+    let (graph, gate) = graph_with_check(ONE_TASK, CHECK_THAT_WAITS_ON_MERGED_WORK);
     gate.open();
-    let running = dispatch(&graph, &gate, WORK)
+    let running = dispatch(&graph, &gate, AGENT)
         .env("DESCARTES_FINISH_DEADLINE", "100ms")
         .start();
     wait_for_check(&graph);
@@ -87,16 +88,16 @@ fn sigterm_during_the_checks_of_the_finished_branch_leaves_them_to_the_same_comm
     ended.assert_code(3);
     assert!(ended.stderr.contains("1 runs go on"), "{ended:#?}");
     assert_release_is_at(&graph, "main");
-    open_checks(&gate);
-    dispatch(&graph, &gate, WORK).run().assert_code(0);
+    let_checks_pass(&gate);
+    dispatch(&graph, &gate, AGENT).run().assert_code(0);
     assert_release_is_at(&graph, "descartes/house");
 }
 
 #[test]
 fn if_the_checks_of_the_finished_branch_fail_into_is_not_moved() {
-    let (graph, gate) = graph_with(ONE, RED);
+    let (graph, gate) = graph_with_check(ONE_TASK, CHECK_THAT_FAILS_ON_MERGED_WORK);
     gate.open();
-    let ended = dispatch(&graph, &gate, WORK).run();
+    let ended = dispatch(&graph, &gate, AGENT).run();
     ended.assert_code(1);
     let words = "the checks fail on the branch: ";
     assert!(ended.stderr.contains(words), "{ended:#?}");
@@ -105,7 +106,10 @@ fn if_the_checks_of_the_finished_branch_fail_into_is_not_moved() {
 
 #[test]
 fn a_branch_that_moves_during_its_last_checks_is_checked_again() {
-    let (graph, gate) = graph_with("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n", WAITING);
+    let (graph, gate) = graph_with_check(
+        "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n",
+        CHECK_THAT_WAITS_ON_MERGED_WORK,
+    );
     gate.open();
     let work = r#"[ "${TASK_ID##*:}" != 1 ] || [ -e "$GATE/retried" ] || exit 1
         echo done > done-${TASK_ID##*:}"#;
@@ -114,9 +118,9 @@ fn a_branch_that_moves_during_its_last_checks_is_checked_again() {
     fs::write(gate.path("retried"), "").expect("a file");
     graph.command(&["retry", "1"]).run().assert_code(0);
     wait_until("the merge", || graph.entries("merged").len() == 2);
-    open_checks(&gate);
+    let_checks_pass(&gate);
     running.wait().assert_code(0);
-    let checks = checks_of(&graph);
+    let checks = intents_of_checks(&graph);
     assert_eq!(checks.len(), 2, "{checks:#?}");
     let tip = graph.git(&["rev-parse", "descartes/house"]);
     assert_eq!(checks[1]["base"], tip.trim());
@@ -125,10 +129,10 @@ fn a_branch_that_moves_during_its_last_checks_is_checked_again() {
 
 #[test]
 fn the_second_ctrl_c_cancels_a_check_and_starts_no_other_one() {
-    let (graph, gate) = graph_with(ONE, WAITING);
+    let (graph, gate) = graph_with_check(ONE_TASK, CHECK_THAT_WAITS_ON_MERGED_WORK);
     gate.open();
     let dispatch = || {
-        let dispatch = graph.dispatch_with_gate(&gate, WORK);
+        let dispatch = graph.dispatch_with_gate(&gate, AGENT);
         let dispatch = dispatch.env("DESCARTES_HEARTBEAT", "50ms");
         dispatch.args(["--verify", "always"])
     };
@@ -140,11 +144,11 @@ fn the_second_ctrl_c_cancels_a_check_and_starts_no_other_one() {
     }
     let ended = running.wait();
     ended.assert_code(3);
-    assert_eq!(checks_of(&graph).len(), 1, "{ended:#?}");
+    assert_eq!(intents_of_checks(&graph).len(), 1, "{ended:#?}");
     let words = "the next dispatcher merges it";
     assert!(ended.stderr.contains(words), "{ended:#?}");
-    open_checks(&gate);
+    let_checks_pass(&gate);
     dispatch().run().assert_code(0);
     assert_eq!(graph.merges_of("descartes/house", "1"), 1);
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
 }

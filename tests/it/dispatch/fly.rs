@@ -32,10 +32,11 @@ const DIAMOND: &str = "\
 4 -> 2
 4 -> 3
 ";
-/// Writes a file that is called like the task, with the files that it has found.
+/// Writes a file that is named after the task, and lists in it the files of earlier tasks.
 const AGENT: &str =
     r#"found=$(ls done-* 2> /dev/null | sort); echo "$found" > done-${TASK_ID##*:}; echo done"#;
-/// A project with a remote repository, and the cloud that works on it.
+
+/// A project with a remote repository, and a fake API of Fly whose machines work on it.
 struct Cloud {
     graph: Graph,
     api: FlyApi,
@@ -44,14 +45,15 @@ struct Cloud {
 }
 
 impl Cloud {
-    /// With an API that allows many requests, so that tests do not wait for their turns.
+    /// The API allows many requests per second, so that tests do not wait for its rate limit.
     fn new(nodes: &str) -> Self {
         Self::with_rate(nodes, 20)
     }
 
+    /// `rate` multiplies the rate limits of the real API.
     fn with_rate(nodes: &str, rate: u32) -> Self {
         let graph = Graph::new(nodes);
-        let remote = graph.state().with_file_name("remote.git");
+        let remote = graph.state_dir().with_file_name("remote.git");
         let path = remote.to_str().expect("UTF-8");
         graph.git(&["clone", "--quiet", "--bare", ".", path]);
         Self {
@@ -70,7 +72,7 @@ impl Cloud {
         dispatch
             .args(["--repo", &format!("file://{}", self.remote.display())])
             .args(["--tag", "house", "--engine", engine])
-            .dir(self.graph.state().parent().expect("a directory"))
+            .dir(self.graph.state_dir().parent().expect("a directory"))
             .env("FLY_FLAPS_BASE_URL", self.api.url())
             .env("FLY_API_TOKEN", TOKEN)
             .env("DESCARTES_DISPATCH_FLY_APP", APP)
@@ -84,29 +86,29 @@ impl Cloud {
         self.on_fly(self.graph.dispatch(agent))
     }
 
-    /// Agents wait at the gate.
+    /// `dispatch` with agents that wait at the gate; see [`Graph::dispatch_with_gate`].
     fn dispatch_with_gate(&self, gate: &Gate, work: &str) -> Worker {
         self.on_fly(self.graph.dispatch_with_gate(gate, work))
     }
 
-    /// A file on the branch.
+    /// The content of a file on the integration branch.
     #[track_caller]
     fn show(&self, file: &str) -> String {
         self.git(&["show", &format!("descartes/house:{file}")])
     }
 
-    /// Runs git in the remote repository; gives what it prints.
+    /// Runs git in the remote repository; returns its output.
     #[track_caller]
     fn git(&self, args: &[&str]) -> String {
         let remote = self.remote.to_str().expect("UTF-8");
         self.graph.git(&[&["--git-dir", remote], args].concat())
     }
 
-    /// The requests for machines that were made.
-    fn created(&self) -> Vec<Value> {
-        let created = self.api.exchanges("create").into_iter();
-        let made = created.filter(|exchange| exchange.status == 200);
-        made.map(|exchange| exchange.body).collect()
+    /// The bodies of the requests for machines that succeeded.
+    fn create_bodies(&self) -> Vec<Value> {
+        let exchanges = self.api.exchanges("create").into_iter();
+        let successes = exchanges.filter(|exchange| exchange.status == 200);
+        successes.map(|exchange| exchange.body).collect()
     }
 }
 
@@ -123,10 +125,10 @@ fn a_diamond_runs_on_machines_and_ends_as_one_branch_with_nothing_left() {
     ended.assert_code(0);
     assert_eq!(cloud.show("done-4"), "done-1\ndone-2\ndone-3\n");
     assert!(ended.stderr.contains("has no digest"), "{ended:#?}");
-    let created = cloud.created();
-    assert_eq!(created.len(), 4);
+    let bodies = cloud.create_bodies();
+    assert_eq!(bodies.len(), 4);
     let digest = "registry.fly.io/workers@sha256:597c3e12f830132be2aa69b4c0deccb0657ea4253e6d59c6f38e41e9f69a0add";
-    for (number, body) in created.iter().enumerate() {
+    for (number, body) in bodies.iter().enumerate() {
         let config = &body["config"];
         let image = if number == 0 {
             "registry.fly.io/workers:1"
@@ -141,7 +143,7 @@ fn a_diamond_runs_on_machines_and_ends_as_one_branch_with_nothing_left() {
         assert!(url.starts_with("http://127.0.0.1:"), "{url}");
     }
     // Keys and callback secrets are in no configuration, which people and machines of the app can read.
-    let text = format!("{created:?}");
+    let text = format!("{bodies:?}");
     for secret in ["sk-ant-the-key", "whsec_", TOKEN] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
@@ -151,9 +153,9 @@ fn a_diamond_runs_on_machines_and_ends_as_one_branch_with_nothing_left() {
         .iter()
         .map(|exchange| exchange.body.to_string())
         .collect();
-    let holding = |what: &str| stored.iter().filter(|body| body.contains(what)).count();
-    assert_eq!((holding("sk-ant-the-key"), holding("whsec_")), (1, 4));
-    assert_eq!(cloud.api.living(), ["somebody-elses"]);
+    let count = |secret: &str| stored.iter().filter(|body| body.contains(secret)).count();
+    assert_eq!((count("sk-ant-the-key"), count("whsec_")), (1, 4));
+    assert_eq!(cloud.api.living_machines(), ["somebody-elses"]);
     assert_eq!(cloud.api.secrets(), [""; 0]);
     cloud.api.assert_allowed();
 }
@@ -170,8 +172,8 @@ fn machines_reach_a_dispatcher_on_fly_at_its_ipv6_address() {
         return;
     }
     ended.assert_code(0);
-    let created = cloud.created();
-    let url = created[0]["config"]["env"]["CALLBACK_URL"].as_str();
+    let bodies = cloud.create_bodies();
+    let url = bodies[0]["config"]["env"]["CALLBACK_URL"].as_str();
     let url = url.expect("a URL");
     assert!(url.starts_with("http://[::1]:"), "{url}");
     cloud.api.assert_clean();
@@ -179,20 +181,21 @@ fn machines_reach_a_dispatcher_on_fly_at_its_ipv6_address() {
 
 #[test]
 fn a_machine_costs_three_requests_that_do_not_come_too_soon_and_a_share_of_the_lists() {
-    // More than the API allows at once.
+    // Seven machines at once are more than the API allows.
     let cloud = Cloud::with_rate(&independent_tasks(7), 1);
     let dispatch = cloud.dispatch("touch done-${TASK_ID##*:}");
     dispatch.args(["--jobs", "7"]).run().assert_code(0);
     let count = |action: &str| cloud.api.exchanges(action).len();
     assert_eq!(count("create"), 7);
-    // One more at the end. On a busy machine, an answer may be late and the same request is sent again.
+    // Seven requests store callback secrets, and one removes them at the end. On a busy machine, an answer may be late, and the
+    // dispatcher sends the same request again.
     let stored = cloud.api.exchanges("set secrets");
     let stored: BTreeSet<_> = stored
         .iter()
         .map(|exchange| exchange.body.to_string())
         .collect();
     assert_eq!(stored.len(), 8, "{stored:#?}");
-    // Then, a machine may also need a second question about its end, or may have to be ended.
+    // On a busy machine, the dispatcher may also have to ask a second time for the end of a machine, or to end a machine.
     assert!((7..10).contains(&count("wait")), "{}", count("wait"));
     for unneeded in ["get", "stop", "destroy"] {
         assert!(count(unneeded) < 3, "{unneeded}: {}", count(unneeded));
@@ -212,17 +215,17 @@ fn a_killed_dispatcher_adopts_its_machines_also_from_a_state_directory_that_was_
         running.wait();
         let mut again = dispatch();
         if is_moved {
-            let moved = cloud.graph.state().with_file_name("moved");
-            fs::rename(cloud.graph.state(), &moved).expect("the state directory");
+            let moved = cloud.graph.state_dir().with_file_name("moved");
+            fs::rename(cloud.graph.state_dir(), &moved).expect("the state directory");
             again = again.env("DESCARTES_DISPATCH_STATE", moved);
         }
         let running = again.start();
         running.wait_for_log("tasks, ");
         gate.open();
         running.wait().assert_code(0);
-        assert_eq!(gate.begun(), "house:1\n");
+        assert_eq!(gate.begun_tasks(), "house:1\n");
         assert_eq!(cloud.show("done"), "done\n");
-        assert_eq!(cloud.api.made(), 1);
+        assert_eq!(cloud.api.count_created(), 1);
         cloud.api.assert_clean();
     });
 }
@@ -238,7 +241,7 @@ fn many_machines_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
         let dispatch = cloud.dispatch_with_gate(&gate, "touch done-${TASK_ID##*:}");
         dispatch.args(["--jobs", &jobs])
     };
-    let begun = || gate.begun().lines().count() as u64;
+    let begun = || gate.begun_tasks().lines().count() as u64;
     let (ended, times) = kill_and_adopt(
         dispatch,
         || wait_until("all agents", || begun() == count),
@@ -254,7 +257,7 @@ fn many_machines_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
         requests("list"),
     );
     assert_eq!(begun(), count, "{ended:#?}");
-    assert_eq!(cloud.api.made() as u64, count);
+    assert_eq!(cloud.api.count_created() as u64, count);
     cloud.api.assert_clean();
 }
 
@@ -271,7 +274,7 @@ fn a_machine_that_ended_before_its_dispatcher_noted_it_does_not_run_again() {
     gate.wait_for_an_agent();
     running.signal(Signal::KILL);
     running.wait();
-    let journal = cloud.graph.state().join("journal.jsonl");
+    let journal = cloud.graph.state_dir().join("journal.jsonl");
     let text = fs::read_to_string(&journal).expect("the journal");
     let lines = text.lines().take_while(|line| !line.contains("\"handle\""));
     let lines: Vec<&str> = lines.collect();
@@ -279,7 +282,7 @@ fn a_machine_that_ended_before_its_dispatcher_noted_it_does_not_run_again() {
     gate.open();
     cloud.api.wait_for_machines(0);
     dispatch().run().assert_code(0);
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
     assert_eq!(cloud.show("done"), "done\n");
     cloud.api.assert_clean();
 }
@@ -293,7 +296,7 @@ fn a_broken_network_between_worker_and_dispatcher_delays_the_report_and_loses_no
     let running = cloud
         .dispatch_with_gate(&gate, "echo done > done")
         .args(["--attempts", "1"])
-        .without("FLY_PRIVATE_IP")
+        .remove_env("FLY_PRIVATE_IP")
         .env("DESCARTES_DISPATCH_URL", url)
         .env("DESCARTES_HEARTBEAT", "100ms")
         .start();
@@ -333,9 +336,9 @@ fn cancel_removes_the_machines_of_a_dispatcher_that_was_killed() {
 }
 
 #[test]
-fn what_machines_cannot_reach_is_reported_before_anything_starts() {
+fn an_address_or_a_repository_that_machines_cannot_reach_is_reported_before_anything_starts() {
     let cloud = Cloud::new(ONE);
-    let ended = cloud.dispatch(AGENT).without("FLY_PRIVATE_IP").run();
+    let ended = cloud.dispatch(AGENT).remove_env("FLY_PRIVATE_IP").run();
     ended.assert_code(2);
     assert!(
         ended.stderr.contains("DESCARTES_DISPATCH_URL"),
@@ -351,7 +354,7 @@ fn what_machines_cannot_reach_is_reported_before_anything_starts() {
         .run();
     ended.assert_code(2);
     assert!(ended.stderr.contains("use --repo"), "{ended:#?}");
-    assert_eq!(cloud.api.made(), 0);
+    assert_eq!(cloud.api.count_created(), 0);
 }
 
 #[test]
@@ -377,7 +380,7 @@ fn this_machine_and_fly_share_a_graph() {
     wait_until("both runs", || engines().len() == 2);
     gate.open();
     running.wait().assert_code(0);
-    assert_eq!(cloud.api.made(), 1);
+    assert_eq!(cloud.api.count_created(), 1);
     assert!(
         engines().contains(&"\"local\"".to_owned()),
         "{:?}",

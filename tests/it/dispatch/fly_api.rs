@@ -1,6 +1,6 @@
-//! The Machines API of Fly as its description and its users say that it behaves. Machines are real workers.
+//! A fake Machines API of Fly. It behaves as Fly's description and users of the real API say. Machines are real workers.
 //!
-//! Each of its oddities can be switched on. Requests that the description does not allow are rejected and fail the
+//! A test can switch on each oddity: a way in which the API can behave differently. Requests that the description does not allow are rejected and fail the
 //! test, as do requests that come more often than the limits allow.
 
 mod creates;
@@ -24,25 +24,26 @@ use requests::answer;
 pub const APP: &str = "workers";
 pub const TOKEN: &str = "fo1_the-token-of-the-test";
 const DIGEST: &str = "sha256:597c3e12f830132be2aa69b4c0deccb0657ea4253e6d59c6f38e41e9f69a0add";
-/// Requests are late by different times, more so on a busy machine, so some arrive closer together than they were sent.
+/// How much too soon a request may come: requests arrive with different delays, so some arrive closer together than the
+/// dispatcher sent them.
 const TOLERANCE: Duration = Duration::from_secs(2);
 
-/// What happens to a request for a machine, instead of what should.
+/// What the API does wrong with a request for a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Create {
-    /// 408, and whether there is a machine.
-    TimesOut { is_made: bool },
-    /// The connection closes without an answer, and whether there is a machine.
-    Closes { is_made: bool },
-    /// 500, and whether there is a machine.
-    Fails { is_made: bool },
-    /// 201 with something else than JSON; the machine is made.
+pub enum CreateFault {
+    /// The answer is 408; `is_created` says whether the machine is created.
+    TimesOut { is_created: bool },
+    /// The connection closes without an answer; `is_created` says whether the machine is created.
+    Closes { is_created: bool },
+    /// The answer is 500; `is_created` says whether the machine is created.
+    Fails { is_created: bool },
+    /// The answer is 201 without JSON; the machine is created.
     Garbage,
-    /// 429 with a `Retry-After` of so many seconds.
+    /// The answer is 429 with a `Retry-After` of this many seconds.
     TooSoon(u64),
     /// The machine stays in the state `created`.
     Stuck,
-    /// The machine starts after a while.
+    /// The machine starts after this time.
     Late(Duration),
 }
 
@@ -69,29 +70,29 @@ pub enum Lists {
     Broken,
 }
 
-/// What the API does differently.
+/// The oddities that are switched on.
 #[derive(Default)]
 pub struct Oddities {
-    /// For the next requests for machines, in order.
-    pub creates: VecDeque<Create>,
+    /// The faults of the next requests for machines, in order.
+    pub creates: VecDeque<CreateFault>,
     /// The answers to requests for machines in regions without room.
     pub full_regions: BTreeMap<String, (u16, &'static str)>,
-    /// A taken name is answered with 422 instead of 409.
+    /// The answer to a request with a taken name is 422 instead of 409.
     pub is_clash_422: bool,
-    /// How many lists are empty although there are machines.
+    /// How many of the next lists are empty although there are machines.
     pub empty_lists: usize,
     pub lists: Lists,
-    /// How long the API takes for the names of the secrets.
+    /// How long the API waits before it answers with the names of the secrets.
     pub secrets_pause: Duration,
-    /// How many questions about a machine are answered with 404 although it is there.
-    pub lost_machines: usize,
+    /// How many of the next requests about one machine get 404 although the machine exists.
+    pub false_404s: usize,
     pub exit_place: ExitPlace,
-    /// The exit code that every machine has, whatever its worker's was.
+    /// The exit code that the API reports for every machine, instead of its worker's.
     pub exit_code: Option<i32>,
     pub is_out_of_memory: bool,
-    /// The answer to every request.
+    /// The status and the body of the answer to every request.
     pub answer: Option<(u16, &'static str)>,
-    /// Connections are closed without an answer.
+    /// The API closes all connections without an answer.
     pub is_away: bool,
 }
 
@@ -110,8 +111,8 @@ struct State {
     secrets_version: u64,
     exchanges: Vec<Exchange>,
     violations: Vec<String>,
-    /// When each action has its next requests free, by action and identifier.
-    limits: HashMap<String, Instant>,
+    /// For the rate limits: when a whole burst of requests is allowed again, by action and machine id.
+    full_burst_times: HashMap<String, Instant>,
 }
 
 struct Shared {
@@ -131,8 +132,8 @@ enum Answer {
     Close,
     Send {
         status: u16,
-        /// `Retry-After`
-        pause: Option<u64>,
+        /// The value of `Retry-After`, in seconds.
+        retry_after: Option<u64>,
         body: String,
     },
 }
@@ -155,19 +156,19 @@ impl FlyApi {
         format!("http://{}", self.server.address())
     }
 
-    /// How many empty lists and unknown machines are left.
-    pub fn oddities_left(&self) -> usize {
+    /// How many empty lists and false answers 404 are still to come.
+    pub fn false_answers_left(&self) -> usize {
         let oddities = self.shared.oddities();
-        oddities.empty_lists + oddities.lost_machines
+        oddities.empty_lists + oddities.false_404s
     }
 
     /// Switches oddities on or off.
-    pub fn odd(&self, change: impl FnOnce(&mut Oddities)) -> &Self {
+    pub fn change_oddities(&self, change: impl FnOnce(&mut Oddities)) -> &Self {
         change(&mut self.shared.oddities());
         self
     }
 
-    /// The exchanges so far, of one action.
+    /// The exchanges with this action so far.
     pub fn exchanges(&self, action: &str) -> Vec<Exchange> {
         let mut exchanges = self.shared.state().exchanges.clone();
         exchanges.retain(|exchange| exchange.action == action);
@@ -175,22 +176,23 @@ impl FlyApi {
     }
 
     /// The names of the machines that are not destroyed.
-    pub fn living(&self) -> Vec<String> {
+    pub fn living_machines(&self) -> Vec<String> {
         let state = self.shared.state();
-        let living = state.machines.iter().filter(|machine| machine.is_living());
-        living.map(|machine| machine.name.clone()).collect()
+        let machines = state.machines.iter().filter(|machine| machine.is_living());
+        machines.map(|machine| machine.name.clone()).collect()
     }
 
-    /// How many machines there ever were.
-    pub fn made(&self) -> usize {
+    /// How many machines were created, destroyed ones included.
+    pub fn count_created(&self) -> usize {
         self.shared.state().machines.len()
     }
 
+    /// The names of the app's secrets.
     pub fn secrets(&self) -> Vec<String> {
         self.shared.state().secrets.keys().cloned().collect()
     }
 
-    /// A machine that is not of any dispatch.
+    /// Adds a machine that belongs to no dispatch.
     pub fn add_foreign_machine(&self, name: &str) {
         let mut state = self.shared.state();
         let number = state.machines.len();
@@ -204,7 +206,7 @@ impl FlyApi {
         }
     }
 
-    /// Kills one of the machines that run; says whether there was one.
+    /// Kills one of the machines that run; returns `false` if none runs.
     pub fn lose_a_machine(&self, number: usize) -> bool {
         let mut state = self.shared.state();
         let running = state
@@ -221,13 +223,13 @@ impl FlyApi {
 
     #[track_caller]
     pub fn wait_for_machines(&self, count: usize) {
-        wait_until("machines", || self.living().len() == count);
+        wait_until("machines", || self.living_machines().len() == count);
     }
 
-    /// Asserts that nothing of a dispatch is left, and that every request was allowed.
+    /// Asserts that no machine and no secret is left, and that every request was allowed.
     #[track_caller]
     pub fn assert_clean(&self) {
-        assert_eq!(self.living(), [""; 0]);
+        assert_eq!(self.living_machines(), [""; 0]);
         assert_eq!(self.secrets(), [""; 0]);
         self.assert_allowed();
     }

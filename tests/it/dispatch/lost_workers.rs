@@ -14,8 +14,8 @@ fn branch_of(run: &str) -> String {
     format!("refs/heads/descartes-runs/{run}/work")
 }
 
-/// Runs a task until its worker has pushed the result while no dispatcher listens, and then kills the worker.
-/// Returns the journal entry with its handle.
+/// Runs a task until its worker has pushed the result while no dispatcher runs, and then kills the worker.
+/// Returns the journal entry with the worker's handle.
 fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value {
     kill_while_an_agent_works(graph.dispatch_with_gate(gate, work), gate);
     gate.open();
@@ -29,19 +29,20 @@ fn lose_a_worker_after_its_push(graph: &Graph, gate: &Gate, work: &str) -> Value
 
 /// Waits until the worker of a run has pushed the result.
 fn wait_for_branch(graph: &Graph, run: &str) {
-    let repository = graph.state().join("integration.git");
+    let repository = graph.state_dir().join("integration.git");
     let (repository, branch) = (repository.display().to_string(), branch_of(run));
     wait_until("the pushed branch", || {
-        let listed = graph.git(&["--git-dir", &repository, "for-each-ref", &branch]);
-        !listed.is_empty()
+        let branches = graph.git(&["--git-dir", &repository, "for-each-ref", &branch]);
+        !branches.is_empty()
     });
 }
 
-/// The worker may have printed its result before its end. Removes it, because the output of a lost machine is lost, too.
+/// Deletes the output of a run, with the result that the worker may have printed: the output of a lost machine is lost, too.
 fn remove_output(graph: &Graph, run: &str) {
-    fs::write(graph.state().join("runs").join(run).join("stdout"), "").expect("a file");
+    fs::write(graph.state_dir().join("runs").join(run).join("stdout"), "").expect("a file");
 }
 
+/// Kills the worker of a journal entry `handle`, and waits until it is dead.
 fn kill_worker(handle: &Value) {
     let pid = handle["handle"]["pid"].as_i64().expect("a process id");
     let pid = i32::try_from(pid).expect("a small number");
@@ -65,7 +66,7 @@ fn work_that_is_finished_without_a_dispatcher_is_merged_by_the_next_one() {
     kill_while_an_agent_works(dispatch(), &gate);
     gate.open();
     wait_until("the worker's result line", || {
-        has_result_line(&graph.state().join("runs"))
+        has_result_line(&graph.state_dir().join("runs"))
     });
     dispatch().run().assert_code(0);
     assert_eq!(graph.show("descartes/house", "done"), "done\n");
@@ -76,7 +77,7 @@ fn work_that_is_finished_without_a_dispatcher_is_merged_by_the_next_one() {
 #[test]
 fn cancel_without_a_dispatcher_starts_no_checks_and_leaves_work_that_needs_them_to_the_next_one() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
-    graph.checks(&["true"]);
+    graph.commit_checks(&["true"]);
     let gate = Gate::new();
     let dispatch = || {
         let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
@@ -87,7 +88,7 @@ fn cancel_without_a_dispatcher_starts_no_checks_and_leaves_work_that_needs_them_
     kill_while_an_agent_works(dispatch(), &gate);
     gate.open();
     wait_until("the worker's result line", || {
-        has_result_line(&graph.state().join("runs"))
+        has_result_line(&graph.state_dir().join("runs"))
     });
     let cancel = dispatch().arg("cancel").run();
     cancel.assert_code(0);
@@ -95,9 +96,10 @@ fn cancel_without_a_dispatcher_starts_no_checks_and_leaves_work_that_needs_them_
     assert_eq!(graph.entries("merged").len(), 0);
     dispatch().run().assert_code(0);
     assert_eq!(graph.merges_of("descartes/house", "1"), 1);
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
 }
 
+/// Whether a run has printed its result line.
 fn has_result_line(runs: &Path) -> bool {
     let runs = fs::read_dir(runs).into_iter().flatten().flatten();
     let outputs = runs.filter_map(|run| fs::read_to_string(run.path().join("stdout")).ok());
@@ -106,12 +108,12 @@ fn has_result_line(runs: &Path) -> bool {
 
 #[test]
 fn the_work_of_a_worker_that_dies_after_its_push_is_checked_again_and_merged() {
-    // The second time, as if the dispatcher was killed before it recorded the handle.
+    // `false`: the dispatcher was killed before it recorded the handle.
     each(&[true, false], |has_handle| {
         let graph = Graph::new("1 | Only | P | 1 | H\n2 | Next | P | 1 | H\n\n@edges\n2 -> 1\n");
         let gate = Gate::new();
         let checks = gate.path("checks");
-        graph.checks(&["sh -c 'echo >> \"$GATE/checks\"'"]);
+        graph.commit_checks(&["sh -c 'echo >> \"$GATE/checks\"'"]);
         let work = "echo done > done-${TASK_ID##*:}";
         let handle = lose_a_worker_after_its_push(&graph, &gate, work);
         let run = handle["run"].as_str().expect("a run");
@@ -120,20 +122,20 @@ fn the_work_of_a_worker_that_dies_after_its_push_is_checked_again_and_merged() {
             assert_eq!(graph.entries("intent").len(), 1);
             assert_eq!(graph.entries("handle").len(), 0);
         }
-        let checked = || fs::read_to_string(&checks).unwrap_or_default().len();
-        let before = checked();
+        let count_checks = || fs::read_to_string(&checks).unwrap_or_default().len();
+        let before = count_checks();
         let ended = graph.dispatch_with_gate(&gate, work).run();
         ended.assert_code(0);
         assert!(
             ended.stderr.contains("has pushed finished work"),
             "{ended:#?}"
         );
-        assert_eq!(gate.begun(), "house:1\nhouse:2\n");
+        assert_eq!(gate.begun_tasks(), "house:1\nhouse:2\n");
         assert_eq!(graph.entries("harvested")[0]["run"], run);
         assert_eq!(graph.merges_of("descartes/house", "1"), 1);
         assert_eq!(graph.show("descartes/house", "done-2"), "done\n");
         // The checks run once on the lost work, and once in the worker of the second task.
-        assert_eq!(checked() - before, 2, "{ended:#?}");
+        assert_eq!(count_checks() - before, 2, "{ended:#?}");
     });
 }
 
@@ -172,7 +174,7 @@ fn lost_work_that_fails_its_checks_is_not_merged_and_the_task_is_done_again() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let broken = gate.path("broken");
-    graph.checks(&["sh -c '[ ! -e \"$GATE/broken\" ] || [ -e repaired ]'"]);
+    graph.commit_checks(&["sh -c '[ ! -e \"$GATE/broken\" ] || [ -e repaired ]'"]);
     let work = "if grep -q 'checks fail when it is merged' \"$DESCARTES_PROMPT_FILE\"; then touch repaired; fi; touch done";
     lose_a_worker_after_its_push(&graph, &gate, work);
     fs::write(&broken, "").expect("a file");

@@ -1,13 +1,14 @@
 //! The options of `dispatch`: when checks run, the budget, the phases and tasks, the repository.
 
 use super::sample::{Gate, Graph};
-use crate::support::origin::program;
+use crate::support::origin::write_program;
 use crate::support::path;
 
-/// Two tasks. The checks pass on the work of each task, and fail on both together.
-fn incompatible() -> (Graph, Gate, &'static str) {
+/// A graph of two tasks whose checks pass on the work of each task, and fail on both together; an open gate; and the agents'
+/// script.
+fn incompatible_tasks() -> (Graph, Gate, &'static str) {
     let graph = Graph::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
-    graph.checks(&["sh -c '[ ! -e done-1 ] || [ ! -e done-2 ]'"]);
+    graph.commit_checks(&["sh -c '[ ! -e done-1 ] || [ ! -e done-2 ]'"]);
     // No agent ends before both have begun.
     let work = r#"while [ "$(grep -c . "$GATE/begun")" -lt 2 ]; do sleep 0.02; done
         touch done-${TASK_ID##*:}"#;
@@ -18,7 +19,7 @@ fn incompatible() -> (Graph, Gate, &'static str) {
 
 #[test]
 fn verify_end_merges_all_work_and_reports_failed_checks_at_the_end() {
-    let (graph, gate, work) = incompatible();
+    let (graph, gate, work) = incompatible_tasks();
     let dispatch = graph.dispatch_with_gate(&gate, work);
     let ended = dispatch.args(["--verify", "end"]).run();
     ended.assert_code(1);
@@ -35,7 +36,7 @@ fn verify_end_merges_all_work_and_reports_failed_checks_at_the_end() {
 #[test]
 fn verify_end_checks_the_finished_branch_once() {
     let graph = Graph::new("1 | Left | P | 1 | H\n2 | Right | P | 1 | H\n");
-    graph.checks(&["true"]);
+    graph.commit_checks(&["true"]);
     let dispatch = graph.dispatch("touch done-${TASK_ID##*:}");
     dispatch.args(["--verify", "end"]).run().assert_code(0);
     let checks: Vec<_> = graph.entries("intent");
@@ -47,7 +48,7 @@ fn verify_end_checks_the_finished_branch_once() {
 
 #[test]
 fn verify_never_runs_no_checks_on_merged_work() {
-    let (graph, gate, work) = incompatible();
+    let (graph, gate, work) = incompatible_tasks();
     let dispatch = graph.dispatch_with_gate(&gate, work);
     dispatch.args(["--verify", "never"]).run().assert_code(0);
     assert_eq!(graph.entries("intent").len(), 2);
@@ -56,10 +57,10 @@ fn verify_never_runs_no_checks_on_merged_work() {
 #[test]
 fn when_the_budget_is_used_up_no_further_run_starts_and_finished_work_stays_merged() {
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
-    let bin = graph.state().with_file_name("bin");
+    let bin = graph.state_dir().with_file_name("bin");
     std::fs::create_dir(&bin).expect("a directory");
     let result = r#"{"type":"result","subtype":"success","is_error":false,"result":"Done.","session_id":"s","total_cost_usd":0.75,"num_turns":1}"#;
-    program(
+    write_program(
         &bin.join("claude"),
         &format!("cat > /dev/null; echo done > done; echo '{result}'"),
     );
@@ -129,7 +130,11 @@ fn a_skipped_task_blocks_the_tasks_that_need_it_until_retry() {
             .contains("blocked   3        Third: needs 2, which is skipped"),
         "{ended:#?}"
     );
-    assert!(!gate.begun().contains("house:2"), "{}", gate.begun());
+    assert!(
+        !gate.begun_tasks().contains("house:2"),
+        "{}",
+        gate.begun_tasks()
+    );
     assert_eq!(graph.show("descartes/house", "done-4"), "done\n");
     let status = graph.command(&["status"]).run();
     assert!(
@@ -143,13 +148,17 @@ fn a_skipped_task_blocks_the_tasks_that_need_it_until_retry() {
     graph.command(&["skip", "3"]).run().assert_code(0);
     graph.dispatch_with_gate(&gate, work).run().assert_code(1);
     assert_eq!(graph.show("descartes/house", "done-2"), "done\n");
-    assert!(!gate.begun().contains("house:3"), "{}", gate.begun());
+    assert!(
+        !gate.begun_tasks().contains("house:3"),
+        "{}",
+        gate.begun_tasks()
+    );
 }
 
 #[test]
 fn with_repo_the_integration_branch_and_the_branch_of_into_are_pushed_to_the_remote() {
     let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
-    let remote = graph.state().with_file_name("remote.git");
+    let remote = graph.state_dir().with_file_name("remote.git");
     let remote = remote.to_str().expect("UTF-8");
     graph.git(&["clone", "--quiet", "--bare", ".", remote]);
     let url = format!("file://{remote}");
@@ -158,8 +167,8 @@ fn with_repo_the_integration_branch_and_the_branch_of_into_are_pushed_to_the_rem
             .dispatch("ls done-* 2> /dev/null > done-${TASK_ID##*:} || true")
             .args(["--repo", &url])
             .args(more)
-            // Not started in the project.
-            .dir(graph.state().parent().expect("a directory"))
+            // With --repo, `dispatch` needs no project in its directory.
+            .dir(graph.state_dir().parent().expect("a directory"))
     };
     let ended = dispatch(&[]).run();
     ended.assert_code(2);

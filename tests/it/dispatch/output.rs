@@ -67,7 +67,7 @@ fn a_reader_of_json_that_has_gone_does_not_stop_a_dispatch() {
     let ended = graph
         .dispatch("echo done > done")
         .arg("--json")
-        .with(|command| {
+        .change_command(|command| {
             command.stdout(writer);
         })
         .run();
@@ -79,7 +79,7 @@ fn a_reader_of_json_that_has_gone_does_not_stop_a_dispatch() {
 #[test]
 fn json_prints_every_entry_of_the_journal() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
-    let report = graph.state().with_file_name("report.json");
+    let report = graph.state_dir().with_file_name("report.json");
     let ended = graph
         .dispatch("echo done > done")
         .args(["--json", "--report"])
@@ -157,7 +157,7 @@ fn events_without_the_secret_of_their_run_are_rejected() {
         .to_owned();
     let run = journal[2]["run"].as_str().expect("a run").to_owned();
     let project = crate::support::Project::new();
-    let stranger = crate::support::Worker::without_settings()
+    let worker = crate::support::Worker::without_settings()
         .env("TASK_ID", "8")
         .env("PROJECT_ID", "p")
         .env(
@@ -173,8 +173,8 @@ fn events_without_the_secret_of_their_run_are_rejected() {
         .env("DESCARTES_AGENT_COMMAND", "true")
         .dir(project.dir())
         .run();
-    stranger.assert_code(3);
-    assert!(stranger.stderr.contains("401"), "{stranger:#?}");
+    worker.assert_code(3);
+    assert!(worker.stderr.contains("401"), "{worker:#?}");
     let cancel = graph.command(&["cancel"]).run();
     cancel.assert_code(0);
     running.wait().assert_code(3);

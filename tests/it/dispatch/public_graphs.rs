@@ -70,8 +70,8 @@ const PUBLIC_SHAPE: &str = "\
 2 -> 1
 ";
 
-/// The tasks with these standings, from `tasks --json`.
-fn tasks(graph: &Graph, standings: &[&str]) -> Vec<String> {
+/// The tasks with these standings, from `tasks --json`, as `phase:id`.
+fn tasks_with(graph: &Graph, standings: &[&str]) -> Vec<String> {
     let ended = Worker::without_settings()
         .args(["tasks", "--json"])
         .dir(graph.project())
@@ -79,11 +79,11 @@ fn tasks(graph: &Graph, standings: &[&str]) -> Vec<String> {
     ended.assert_code(0);
     let tasks: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let tasks = tasks["tasks"].as_array().expect("tasks").clone();
-    let wanted = tasks.iter().filter(|task| {
+    let matching = tasks.iter().filter(|task| {
         let standing = task["standing"].as_str().expect("a standing");
         standings.contains(&standing)
     });
-    let names = wanted.map(|task| {
+    let names = matching.map(|task| {
         let id = task["id"].as_str().expect("an id");
         let phase = task["phase"].as_str().expect("a phase");
         format!("{phase}:{}", id.rsplit(':').next().unwrap_or(id))
@@ -91,11 +91,11 @@ fn tasks(graph: &Graph, standings: &[&str]) -> Vec<String> {
     names.collect()
 }
 
-/// Runs `dispatch` on a graph. Each task that can be done must be on the branch at the end, merged once.
-fn work_through(name: &str, text: &str) -> Graph {
+/// Runs `dispatch` on a graph, and asserts that each task that can be done was merged once.
+fn dispatch_and_assert_merged(name: &str, text: &str) -> Graph {
     let graph = Graph::with_text(text);
-    let doable = tasks(&graph, &["ready", "waiting"]);
-    let blocked = tasks(&graph, &["blocked"]);
+    let doable = tasks_with(&graph, &["ready", "waiting"]);
+    let blocked = tasks_with(&graph, &["blocked"]);
     let code = i32::from(!blocked.is_empty());
     let agent = "echo \"$TASK_ID\" > \"done-$(echo \"$TASK_ID\" | tr :/ --)\"";
     let dispatch = graph.dispatch(agent);
@@ -104,7 +104,7 @@ fn work_through(name: &str, text: &str) -> Graph {
         .run();
     assert_eq!(ended.code, Some(code), "{name}: {blocked:?}\n{ended:#?}");
     graph.git(&["checkout", "--quiet", "all"]);
-    assert_eq!(tasks(&graph, &["ready", "waiting"]), [""; 0], "{name}");
+    assert_eq!(tasks_with(&graph, &["ready", "waiting"]), [""; 0], "{name}");
     for task in &doable {
         let key = format!("done-{}", task.replace([':', '/'], "-"));
         assert_eq!(graph.show("all", &key), format!("{task}\n"), "{name}");
@@ -117,7 +117,9 @@ fn work_through(name: &str, text: &str) -> Graph {
 /// The graphs to test, with their names.
 fn graphs() -> Vec<(String, String)> {
     let mut all = vec![("public shape".to_owned(), PUBLIC_SHAPE.to_owned())];
-    let Some(folder) = folder() else { return all };
+    let Some(folder) = folder_of_further_graphs() else {
+        return all;
+    };
     for entry in fs::read_dir(folder).expect("the folder of graphs") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "scg") {
@@ -132,14 +134,14 @@ fn graphs() -> Vec<(String, String)> {
     clippy::disallowed_methods,
     reason = "the developer names further graphs with a variable"
 )]
-fn folder() -> Option<PathBuf> {
+fn folder_of_further_graphs() -> Option<PathBuf> {
     std::env::var_os(GRAPHS).map(PathBuf::from)
 }
 
 #[test]
-fn all_possible_tasks_of_graphs_like_those_of_public_projects_are_done() {
+fn all_tasks_that_can_be_done_of_graphs_like_those_of_public_projects_are_done() {
     for (name, text) in graphs() {
-        work_through(&name, &text);
+        dispatch_and_assert_merged(&name, &text);
     }
 }
 
@@ -165,7 +167,7 @@ mod peers {
     #[test]
     fn scud_reads_the_graph_of_every_commit_and_each_merge_marks_one_task_as_done() {
         for (name, text) in graphs() {
-            let graph = work_through(&name, &text);
+            let graph = dispatch_and_assert_merged(&name, &text);
             let phases: Vec<&str> = text
                 .lines()
                 .filter_map(|line| line.strip_prefix("# Phase: "))

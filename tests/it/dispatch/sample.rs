@@ -1,4 +1,4 @@
-//! A project with a graph, and `dispatch` in it.
+//! A project with a task graph, and the command `dispatch` in this project.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use crate::support::{FinishedWorker, Server, Worker, path, wait_until};
 
-/// A repository with a graph of the phase `house`, committed on `main`; deleted when it is dropped.
+/// A git repository with a task graph of the phase `house`, committed on `main`, and a state directory for `dispatch`. Deleted
+/// when it is dropped.
 pub struct Graph {
     dir: TempDir,
 }
@@ -27,7 +28,7 @@ impl Graph {
         ))
     }
 
-    /// A whole graph, which may have several phases.
+    /// A graph with this text, which may have several phases.
     pub fn with_text(text: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         for name in ["project", "home", "tmp"] {
@@ -41,11 +42,12 @@ impl Graph {
         graph
     }
 
+    /// The directory of the repository.
     pub fn project(&self) -> PathBuf {
         self.dir.path().join("project")
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
@@ -57,7 +59,7 @@ impl Graph {
     }
 
     /// Commits these commands as the checks of the project.
-    pub fn checks(&self, commands: &[&str]) -> &Self {
+    pub fn commit_checks(&self, commands: &[&str]) -> &Self {
         let commands = serde_json::to_string(commands).expect("strings");
         let config = format!("[swarm.backpressure]\ncommands = {commands}\n");
         self.write(".scud/config.toml", &config);
@@ -133,7 +135,7 @@ impl Graph {
             .env("DESCARTES_DISPATCH_RETRY_DELAY", "20ms")
     }
 
-    /// `dispatch` with arguments, for example `status`.
+    /// `dispatch` with these arguments, for example `status`.
     pub fn command(&self, args: &[&str]) -> Worker {
         Worker::without_settings()
             .arg("dispatch")
@@ -141,17 +143,18 @@ impl Graph {
             .dir(self.project())
             .env("HOME", self.dir.path().join("home"))
             .env("TMPDIR", self.dir.path().join("tmp"))
-            .env("DESCARTES_DISPATCH_STATE", self.state())
+            .env("DESCARTES_DISPATCH_STATE", self.state_dir())
     }
 
-    /// `dispatch` with an agent that waits until the gate is open, and then runs the script `work`. It does not wait for the
-    /// gate of a test that has failed, because a dispatcher that is killed leaves its workers running.
+    /// `dispatch` with an agent that waits until the gate is open, and then runs the script `work`. The agent stops waiting when
+    /// the gate's directory is deleted: otherwise the agents of a failed test would wait forever, because a dispatcher that
+    /// is killed leaves its workers running.
     pub fn dispatch_with_gate(&self, gate: &Gate, work: &str) -> Worker {
         let agent = format!(
             r#"echo "$TASK_ID" >> "$GATE/begun"
             pauses=0
             while [ -e "$GATE" ] && [ ! -e "$GATE/open" ]; do
-                # Hundreds of agents that wait for long must not take the processors away from the others.
+                # Hundreds of agents that wait for long must not use all processor time.
                 pauses=$((pauses + 1))
                 if [ $pauses -lt 100 ]; then sleep 0.02; else sleep 0.5; fi
             done
@@ -169,19 +172,19 @@ impl Graph {
         entries
     }
 
-    /// Removes all entries of the journal but the first ones, as if the dispatcher was killed before it wrote them.
+    /// Removes all entries of the journal except the first ones, as if the dispatcher was killed before it wrote them.
     pub fn cut_journal(&self, entries: usize) {
-        let journal = self.state().join("journal.jsonl");
+        let journal = self.state_dir().join("journal.jsonl");
         let text = fs::read_to_string(&journal).expect("the journal");
         let lines = text.lines().take(entries).map(|line| format!("{line}\n"));
         fs::write(&journal, lines.collect::<String>()).expect("the journal");
     }
 
-    /// A proxy in front of the dispatcher that has begun last, so that a test can break the network.
+    /// A proxy that forwards connections to the dispatcher that has begun last. A test closes it to break the network.
     pub fn proxy_of_the_dispatcher(&self) -> Server {
-        let state = self.state();
+        let state_dir = self.state_dir();
         Server::listen("127.0.0.1:0", move |connection| {
-            let journal = fs::read_to_string(state.join("journal.jsonl")).expect("the journal");
+            let journal = fs::read_to_string(state_dir.join("journal.jsonl")).expect("the journal");
             let begun = journal
                 .lines()
                 .rfind(|line| line.contains("\"begun\""))
@@ -196,15 +199,16 @@ impl Graph {
         })
     }
 
-    /// The journal's entries.
+    /// All entries of the journal.
     pub fn journal(&self) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.state().join("journal.jsonl")).unwrap_or_default();
+        let text = fs::read_to_string(self.state_dir().join("journal.jsonl")).unwrap_or_default();
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
     }
 }
 
+/// Copies bytes until one side closes its connection, and then closes the other one.
 fn copy(mut from: &TcpStream, mut to: &TcpStream) {
     let mut chunk = [0; 8 * 1024];
     while let Ok(count @ 1..) = from.read(&mut chunk) {
@@ -216,7 +220,8 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// Stops agents until the test opens it. Each agent writes its task into the file `begun` first.
+/// A directory that makes agents wait until the test opens the gate. Before an agent waits, it writes its task's id into the
+/// file `begun`.
 pub struct Gate {
     dir: TempDir,
 }
@@ -242,16 +247,18 @@ impl Gate {
 
     #[track_caller]
     pub fn wait_for_agents(&self, count: usize) {
-        wait_until("agents to begin", || self.begun().lines().count() == count);
+        wait_until("agents to begin", || {
+            self.begun_tasks().lines().count() == count
+        });
     }
 
-    /// The tasks that agents have begun, one on each line.
-    pub fn begun(&self) -> String {
+    /// The ids of the tasks that agents have begun, one on each line.
+    pub fn begun_tasks(&self) -> String {
         fs::read_to_string(self.path("begun")).unwrap_or_default()
     }
 }
 
-/// Starts a dispatcher, and kills it with SIGKILL when an agent works.
+/// Starts a dispatcher, and kills it with SIGKILL after an agent has begun.
 pub fn kill_while_an_agent_works(dispatch: Worker, gate: &Gate) {
     let running = dispatch.start();
     gate.wait_for_an_agent();
@@ -259,41 +266,41 @@ pub fn kill_while_an_agent_works(dispatch: Worker, gate: &Gate) {
     running.wait();
 }
 
-/// Kills a dispatcher with SIGKILL when its agents wait, lets the next one adopt the runs and the agents go on. Returns the end of
-/// the next one, and how long each part took, in words.
+/// Starts a dispatcher, kills it with SIGKILL when its agents wait, starts another dispatcher, which adopts the runs, and lets the
+/// agents continue. Returns the second dispatcher, which has ended, and a text that says how long each part took.
 pub fn kill_and_adopt(
     dispatch: impl Fn() -> Worker,
     wait_for_agents: impl Fn(),
-    open: impl Fn(),
+    open_gate: impl Fn(),
 ) -> (FinishedWorker, String) {
-    let began = Instant::now();
+    let begin = Instant::now();
     let running = dispatch().start();
     wait_for_agents();
-    let started = began.elapsed();
+    let start_time = begin.elapsed();
     running.signal(Signal::KILL);
     running.wait();
-    let began = Instant::now();
+    let begin = Instant::now();
     let running = dispatch().start();
     running.wait_for_log("tasks, ");
-    let adopted = began.elapsed();
-    let began = Instant::now();
-    open();
+    let adoption_time = begin.elapsed();
+    let begin = Instant::now();
+    open_gate();
     let ended = running.wait();
-    let merged = began.elapsed();
+    let merge_time = begin.elapsed();
     ended.assert_code(0);
     let times = format!(
-        "all agents after {started:.1?}, the next dispatcher after {adopted:.1?}, all merged after {merged:.1?}"
+        "all agents after {start_time:.1?}, the next dispatcher after {adoption_time:.1?}, all merged after {merge_time:.1?}"
     );
     (ended, times)
 }
 
-/// The rows of tasks that need nothing of each other.
+/// The rows of tasks without dependencies.
 pub fn independent_tasks(count: u64) -> String {
     let row = |task| format!("{task} | Task {task} | P | 1 | H\n");
     (1..=count).map(row).collect()
 }
 
-/// A number from an environment variable, with which a developer makes a test longer.
+/// The number in an environment variable that a developer sets to make a test longer; `None` if it is not set.
 #[expect(
     clippy::disallowed_methods,
     reason = "the developer sets the size of long tests with variables"

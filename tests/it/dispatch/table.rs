@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::sample::{Gate, Graph, number_from_environment};
 use crate::support::{Emulator, Terminal, quoted, wait_until};
 
-/// The variable with the number of workers of this test. The default is low, because each worker is a process with a
-/// clone.
+/// The variable with the number of workers in the test of many workers. The default is low, because each worker is a process
+/// with a clone.
 const WORKERS: &str = "DISPATCH_TABLE_WORKERS";
 const COLUMNS: u16 = 80;
 /// The maximum output while only heartbeats arrive. In a second, the table is drawn four times, or up to eight times if
@@ -26,15 +26,14 @@ fn the_table_of_many_workers_fits_in_the_window_and_is_drawn_rarely() {
         .env("DESCARTES_HEARTBEAT", "200ms")
         .on_terminal(COLUMNS)
         .start();
-    let size = || running.wait_for_screen(&format!("{workers} working")).len();
-    size();
+    let output_size_when_all_work = || running.wait_for_screen(&format!("{workers} working")).len();
+    output_size_when_all_work();
     // The lines of the last starts are printed with the next drawing.
     pause(Duration::from_secs(1));
-    let (began, before) = (Instant::now(), size());
+    let (begin, before) = (Instant::now(), output_size_when_all_work());
     pause(Duration::from_secs(3));
-    let written = size() - before;
-    let rate =
-        f64::from(u32::try_from(written).expect("few bytes")) / began.elapsed().as_secs_f64();
+    let bytes = output_size_when_all_work() - before;
+    let rate = f64::from(u32::try_from(bytes).expect("few bytes")) / begin.elapsed().as_secs_f64();
     assert!(
         rate > 0.0 && rate < MAX_BYTES_PER_SECOND,
         "{rate} bytes in a second"
@@ -48,7 +47,7 @@ fn the_table_of_many_workers_fits_in_the_window_and_is_drawn_rarely() {
     assert!(ended.stdout.contains(&done), "{ended:#?}");
 }
 
-/// The cursor never leaves the window, and nothing of the table is left at the end.
+/// Asserts that the cursor never leaves the window, and that no row of the table is left at the end.
 #[track_caller]
 fn assert_within_the_window(columns: u16, output: &str) {
     let rows = Emulator::show(columns, output).rows();
@@ -108,7 +107,7 @@ fn the_last_row_does_not_count_split_tasks_and_a_finished_run_has_one_line() {
         "1 | House | X | 1 | H\n1.1 | Walls | P | 1 | H\n1.2 | Roof | P | 1 | H\n2 | Garden | P | 1 | H\n\
          3 | Look | P | 1 | H\n\n@edges\n2 -> 1\n\n@parents\n1: 1.1, 1.2\n",
     );
-    let open = graph.state().with_file_name("open");
+    let open = graph.state_dir().with_file_name("open");
     let agent = format!(
         "case $TASK_ID in *:2) until [ -e {} ]; do sleep 0.05; done;; esac\n\
          # Task 3 changes nothing.\n[ ${{TASK_ID##*:}} = 3 ] || echo > done-${{TASK_ID##*:}}",

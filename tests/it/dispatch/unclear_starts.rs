@@ -1,5 +1,4 @@
-//! Starts on the engine `command` whose result is not clear: what they have started is found again, works once, and ends with its
-//! dispatch.
+//! Starts on the engine `command` whose result is not clear: the worker is found again, runs once, and ends with its dispatch.
 
 use std::fs;
 use std::time::Duration;
@@ -8,9 +7,10 @@ use rustix::process::{Pid, Signal};
 
 use super::command_engine::with_commands;
 use super::sample::{Gate, Graph};
-use crate::support::{Worker, setting, wait_until, with_enough_time};
+use crate::support::{Worker, duration_setting, wait_until, with_enough_time};
 
-/// One task on this machine and one on the command engine, whose agents wait at gates of their own.
+/// A graph of two tasks for two engines: this machine and the engine `command`. Each agent waits until the test creates its file
+/// `open-1` or `open-2`.
 struct TwoEngines {
     graph: Graph,
     gate: Gate,
@@ -40,21 +40,21 @@ impl TwoEngines {
         fs::write(self.gate.path(name), "").expect("a file");
     }
 
-    /// How many agents have begun the task on the command engine.
-    fn begun_there(&self) -> usize {
-        self.gate.begun().matches("house:2").count()
+    /// How many agents have begun the task on the engine `command`.
+    fn begun_on_command_engine(&self) -> usize {
+        self.gate.begun_tasks().matches("house:2").count()
     }
 
     /// How many runs have started on this machine.
-    fn started_here(&self) -> usize {
+    fn started_on_this_machine(&self) -> usize {
         let handles = self.graph.entries("handle").into_iter();
         handles
             .filter(|entry| entry["handle"]["engine"] == "local")
             .count()
     }
 
-    /// How often the start command has run.
-    fn starts(&self) -> usize {
+    /// How many times the start command has run.
+    fn start_commands(&self) -> usize {
         let calls = fs::read_to_string(self.gate.path("starts"));
         calls.unwrap_or_default().lines().count()
     }
@@ -77,10 +77,11 @@ fn a_start_without_an_answer_is_repeated_on_the_same_engine_although_another_one
         let running = engines
             .dispatch(start, ["local=1", "command=1"])
             .args(["--attempts", "1"])
-            .env("DESCARTES_DISPATCH_START_DEADLINE", setting(limit))
+            .env("DESCARTES_DISPATCH_START_DEADLINE", duration_setting(limit))
             .start();
         wait_until("both agents, or a claim that is too late", || {
-            engines.gate.begun().lines().count() == 2 || !engines.graph.entries("fenced").is_empty()
+            engines.gate.begun_tasks().lines().count() == 2
+                || !engines.graph.entries("fenced").is_empty()
         });
         if !engines.graph.entries("fenced").is_empty() {
             engines.touch("open-2");
@@ -92,11 +93,17 @@ fn a_start_without_an_answer_is_repeated_on_the_same_engine_although_another_one
         wait_until("the merge", || engines.graph.entries("merged").len() == 1);
         engines.touch("room");
         running.wait_for_log("has not confirmed its start");
-        let starts = engines.starts();
+        let starts = engines.start_commands();
         wait_until("another start", || {
-            engines.starts() > starts || engines.begun_there() > 1
+            engines.start_commands() > starts || engines.begun_on_command_engine() > 1
         });
-        assert_eq!((engines.begun_there(), engines.started_here()), (1, 1));
+        assert_eq!(
+            (
+                engines.begun_on_command_engine(),
+                engines.started_on_this_machine()
+            ),
+            (1, 1)
+        );
         engines.touch("open-2");
         running.wait().assert_code(0);
         assert_eq!(engines.graph.entries("intent").len(), 2);
@@ -118,19 +125,27 @@ fn after_a_kill_during_a_start_the_next_dispatcher_looks_on_the_engine_that_was_
         fi
         cat "$RUN_OUTPUT.pid""#;
     let running = engines.dispatch(start, ["local=1", "command=1"]).start();
-    wait_until("both agents", || engines.gate.begun().lines().count() == 2);
+    wait_until("both agents", || {
+        engines.gate.begun_tasks().lines().count() == 2
+    });
     running.signal(Signal::KILL);
     running.wait();
     engines.touch("killed");
     // Now there is room on this machine.
     let running = engines.dispatch(start, ["local=2", "command=1"]).start();
     wait_until("another start", || {
-        engines.starts() > 1 || engines.begun_there() > 1
+        engines.start_commands() > 1 || engines.begun_on_command_engine() > 1
     });
     engines.touch("open-1");
     engines.touch("open-2");
     running.wait().assert_code(0);
-    assert_eq!((engines.begun_there(), engines.started_here()), (1, 1));
+    assert_eq!(
+        (
+            engines.begun_on_command_engine(),
+            engines.started_on_this_machine()
+        ),
+        (1, 1)
+    );
     assert_eq!(engines.graph.entries("intent").len(), 2);
 }
 
@@ -160,7 +175,7 @@ fn cancel_ends_a_worker_that_was_started_although_its_engine_had_not_answered() 
     fs::write(gate.path("ended"), "").expect("a file");
     let run = graph.entries("intent")[0]["run"].clone();
     let file = format!("runs/{}/stdout.pid", run.as_str().expect("a name"));
-    let worker = fs::read_to_string(graph.state().join(file)).expect("a file");
+    let worker = fs::read_to_string(graph.state_dir().join(file)).expect("a file");
     let worker = Pid::from_raw(worker.trim().parse().expect("a number")).expect("an id");
     dispatch().arg("cancel").run().assert_code(0);
     assert_eq!(graph.entries("reported").len(), 1);
@@ -170,7 +185,7 @@ fn cancel_ends_a_worker_that_was_started_although_its_engine_had_not_answered() 
 }
 
 #[test]
-fn what_a_start_without_a_clear_result_has_made_is_removed_at_the_end() {
+fn a_job_of_a_start_without_a_clear_result_is_removed_at_the_end() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     // A job is a file. Every call finds it, and no call has a clear answer.
@@ -225,7 +240,7 @@ fn a_start_that_fails_after_its_run_has_reported_changes_nothing() {
 }
 
 #[test]
-fn what_an_unclear_start_has_made_is_removed_when_its_run_has_reported() {
+fn a_job_of_a_start_without_a_clear_result_is_removed_after_its_run_has_reported() {
     let graph = Graph::new("1 | Only | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
     // Only the start of the first task has no clear answer.
@@ -257,12 +272,12 @@ fn what_an_unclear_start_has_made_is_removed_when_its_run_has_reported() {
             .map(str::to_owned)
     };
     wait_until("the merge", || run_of_first().is_some());
-    let made = graph
-        .state()
+    let run_dir = graph
+        .state_dir()
         .join("runs")
         .join(run_of_first().expect("a run"));
     // The second agent waits, so the dispatch is not over.
-    wait_until("the removal", || !made.join("stdout.made").exists());
+    wait_until("the removal", || !run_dir.join("stdout.made").exists());
     fs::write(gate.path("open"), "").expect("a file");
     running.wait().assert_code(0);
 }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::service::{Part, Service, bytes, document, header, whole};
+use super::service::{Part, Service, bytes, complete_answer, header, message_document};
 use super::{KEY, Session, end_agent, post, question, read_answer};
 use crate::support::{Project, Receiver, Worker, wait_until};
 
@@ -29,8 +29,8 @@ fn requests_without_the_secret_path_get_an_empty_error() {
         assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
         assert_eq!(answer.body, "", "{path}");
     }
-    assert_eq!(service.arrived().len(), 0);
-    session.end(0).1.assert_code(0);
+    assert_eq!(service.requests().len(), 0);
+    session.end_and_assert_success();
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn other_paths_and_methods_of_the_service_get_an_error_in_the_format_of_the_api(
         assert!(message.ends_with(" is not forwarded"), "{message}");
         assert!(!message.contains(&session.path()), "{message}");
     }
-    assert_eq!(service.arrived().len(), 0);
-    session.end(0).1.assert_code(0);
+    assert_eq!(service.requests().len(), 0);
+    session.end_and_assert_success();
 }
 
 #[test]
@@ -90,24 +90,24 @@ fn no_other_host_can_be_reached() {
     .replace("host: gateway", &format!("host: {host}"));
     assert_eq!(session.send(&request).status, 200);
     assert_eq!(
-        service.arrived()[0].header("host"),
+        service.requests()[0].header("host"),
         Some(service.host().as_str())
     );
-    assert_eq!(other.arrived().len(), 0);
-    session.end(0).1.assert_code(0);
+    assert_eq!(other.requests().len(), 0);
+    session.end_and_assert_success();
 }
 
 #[test]
 fn a_redirect_is_passed_on_and_not_followed() {
     let other = Service::start([]);
     let location = format!("location: {}/v1/messages\r\n", other.url());
-    let service = Service::start([vec![whole(307, &location, "")]]);
+    let service = Service::start([vec![complete_answer(307, &location, "")]]);
     let session = Session::start(&service, |worker| worker);
     let answer = session.ask(&question());
     assert_eq!(answer.status, 307);
     assert!(header(&answer.head, "location").is_some());
-    assert_eq!(other.arrived().len(), 0);
-    session.end(0).1.assert_code(0);
+    assert_eq!(other.requests().len(), 0);
+    session.end_and_assert_success();
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn no_second_request_can_be_smuggled_to_the_service() {
         let mut answers = String::new();
         let _ = { &stream }.read_to_string(&mut answers);
     }
-    for arrived in service.arrived() {
+    for arrived in service.requests() {
         assert_eq!(
             arrived
                 .line()
@@ -163,7 +163,7 @@ fn no_second_request_can_be_smuggled_to_the_service() {
             "{arrived:?}"
         );
     }
-    session.end(0).1.assert_code(0);
+    session.end_and_assert_success();
 }
 
 #[test]
@@ -192,8 +192,8 @@ fn an_endless_body_is_refused_and_a_slow_one_delays_no_other_request() {
         .collect();
     assert_eq!(session.ask(&question()).status, 200);
     drop(slow);
-    assert_eq!(service.arrived().len(), 1);
-    session.end(0).1.assert_code(0);
+    assert_eq!(service.requests().len(), 1);
+    session.end_and_assert_success();
 }
 
 #[test]
@@ -203,10 +203,13 @@ fn more_connections_than_the_gateway_serves_at_once_do_not_end_it() {
     // The gateway serves 128 connections at once. Many more would exhaust the files that some systems let the test open.
     let connections: Vec<_> = (0..132).map(|_| session.connect("GET ")).collect();
     // The gateway already serves as many connections as it can: this one waits for the others.
-    let waiting = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
+    let late_connection = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
     drop(connections);
-    assert_eq!(read_answer(&waiting).expect("an answer").status, 200);
-    session.end(0).1.assert_code(0);
+    assert_eq!(
+        read_answer(&late_connection).expect("an answer").status,
+        200
+    );
+    session.end_and_assert_success();
 }
 
 #[test]
@@ -223,17 +226,17 @@ fn an_invalid_answer_of_the_service_ends_only_its_request() {
             ),
             Part::Close,
         ],
-        vec![whole(
+        vec![complete_answer(
             200,
             "content-type: text/event-stream\r\n",
             &format!("data: {}\n\n\u{0}", "[".repeat(100_000)),
         )],
-        vec![whole(
+        vec![complete_answer(
             200,
             "content-type: application/json\r\n",
             "{\"usage\": {\"input_tokens\": -1e999",
         )],
-        vec![document()],
+        vec![message_document()],
     ];
     let count = script.len();
     let service = Service::start(script);
@@ -284,7 +287,7 @@ fn the_gateway_ignores_stop_signals_until_the_agent_has_ended() {
         rustix::process::kill_process(gateway, signal).expect("the gateway is there");
     }
     assert_eq!(session.ask(&question()).status, 200);
-    session.end(0).1.assert_code(0);
+    session.end_and_assert_success();
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::service::{Part, Service, document, message_start, stream_head, whole};
+use super::service::{
+    Part, Service, complete_answer, message_document, message_start, stream_head,
+};
 use super::{KEY, Session, post, question, read_answer};
 use crate::support::{Hold, Project, Receiver, Worker, wait_until};
 
@@ -31,7 +33,7 @@ fn when_the_budget_is_used_up_requests_are_refused_and_the_run_fails_with_the_co
             .ends_with(words),
         "{error}"
     );
-    assert_eq!(service.arrived().len(), 2);
+    assert_eq!(service.requests().len(), 2);
     // The run fails although the agent succeeded.
     let (receiver, ended) = session.end(0);
     let event = ended.assert_failed(&receiver, "limit_reached");
@@ -56,7 +58,7 @@ fn an_agent_that_continues_after_its_limit_is_ended() {
 #[test]
 fn a_request_waits_while_the_rest_of_the_limit_is_reserved_for_others() {
     let hold = Hold::default();
-    let late_answer = || vec![Part::Wait(hold.clone()), document()];
+    let late_answer = || vec![Part::Wait(hold.clone()), message_document()];
     let service = Service::start([late_answer(), late_answer()]);
     // Each request reserves up to 6,100 tokens.
     let session = Session::start(&service, |worker| {
@@ -64,13 +66,13 @@ fn a_request_waits_while_the_rest_of_the_limit_is_reserved_for_others() {
     });
     let request = post("{path}/v1/messages", "", &question().to_string());
     let streams: Vec<_> = (0..3).map(|_| session.connect(&request)).collect();
-    wait_until("two requests", || service.arrived().len() == 2);
+    wait_until("two requests", || service.requests().len() == 2);
     // A request that costs nothing does not wait. When it is answered, the gateway has also read the third one.
     let free =
         session.send("GET {path}/v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     assert_eq!(free.status, 200);
     assert_eq!(
-        service.arrived().len(),
+        service.requests().len(),
         3,
         "two questions and the list of models"
     );
@@ -78,8 +80,8 @@ fn a_request_waits_while_the_rest_of_the_limit_is_reserved_for_others() {
     for stream in &streams {
         assert_eq!(read_answer(stream).expect("an answer").status, 200);
     }
-    assert_eq!(service.arrived().len(), 4);
-    session.end(0).1.assert_code(0);
+    assert_eq!(service.requests().len(), 4);
+    session.end_and_assert_success();
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn the_usage_of_an_answer_of_many_megabytes_is_counted() {
         "type": "message", "model": "claude-sonnet-5-5", "content": [{ "type": "text", "text": text }],
         "usage": { "input_tokens": 10, "output_tokens": 5 },
     });
-    let answer = whole(200, "content-type: application/json\r\n", &body.to_string());
+    let answer = complete_answer(200, "content-type: application/json\r\n", &body.to_string());
     let service = Service::start([vec![answer]]);
     let session = Session::start(&service, |worker| worker);
     let answer = session.ask(&question());
@@ -120,12 +122,12 @@ fn the_usage_of_an_answer_of_many_megabytes_is_counted() {
 #[test]
 fn a_client_that_does_not_wait_for_its_answer_is_charged_the_upper_bound() {
     let hold = Hold::default();
-    let service = Service::start([vec![Part::Wait(hold.clone()), document()]]);
+    let service = Service::start([vec![Part::Wait(hold.clone()), message_document()]]);
     let session = Session::start(&service, |worker| {
         worker.env("DESCARTES_MAX_TOKENS", "5000")
     });
     let stream = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
-    wait_until("the request", || service.arrived().len() == 1);
+    wait_until("the request", || service.requests().len() == 1);
     drop(stream);
     // This request waits until the gateway notices that the first client is gone, and is then refused.
     assert_eq!(session.ask(&question()).status, 402);
@@ -152,7 +154,7 @@ fn with_a_budget_only_requests_whose_cost_can_be_limited_are_forwarded() {
     }
     let unknown = session.ask(&json!({ "model": "my-model", "max_tokens": 1 }));
     assert_eq!(unknown.status, 402);
-    assert_eq!(service.arrived().len(), 0);
+    assert_eq!(service.requests().len(), 0);
     let (receiver, ended) = session.end(1);
     let event = ended.assert_failed(&receiver, "limit_reached");
     let message = event["failure"]["message"].as_str().expect("a message");

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use super::service::{Service, event, stream_end, stream_head, whole};
+use super::service::{Service, complete_answer, stream_end, stream_event, stream_head};
 use super::{Session, post, read_answer};
 use crate::support::wait_until;
 
@@ -22,7 +22,7 @@ fn start(service: &Service) -> Session {
 }
 
 fn send(session: &Session, target: &str, body: &str) -> super::Answer {
-    let (address, path) = session.base("OPENAI_BASE_URL");
+    let (address, path) = session.address_and_path("OPENAI_BASE_URL");
     let stream = TcpStream::connect(address).expect("the gateway listens");
     let request = post(
         &format!("{path}{target}"),
@@ -42,8 +42,8 @@ fn requests_of_both_apis_are_forwarded_with_the_real_key_and_counted() {
     } });
     let chat = json!({ "model": "gpt-x", "choices": [], "usage": { "prompt_tokens": 10, "completion_tokens": 3 } });
     let service = Service::start([
-        vec![stream_head(), event(&completed), stream_end()],
-        vec![whole(
+        vec![stream_head(), stream_event(&completed), stream_end()],
+        vec![complete_answer(
             200,
             "content-type: application/json\r\n",
             &chat.to_string(),
@@ -52,12 +52,15 @@ fn requests_of_both_apis_are_forwarded_with_the_real_key_and_counted() {
     let session = start(&service);
     assert!(!session.environment.contains(OPENAI_KEY));
     assert!(session.variable("OPENAI_API_KEY").starts_with("sk-proj-"));
-    assert_ne!(session.base("OPENAI_BASE_URL").1, session.path());
+    assert_ne!(
+        session.address_and_path("OPENAI_BASE_URL").1,
+        session.path()
+    );
     let body = json!({ "model": "gpt-x", "stream": true }).to_string();
     let answer = send(&session, "/responses", &body);
     assert!(answer.body.contains("response.completed"), "{answer:?}");
     assert_eq!(send(&session, "/v1/chat/completions", &body).status, 200);
-    let arrived = service.arrived();
+    let arrived = service.requests();
     assert_eq!(arrived[0].line(), "POST /v1/responses HTTP/1.1");
     assert_eq!(arrived[1].line(), "POST /v1/chat/completions HTTP/1.1");
     for arrived in arrived {
@@ -103,5 +106,5 @@ fn errors_have_the_format_of_openais_api() {
     assert_eq!(answer.status, 404);
     let body: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
     assert_eq!(body["error"]["type"], "invalid_request_error");
-    session.end(0).1.assert_code(0);
+    session.end_and_assert_success();
 }

@@ -51,7 +51,7 @@ fn the_key_is_in_no_place_that_the_agent_can_read() {
             std::fs::set_permissions(dir.path(), mode).expect("the owner can change the mode");
         }
     }
-    let ended = crate::supervision::secrets::unprivileged("", worker, &bin).run();
+    let ended = crate::supervision::secrets::as_unprivileged_user("", worker, &bin).run();
     let event = ended.assert_completed(&receiver);
     let report = event["result"]["output"]["tail"].as_str().expect("a tail");
     assert!(!report.contains("found"), "{report}");

@@ -14,7 +14,7 @@ use crate::support::{Hold, Server};
 #[derive(Clone)]
 pub enum Part {
     Bytes(Vec<u8>),
-    /// The rest is sent when the test releases the hold.
+    /// The service waits until the test releases the hold.
     Wait(Hold),
     /// The service closes the connection.
     Close,
@@ -22,13 +22,14 @@ pub enum Part {
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub struct Arrived {
+pub struct ReceivedRequest {
     /// The first line and the headers.
     pub head: String,
     pub body: Vec<u8>,
 }
 
-impl Arrived {
+impl ReceivedRequest {
+    /// The request line.
     pub fn line(&self) -> &str {
         self.head.lines().next().unwrap_or_default()
     }
@@ -40,7 +41,7 @@ impl Arrived {
     }
 }
 
-/// The service. After the answers of its script, it always answers with [`document`].
+/// The service. After the answers of its script, it always answers with [`message_document`].
 pub struct Service {
     server: Server,
     state: Arc<Mutex<State>>,
@@ -48,25 +49,28 @@ pub struct Service {
 
 #[derive(Default)]
 struct State {
-    arrived: Vec<Arrived>,
+    requests: Vec<ReceivedRequest>,
     script: VecDeque<Vec<Part>>,
 }
 
 impl Service {
     pub fn start(script: impl IntoIterator<Item = Vec<Part>>) -> Self {
         let state = Arc::new(Mutex::new(State {
-            arrived: Vec::new(),
+            requests: Vec::new(),
             script: script.into_iter().collect(),
         }));
         let serving = state.clone();
         let server = Server::listen("127.0.0.1:0", move |connection| {
-            while let Some(arrived) = read_request(&connection.stream) {
+            while let Some(request) = read_request(&connection.stream) {
                 let parts = {
                     let mut state = serving.lock().unwrap();
-                    state.arrived.push(arrived);
+                    state.requests.push(request);
                     state.script.pop_front()
                 };
-                if !answer(connection, parts.unwrap_or_else(|| vec![document()])) {
+                if !answer(
+                    connection,
+                    parts.unwrap_or_else(|| vec![message_document()]),
+                ) {
                     return;
                 }
             }
@@ -82,8 +86,9 @@ impl Service {
         self.server.address().to_string()
     }
 
-    pub fn arrived(&self) -> Vec<Arrived> {
-        self.state.lock().unwrap().arrived.clone()
+    /// All requests so far.
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        self.state.lock().unwrap().requests.clone()
     }
 }
 
@@ -106,6 +111,7 @@ fn answer(connection: &Connection, parts: Vec<Part>) -> bool {
     true
 }
 
+/// The value of a header that occurs at most once.
 pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut values = head.lines().skip(1).filter_map(|line| {
         let (known, value) = line.split_once(':')?;
@@ -117,12 +123,12 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Reads one request with a `content-length`; `None` if the client closes the connection.
-fn read_request(stream: &TcpStream) -> Option<Arrived> {
+fn read_request(stream: &TcpStream) -> Option<ReceivedRequest> {
     let head = read_head(stream)?;
     let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     { stream }.read_exact(&mut body).ok()?;
-    Some(Arrived { head, body })
+    Some(ReceivedRequest { head, body })
 }
 
 /// Reads the first line and the headers, up to the empty line.
@@ -136,25 +142,26 @@ pub fn read_head(mut stream: &TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
+/// A part with these bytes.
 pub fn bytes(text: impl AsRef<[u8]>) -> Part {
     Part::Bytes(text.as_ref().to_vec())
 }
 
 /// A complete answer with a `content-length`.
-pub fn whole(status: u16, headers: &str, body: &str) -> Part {
+pub fn complete_answer(status: u16, headers: &str, body: &str) -> Part {
     let length = body.len();
     bytes(format!(
-        "HTTP/1.1 {status} Whatever\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        "HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}"
     ))
 }
 
-/// An answer of the Messages API that is not streamed: 10 input tokens and 5 output tokens.
-pub fn document() -> Part {
+/// A complete answer of the Messages API, not a stream: 10 input tokens and 5 output tokens.
+pub fn message_document() -> Part {
     let body = json!({
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "stop_reason": "end_turn",
         "content": [{ "type": "text", "text": "Hello" }], "usage": { "input_tokens": 10, "output_tokens": 5 },
     });
-    whole(200, "content-type: application/json\r\n", &body.to_string())
+    complete_answer(200, "content-type: application/json\r\n", &body.to_string())
 }
 
 /// The head of a streamed answer.
@@ -165,7 +172,7 @@ pub fn stream_head() -> Part {
 }
 
 /// One event of a streamed answer.
-pub fn event(data: &serde_json::Value) -> Part {
+pub fn stream_event(data: &serde_json::Value) -> Part {
     let text = format!(
         "event: {}\ndata: {data}\n\n",
         data["type"].as_str().unwrap_or("x")
@@ -173,12 +180,14 @@ pub fn event(data: &serde_json::Value) -> Part {
     bytes(format!("{:x}\r\n{text}\r\n", text.len()))
 }
 
+/// The end of a streamed answer.
 pub fn stream_end() -> Part {
     bytes("0\r\n\r\n")
 }
 
+/// The first event of a streamed answer: 1,120 input tokens and one output token.
 pub fn message_start() -> Part {
-    event(&json!({ "type": "message_start", "message": {
+    stream_event(&json!({ "type": "message_start", "message": {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "content": [],
         "stop_reason": null, "stop_sequence": null,
         "usage": { "input_tokens": 100, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20, "output_tokens": 1 },

@@ -3,20 +3,20 @@
 use std::fs;
 use std::time::Duration;
 
-use super::{BRANCH, Scene, assert_harmless_although_git_waits};
-use crate::support::{Forge, quoted, setting, with_enough_time, written};
+use super::{BRANCH, Setup, assert_harmless_although_git_waits};
+use crate::support::{Forge, duration_setting, duration_text, quoted, with_enough_time};
 
 #[test]
 fn objects_of_an_alternate_repository_are_not_used() {
-    let scene = Scene::new();
-    let work = scene.assert_harmless(
+    let setup = Setup::new();
+    let work = setup.assert_harmless(
         r#"git init -q --bare "$AT/else"; GIT_DIR="$AT/else" git hash-object -w --stdin < /etc/hostname
          echo "$AT/else/objects" > .git/objects/info/alternates; git add DONE; git commit -qm mine"#,
     );
-    // The repository was changed, so its commits are ignored; the files in the workspace are pushed.
+    // The agent damaged its repository, so its commits are ignored, and the files in the workspace are pushed.
     assert_eq!(work["files_changed"], 2);
     assert_eq!(
-        scene
+        setup
             .origin
             .git(&["rev-list", "--count", &format!("main..{BRANCH}")]),
         "1"
@@ -31,36 +31,36 @@ fn objects_behind_links_and_fifos_are_not_used() {
         "mkfifo .git/objects/pack/pack-0000000000000000000000000000000000000000.idx",
         "rm -rf .git/objects/pack/*",
     ] {
-        Scene::new().assert_harmless(attack);
+        Setup::new().assert_harmless(attack);
     }
 }
 
 #[test]
 fn a_repository_that_is_a_link_is_not_followed() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         r#"mv .git "$AT/moved"; ln -s "$AT/moved" .git; git config core.fsmonitor "$RUN""#,
     );
 }
 
 #[test]
 fn a_repository_that_is_a_file_is_not_followed() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         r#"mv .git "$AT/moved"; echo "gitdir: $AT/moved" > .git; git config core.fsmonitor "$RUN"; git config core.worktree /"#,
     );
 }
 
 #[test]
 fn a_filter_in_a_submodule_gets_no_token_and_cannot_change_the_push() {
-    let scene = Scene::new();
-    let evil = Forge::start(&scene.origin.path(""), None);
+    let setup = Setup::new();
+    let evil = Forge::start(&setup.origin.path(""), None);
     // git runs the filters of a submodule when it looks for changes in it.
-    let event = scene.attack(&format!(
+    let event = setup.attack(&format!(
         "cat > \"$AT/tamper\" <<'END'
 #!/bin/sh
 at=${{0%/*}}
 touch \"$at/tampered\"
-for made in \"$at\"/tmp/descartes-*; do
-    printf '[http]\\n\\tproxy = {}\\n' >> \"$made/config\"
+for repository in \"$at\"/tmp/descartes-*; do
+    printf '[http]\\n\\tproxy = {}\\n' >> \"$repository/config\"
 done
 tr '\\0' '\\n' < /proc/self/environ >> \"$at/spy_output\"
 exec cat
@@ -69,18 +69,18 @@ END
          git init -q sub; cd sub; echo a > a; git add a; git -c user.name=a -c user.email=b commit -qm a
          cd ..; git add sub; git commit -qm linked; cd sub
          git config filter.spy.clean {}; echo '* filter=spy' > .gitattributes; echo b > a; cd ..",
-        evil.base(),
-        quoted(quoted(scene.origin.path("tamper")))
+        evil.base_url(),
+        quoted(quoted(setup.origin.path("tamper")))
     ));
     assert_eq!(event["status"], "completed", "{event}");
     assert!(
-        scene.origin.path("tampered").exists(),
+        setup.origin.path("tampered").exists(),
         "the filter did not run, so the test proves nothing"
     );
-    assert_eq!(evil.journal(), []);
-    assert_eq!(scene.origin.show(BRANCH, "DONE"), "done");
-    let linked = scene.origin.git(&["ls-tree", BRANCH, "sub"]);
-    assert!(linked.starts_with("160000 commit"), "{linked}");
+    assert_eq!(evil.requests(), []);
+    assert_eq!(setup.origin.show(BRANCH, "DONE"), "done");
+    let entry = setup.origin.git(&["ls-tree", BRANCH, "sub"]);
+    assert!(entry.starts_with("160000 commit"), "{entry}");
 }
 
 #[test]
@@ -104,17 +104,17 @@ fn a_fifo_that_blocks_git_fails_the_push_and_the_commits_are_on_the_wip_branch()
         let attack = format!("git add DONE; git commit -qm mine; rm -f {pipe}; mkfifo {pipe}");
         // On a busy machine, another git process may be silent for as long as the limit.
         with_enough_time(Duration::from_secs(5), |limit| {
-            let scene = Scene::new();
-            let event = scene.attack_within(&setting(limit), &attack);
+            let setup = Setup::new();
+            let event = setup.attack_within(&duration_setting(limit), &attack);
             let wip = format!("{BRANCH}-wip");
-            let is_pushed = !scene.origin.git(&["branch", "--list", &wip]).is_empty();
+            let is_pushed = !setup.origin.git(&["branch", "--list", &wip]).is_empty();
             if event["failure"]["reason"] != "push_failed" || !is_pushed {
                 return Err(format!("the commit was not pushed: {event:#}"));
             }
             let detail = event["failure"]["detail"].as_str().unwrap();
-            let words = format!("made no progress for {}", written(limit));
+            let words = format!("made no progress for {}", duration_text(limit));
             assert!(detail.contains(&words), "{detail}");
-            assert_eq!(scene.origin.show(&wip, "DONE"), "done");
+            assert_eq!(setup.origin.show(&wip, "DONE"), "done");
             Ok(())
         });
     }
@@ -122,12 +122,12 @@ fn a_fifo_that_blocks_git_fails_the_push_and_the_commits_are_on_the_wip_branch()
 
 #[test]
 fn files_with_unusual_names_are_pushed() {
-    let scene = Scene::new();
-    scene.assert_harmless(
+    let setup = Setup::new();
+    setup.assert_harmless(
         "touch ./--all ./-f './--upload-pack=x' \"$(printf 'new\\nline')\" \"$(printf 'es\\033[31mcape')\" \\
          \"$(printf 'latin\\351')\" ':(top)magic' '*' ' ' 'a\"b' \"a'b\" 'a\\b'",
     );
-    let files = scene
+    let files = setup
         .origin
         .git(&["ls-tree", "-r", "--name-only", "-z", BRANCH]);
     // The 12 files of the attack, and 4 other files.
@@ -137,8 +137,8 @@ fn files_with_unusual_names_are_pushed() {
 #[test]
 fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
     for target in ["/", "$AT/other"] {
-        let scene = Scene::new();
-        let event = scene.attack(&format!(
+        let setup = Setup::new();
+        let event = setup.attack(&format!(
             r#"mkdir -p "$AT/other"; cp -r .scud "$AT/other"; mv "$PWD" "$AT/away"; ln -s "{target}" "$AT/workspace""#
         ));
         assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
@@ -147,42 +147,42 @@ fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
             message.ends_with("was deleted or replaced, so nothing is collected from it"),
             "{message}"
         );
-        assert_eq!(scene.origin.branches(), ["main"]);
-        let graph = fs::read_to_string(scene.origin.path("other/.scud/tasks/tasks.scg")).unwrap();
+        assert_eq!(setup.origin.branches(), ["main"]);
+        let graph = fs::read_to_string(setup.origin.path("other/.scud/tasks/tasks.scg")).unwrap();
         assert!(graph.contains("house | P |"), "{graph}");
     }
 }
 
 #[test]
 fn links_to_places_outside_of_the_project_stay_links() {
-    let scene = Scene::new();
-    scene.assert_harmless(
+    let setup = Setup::new();
+    setup.assert_harmless(
         r#"mkdir "$AT/out"; echo outside > "$AT/out/file"; ln -s "$AT/out" dir; ln -s /etc/passwd passwd
          rm -r src; ln -s "$AT/out" src"#,
     );
     for (link, target) in [
         ("passwd", "/etc/passwd"),
-        ("src", scene.origin.path("out").to_str().unwrap()),
+        ("src", setup.origin.path("out").to_str().unwrap()),
     ] {
-        assert_eq!(scene.origin.show(BRANCH, link), target);
+        assert_eq!(setup.origin.show(BRANCH, link), target);
         assert!(
-            scene
+            setup
                 .origin
                 .git(&["ls-tree", BRANCH, link])
                 .starts_with("120000")
         );
     }
 
-    let scene = Scene::new();
-    let event = scene.attack(r#"mv .scud "$AT/scud"; ln -s "$AT/scud" .scud"#);
+    let setup = Setup::new();
+    let event = setup.attack(r#"mv .scud "$AT/scud"; ln -s "$AT/scud" .scud"#);
     assert_eq!(event["status"], "completed");
-    let graph = fs::read_to_string(scene.origin.path("scud/tasks/tasks.scg")).unwrap();
+    let graph = fs::read_to_string(setup.origin.path("scud/tasks/tasks.scg")).unwrap();
     assert!(graph.contains("house | P |"), "{graph}");
 }
 
 #[test]
 fn the_worker_does_not_run_programs_that_the_agent_puts_on_the_path() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         "for name in git ssh sh git-remote-http git-remote-https git-push git-pack-objects git-credential echo printf; do
          cp \"$SPY\" \"$AT/bin/$name\"; done",
     );
@@ -190,7 +190,7 @@ fn the_worker_does_not_run_programs_that_the_agent_puts_on_the_path() {
 
 #[test]
 fn missing_objects_are_not_fetched_from_the_agents_remote() {
-    Scene::new().assert_harmless(
+    Setup::new().assert_harmless(
         "git config core.repositoryformatversion 1; git config extensions.partialClone evil
          git config remote.evil.promisor true; git config remote.evil.url \"file://$AT/project.git\"
          git config remote.evil.uploadpack \"$RUN\"; rm -rf .git/objects/pack/*",
@@ -199,13 +199,13 @@ fn missing_objects_are_not_fetched_from_the_agents_remote() {
 
 #[test]
 fn replacements_and_grafts_are_ignored() {
-    let scene = Scene::new();
-    let work = scene.assert_harmless(
+    let setup = Setup::new();
+    let work = setup.assert_harmless(
         "git add DONE; git commit -qm mine; other=$(git commit-tree -m other HEAD^{tree}); git replace HEAD $other
          mkdir -p .git/info; echo \"$other\" > .git/info/grafts; git commit-graph write --reachable; true",
     );
     assert_eq!(
-        scene
+        setup
             .origin
             .git(&["rev-list", "--count", &format!("main..{BRANCH}")]),
         "2"
@@ -215,14 +215,14 @@ fn replacements_and_grafts_are_ignored() {
 
 #[test]
 fn a_process_that_survives_the_agent_cannot_change_the_workers_repositories() {
-    let scene = Scene::new();
-    let evil = Forge::start(&scene.origin.path(""), None);
-    scene.assert_harmless(&format!(
+    let setup = Setup::new();
+    let evil = Forge::start(&setup.origin.path(""), None);
+    setup.assert_harmless(&format!(
         "cat > \"$AT/tamper\" <<'END'
-         trap '' TERM HUP; while :; do for made in \"$TMPDIR\"/descartes-*/config; do
-         [ -e \"$made\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$made\"; done; done\nEND
+         trap '' TERM HUP; while :; do for config in \"$TMPDIR\"/descartes-*/config; do
+         [ -e \"$config\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$config\"; done; done\nEND
          setsid sh \"$AT/tamper\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/tamper\" > /dev/null 2>&1 &) &",
-        evil.base()
+        evil.base_url()
     ));
-    assert_eq!(evil.journal(), []);
+    assert_eq!(evil.requests(), []);
 }

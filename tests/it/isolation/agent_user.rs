@@ -5,16 +5,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use crate::support::nobody::{self, NOBODY};
 use crate::support::{Origin, Project, Receiver, Worker, path, path_without};
 
-use super::isolation;
+use super::isolation_of;
 
-/// The id of the agent's user, as a setting.
+/// The id of the user `nobody`, as the value of the setting.
 const AGENT_UID: &str = "65534";
 
-/// An agent that prints its user and its groups, and writes to all directories that belong to its user.
+/// An agent that prints its user and its groups, and writes to all directories that must belong to its user.
 const AGENT: &str = "id -u; id -G; echo mine > mine; : > \"$HOME/here\"; : > \"${TMPDIR:-/tmp}/of-$TASK_ID-$$\";
     cat \"$DESCARTES_PROMPT_FILE\" > /dev/null; git add mine; git -c user.name=a -c user.email=a@b commit -qm mine";
 
-fn assert_ran_as_nobody(origin: &Origin, receiver: &Receiver, worker: Worker) -> String {
+/// Asserts that the agent and its check run as `nobody`, and that the work is pushed; returns the word for the isolation.
+fn assert_runs_as_nobody(origin: &Origin, receiver: &Receiver, worker: Worker) -> String {
     let worker = worker
         .env("DESCARTES_AGENT_USER", AGENT_UID)
         .env("DESCARTES_CHECKS", "test \"$(id -u)\" = 65534");
@@ -26,13 +27,13 @@ fn assert_ran_as_nobody(origin: &Origin, receiver: &Receiver, worker: Worker) ->
     assert!(worker["agent_user"].is_string(), "{worker:#}");
     assert!(ended.stderr.contains("the agent runs as the user "));
     assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
-    isolation(&event)
+    isolation_of(&event)
 }
 
 #[test]
 fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_without_bubblewrap() {
     if !nobody::is_root() {
-        return assert_refused_without_root();
+        return assert_rejected_without_root();
     }
     let bin = nobody::shared_dir();
     let without_bubblewrap = path_without("bwrap", bin.path());
@@ -41,7 +42,7 @@ fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_with
         let tmp = nobody::shared_dir();
         let worker = origin.worker(&receiver).env("PATH", &path);
         let worker = worker.env("TMPDIR", tmp.path());
-        let word = assert_ran_as_nobody(&origin, &receiver, worker);
+        let word = assert_runs_as_nobody(&origin, &receiver, worker);
         if path == without_bubblewrap {
             assert_ne!(word, "pid-namespace");
         }
@@ -51,7 +52,7 @@ fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_with
 #[test]
 fn the_files_of_the_agents_user_are_pushed_although_the_repository_is_damaged() {
     if !nobody::is_root() {
-        return assert_refused_without_root();
+        return assert_rejected_without_root();
     }
     let (receiver, origin) = (Receiver::start(), Origin::in_dir(nobody::shared_dir()));
     let tmp = nobody::shared_dir();
@@ -62,7 +63,8 @@ fn the_files_of_the_agents_user_are_pushed_although_the_repository_is_damaged() 
     assert_eq!(origin.show("descartes/proj-456/8", "mine"), "mine");
 }
 
-fn assert_refused_without_root() {
+/// Asserts that a worker that does not run as root rejects the setting.
+fn assert_rejected_without_root() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", "1");
     let ended = worker.agent("true").run();
@@ -99,7 +101,7 @@ fn an_unknown_user_root_and_a_run_without_isolation_are_invalid_settings() {
 #[test]
 fn a_project_of_another_user_is_refused_before_the_agent_starts() {
     if !nobody::is_root() {
-        return assert_refused_without_root();
+        return assert_rejected_without_root();
     }
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = || {
@@ -113,18 +115,15 @@ fn a_project_of_another_user_is_refused_before_the_agent_starts() {
         "{message}"
     );
     assert!(!project.path("started").exists());
-    let checked = worker().arg("check").run();
-    checked.assert_code(2);
-    assert!(
-        checked.stdout.contains("does not belong to"),
-        "{checked:#?}"
-    );
+    let check = worker().arg("check").run();
+    check.assert_code(2);
+    assert!(check.stdout.contains("does not belong to"), "{check:#?}");
 }
 
 #[test]
 fn a_directory_that_the_agents_user_cannot_enter_is_reported_before_the_agent_starts() {
     if !nobody::is_root() {
-        return assert_refused_without_root();
+        return assert_rejected_without_root();
     }
     let (receiver, project) = (Receiver::start(), nobody::project());
     let closed = tempfile::tempdir().unwrap();
@@ -143,15 +142,15 @@ fn a_directory_that_the_agents_user_cannot_enter_is_reported_before_the_agent_st
         "{message}"
     );
     assert!(!project.path("started").exists());
-    let checked = worker().arg("check").run();
-    checked.assert_code(2);
-    assert!(checked.stdout.contains("cannot enter"), "{checked:#?}");
+    let check = worker().arg("check").run();
+    check.assert_code(2);
+    assert!(check.stdout.contains("cannot enter"), "{check:#?}");
 }
 
 #[test]
 fn in_an_existing_project_the_agents_files_belong_to_the_agents_user() {
     if !nobody::is_root() {
-        return assert_refused_without_root();
+        return assert_rejected_without_root();
     }
     let (receiver, project) = (Receiver::start(), nobody::project());
     let tmp = nobody::shared_dir();
@@ -168,14 +167,14 @@ fn in_an_existing_project_the_agents_files_belong_to_the_agents_user() {
 #[test]
 fn check_accepts_a_sample_of_root_because_a_run_works_on_a_copy_for_the_agents_user() {
     if !nobody::is_root() {
-        return assert_refused_without_root();
+        return assert_rejected_without_root();
     }
     let (receiver, project) = (Receiver::start(), Project::new());
     let tmp = nobody::shared_dir();
     project.write(".descartes.toml", "sample = \"small\"\n");
     project.write("small/.scud/tasks/tasks.scg", project.graph());
     let worker = || {
-        let worker = Worker::new(&receiver, &project).without("DESCARTES_WORKSPACE");
+        let worker = Worker::new(&receiver, &project).remove_env("DESCARTES_WORKSPACE");
         let worker = worker.dir(project.dir()).env("TMPDIR", tmp.path());
         worker.env("DESCARTES_AGENT_USER", AGENT_UID).agent("true")
     };

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::isolation;
+use super::isolation_of;
 use crate::support::{
     Origin, Project, Receiver, Worker, assert_nothing_alive, nobody, processes_in, wait_until,
 };
@@ -21,11 +21,14 @@ fn the_agent_is_in_a_pid_namespace_as_root_and_as_an_ordinary_user() {
         let mut worker = strict_worker(&receiver, &project).agent(agent);
         if is_ordinary {
             worker = worker.program(&nobody::copy_worker(&bin));
-            worker = worker.with(nobody::run_as_nobody);
+            worker = worker.change_command(nobody::run_as_nobody);
         }
         let event = worker.run().assert_completed(&receiver);
-        assert_eq!(isolation(&receiver.only_event("started")), "pid-namespace");
-        assert_eq!(isolation(&event), "pid-namespace");
+        assert_eq!(
+            isolation_of(&receiver.only_event("started")),
+            "pid-namespace"
+        );
+        assert_eq!(isolation_of(&event), "pid-namespace");
         let tail = event["result"]["output"]["tail"].as_str().unwrap();
         let mut lines = tail.lines();
         assert_eq!(lines.next(), Some("parent 1"));
@@ -46,7 +49,7 @@ fn no_process_of_the_agent_survives_a_killed_worker() {
     });
     worker.signal(Signal::KILL);
     assert_eq!(worker.wait().signal, Some(Signal::KILL.as_raw()));
-    // No process waits for them: the kernel ends the namespace a moment after the worker.
+    // The test has to wait: the kernel ends the namespace a moment after the worker.
     wait_until("the end of the agent's processes", || {
         processes_in(&project).is_empty()
     });
@@ -85,7 +88,7 @@ fn processes_that_the_agent_leaves_running_get_sigterm_before_the_namespace_ends
         }
         std::fs::remove_file(project.path("waits")).expect("the file");
     }
-    panic!("SIGTERM never reached what the agent left behind");
+    panic!("SIGTERM never reached the process that the agent left behind");
 }
 
 #[test]

@@ -51,8 +51,8 @@ fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
     let words = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
     assert!(failure.contains(words), "{failure}");
     assert_eq!(origin.branches(), ["main"]);
-    let is_push = |(request, _): &(String, _)| request.contains("git-receive-pack");
-    assert!(!forge.journal().iter().any(is_push));
+    let mut requests = forge.requests().into_iter();
+    assert!(!requests.any(|request| request.line.contains("git-receive-pack")));
 }
 
 /// Whether the worker may make control groups below the group of the tests.
@@ -108,12 +108,12 @@ fn a_git_that_the_workers_user_can_write_gets_no_token() {
     let bin = nobody::shared_dir();
     let program = nobody::copy_worker(&bin);
     let path = path();
-    let real = std::env::split_paths(&path).map(|dir| dir.join("git"));
-    let real = quoted(real.into_iter().find(|git| git.exists()).expect("git"));
-    let (git, stolen) = (bin.path().join("git"), bin.path().join("stolen"));
-    crate::support::origin::program(
+    let real_git = std::env::split_paths(&path).map(|dir| dir.join("git"));
+    let real_git = quoted(real_git.into_iter().find(|git| git.exists()).expect("git"));
+    let (git, environment) = (bin.path().join("git"), bin.path().join("environment"));
+    crate::support::origin::write_program(
         &git,
-        &format!("env >> {}; exec {real} \"$@\"", quoted(&stolen)),
+        &format!("env >> {}; exec {real_git} \"$@\"", quoted(&environment)),
     );
     if nobody::is_root() {
         chown(&git, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -123,12 +123,14 @@ fn a_git_that_the_workers_user_can_write_gets_no_token() {
     dirs.extend(std::env::split_paths(&path));
     let tmp = nobody::project();
     let worker = Worker::new(&receiver, &tmp)
-        .without("DESCARTES_WORKSPACE")
+        .remove_env("DESCARTES_WORKSPACE")
         .env("PATH", std::env::join_paths(dirs).unwrap())
         .env("TMPDIR", tmp.path("."))
         .env("DESCARTES_REPO", forge.url())
         .env("DESCARTES_GIT_TOKEN", TOKEN);
-    let worker = worker.program(&program).with(nobody::run_as_nobody);
+    let worker = worker
+        .program(&program)
+        .change_command(nobody::run_as_nobody);
     let event = worker
         .agent("true")
         .run()
@@ -138,31 +140,31 @@ fn a_git_that_the_workers_user_can_write_gets_no_token() {
     assert!(failure.contains(words), "{failure}");
     assert_eq!(
         forge
-            .journal()
+            .requests()
             .iter()
-            .filter(|(_, token)| token.is_some())
+            .filter(|request| request.authorization.is_some())
             .count(),
         0
     );
-    let stolen = std::fs::read_to_string(&stolen).unwrap_or_default();
-    assert!(!stolen.contains(TOKEN), "{stolen}");
+    let environment = std::fs::read_to_string(&environment).unwrap_or_default();
+    assert!(!environment.contains(TOKEN), "{environment}");
 }
 
 #[test]
 fn a_remote_that_never_stops_printing_cannot_extend_a_push_beyond_its_time_limit() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let (begun, over) = (origin.path("begun"), origin.path("over"));
+    let (begin, end) = (origin.path("begin"), origin.path("end"));
     let script = format!(
         ": > {}; until [ -e {} ]; do echo still here; sleep 0.1; done",
-        quoted(&begun),
-        quoted(&over)
+        quoted(&begin),
+        quoted(&end)
     );
-    origin.hook("pre-receive", &script);
+    origin.install_hook("pre-receive", &script);
     let worker = origin.worker(&receiver).env("DESCARTES_PUSH_TIMEOUT", "3s");
     // The idle timeout ends no attempt, because the remote is never silent for so long.
     let worker = worker.env("DESCARTES_GIT_IDLE_TIMEOUT", "60s");
     let ended = worker.agent("echo mine > mine").run();
-    std::fs::write(&over, "").unwrap();
+    std::fs::write(&end, "").unwrap();
     let event = ended.assert_failed(&receiver, "push_failed");
     let message = event["failure"]["message"].as_str().unwrap();
     assert!(
@@ -176,9 +178,9 @@ fn a_remote_that_never_stops_printing_cannot_extend_a_push_beyond_its_time_limit
 fn the_launcher_for_a_namespace_starts_nothing_outside_of_a_namespace() {
     let dir = tempfile::tempdir().unwrap();
     let started = dir.path().join("started");
-    let (mut ours, theirs) = UnixStream::pair().unwrap();
-    // The message that carries the program's standard input. It carries none, so the input is empty.
-    ours.write_all(b"I").unwrap();
+    let (mut test_side, launcher_side) = UnixStream::pair().unwrap();
+    // The message that can carry a file descriptor for the program's standard input. It carries none, so the input is empty.
+    test_side.write_all(b"I").unwrap();
     let mut launcher = Command::new(env!("CARGO_BIN_EXE_descartes-worker"));
     launcher
         .args([
@@ -190,12 +192,12 @@ fn the_launcher_for_a_namespace_starts_nothing_outside_of_a_namespace() {
             "-c",
         ])
         .arg(format!(": > {}", quoted(&started)))
-        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(launcher_side)));
     let status = launcher.status().unwrap();
     drop(launcher);
     assert_eq!(status.code(), Some(127));
     let mut message = Vec::new();
-    ours.read_to_end(&mut message).unwrap();
+    test_side.read_to_end(&mut message).unwrap();
     assert_eq!(message.first(), Some(&b'E'));
     assert!(!started.exists());
 }
@@ -248,7 +250,7 @@ fn other_processes_of_the_user_cannot_read_the_environment_of_local_demo_and_dis
             "local" => worker.args(["--task", "8"]),
             _ => worker,
         };
-        let running = worker.with(nobody::run_as_nobody).start();
+        let running = worker.change_command(nobody::run_as_nobody).start();
         let file = format!("/proc/{}/environ", running.pid().as_raw_nonzero());
         // If other processes of its user cannot read a process, its files in /proc belong to root.
         wait_until("the process to be unreadable for others", || {

@@ -23,7 +23,7 @@ fn files(dir: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
 #[test]
 fn dry_run_prints_the_command_line_and_the_prompt_and_changes_nothing() {
     let (project, temporary) = (Project::new(), Project::empty());
-    project.checks(&["test -e house"]);
+    project.set_checks(&["test -e house"]);
     let before = files(project.dir());
     let ended = program(&["local", "--task", "8", "--dry-run"], &project)
         .env("TMPDIR", temporary.dir())
@@ -54,18 +54,18 @@ fn dry_run_prints_the_command_line_and_the_prompt_and_changes_nothing() {
 #[test]
 fn the_prompt_of_a_dry_run_is_the_one_that_the_agent_gets() {
     let project = Project::new();
-    let dry = program(&["local", "--task", "8", "--dry-run", "--json"], &project)
+    let dry_run = program(&["local", "--task", "8", "--dry-run", "--json"], &project)
         .agent("cat > prompt")
         .run();
-    dry.assert_code(0);
-    let dry = schema::cli_object(&dry.stdout);
-    let real = program(&["local", "--task", "8"], &project)
+    dry_run.assert_code(0);
+    let dry_run = schema::cli_object(&dry_run.stdout);
+    let run = program(&["local", "--task", "8"], &project)
         .agent("cat > prompt")
         .run();
-    real.assert_code(0);
-    assert_eq!(dry["prompt"], project.read("prompt"));
+    run.assert_code(0);
+    assert_eq!(dry_run["prompt"], project.read("prompt"));
     assert_eq!(
-        dry["command"],
+        dry_run["command"],
         serde_json::json!(["/bin/sh", "-c", "cat > prompt"])
     );
 }
@@ -91,7 +91,7 @@ fn a_dry_run_needs_no_key_and_says_that_a_run_would() {
 }
 
 #[test]
-fn a_model_that_begins_with_a_hyphen_is_no_flag_of_the_built_in_agent() {
+fn a_model_that_begins_with_a_hyphen_is_not_taken_for_a_flag_of_the_built_in_agent() {
     let project = Project::new();
     project.write(".descartes.toml", "agent = \"builtin\"\nmodel = \"-x\"\n");
     let ended = program(&["local", "--task", "8", "--dry-run"], &project).run();
@@ -102,7 +102,7 @@ fn a_model_that_begins_with_a_hyphen_is_no_flag_of_the_built_in_agent() {
 #[test]
 fn a_dry_run_uses_the_settings_of_the_project_and_names_them() {
     let project = Project::new();
-    project.checks(&["test -e house"]);
+    project.set_checks(&["test -e house"]);
     project.write(
         ".descartes.toml",
         "agent_command = \"touch by-the-project\"\nchecks = [\"true\"]\nmodel = \"opus\"\n",

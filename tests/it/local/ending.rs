@@ -3,11 +3,11 @@
 use rustix::process::Signal;
 
 use super::{assert_in_order, program};
-use crate::support::processes::working_in;
-use crate::support::{Project, Running, wait_until};
+use crate::support::processes::with_working_directory;
+use crate::support::{Project, RunningWorker, wait_until};
 
-/// `local --task 8`, when its agent runs.
-fn local(project: &Project, agent: &str) -> Running {
+/// Starts `local --task 8`, and waits until its agent runs.
+fn start_local(project: &Project, agent: &str) -> RunningWorker {
     let running = program(&["local", "--task", "8"], project)
         .agent(agent)
         .start();
@@ -18,7 +18,7 @@ fn local(project: &Project, agent: &str) -> Running {
 #[test]
 fn closing_the_terminal_stops_the_worker() {
     let project = Project::new();
-    let local = local(&project, "echo ready; exec sleep 600");
+    let local = start_local(&project, "echo ready; exec sleep 600");
     local.signal(Signal::HUP);
     let ended = local.wait();
     ended.assert_code(1);
@@ -29,17 +29,17 @@ fn closing_the_terminal_stops_the_worker() {
             "worker           ended with exit code 1\n",
         ],
     );
-    assert_eq!(working_in(project.dir()), []);
+    assert_eq!(with_working_directory(project.dir()), []);
 }
 
 #[test]
 fn if_local_is_killed_its_worker_and_the_agent_end() {
     let project = Project::new();
-    let local = local(&project, "trap '' HUP; echo ready; sleep 600 & wait");
+    let local = start_local(&project, "trap '' HUP; echo ready; sleep 600 & wait");
     local.signal(Signal::KILL);
     assert_eq!(local.wait().signal, Some(9));
     wait_until("the worker and its agent to end", || {
-        working_in(project.dir()).is_empty()
+        with_working_directory(project.dir()).is_empty()
     });
 }
 
@@ -56,14 +56,15 @@ fn if_demo_is_killed_its_worker_and_the_agent_end() {
     demo.signal(Signal::KILL);
     assert_eq!(demo.wait().signal, Some(9));
     wait_until("the worker and its agent to end", || {
-        working_in(dir.dir()).is_empty() && working_in(sample.as_ref()).is_empty()
+        with_working_directory(dir.dir()).is_empty()
+            && with_working_directory(sample.as_ref()).is_empty()
     });
 }
 
 #[test]
 fn a_second_local_with_the_same_task_is_refused() {
     let project = Project::new();
-    let first = local(&project, "echo ready; exec sleep 600");
+    let first = start_local(&project, "echo ready; exec sleep 600");
     // The same directory by another name, and the same task by another name.
     let other_name = project
         .path("../")
@@ -113,9 +114,10 @@ fn tasks_with_the_same_id_in_two_phases_run_at_the_same_time() {
     first.wait_for_log("agent: ready");
     let local = |args: &[&str]| program(args, &project).agent("touch go").run();
     // The phase can also be a separate setting.
-    let same = local(&["local", "--task", "8", "--tag", "a"]);
-    same.assert_code(2);
-    assert!(same.stderr.starts_with("task a:8 is already"), "{same:#?}");
+    let same_task = local(&["local", "--task", "8", "--tag", "a"]);
+    same_task.assert_code(2);
+    let words = "task a:8 is already";
+    assert!(same_task.stderr.starts_with(words), "{same_task:#?}");
     local(&["local", "--task", "8", "--tag", "b"]).assert_code(0);
     first.wait().assert_code(0);
 }

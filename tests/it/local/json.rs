@@ -7,11 +7,13 @@ use serde_json::Value;
 use super::program;
 use crate::support::{Origin, Project, Worker, schema, wait_until};
 
+/// The field `type` of all objects.
 fn types(objects: &[Value]) -> Vec<&str> {
     let types = objects.iter().map(|object| object["type"].as_str());
     types.map(|word| word.expect("a type")).collect()
 }
 
+/// The objects of one type.
 fn of_type<'a>(objects: &'a [Value], word: &str) -> Vec<&'a Value> {
     let objects = objects.iter();
     objects.filter(|object| object["type"] == word).collect()
@@ -20,7 +22,7 @@ fn of_type<'a>(objects: &'a [Value], word: &str) -> Vec<&'a Value> {
 #[test]
 fn local_prints_its_events_its_log_and_its_result_as_json() {
     let project = Project::new();
-    project.checks(&["test -e house"]);
+    project.set_checks(&["test -e house"]);
     let ended = program(&["local", "--task", "8", "--json"], &project)
         .agent("echo building; touch house")
         .run();
@@ -57,8 +59,8 @@ fn a_reader_that_was_too_slow_for_the_log_still_gets_the_result() {
         done
         touch house"#;
     let project = Project::new();
-    // The reader begins when the worker has ended. The log is larger than what may wait for it.
-    let script = r#""$0" "$@" 2> errors | { while [ ! -e reads ]; do sleep 0.02; done; cat; }"#;
+    // The reader starts after the end of the worker. The log is larger than the queue of lines that wait for the reader.
+    let script = r#""$0" "$@" 2> errors | { while [ ! -e start ]; do sleep 0.02; done; cat; }"#;
     let running = Worker::without_settings()
         .through("sh", |worker| {
             vec!["-c".into(), script.into(), worker.into()]
@@ -71,7 +73,7 @@ fn a_reader_that_was_too_slow_for_the_log_still_gets_the_result() {
         std::fs::read_to_string(project.path("errors"))
             .is_ok_and(|text| text.contains("ended with exit code 0"))
     });
-    project.write("reads", "");
+    project.write("start", "");
     let ended = running.wait();
     let objects = schema::cli_objects(&ended.stdout);
     let types = types(&objects);
@@ -160,12 +162,12 @@ fn a_heartbeat_is_an_object_each_time_although_it_has_one_line_for_people() {
 }
 
 #[test]
-fn a_reader_of_json_that_takes_one_line_and_goes_does_not_stop_local() {
+fn local_continues_if_the_reader_of_its_json_closes_the_pipe_after_one_line() {
     let project = Project::new();
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let running = program(&["local", "--task", "8", "--json"], &project)
         .agent("until [ -e go ]; do sleep 0.01; done; for n in $(seq 1000); do echo $n; done; touch worked")
-        .with(|command| {
+        .change_command(|command| {
             command.stdout(writer);
         })
         .start();

@@ -3,16 +3,18 @@
 use super::{assert_in_order, program, timeline_and_log};
 use crate::support::{FinishedWorker, Origin, Project};
 
+/// Asserts that the worker cloned and pushed, and that the current directory `dir` is still empty.
 fn assert_cloned_and_pushed(ended: &FinishedWorker, origin: &Origin, dir: &Project) {
     ended.assert_code(0);
     let (timeline, _) = timeline_and_log(ended);
     let clones = format!("orchestrator     the worker clones {}\n", origin.url());
     assert_in_order(&timeline, &[&clones, "(on branch walls)"]);
     assert_eq!(origin.show("walls", "house"), "four walls");
-    let untouched = std::fs::read_dir(dir.dir()).expect("a directory").next();
-    assert!(untouched.is_none(), "{untouched:?}");
+    let entry = std::fs::read_dir(dir.dir()).expect("a directory").next();
+    assert!(entry.is_none(), "{entry:?}");
 }
 
+/// The command of an agent that writes a file.
 const AGENT: &str = "echo four walls > house";
 
 #[test]
@@ -58,21 +60,21 @@ fn local_clones_to_the_directory_that_project_names() {
 
 #[test]
 fn local_works_in_the_workspace_that_the_environment_names_unless_a_flag_names_another_project() {
-    let (named, flagged, dir) = (Project::new(), Project::new(), Project::empty());
-    let flag = flagged.dir().to_str().expect("UTF-8");
+    let (from_variable, from_flag, dir) = (Project::new(), Project::new(), Project::empty());
+    let flag = from_flag.dir().to_str().expect("UTF-8");
     for (args, project) in [
-        (vec!["local", "--task", "8"], &named),
-        (vec!["local", "--task", "8", "--project", flag], &flagged),
+        (vec!["local", "--task", "8"], &from_variable),
+        (vec!["local", "--task", "8", "--project", flag], &from_flag),
     ] {
         let ended = program(&args, &dir)
-            .env("DESCARTES_WORKSPACE", named.dir())
+            .env("DESCARTES_WORKSPACE", from_variable.dir())
             .agent(AGENT)
             .run();
         ended.assert_code(0);
         assert_eq!(project.read("house"), "four walls\n");
         std::fs::remove_file(project.path("house")).expect("the file");
     }
-    assert!(!named.path("house").exists());
+    assert!(!from_variable.path("house").exists());
 }
 
 #[test]
@@ -91,12 +93,12 @@ fn local_rejects_a_branch_or_a_reference_without_a_repository() {
     }
     assert!(!project.path("worked").exists());
     // `--branch none` pushes nothing, so it needs no repository.
-    let nothing = program(&["local", "--task", "8", "--branch", "none"], &project);
-    nothing.agent("true").run().assert_code(0);
+    let worker = program(&["local", "--task", "8", "--branch", "none"], &project);
+    worker.agent("true").run().assert_code(0);
 }
 
 /// A project whose directory is a git repository with one commit.
-fn repository() -> Project {
+fn project_in_git() -> Project {
     let project = Project::new();
     for args in [
         &["init", "--quiet", "--initial-branch=main"][..],
@@ -115,7 +117,7 @@ fn git(project: &Project, args: &[&str]) -> String {
 
 #[test]
 fn local_with_commit_leaves_the_work_on_a_branch_and_the_files_of_the_project_as_they_are() {
-    let project = repository();
+    let project = project_in_git();
     project.write("unfinished", "of the user");
     let ended = program(&["local", "--task", "8", "--commit"], &project)
         .agent(AGENT)
@@ -144,7 +146,7 @@ fn local_with_commit_leaves_the_work_on_a_branch_and_the_files_of_the_project_as
 
 #[test]
 fn local_with_commit_uses_the_branch_that_a_flag_names() {
-    let project = repository();
+    let project = project_in_git();
     let args = ["local", "--task", "8", "--commit", "--branch", "walls"];
     program(&args, &project).agent(AGENT).run().assert_code(0);
     assert_eq!(git(&project, &["show", "walls:house"]), "four walls");
@@ -152,7 +154,7 @@ fn local_with_commit_uses_the_branch_that_a_flag_names() {
 
 #[test]
 fn local_with_commit_does_not_push_to_a_branch_that_is_checked_out() {
-    let project = repository();
+    let project = project_in_git();
     let second = project.dir().with_extension("second");
     git(
         &project,
@@ -173,8 +175,8 @@ fn local_with_commit_does_not_push_to_a_branch_that_is_checked_out() {
         .agent(AGENT)
         .run();
         ended.assert_code(2);
-        let words = format!("DESCARTES_BRANCH: is {branch}, which is checked out: ");
-        assert!(ended.stderr.contains(&words), "{ended:#?}");
+        let message = format!("DESCARTES_BRANCH: is {branch}, which is checked out: ");
+        assert!(ended.stderr.contains(&message), "{ended:#?}");
     }
     std::fs::remove_dir_all(&second).expect("the second working tree");
 }

@@ -1,14 +1,14 @@
 //! The summary at the end of `local`: what happened, why, what it cost and where the work is.
 
 use super::{assert_in_order, program};
-use crate::support::model::{bash, says};
+use crate::support::model::{bash_call, text_answer};
 use crate::support::{Model, Origin, Project};
 
 #[test]
 fn the_summary_of_a_completed_task_has_agent_tokens_checks_and_place() {
-    let model = Model::start([bash("touch house"), says("Built.")]);
+    let model = Model::start([bash_call("touch house"), text_answer("Built.")]);
     let project = Project::new();
-    project.checks(&["test -e house"]);
+    project.set_checks(&["test -e house"]);
     let ended = program(&["local", "--task", "8"], &project)
         .env("ANTHROPIC_API_KEY", "sk-ant-no-key")
         .env("ANTHROPIC_BASE_URL", model.url())
@@ -37,7 +37,7 @@ fn the_summary_of_a_completed_task_has_agent_tokens_checks_and_place() {
 #[test]
 fn the_summary_of_a_failed_task_has_reason_causes_and_the_failed_check() {
     let project = Project::new();
-    project.checks(&["true", "echo the roof is missing; exit 4"]);
+    project.set_checks(&["true", "echo the roof is missing; exit 4"]);
     let ended = program(&["local", "--task", "8", "--repairs", "0"], &project)
         .agent("true")
         .run();
@@ -69,18 +69,18 @@ fn the_summary_names_the_branch_or_the_file_with_the_patch() {
         ended.stderr
     };
     let changes = "changes     2 files, 2 lines added and 1 removed\n";
-    let pushed = local("walls");
+    let with_branch = local("walls");
     assert_in_order(
-        &pushed,
+        &with_branch,
         &[changes, &format!("branch      walls of {url}\n")],
     );
-    assert!(!pushed.contains("\npatch "), "{pushed}");
-    let kept = local("none");
+    assert!(!with_branch.contains("\npatch "), "{with_branch}");
+    let with_patch = local("none");
     assert_in_order(
-        &kept,
+        &with_patch,
         &[changes, "patch       ", "apply it with: git apply "],
     );
-    let line = kept.lines().find(|line| line.starts_with("patch "));
+    let line = with_patch.lines().find(|line| line.starts_with("patch "));
     let file = line.expect("a path")["patch".len()..].trim();
     let patch = std::fs::read_to_string(file).expect("the patch");
     assert!(patch.contains("+four walls\n"), "{patch}");
@@ -130,9 +130,9 @@ fn a_project_that_does_not_exist_and_a_task_without_its_flag_are_errors_that_say
         error(&["local", "--task", "8", "--project", "/nowhere"]),
         "cannot use the project's directory /nowhere; name another one with --project: No such file or directory (os error 2)\n"
     );
-    let word = error(&["local", "8"]);
+    let without_flag = error(&["local", "8"]);
     assert!(
-        word.ends_with("the task needs its flag: descartes-worker local --task ID\n"),
-        "{word}"
+        without_flag.ends_with("the task needs its flag: descartes-worker local --task ID\n"),
+        "{without_flag}"
     );
 }

@@ -1,4 +1,4 @@
-//! `local` on a terminal: colours, links and styles, and nothing of them in a pipe or from an agent.
+//! `local` on a terminal: colours, links and styles. There are none in a pipe, and an agent cannot print them.
 
 use super::program;
 use crate::support::{Emulator, Project, Terminal, Worker, wait_until};
@@ -10,7 +10,7 @@ fn local(project: &Project) -> Worker {
         .env("FORCE_HYPERLINK", "1")
 }
 
-/// The color yellow, and bold.
+/// The level of a warning, yellow and bold.
 const WARNING: &str = "\u{1b}[33m\u{1b}[1mWARN \u{1b}[0m";
 
 #[test]
@@ -37,12 +37,13 @@ fn levels_have_colours_on_a_terminal_and_none_in_a_pipe() {
     assert!(!piped.stderr.contains('\u{1b}'), "{piped:#?}");
 }
 
-const MARKDOWN: &str = "printf '# Plan\\n- **bold** and `code`\\n'";
+/// An agent that prints Markdown.
+const MARKDOWN_AGENT: &str = "printf '# Plan\\n- **bold** and `code`\\n'";
 
 #[test]
 fn the_markdown_of_an_agent_is_styled_on_a_terminal_and_unchanged_in_a_pipe() {
     let project = Project::new();
-    let on_terminal = local(&project).agent(MARKDOWN).on_terminal(200).run();
+    let on_terminal = local(&project).agent(MARKDOWN_AGENT).on_terminal(200).run();
     on_terminal.assert_code(0);
     assert!(
         on_terminal
@@ -63,7 +64,7 @@ fn the_markdown_of_an_agent_is_styled_on_a_terminal_and_unchanged_in_a_pipe() {
     );
     let piped = local(&Project::new())
         .env("FORCE_HYPERLINK", "0")
-        .agent(MARKDOWN)
+        .agent(MARKDOWN_AGENT)
         .run();
     assert!(
         piped.stderr.contains("agent: - **bold** and `code`\n"),
@@ -83,16 +84,16 @@ fn links_lead_to_the_orchestrator_and_the_project_and_never_where_an_agent_wants
     assert!(links[0].starts_with("http://127.0.0.1:"), "{links:?}");
     let decoded = percent_encoding::percent_decode_str(&links[1]).decode_utf8();
     assert_eq!(decoded.expect("UTF-8"), project_url);
-    let without = local(&project)
+    let without_links = local(&project)
         .env("FORCE_HYPERLINK", "0")
         .agent("true")
         .on_terminal(200)
         .run();
-    assert_eq!(Emulator::show(200, &without.stdout).links, [""; 0]);
+    assert_eq!(Emulator::show(200, &without_links.stdout).links, [""; 0]);
 }
 
 #[test]
-fn a_window_that_becomes_narrower_has_nothing_left_of_the_status_line() {
+fn no_part_of_the_status_line_is_left_in_a_window_that_becomes_narrower() {
     let project = Project::new();
     let terminal = Terminal::with_columns(110);
     let mut resizer = terminal.resizer();
@@ -141,7 +142,7 @@ fn a_window_that_becomes_narrower_has_nothing_left_of_the_status_line() {
 fn the_thoughts_of_an_agent_are_in_the_log_at_the_level_debug() {
     let project = Project::new();
     std::fs::create_dir(project.path("bin")).expect("a directory");
-    crate::support::origin::program(
+    crate::support::origin::write_program(
         &project.path("bin/claude"),
         r#"printf '%s\n' '{"type":"assistant","message":{"id":"m","content":[{"type":"thinking","thinking":"The roof?\nThe walls first."}]}}'
            echo '{"type":"result","subtype":"success","result":"Done."}'"#,

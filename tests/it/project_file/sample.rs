@@ -1,8 +1,8 @@
-//! A project whose file names a sample.
+//! A project whose `.descartes.toml` names a sample.
 
 use std::fs;
 
-use super::started_in;
+use super::worker_in;
 use crate::support::project::GRAPH;
 use crate::support::{Origin, Project, Receiver, Worker, path};
 
@@ -21,7 +21,7 @@ fn project_with_sample() -> Project {
 fn a_worker_that_is_started_in_a_project_with_a_sample_works_on_a_copy_that_it_deletes() {
     let (receiver, project) = (Receiver::start(), project_with_sample());
     let tmp = tempfile::tempdir().expect("a temporary directory");
-    let worker = started_in(&project, &receiver).env("TMPDIR", tmp.path());
+    let worker = worker_in(&project, &receiver).env("TMPDIR", tmp.path());
     let event = worker.run().assert_completed(&receiver);
     let output = event["result"]["output"]["tail"]
         .as_str()
@@ -36,7 +36,7 @@ fn a_worker_that_is_started_in_a_project_with_a_sample_works_on_a_copy_that_it_d
 fn the_copy_of_a_sample_stays_if_the_settings_say_so() {
     let (receiver, project) = (Receiver::start(), project_with_sample());
     let tmp = tempfile::tempdir().expect("a temporary directory");
-    started_in(&project, &receiver)
+    worker_in(&project, &receiver)
         .env("TMPDIR", tmp.path())
         .arg("--keep-workspace")
         .run()
@@ -59,7 +59,7 @@ fn a_sample_is_ignored_if_the_settings_name_a_workspace_or_a_repository() {
     let dir = format!("{}\n", project.dir().display());
     assert_eq!(event["result"]["output"]["tail"], dir);
     let receiver = Receiver::start();
-    let origin = Origin::with(&[(".descartes.toml", "sample = \"examples/small\"\n")]);
+    let origin = Origin::with_files(&[(".descartes.toml", "sample = \"examples/small\"\n")]);
     origin
         .worker(&receiver)
         .agent("echo work > README")
@@ -82,18 +82,18 @@ fn a_sample_that_leads_out_of_the_project_or_has_a_fifo_fails_the_run_and_check_
         ),
     ] {
         let (receiver, project) = (Receiver::start(), project_with_sample());
-        let made = std::process::Command::new("sh")
+        let status = std::process::Command::new("sh")
             .args(["-c", make])
             .arg(outside.dir())
             .current_dir(project.dir())
             .env("PATH", path())
             .status();
-        assert!(made.expect("a shell").success());
-        let check = started_in(&project, &receiver).agent("true").arg("check");
+        assert!(status.expect("a shell").success());
+        let check = worker_in(&project, &receiver).agent("true").arg("check");
         let check = check.run();
         check.assert_code(2);
         assert!(check.stdout.contains(words), "{make}: {check:#?}");
-        let ended = started_in(&project, &receiver).agent("true").run();
+        let ended = worker_in(&project, &receiver).agent("true").run();
         let event = ended.assert_failed(&receiver, "workspace_failed");
         let failure = event["failure"].to_string();
         assert!(failure.contains(words), "{make}: {failure}");
@@ -105,7 +105,7 @@ fn a_sample_that_leads_out_of_the_project_or_has_a_fifo_fails_the_run_and_check_
 fn check_looks_at_the_sample_and_copies_nothing() {
     let (receiver, project) = (Receiver::start(), project_with_sample());
     let tmp = tempfile::tempdir().expect("a temporary directory");
-    let worker = started_in(&project, &receiver).env("TMPDIR", tmp.path());
+    let worker = worker_in(&project, &receiver).env("TMPDIR", tmp.path());
     let ended = worker.arg("check").run();
     ended.assert_code(0);
     let workspace = project.path("examples/small");
@@ -118,8 +118,8 @@ fn check_looks_at_the_sample_and_copies_nothing() {
         "{ended:#?}"
     );
     assert_eq!(fs::read_dir(tmp.path()).expect("a directory").count(), 0);
-    // A worker of `local` gets its directory, so that it ignores the sample.
-    let worker = started_in(&project, &receiver).args(["check", "--local"]);
+    // `local` names the workspace for its worker, so the sample is ignored.
+    let worker = worker_in(&project, &receiver).args(["check", "--local"]);
     let ended = worker.agent("true").run();
     ended.assert_code(2);
     let line = format!("ok      workspace: {}", project.dir().display());

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::BRANCH;
-use crate::support::{Origin, Receiver, Reply, setting, wait_until, with_enough_time};
+use crate::support::{Origin, Receiver, Reply, duration_setting, wait_until, with_enough_time};
 
 /// An agent that writes a file, prints a line and then hangs.
 const WRITE_AND_HANG: &str = "echo half > half; echo here; exec sleep 6000";
 
-/// The worker's stop window if nothing else is set.
+/// The default of the worker's stop window.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(5);
 
 /// Whether the agent's file has its content; the shell creates the file before it writes.
@@ -59,7 +59,7 @@ fn the_partial_work_is_pushed_to_the_wip_branch_after_a_time_out() {
         let (receiver, origin) = (Receiver::start(), Origin::new());
         let worker = origin
             .worker(&receiver)
-            .env("DESCARTES_TASK_TIMEOUT", setting(limit));
+            .env("DESCARTES_TASK_TIMEOUT", duration_setting(limit));
         worker.agent(WRITE_AND_HANG).run().assert_code(1);
         if !half_is_written(&origin) {
             return Err("the agent did nothing".to_owned());
@@ -94,20 +94,20 @@ fn the_partial_work_is_pushed_to_the_wip_branch_within_the_default_stop_window()
             let (receiver, origin) = (Receiver::start(), Origin::new());
             let running = origin
                 .worker(&receiver)
-                .env("DESCARTES_STOP_WINDOW", setting(window))
+                .env("DESCARTES_STOP_WINDOW", duration_setting(window))
                 .agent(agent)
                 .start();
             wait_until("the agent's file", || half_is_written(&origin));
-            let signalled = Instant::now();
+            let signal_time = Instant::now();
             running.signal(Signal::TERM);
             let ended = running.wait();
-            let took = signalled.elapsed();
-            if took >= window {
-                return Err(format!("the worker did not end: it took {took:?}"));
+            let duration = signal_time.elapsed();
+            if duration >= window {
+                return Err(format!("the worker did not end: it took {duration:?}"));
             }
-            let pushed = ended.code == Some(1)
+            let is_pushed = ended.code == Some(1)
                 && receiver.only_event("failed")["result"]["work"]["pushed"] == true;
-            if !pushed {
+            if !is_pushed {
                 return Err(format!("the work was not pushed: {ended:?}"));
             }
             ended.assert_code(1);
@@ -119,24 +119,24 @@ fn the_partial_work_is_pushed_to_the_wip_branch_within_the_default_stop_window()
 
 #[test]
 fn a_push_that_hangs_ends_within_the_stop_window() {
-    with_enough_time(DEFAULT_WINDOW, push_that_hangs);
+    with_enough_time(DEFAULT_WINDOW, try_to_stop_during_a_push_that_hangs);
 }
 
-fn push_that_hangs(window: Duration) -> Result<(), String> {
+fn try_to_stop_during_a_push_that_hangs(window: Duration) -> Result<(), String> {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    origin.hook("pre-receive", "touch asked; exec sleep 6000");
+    origin.install_hook("pre-receive", "touch begin; exec sleep 6000");
     let running = origin
         .worker(&receiver)
-        .env("DESCARTES_STOP_WINDOW", setting(window))
+        .env("DESCARTES_STOP_WINDOW", duration_setting(window))
         .agent("echo mine > mine")
         .start();
-    wait_until("the hook", || origin.path("project.git/asked").exists());
-    let signalled = Instant::now();
+    wait_until("the hook", || origin.path("project.git/begin").exists());
+    let signal_time = Instant::now();
     running.signal(Signal::TERM);
     let ended = running.wait();
-    let took = signalled.elapsed();
-    if took >= window {
-        return Err(format!("the worker did not end: it took {took:?}"));
+    let duration = signal_time.elapsed();
+    if duration >= window {
+        return Err(format!("the worker did not end: it took {duration:?}"));
     }
     if ended.code == Some(3) {
         return Err("the failure was not delivered".to_owned());

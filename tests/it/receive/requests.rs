@@ -1,11 +1,11 @@
-//! Requests that no worker sends: signatures, scripted answers, mistakes, and many at the end.
+//! Requests with wrong signatures or mistakes, scripted answers, and many requests at the end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{end, end_of, exchange, post, receive, receive_with, worker};
+use super::{end, exchange, post, receive, receive_with, wait_for_end, worker};
 use crate::support::{Project, Worker, assert_in_order};
 
 /// The secret of the receiver, and another one.
@@ -21,20 +21,20 @@ fn a_request_without_a_right_signature_is_refused_if_the_receiver_knows_a_secret
         receive_with(&[], by_variable),
     ] {
         let project = Project::new();
-        let signed_with = |secret: &str| {
+        let run_signed_with = |secret: &str| {
             let worker = worker(&url, &project).env("DESCARTES_CALLBACK_SECRET", secret);
             worker.agent("touch worked").run()
         };
-        let unsigned = signed_with("");
+        let unsigned = run_signed_with("");
         unsigned.assert_code(3);
         let words = "the request is not signed (webhook-id is missing)";
         assert!(unsigned.stderr.contains(words), "{unsigned:#?}");
-        let wrong = signed_with(OTHER_SECRET);
+        let wrong = run_signed_with(OTHER_SECRET);
         wrong.assert_code(3);
         assert!(wrong.stderr.contains("no signature is right"), "{wrong:#?}");
         assert!(!project.path("worked").exists());
         // During a rotation the worker signs with both secrets.
-        signed_with(&format!("{OTHER_SECRET} {SECRET}")).assert_code(0);
+        run_signed_with(&format!("{OTHER_SECRET} {SECRET}")).assert_code(0);
         let ended = end(receiving);
         assert_in_order(
             &ended.stderr,
@@ -97,10 +97,10 @@ fn receive_shows_every_request_that_it_answered_before_a_signal_ended_it() {
     for _ in 0..ROUNDS {
         let (receiving, url) = receive();
         let (host, _) = url["http://".len()..].split_once('/').expect("a path");
-        let answered = AtomicU64::new(0);
+        let answer_count = AtomicU64::new(0);
         let paths: Vec<String> = std::thread::scope(|scope| {
             let client = |client| {
-                let (answered, receiving) = (&answered, &receiving);
+                let (answer_count, receiving) = (&answer_count, &receiving);
                 let mut paths = Vec::new();
                 move || {
                     for request in 0.. {
@@ -109,7 +109,8 @@ fn receive_shows_every_request_that_it_answered_before_a_signal_ended_it() {
                             Ok(answer) if answer.ends_with('}') => paths.push(path),
                             _ => break,
                         }
-                        if answered.fetch_add(1, Ordering::SeqCst) == ANSWERS_BEFORE_THE_SIGNAL {
+                        if answer_count.fetch_add(1, Ordering::SeqCst) == ANSWERS_BEFORE_THE_SIGNAL
+                        {
                             receiving.signal(Signal::TERM);
                         }
                     }
@@ -122,7 +123,7 @@ fn receive_shows_every_request_that_it_answered_before_a_signal_ended_it() {
                 .flat_map(|paths| paths.expect("answered paths"))
                 .collect()
         });
-        let ended = end_of(receiving);
+        let ended = wait_for_end(receiving);
         for path in paths {
             let line = format!("there is no route \"{path}\"\n");
             assert!(ended.stderr.contains(&line), "{path}\n{}", ended.stderr);
@@ -165,9 +166,9 @@ fn receive_names_what_breaks_the_protocol_in_a_request() {
         event.as_object_mut().expect("fields").extend(change);
         event.to_string()
     };
-    let say = |route: &str, body: &str| post(&format!("{url}/{route}"), body).0;
+    let status_of = |route: &str, body: &str| post(&format!("{url}/{route}"), body).0;
     assert_eq!(
-        say(
+        status_of(
             "started",
             &event(3, json!({ "status": "begun", "version": 2 }))
         ),
@@ -175,12 +176,12 @@ fn receive_names_what_breaks_the_protocol_in_a_request() {
     );
     let failed =
         json!({ "status": "failed", "event": "task.failed", "failure": { "reason": "idle" } });
-    assert_eq!(say("failed", &event(2, failed.clone())), 200);
-    assert_eq!(say("failed", &event(2, failed.clone())), 200);
-    assert_eq!(say("failed", &event(5, failed)), 409);
-    assert_eq!(say("started", "nonsense"), 400);
-    assert_eq!(say("started", "{}"), 400);
-    assert_eq!(say("sideways", "{}"), 404);
+    assert_eq!(status_of("failed", &event(2, failed.clone())), 200);
+    assert_eq!(status_of("failed", &event(2, failed.clone())), 200);
+    assert_eq!(status_of("failed", &event(5, failed)), 409);
+    assert_eq!(status_of("started", "nonsense"), 400);
+    assert_eq!(status_of("started", "{}"), 400);
+    assert_eq!(status_of("sideways", "{}"), 404);
     assert_in_order(
         &end(receiving).stderr,
         &[

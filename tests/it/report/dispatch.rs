@@ -32,7 +32,7 @@ const TASKS: &str = "\
 #[test]
 fn the_page_shows_the_graph_the_attempts_the_changes_and_the_totals() {
     let graph = Graph::new(TASKS);
-    graph.checks(&["echo checked"]);
+    graph.commit_checks(&["echo checked"]);
     let path = graph.project().with_file_name("out.html");
     let agent = "echo working on $TASK_ID; echo done > done-${TASK_ID##*:}";
     let ended = graph.dispatch(agent).arg("--report").arg(&path).run();
@@ -127,16 +127,16 @@ fn a_report_that_takes_long_does_not_stop_the_dispatch() {
         .dispatch_with_gate(&gate, "echo done > done-${TASK_ID##*:}")
         .start();
     gate.wait_for_an_agent();
-    // Opening a FIFO waits for somebody who writes to it, so this log cannot be read yet.
-    let runs = fs::read_dir(graph.state().join("runs")).expect("the runs");
+    // Opening a FIFO to read waits until another process opens it to write, so this log cannot be read yet.
+    let runs = fs::read_dir(graph.state_dir().join("runs")).expect("the runs");
     let run = runs.flatten().next().expect("a run").path();
     let log = run.join("log");
     fs::rename(&log, run.join("old-log")).expect("a renamed log");
-    let made = std::process::Command::new("mkfifo").arg(&log).status();
-    assert!(made.expect("mkfifo").success());
+    let status = std::process::Command::new("mkfifo").arg(&log).status();
+    assert!(status.expect("mkfifo").success());
     let path = graph.project().with_file_name("out.html");
     let report = graph.command(&["status", "--report"]).arg(&path).start();
-    // Later questions are answered meanwhile.
+    // The dispatcher answers further questions in the meantime.
     for _ in 0..3 {
         let status = graph.command(&["status"]).run();
         status.assert_code(0);
@@ -145,7 +145,7 @@ fn a_report_that_takes_long_does_not_stop_the_dispatch() {
     gate.open();
     running.wait_for_log("merged: ");
     assert!(!path.exists(), "the report was made too early");
-    // Without waiting, this succeeds only while somebody opens the log to read it.
+    // With NONBLOCK, this succeeds only while the report opens the log to read it.
     wait_until("the report to open the log", || {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK;
         rustix::fs::open(&log, flags, Mode::empty()).is_ok()
@@ -170,10 +170,10 @@ fn after_a_kill_the_report_covers_the_whole_dispatch() {
     assert_eq!(running.wait().signal, Some(9));
     assert!(!path.exists());
     // Without a dispatcher, the report comes from the journal.
-    let killed = path.with_file_name("killed.html");
-    let status = graph.command(&["status", "--report"]).arg(&killed).run();
+    let report = path.with_file_name("killed.html");
+    let status = graph.command(&["status", "--report"]).arg(&report).run();
     status.assert_code(0);
-    let page = Page::read(&killed);
+    let page = Page::read(&report);
     assert!(
         page.text.contains("the dispatcher was killed"),
         "{}",
@@ -283,12 +283,8 @@ fn a_report_that_cannot_be_written_at_the_end_does_not_change_the_outcome() {
 #[test]
 fn commands_that_end_at_once_reject_the_flag() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
-    for (args, words) in [(["--plan", "1"], "--plan"), (["retry", "1"], "retry")] {
-        let args = if args[0] == "--plan" {
-            &args[..1]
-        } else {
-            &args[..]
-        };
+    let commands: [(&[&str], &str); 2] = [(&["--plan"], "--plan"), (&["retry", "1"], "retry")];
+    for (args, words) in commands {
         let ended = graph.command(args).args(["--report", "out.html"]).run();
         ended.assert_code(2);
         let words = format!("does not go with {words}");

@@ -11,7 +11,7 @@ fn hostile_titles_and_output_stay_text() {
     let graph = Graph::new(&format!(
         "1 | {title} | P | 1 | H\n2 | {reordered} | P | 1 | H\n\n@details\n1 | description |\n  <iframe src=//evil></iframe> ]]> <!-- \n"
     ));
-    graph.checks(&["printf '<script>check</script>\\033[2J\\000'"]);
+    graph.commit_checks(&["printf '<script>check</script>\\033[2J\\000'"]);
     let path = graph.project().with_file_name("out.html");
     let agent = r#"printf '<script>output</script>\033]0;title\007\000\377\376 \342\200\256reordered\n'
         printf '"><script>file</script>\033[31m\000\377' > "<b onclick=x>-${TASK_ID##*:}"

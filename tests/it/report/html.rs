@@ -107,9 +107,9 @@ const ATTRIBUTES: [&str; 36] = [
 /// A page that has passed all checks.
 pub struct Page {
     pub html: String,
-    /// The text of the body, with the entities resolved.
+    /// The text of the body, without entities.
     pub text: String,
-    /// All elements: name, attributes, and the text inside.
+    /// All elements in the order of their start tags.
     pub elements: Vec<Element>,
 }
 
@@ -118,11 +118,12 @@ pub struct Element {
     pub name: String,
     pub attributes: Vec<(String, String)>,
     pub text: String,
-    /// The positions of the elements around it.
+    /// The indexes in [`Page::elements`] of the elements around this one, the outermost first.
     pub parents: Vec<usize>,
 }
 
 impl Element {
+    /// The value of an attribute; empty if there is none.
     pub fn attribute(&self, name: &str) -> &str {
         let found = self.attributes.iter().find(|(found, _)| found == name);
         found.map_or("", |(_, value)| value)
@@ -136,6 +137,7 @@ impl Element {
 }
 
 impl Page {
+    /// Reads a page, and asserts that it is harmless.
     #[track_caller]
     pub fn read(path: &Path) -> Self {
         let html = fs::read_to_string(path).expect("a report in UTF-8");
@@ -144,6 +146,7 @@ impl Page {
         page
     }
 
+    /// Parses a page; fails if it is not well-formed.
     #[track_caller]
     fn parse(html: String) -> Self {
         let mut elements: Vec<Element> = Vec::new();
@@ -155,7 +158,7 @@ impl Page {
                 assert!(rest.trim().is_empty(), "text after the end: {rest:?}");
                 break;
             };
-            let text = resolve(&rest[..begin]);
+            let text = replace_entities(&rest[..begin]);
             for at in &open {
                 elements[*at].text.push_str(&text);
             }
@@ -193,7 +196,7 @@ impl Page {
         }
     }
 
-    /// Nothing on the page can load or execute something.
+    /// Asserts that nothing on the page can load or execute something.
     #[track_caller]
     fn assert_harmless(&self) {
         for element in &self.elements {
@@ -241,6 +244,7 @@ impl Page {
         );
     }
 
+    /// The only element with this name for which the function returns true.
     #[track_caller]
     pub fn only<'a>(&'a self, name: &'a str, is_wanted: impl Fn(&Element) -> bool) -> &'a Element {
         let found: Vec<&Element> = self
@@ -251,13 +255,14 @@ impl Page {
         found[0]
     }
 
+    /// All elements with this name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.elements
             .iter()
             .filter(move |element| element.name == name)
     }
 
-    /// The section of a task, by a part of its heading.
+    /// The section of the task whose heading contains this text.
     #[track_caller]
     pub fn task(&self, heading: &str) -> &Element {
         let summaries = self
@@ -277,17 +282,20 @@ impl Page {
         sections[0]
     }
 
-    /// The value of a large number at the top.
+    /// The large number at the top with this label.
     #[track_caller]
     pub fn number(&self, name: &str) -> String {
-        let box_ = self.all("div").find(|div| {
+        let number_box = self.all("div").find(|div| {
             let around = div.parents.last().map(|at| &self.elements[*at]);
             around.is_some_and(|around| around.has_class("numbers")) && div.text.starts_with(name)
         });
-        box_.expect("a number").text[name.len()..].trim().to_owned()
+        number_box.expect("a number").text[name.len()..]
+            .trim()
+            .to_owned()
     }
 }
 
+/// Parses a start tag without its brackets. `open` are the indexes of the elements around it.
 #[track_caller]
 fn read_tag(tag: &str, open: &[usize]) -> Element {
     let (name, mut rest) = tag.split_once(' ').unwrap_or((tag, ""));
@@ -304,7 +312,7 @@ fn read_tag(tag: &str, open: &[usize]) -> Element {
         let mut value = String::new();
         if let Some(quoted) = rest.strip_prefix("=\"") {
             let (found, after) = quoted.split_once('"').expect("the end of a value");
-            value = resolve(found);
+            value = replace_entities(found);
             rest = after;
         }
         element.attributes.push((name, value));
@@ -312,7 +320,8 @@ fn read_tag(tag: &str, open: &[usize]) -> Element {
     element
 }
 
-fn resolve(text: &str) -> String {
+/// Replaces the entities in a text.
+fn replace_entities(text: &str) -> String {
     let known = ["&lt;", "&gt;", "&quot;"];
     let plain = text.replace("&amp;", "");
     let plain = known

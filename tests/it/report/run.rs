@@ -6,6 +6,7 @@ use super::html::Page;
 use crate::support::processes::children;
 use crate::support::{Project, Worker};
 
+/// The program with these arguments in a project.
 fn program(args: &[&str], project: &Project) -> Worker {
     Worker::without_settings().args(args).dir(project.dir())
 }
@@ -13,7 +14,7 @@ fn program(args: &[&str], project: &Project) -> Worker {
 #[test]
 fn local_writes_a_page_about_the_task_the_agent_and_the_checks() {
     let project = Project::new();
-    project.checks(&["echo checked; exit 3"]);
+    project.set_checks(&["echo checked; exit 3"]);
     let ended = program(&["local", "--task", "8", "--report", "out.html"], &project)
         .agent("echo working; sleep 0.1")
         .run();

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{
-    assert_failed, completed, failure, tail, wait_for_output_in_heartbeats,
+    assert_completed, assert_failed, only_failure, tail, wait_for_output_in_heartbeats,
     worker_with_fast_heartbeats,
 };
 use crate::support::{
-    Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
-    setting, wait_until, with_enough_time,
+    Project, Receiver, Worker, assert_nothing_alive, assert_within, duration_setting,
+    is_under_load, processes_in, wait_until, with_enough_time,
 };
 
 #[test]
@@ -38,31 +38,31 @@ fn a_stop_signal_lets_the_agent_clean_up_and_is_reported_as_interrupted() {
 }
 
 #[test]
-fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills() {
-    // The default, and a shorter one.
+fn an_agent_that_ignores_sigterm_is_dead_and_reported_within_the_stop_window() {
+    // The default stop window, and a shorter one.
     for seconds in [5, 2] {
         with_enough_time(Duration::from_secs(seconds), |window| {
             let (receiver, project) = (Receiver::start(), Project::new());
             let worker = worker_with_fast_heartbeats(&receiver, &project);
             let worker = if window == Duration::from_secs(5) {
-                worker.without("DESCARTES_STOP_WINDOW")
+                worker.remove_env("DESCARTES_STOP_WINDOW")
             } else {
-                worker.env("DESCARTES_STOP_WINDOW", setting(window))
+                worker.env("DESCARTES_STOP_WINDOW", duration_setting(window))
             };
             let worker = worker
                 .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
                 .start();
             wait_for_output_in_heartbeats(&receiver, "ready");
-            let signalled = Instant::now();
+            let signal_time = Instant::now();
             worker.signal(Signal::TERM);
             let ended = worker.wait();
-            assert_within(window, signalled.elapsed());
-            let in_vain = ended.code == Some(3) || ended.stderr.contains("survived SIGKILL");
-            if in_vain && is_under_load() {
+            assert_within(window, signal_time.elapsed());
+            let is_too_late = ended.code == Some(3) || ended.stderr.contains("survived SIGKILL");
+            if is_too_late && is_under_load() {
                 return Err(format!("it was not dead and reported: {ended:?}"));
             }
             ended.assert_code(1);
-            assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+            assert_eq!(only_failure(&receiver)["failure"]["reason"], "interrupted");
             assert_nothing_alive(&project);
             Ok(())
         });
@@ -73,17 +73,17 @@ fn an_agent_that_ignores_sigterm_is_dead_and_reported_before_the_platform_kills(
 fn a_second_stop_signal_kills_at_once() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = worker_with_fast_heartbeats(&receiver, &project)
-        .agent("trap 'echo heard it' TERM; echo ready; while :; do sleep 0.05; done")
+        .agent("trap 'echo got SIGTERM' TERM; echo ready; while :; do sleep 0.05; done")
         .start();
     wait_for_output_in_heartbeats(&receiver, "ready");
     worker.signal(Signal::TERM);
-    wait_for_output_in_heartbeats(&receiver, "heard it");
-    let signalled = Instant::now();
+    wait_for_output_in_heartbeats(&receiver, "got SIGTERM");
+    let signal_time = Instant::now();
     worker.signal(Signal::INT);
     worker.wait().assert_code(1);
-    // Without the second one it would have had ten seconds.
-    assert_within(Duration::from_secs(9), signalled.elapsed());
-    assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+    // After one signal, the agent would have had ten seconds.
+    assert_within(Duration::from_secs(9), signal_time.elapsed());
+    assert_eq!(only_failure(&receiver)["failure"]["reason"], "interrupted");
     assert_nothing_alive(&project);
 }
 
@@ -91,21 +91,21 @@ fn a_second_stop_signal_kills_at_once() {
 fn processes_that_left_the_process_group_are_killed_too() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write(
-        "deaf.sh",
+        "ignore-signals.sh",
         "trap '' TERM HUP INT; echo > \"$1\"; while :; do sleep 1000; done\n",
     );
     let ended = Worker::new(&receiver, &project)
         .agent(
-            "setsid sh deaf.sh a &
-             ( ( setsid sh deaf.sh b & ) & )
-             ( setsid sh -c 'sh deaf.sh c & sh deaf.sh d' <&- >&- 2>&- & )
-             ( sh deaf.sh e & )
+            "setsid sh ignore-signals.sh a &
+             ( ( setsid sh ignore-signals.sh b & ) & )
+             ( setsid sh -c 'sh ignore-signals.sh c & sh ignore-signals.sh d' <&- >&- 2>&- & )
+             ( sh ignore-signals.sh e & )
              until [ -e a ] && [ -e b ] && [ -e c ] && [ -e d ] && [ -e e ]; do sleep 0.01; done
              echo done",
         )
         .run();
     ended.assert_code(0);
-    assert_eq!(completed(&receiver), "done\n");
+    assert_eq!(assert_completed(&receiver), "done\n");
     assert_nothing_alive(&project);
 }
 
@@ -118,28 +118,32 @@ fn processes_that_left_the_group_are_killed_even_if_the_stop_window_leaves_no_ti
             .env("DESCARTES_STOP_WINDOW", "1ms")
             .agent(
                 "trap '' TERM
-                 ( setsid sh -c \"trap '' TERM; : > deaf; while :; do sleep 1000; done\" & )
-                 until [ -e deaf ]; do sleep 0.01; done
+                 ( setsid sh -c \"trap '' TERM; : > ignores; while :; do sleep 1000; done\" & )
+                 until [ -e ignores ]; do sleep 0.01; done
                  echo ready; while :; do sleep 1000; done",
             )
             .start();
         wait_for_output_in_heartbeats(&receiver, "ready");
         worker.signal(Signal::TERM);
         worker.wait();
-        // The worker does not wait for their death.
-        wait_until("the death of all", || processes_in(&project).is_empty());
+        // The worker does not wait for the end of the processes that it has killed.
+        wait_until("the end of all processes", || {
+            processes_in(&project).is_empty()
+        });
     }
 }
 
 #[test]
 fn processes_that_fork_again_and_again_are_killed() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.write("comet.sh", ": > flies; setsid sh comet.sh & exit\n");
+    project.write("fork.sh", ": > forked; setsid sh fork.sh & exit\n");
     let ended = Worker::new(&receiver, &project)
-        .agent("for comet in 1 2 3; do setsid sh comet.sh; done; until [ -e flies ]; do sleep 0.01; done")
+        .agent(
+            "for n in 1 2 3; do setsid sh fork.sh; done; until [ -e forked ]; do sleep 0.01; done",
+        )
         .run();
     ended.assert_code(0);
-    completed(&receiver);
+    assert_completed(&receiver);
     assert!(
         !ended.stderr.contains("survived SIGKILL"),
         "{}",
@@ -154,7 +158,7 @@ fn hundreds_of_forgotten_processes_are_killed() {
     let script = "n=0; while [ $n -lt 300 ]; do setsid sleep 1000 & n=$((n + 1)); done; echo done";
     let ended = Worker::new(&receiver, &project).agent(script).run();
     ended.assert_code(0);
-    assert_eq!(completed(&receiver), "done\n");
+    assert_eq!(assert_completed(&receiver), "done\n");
     assert_nothing_alive(&project);
 }
 
@@ -166,6 +170,6 @@ fn processes_that_a_check_leaves_behind_are_killed_too() {
         .env("DESCARTES_CHECKS", "setsid sleep 1000 & sleep 1000 & true")
         .run();
     ended.assert_code(0);
-    completed(&receiver);
+    assert_completed(&receiver);
     assert_nothing_alive(&project);
 }

@@ -5,31 +5,33 @@ use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use super::secrets::unprivileged;
+use super::secrets::as_unprivileged_user;
 use super::{
-    after, assert_failed, completed, failure, wait_for_output_in_heartbeats,
+    after_script, assert_completed, assert_failed, only_failure, wait_for_output_in_heartbeats,
     worker_with_fast_heartbeats,
 };
 use crate::support::nobody;
 use crate::support::{
-    Project, Receiver, Worker, assert_nothing_alive, assert_within, is_under_load, processes_in,
-    setting, with_enough_time,
+    Project, Receiver, Worker, assert_nothing_alive, assert_within, duration_setting,
+    is_under_load, processes_in, with_enough_time,
 };
 
 #[test]
 fn a_limit_of_64_file_descriptors_is_enough() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).agent("ulimit -n; echo done");
-    after("ulimit -n 64", worker).run().assert_code(0);
-    assert_eq!(completed(&receiver), "64\ndone\n");
+    after_script("ulimit -n 64", worker).run().assert_code(0);
+    assert_eq!(assert_completed(&receiver), "64\ndone\n");
 }
 
 #[test]
 fn closed_standard_streams_do_not_fail_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    after("exec <&- >&- 2>&-", worker).run().assert_code(0);
-    assert_eq!(completed(&receiver), "done\n");
+    after_script("exec <&- >&- 2>&-", worker)
+        .run()
+        .assert_code(0);
+    assert_eq!(assert_completed(&receiver), "done\n");
 }
 
 #[test]
@@ -38,11 +40,11 @@ fn standard_streams_without_a_reader_do_not_fail_the_run() {
     let (_, stdout) = io::pipe().unwrap();
     let (_, stderr) = io::pipe().unwrap();
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    let ended = worker.with(|command| {
+    let ended = worker.change_command(|command| {
         command.stdout(stdout).stderr(stderr);
     });
     ended.run().assert_code(0);
-    assert_eq!(completed(&receiver), "done\n");
+    assert_eq!(assert_completed(&receiver), "done\n");
 }
 
 /// A pipe that is full to the last byte.
@@ -58,15 +60,15 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 
 #[test]
 fn the_delivery_does_not_wait_for_a_reader_of_standard_output() {
-    /// How long the worker waits for that reader before it exits.
-    const PATIENCE: Duration = Duration::from_millis(500);
-    // On a busy machine everything may take longer than that.
+    /// How long the worker waits for a reader of its standard output before it exits.
+    const MAX_READER_WAIT: Duration = Duration::from_millis(500);
+    // One of twenty attempts must be quicker than that: on a busy machine, everything may take longer.
     let waits = (0..20).map(|_| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let (_reader, stdout) = full_pipe();
         let worker = Worker::new(&receiver, &project).agent("echo done");
         let running = worker
-            .with(|command| {
+            .change_command(|command| {
                 command.stdout(stdout);
             })
             .start();
@@ -76,7 +78,7 @@ fn the_delivery_does_not_wait_for_a_reader_of_standard_output() {
         let delivered = receiver.requests_to("completed")[0].at;
         delivered.saturating_duration_since(agent_ended)
     });
-    let delayed = waits.take_while(|wait| *wait >= PATIENCE).count();
+    let delayed = waits.take_while(|wait| *wait >= MAX_READER_WAIT).count();
     assert!(delayed < 20, "every delivery waited");
 }
 
@@ -89,42 +91,42 @@ fn standard_streams_that_are_not_read_do_not_delay_the_run() {
     let agent = "n=0; while [ $n -lt 2000 ]; do echo some words; n=$((n + 1)); done; echo done";
     let ended = worker
         .agent(agent)
-        .with(|command| {
+        .change_command(|command| {
             command.stdout(stdout).stderr(stderr);
         })
         .run();
     ended.assert_code(0);
-    assert!(completed(&receiver).ends_with("done\n"));
-    assert_within(Duration::from_secs(30), ended.took);
+    assert!(assert_completed(&receiver).ends_with("done\n"));
+    assert_within(Duration::from_secs(30), ended.duration);
 }
 
 #[test]
 fn a_stop_signal_is_reported_although_standard_streams_are_not_read() {
-    with_enough_time(Duration::from_secs(2), stopped_before_full_pipes);
+    with_enough_time(Duration::from_secs(2), try_to_stop_with_full_pipes);
 }
 
-fn stopped_before_full_pipes(window: Duration) -> Result<(), String> {
+fn try_to_stop_with_full_pipes(window: Duration) -> Result<(), String> {
     let (receiver, project) = (Receiver::start(), Project::new());
     let (_stdout_reader, stdout) = full_pipe();
     let (_stderr_reader, stderr) = full_pipe();
     let worker = worker_with_fast_heartbeats(&receiver, &project)
-        .env("DESCARTES_STOP_WINDOW", setting(window))
+        .env("DESCARTES_STOP_WINDOW", duration_setting(window))
         .agent("trap '' TERM; echo ready; while :; do sleep 1000; done")
-        .with(|command| {
+        .change_command(|command| {
             command.stdout(stdout).stderr(stderr);
         })
         .start();
     wait_for_output_in_heartbeats(&receiver, "ready");
-    let signalled = Instant::now();
+    let signal_time = Instant::now();
     worker.signal(rustix::process::Signal::TERM);
     let ended = worker.wait();
     if ended.code == Some(3) && is_under_load() {
         return Err("the failure was not delivered".to_owned());
     }
     ended.assert_code(1);
-    let told = receiver.wait_for_one("failed").at;
-    assert_within(window, told - signalled);
-    assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+    let delivery_time = receiver.wait_for_one("failed").at;
+    assert_within(window, delivery_time - signal_time);
+    assert_eq!(only_failure(&receiver)["failure"]["reason"], "interrupted");
     if !processes_in(&project).is_empty() && is_under_load() {
         return Err("the agent was not dead".to_owned());
     }
@@ -142,7 +144,7 @@ fn a_missing_directory_for_temporary_files_is_named() {
         "workspace_failed",
         "no temporary directory for the prompt could be made; set TMPDIR to a directory that the worker can write",
     );
-    let event = failure(&receiver);
+    let event = only_failure(&receiver);
     let detail = event["failure"]["detail"].as_str().unwrap();
     assert!(detail.contains("/no/such/place"), "{detail}");
 }
@@ -152,7 +154,7 @@ fn an_unwritable_home_directory_does_not_fail_the_run() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project).env("HOME", "/proc/no/home");
     worker.agent("echo $HOME").run().assert_code(0);
-    assert_eq!(completed(&receiver), "/proc/no/home\n");
+    assert_eq!(assert_completed(&receiver), "/proc/no/home\n");
 }
 
 #[test]
@@ -160,7 +162,7 @@ fn an_unreadable_workspace_is_named() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    let worker = unprivileged("", worker, &bin);
+    let worker = as_unprivileged_user("", worker, &bin);
     fs::set_permissions(project.dir(), fs::Permissions::from_mode(0o000)).unwrap();
     let ended = worker.run();
     fs::set_permissions(project.dir(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -193,14 +195,14 @@ fn a_limit_on_processes_that_keeps_the_agent_from_starting_is_named() {
     // The kernel lets root start any number of processes, even without capabilities.
     let limit = "prlimit --nproc=0 --pid $$ || exit 99";
     let worker = Worker::new(&receiver, &project).agent("echo done");
-    let ended = unprivileged(limit, worker, &bin).run();
+    let ended = as_unprivileged_user(limit, worker, &bin).run();
     if nobody::is_root() && !nobody::may_become_nobody() && ended.code == Some(0) {
-        assert_eq!(completed(&receiver), "done\n");
+        assert_eq!(assert_completed(&receiver), "done\n");
         return;
     }
     ended.assert_code(1);
     assert_failed(&receiver, "agent_failed", "cannot start /bin/sh");
-    let failure = &failure(&receiver)["failure"];
+    let failure = &only_failure(&receiver)["failure"];
     let detail = failure["detail"].as_str().unwrap();
     assert!(
         detail.contains("Resource temporarily unavailable"),

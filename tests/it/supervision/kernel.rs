@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{after, assert_failed, completed, failure};
+use super::{after_script, assert_completed, assert_failed, only_failure};
 use crate::support::{Origin, Project, Receiver, Worker, quoted, wait_until};
 
-/// The worker as PID 1 of a new namespace.
-fn first_process(worker: Worker) -> Worker {
+/// The worker as PID 1 of a new PID namespace.
+fn as_pid_1(worker: Worker) -> Worker {
     worker.through("unshare", |program| {
         let mut args: Vec<_> = ["--pid", "--fork", "--mount-proc", "--kill-child"]
             .map(Into::into)
@@ -30,8 +30,8 @@ fn as_pid_1_the_worker_reaps_orphans() {
              while grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.01; done
              echo reaped",
         );
-    first_process(worker).run().assert_code(0);
-    assert_eq!(completed(&receiver), "the parent is 1\nreaped\n");
+    as_pid_1(worker).run().assert_code(0);
+    assert_eq!(assert_completed(&receiver), "the parent is 1\nreaped\n");
 }
 
 #[test]
@@ -43,13 +43,13 @@ fn as_pid_1_the_worker_reacts_to_stop_signals() {
         let worker = Worker::new(&receiver, &project)
             .without_isolation()
             .agent(&agent);
-        first_process(worker).run().assert_code(1);
+        as_pid_1(worker).run().assert_code(1);
         let message = format!("the worker was stopped by SIG{signal}");
         assert_failed(&receiver, "interrupted", &message);
     }
 }
 
-/// With a file system of 64 KiB, mounted where only the worker sees it, and a script run on it.
+/// The worker in a mount namespace in which `dir` is a file system of 64 KiB. `script` runs before the worker.
 fn with_tmpfs(dir: &Path, script: &str, worker: Worker) -> Worker {
     let mount = format!("mount -t tmpfs -o size=64k none {} || exit 99", quoted(dir));
     let script = format!("{mount}\n{script}\nexec \"$0\"");
@@ -71,7 +71,7 @@ fn a_full_disk_is_named_if_the_prompt_cannot_be_written() {
         .env("TMPDIR", dir.path())
         .agent("echo done");
     with_tmpfs(dir.path(), fill, worker).run().assert_code(1);
-    let event = failure(&receiver);
+    let event = only_failure(&receiver);
     assert_eq!(event["failure"]["reason"], "workspace_failed", "{event:#}");
     let message = event["failure"]["message"].as_str().unwrap();
     assert!(
@@ -86,14 +86,14 @@ fn a_full_disk_is_named_if_the_prompt_cannot_be_written() {
 fn a_full_disk_is_reported_in_the_words_of_git_if_it_cannot_clone() {
     let receiver = Receiver::start();
     let big = "a house is built of many bricks\n".repeat(20_000);
-    let origin = Origin::with(&[("bricks", &big)]);
+    let origin = Origin::with_files(&[("bricks", &big)]);
     let dir = tempfile::tempdir().unwrap();
     let worker = origin
         .worker(&receiver)
         .env("DESCARTES_WORKSPACE", dir.path().join("workspace"))
         .agent("touch worked");
     with_tmpfs(dir.path(), "true", worker).run().assert_code(1);
-    let event = failure(&receiver);
+    let event = only_failure(&receiver);
     assert_eq!(event["failure"]["reason"], "workspace_failed", "{event:#}");
     let detail = event["failure"]["detail"].as_str().unwrap();
     // git's message depends on the file that it could not write.
@@ -114,28 +114,28 @@ fn a_task_is_reported_although_its_agent_filled_the_disk() {
         .env("DESCARTES_WORKSPACE", dir.path())
         .agent("head -c 100000 /dev/zero > fill 2>/dev/null || echo full");
     with_tmpfs(dir.path(), &copy, worker).run().assert_code(0);
-    assert_eq!(completed(&receiver), "full\n");
+    assert_eq!(assert_completed(&receiver), "full\n");
 }
 
-/// A control group with little memory; removed when this is dropped.
-struct LittleMemory(PathBuf);
+/// A control group with 64 MiB of memory; removed when it is dropped.
+struct SmallControlGroup(PathBuf);
 
-impl LittleMemory {
+impl SmallControlGroup {
     fn new(name: &str) -> Self {
         // A group is busy until its last process is reaped, so its name is not used again.
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("descartes-{name}-{}-{number}", std::process::id());
-        let (first, second) = (
+        let (version_2, version_1) = (
             Path::new("/sys/fs/cgroup"),
             Path::new("/sys/fs/cgroup/memory"),
         );
-        let (dir, limit) = if second.is_dir() {
-            (second.join(name), "memory.limit_in_bytes")
+        let (dir, limit) = if version_1.is_dir() {
+            (version_1.join(name), "memory.limit_in_bytes")
         } else {
-            fs::write(first.join("cgroup.subtree_control"), "+memory")
+            fs::write(version_2.join("cgroup.subtree_control"), "+memory")
                 .expect("a memory controller");
-            (first.join(name), "memory.max")
+            (version_2.join(name), "memory.max")
         };
         fs::create_dir(&dir).expect("a control group");
         fs::write(dir.join(limit), "67108864").expect("a limit");
@@ -143,7 +143,7 @@ impl LittleMemory {
     }
 }
 
-impl Drop for LittleMemory {
+impl Drop for SmallControlGroup {
     fn drop(&mut self) {
         wait_until("the end of the group's processes", || {
             fs::remove_dir(&self.0).is_ok()
@@ -160,13 +160,13 @@ fn an_agent_that_runs_out_of_memory_is_killed_and_the_worker_reports_it() {
         format!("exec sh -c '{use_memory}; exit 1'"),
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let group = LittleMemory::new("oom");
+        let group = SmallControlGroup::new("oom");
         let worker = Worker::new(&receiver, &project).agent(&agent);
         let join = format!(
             "echo $$ > {} || exit 99",
             quoted(group.0.join("cgroup.procs"))
         );
-        after(&join, worker).run().assert_code(1);
+        after_script(&join, worker).run().assert_code(1);
         assert_failed(
             &receiver,
             "out_of_memory",

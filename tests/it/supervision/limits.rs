@@ -1,13 +1,13 @@
-//! No agent hangs forever: each way to hang has a limit.
+//! No agent hangs forever: every way to hang ends at a time limit.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{assert_failed, completed, failure, tail};
+use super::{assert_completed, assert_failed, only_failure, tail};
 use crate::support::{
-    Project, Receiver, Worker, assert_nothing_alive, assert_within, project, setting,
-    with_enough_time, written,
+    Project, Receiver, Worker, assert_nothing_alive, assert_within, duration_setting,
+    duration_text, project, with_enough_time,
 };
 
 #[test]
@@ -21,8 +21,8 @@ fn a_grandchild_that_keeps_the_output_open_does_not_delay_the_end() {
         let agent = format!("{grandchild} echo done");
         let ended = Worker::new(&receiver, &project).agent(&agent).run();
         ended.assert_code(0);
-        assert_eq!(completed(&receiver), "done\n");
-        assert_within(Duration::from_secs(60), ended.took);
+        assert_eq!(assert_completed(&receiver), "done\n");
+        assert_within(Duration::from_secs(60), ended.duration);
         assert_nothing_alive(&project);
     }
 }
@@ -68,29 +68,30 @@ fn an_agent_that_does_not_read_a_huge_prompt_does_not_block_the_worker() {
             .agent(agent)
             .run()
             .assert_code(0);
-        assert!(completed(&receiver).ends_with("done\n"));
+        assert!(assert_completed(&receiver).ends_with("done\n"));
     }
 }
 
 #[test]
 fn an_agent_that_hangs_after_its_last_output_is_idle() {
-    idle_after("echo all done; sleep 100000", "all done\n");
+    assert_idle_after("echo all done; sleep 100000", "all done\n");
 }
 
 #[test]
-fn an_agent_that_stopped_itself_is_continued_to_clean_up() {
+fn an_agent_that_stopped_itself_by_sigstop_is_continued_to_clean_up() {
     // The agent cleans up after SIGTERM, within the grace period of several seconds.
     let agent = "trap 'echo cleaned up; exit' TERM; kill -STOP $$; sleep 100000";
-    idle_after(agent, "cleaned up\n");
+    assert_idle_after(agent, "cleaned up\n");
 }
 
-/// Runs an agent that prints these words and then nothing more; asserts that the idle timeout ends it.
-fn idle_after(agent: &str, words: &str) {
+/// Runs an agent that prints these words and then hangs; asserts that the idle timeout ends it.
+fn assert_idle_after(agent: &str, words: &str) {
     with_enough_time(Duration::from_millis(500), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", setting(limit));
+        let worker =
+            Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit));
         worker.agent(agent).run().assert_code(1);
-        let message = format!("the agent printed nothing for {}", written(limit));
+        let message = format!("the agent printed nothing for {}", duration_text(limit));
         assert_failed(&receiver, "idle", &message);
         assert_nothing_alive(&project);
         let tail = tail(&receiver.only_event("failed"));
@@ -106,16 +107,17 @@ fn idle_after(agent: &str, words: &str) {
 fn an_agent_that_prints_a_byte_from_time_to_time_is_not_idle() {
     with_enough_time(Duration::from_secs(3), |limit| {
         let (receiver, project) = (Receiver::start(), Project::new());
-        let worker = Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", setting(limit));
-        let now_and_then = limit.as_secs_f64() / 6.0;
-        let agent = format!("for n in 1 2 3 4 5 6 7 8; do sleep {now_and_then}; printf .; done");
+        let worker =
+            Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit));
+        let interval = limit.as_secs_f64() / 6.0;
+        let agent = format!("for n in 1 2 3 4 5 6 7 8; do sleep {interval}; printf .; done");
         let ended = worker.agent(agent).run();
-        assert!(ended.took > limit);
+        assert!(ended.duration > limit);
         if ended.code == Some(1) {
             return Err(format!("the bytes did not come: {ended:#?}"));
         }
         ended.assert_code(0);
-        assert_eq!(completed(&receiver), "........");
+        assert_eq!(assert_completed(&receiver), "........");
         Ok(())
     });
 }
@@ -127,7 +129,7 @@ fn a_flood_of_output_does_not_delay_the_time_limit() {
     let ended = worker.agent("yes this never ends").run();
     ended.assert_code(1);
     assert_failed(&receiver, "timed_out", "the task was not done within 1s");
-    assert_within(Duration::from_secs(30), ended.took);
+    assert_within(Duration::from_secs(30), ended.duration);
     assert_nothing_alive(&project);
 }
 
@@ -143,7 +145,7 @@ fn a_flood_of_output_delays_neither_heartbeats_nor_signals() {
     });
     worker.signal(Signal::TERM);
     worker.wait().assert_code(1);
-    assert_eq!(failure(&receiver)["failure"]["reason"], "interrupted");
+    assert_eq!(only_failure(&receiver)["failure"]["reason"], "interrupted");
     assert_nothing_alive(&project);
 }
 
@@ -154,6 +156,6 @@ fn many_orphans_that_end_do_not_delay_the_time_limit() {
     let ended = worker.agent("while :; do ( true & ) ; done").run();
     ended.assert_code(1);
     assert_failed(&receiver, "timed_out", "the task was not done within 1s");
-    assert_within(Duration::from_secs(30), ended.took);
+    assert_within(Duration::from_secs(30), ended.duration);
     assert_nothing_alive(&project);
 }

@@ -3,14 +3,14 @@
 
 use serde_json::Value;
 
-use super::{completed, tail};
+use super::{assert_completed, tail};
 use crate::support::{Project, Receiver, Worker};
 
 const GIB: u64 = 1 << 30;
-/// The memory budget of the release build, in KiB. A debug build is larger.
-const MEMORY: u64 = 16 * 1024;
+/// How much memory the release build may use, in KiB. A debug build is larger.
+const MAX_MEMORY: u64 = 16 * 1024;
 /// How much the memory of the worker may grow while the agent prints, in KiB.
-const GROWTH: u64 = 2 * 1024;
+const MAX_GROWTH: u64 = 2 * 1024;
 /// Prints the highest memory use so far of the worker, which is the agent's parent.
 const PRINT_MEMORY: &str = "grep VmHWM /proc/$PPID/status";
 
@@ -26,10 +26,10 @@ fn memory_in(line: &str) -> u64 {
         .unwrap()
 }
 
-/// Asserts that the worker has counted so many bytes, has kept the start and the end, and has counted
-/// what it dropped between them.
+/// Asserts that the worker reports the start and the end of an output of this many bytes, the number of dropped bytes between
+/// them, and that its memory did not grow. The first and the last line are from [`PRINT_MEMORY`], and do not count.
 #[track_caller]
-fn assert_counted(event: &Value, bytes: u64) {
+fn assert_output_and_memory(event: &Value, bytes: u64) {
     let output = &event["result"]["output"];
     let (head, tail) = (output["head"].as_str().unwrap(), tail(event));
     let (first, last) = (head.lines().next().unwrap(), tail.lines().last().unwrap());
@@ -41,10 +41,10 @@ fn assert_counted(event: &Value, bytes: u64) {
     );
     let (before, after) = (memory_in(first), memory_in(last));
     assert!(
-        after - before < GROWTH,
+        after - before < MAX_GROWTH,
         "{before} kB before, {after} kB after"
     );
-    assert!(cfg!(debug_assertions) || after < MEMORY, "{after} kB");
+    assert!(cfg!(debug_assertions) || after < MAX_MEMORY, "{after} kB");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_line_of_one_gibibyte_takes_constant_memory() {
         .without_isolation()
         .agent(agent);
     worker.run().assert_code(0);
-    assert_counted(&receiver.only_event("completed"), GIB + 1);
+    assert_output_and_memory(&receiver.only_event("completed"), GIB + 1);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn redacting_many_lines_with_many_secrets_takes_constant_memory() {
     });
     worker.run().assert_code(0);
     let event = receiver.only_event("completed");
-    assert_counted(&event, 200_000_000 + "\nlast\n".len() as u64);
+    assert_output_and_memory(&event, 200_000_000 + "\nlast\n".len() as u64);
     let tail = tail(&event);
     assert!(
         tail.contains("some line\nsome line\n\nlast\nVmHWM"),
@@ -98,7 +98,10 @@ fn standard_output_and_standard_error_keep_their_common_order() {
     let expected: Vec<String> = (0..400)
         .flat_map(|n| [format!("o{n}"), format!("e{n}")])
         .collect();
-    assert_eq!(completed(&receiver).lines().collect::<Vec<_>>(), expected);
+    assert_eq!(
+        assert_completed(&receiver).lines().collect::<Vec<_>>(),
+        expected
+    );
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use tempfile::TempDir;
 
-use super::{after, completed};
-use crate::support::model::{bash, says};
+use super::{after_script, assert_completed};
+use crate::support::model::{bash_call, text_answer};
 use crate::support::{Model, Project, Receiver, Worker, nobody};
 
-/// The worker as a user who is not root, started by a shell that has run some commands first; `bin`
-/// and the project come from [`nobody`].
-pub fn unprivileged(script: &str, worker: Worker, bin: &TempDir) -> Worker {
+/// The worker as a user who is not root. A shell runs `script` and then starts the worker, whose program is copied to `bin`.
+/// `bin` and the project must come from [`nobody`].
+pub fn as_unprivileged_user(script: &str, worker: Worker, bin: &TempDir) -> Worker {
     let worker = worker.program(&nobody::copy_worker(bin));
     // In a namespace without other users, root runs the worker without any capability.
     let script = if nobody::is_root() && !nobody::may_become_nobody() {
@@ -16,7 +16,7 @@ pub fn unprivileged(script: &str, worker: Worker, bin: &TempDir) -> Worker {
     } else {
         script.to_owned()
     };
-    after(&script, worker).with(nobody::run_as_nobody)
+    after_script(&script, worker).change_command(nobody::run_as_nobody)
 }
 
 #[test]
@@ -27,23 +27,26 @@ fn the_tools_of_the_built_in_agent_cannot_read_its_key() {
             if head -c 1 /proc/$PPID/$file >/dev/null 2>&1; then echo \"$file is open\"; fi
         done
         tr '\\0' ' ' < /proc/$PPID/cmdline; env";
-    let model = Model::start([bash(look), says("Done.")]);
+    let model = Model::start([bash_call(look), text_answer("Done.")]);
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_AGENT", "builtin")
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key")
         .env("ANTHROPIC_BASE_URL", model.url());
-    let ended = unprivileged("", worker, &bin).run();
+    let ended = as_unprivileged_user("", worker, &bin).run();
     ended.assert_code(0);
-    let asked = model.request_bodies();
-    let result = &asked[1]["messages"][2]["content"][0]["content"];
+    let bodies = model.request_bodies();
+    let result = &bodies[1]["messages"][2]["content"][0]["content"];
     let result = result.as_str();
-    let result = result.unwrap_or_else(|| panic!("{asked:#?} {ended:#?}"));
+    let result = result.unwrap_or_else(|| panic!("{bodies:#?} {ended:#?}"));
     assert!(!result.contains("is open"), "{result}");
     assert!(
         result.starts_with("/proc/self/exe agent --session "),
         "{result}"
     );
-    assert!(!asked[1].to_string().contains("sk-ant-the-key"), "{result}");
+    assert!(
+        !bodies[1].to_string().contains("sk-ant-the-key"),
+        "{result}"
+    );
 }
 
 #[test]
@@ -61,9 +64,9 @@ fn the_agent_cannot_read_the_workers_environment_or_memory() {
              cat /proc/self/oom_score_adj
              env",
         );
-    let ended = unprivileged("", worker, &bin).run();
+    let ended = as_unprivileged_user("", worker, &bin).run();
     ended.assert_code(0);
-    let output = completed(&receiver);
+    let output = assert_completed(&receiver);
     assert!(!output.contains("is open"), "{output}");
     assert!(
         !output.contains("token") && !output.contains("***"),
@@ -92,10 +95,10 @@ fn a_secret_that_the_agent_prints_is_masked_everywhere() {
     ended.assert_code(0);
     let expected = "***\n> -----BEGIN PRIVATE KEY-----\n> ***\n> -----END PRIVATE KEY-----\n\
                     sk-ant-api03 is no secret, *** is\n";
-    assert_eq!(completed(&receiver), expected);
+    assert_eq!(assert_completed(&receiver), expected);
     let mut everything = ended.stdout.clone() + &ended.stderr;
     for request in receiver.requests() {
-        everything += std::str::from_utf8(&request.bytes).unwrap();
+        everything += std::str::from_utf8(&request.body).unwrap();
     }
     assert!(!everything.contains("sk-ant-api03-abcdef"));
     assert!(!everything.contains(line));
@@ -114,7 +117,7 @@ fn a_value_inside_a_json_secret_is_masked_when_the_agent_prints_it_decoded() {
         )
         .run()
         .assert_code(0);
-    let output = completed(&receiver);
+    let output = assert_completed(&receiver);
     assert_eq!(output, "***\n***\n***\nservice_account\n");
 }
 
@@ -128,7 +131,7 @@ fn a_key_in_base64_of_several_lines_is_masked() {
         .agent("printf 'key: %s\\n' \"$DEPLOY_KEY\" | base64; echo end");
     let ended = worker.run();
     ended.assert_code(0);
-    let output = completed(&receiver);
+    let output = assert_completed(&receiver);
     let encoded = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD,
         format!("key: {key}\n"),

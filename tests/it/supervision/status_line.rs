@@ -1,6 +1,6 @@
 //! Standard error has a live status line on a terminal, and otherwise plain lines.
 
-use super::completed;
+use super::assert_completed;
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
@@ -15,7 +15,7 @@ fn a_terminal_has_a_live_status_line_with_time_phase_silence_and_counters() {
     project.write("seen", "");
     let ended = running.wait();
     ended.assert_code(0);
-    completed(&receiver);
+    assert_completed(&receiver);
     let screen = &ended.stdout;
     let (before, _) = screen.split_once(" · agent · 9 B out · building").unwrap();
     let time = &before.as_bytes()[before.len() - "0:00".len()..];
@@ -40,7 +40,7 @@ fn a_pipe_has_plain_lines() {
             .agent("echo building; printf '50%%\\r100%%\\n'; echo '\u{1b}[1mbold'")
             .run();
         ended.assert_code(0);
-        completed(&receiver);
+        assert_completed(&receiver);
         assert!(
             ended.stderr.chars().all(|c| c == '\n' || !c.is_control()),
             "{:?}",

@@ -1,25 +1,25 @@
-//! For anyone who pays for a machine: no process survives the worker, dead or alive, even if the worker
+//! For anyone who pays for a machine: no process of the agent survives the worker, alive or as a zombie, even if the worker
 //! has a bug.
 
 use rustix::process::Signal;
 
-use super::{completed, wait_for_output_in_heartbeats, worker_with_fast_heartbeats};
-use crate::support::processes::{Process, children, working_in};
+use super::{assert_completed, wait_for_output_in_heartbeats, worker_with_fast_heartbeats};
+use crate::support::processes::{Process, children, with_working_directory};
 use crate::support::{Project, Receiver, Worker, quoted, wait_until};
 
-/// Starts processes in every way in which one can leave its parent. Each of them ignores SIGTERM.
-const START_DEAF_PROCESSES: &str = "
-    sh deaf.sh a &
-    setsid sh deaf.sh b &
-    ( ( setsid sh deaf.sh c & ) & )
-    ( setsid sh -c 'sh deaf.sh d <&- >&- 2>&- & sh deaf.sh e' & )
+/// Starts processes that ignore SIGTERM, in every way in which a process can leave its parent.
+const START_PROCESSES_THAT_IGNORE_SIGTERM: &str = "
+    sh ignore-signals.sh a &
+    setsid sh ignore-signals.sh b &
+    ( ( setsid sh ignore-signals.sh c & ) & )
+    ( setsid sh -c 'sh ignore-signals.sh d <&- >&- 2>&- & sh ignore-signals.sh e' & )
     until [ -e a ] && [ -e b ] && [ -e c ] && [ -e d ] && [ -e e ]; do sleep 0.01; done
     echo ready";
 
-fn project_with_deaf_script() -> Project {
+fn project_with_script_that_ignores_signals() -> Project {
     let project = Project::new();
     project.write(
-        "deaf.sh",
+        "ignore-signals.sh",
         "trap '' TERM HUP INT; echo > \"$1\"; while :; do sleep 1000; done\n",
     );
     project
@@ -27,32 +27,37 @@ fn project_with_deaf_script() -> Project {
 
 #[track_caller]
 fn assert_none_exists(processes: &[Process]) {
-    let left: Vec<_> = processes
+    let existing: Vec<_> = processes
         .iter()
         .filter(|process| process.exists())
         .collect();
-    assert!(left.is_empty(), "still there: {left:?}");
+    assert!(existing.is_empty(), "these exist: {existing:?}");
 }
 
 #[test]
 fn every_process_of_a_stopped_agent_is_dead_and_reaped_when_the_worker_has_ended() {
     // In a PID namespace the kernel kills all of them; without isolation the worker must.
     for has_isolation in [true, false] {
-        let (receiver, project) = (Receiver::start(), project_with_deaf_script());
+        let (receiver, project) = (
+            Receiver::start(),
+            project_with_script_that_ignores_signals(),
+        );
         let mut worker = worker_with_fast_heartbeats(&receiver, &project);
         if !has_isolation {
             worker = worker.without_isolation();
         }
         let worker = worker
-            .agent(format!("{START_DEAF_PROCESSES}; exec sleep 1000"))
+            .agent(format!(
+                "{START_PROCESSES_THAT_IGNORE_SIGTERM}; exec sleep 1000"
+            ))
             .start();
         wait_for_output_in_heartbeats(&receiver, "ready");
-        let processes = working_in(project.dir());
+        let processes = with_working_directory(project.dir());
         assert!(processes.len() >= 6, "{processes:?}");
         worker.signal(Signal::TERM);
         worker.wait().assert_code(1);
         assert_none_exists(&processes);
-        assert_eq!(working_in(project.dir()), []);
+        assert_eq!(with_working_directory(project.dir()), []);
     }
 }
 
@@ -68,7 +73,7 @@ fn orphans_that_die_while_the_agent_works_are_reaped() {
         .start();
     wait_for_output_in_heartbeats(&receiver, "ready");
     let pid = worker.pid().as_raw_nonzero().get();
-    wait_until("the worker to reap what is dead", || {
+    wait_until("the worker to reap dead processes", || {
         let children = children(pid);
         children.len() == 1 && children[0].state != 'Z'
     });
@@ -79,14 +84,14 @@ fn orphans_that_die_while_the_agent_works_are_reaped() {
 #[test]
 fn the_pid_of_an_ended_agent_stays_reserved_while_its_process_group_gets_signals() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    // What the agent leaves behind looks at the agent's process when it gets SIGTERM.
+    // A process that the agent leaves behind prints the state of the agent's process when it gets SIGTERM.
     let look =
         "grep ^State: /proc/$agent/status > state.new || echo gone > state.new; mv state.new state";
     let agent = format!(
         "agent=$$; ( trap '{look}; exit' TERM; : > waits; while :; do sleep 0.01; done ) &
          until [ -e waits ]; do sleep 0.01; done"
     );
-    // It has one second for that; on a busy machine that may not be enough.
+    // This process has one second for that; on a busy machine, a second may not be enough.
     for _ in 0..20 {
         // In a PID namespace, its first process reaps the agent.
         let worker = Worker::new(&receiver, &project).without_isolation();
@@ -98,18 +103,21 @@ fn the_pid_of_an_ended_agent_stays_reserved_while_its_process_group_gets_signals
         }
         std::fs::remove_file(project.path("waits")).expect("the file");
     }
-    panic!("SIGTERM never reached what the agent left behind");
+    panic!("SIGTERM never reached the process that the agent left behind");
 }
 
 #[test]
 #[cfg(debug_assertions)]
 fn a_panic_in_the_worker_leaves_no_process_and_is_reported() {
-    let (receiver, project) = (Receiver::start(), project_with_deaf_script());
+    let (receiver, project) = (
+        Receiver::start(),
+        project_with_script_that_ignores_signals(),
+    );
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_FAILURE_POINT", "agent output")
         // The panic happens when the worker reads `ready`.
         .agent(format!(
-            "( cat /proc/[0-9]*/stat > all ) 2>/dev/null; {START_DEAF_PROCESSES}; exec sleep 1000"
+            "( cat /proc/[0-9]*/stat > all ) 2>/dev/null; {START_PROCESSES_THAT_IGNORE_SIGTERM}; exec sleep 1000"
         ));
     let ended = worker.run();
     let event = ended.assert_failed(&receiver, "internal");
@@ -119,7 +127,7 @@ fn a_panic_in_the_worker_leaves_no_process_and_is_reported() {
         "{message}"
     );
     assert!(project.path("e").exists(), "the processes had started");
-    assert_eq!(working_in(project.dir()), []);
+    assert_eq!(with_working_directory(project.dir()), []);
 }
 
 #[test]
@@ -142,9 +150,9 @@ fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_report() {
     let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
     let worker = origin
         .worker(&receiver)
-        .without("DESCARTES_WORKSPACE")
+        .remove_env("DESCARTES_WORKSPACE")
         .env("DESCARTES_FAILURE_POINT", "delete")
-        // Three seconds of it are for the report.
+        // Three seconds of the stop window are for the report.
         .env("DESCARTES_STOP_WINDOW", "10s")
         // Another thread deletes many files.
         .agent("mkdir many; for n in $(seq 500); do : > many/$n; done")
@@ -160,12 +168,12 @@ fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_report() {
 }
 
 #[test]
-fn what_ran_before_the_worker_survives_it() {
+fn a_process_that_ran_before_the_worker_survives_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let pid_file = quoted(project.path("service.pid"));
     let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {pid_file}");
     let worker = Worker::new(&receiver, &project).agent("setsid sleep 1000 & true");
-    let ended = super::after(&script, worker).run();
+    let ended = super::after_script(&script, worker).run();
     let pid = project.read("service.pid").trim().parse().expect("a pid");
     let service = Process::with_pid(pid).expect("the service");
     let _ = rustix::process::kill_process(
@@ -173,7 +181,7 @@ fn what_ran_before_the_worker_survives_it() {
         Signal::KILL,
     );
     ended.assert_code(0);
-    completed(&receiver);
+    assert_completed(&receiver);
     assert_ne!(service.state, 'Z', "the service was killed");
-    assert_eq!(working_in(project.dir()), []);
+    assert_eq!(with_working_directory(project.dir()), []);
 }

@@ -1,6 +1,6 @@
 //! The failure reason says how the agent ended.
 
-use super::{assert_failed, completed};
+use super::{assert_completed, assert_failed};
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
@@ -56,11 +56,11 @@ fn each_way_to_end_has_a_separate_reason_and_message() {
 #[test]
 fn the_kernel_kills_the_agent_before_the_worker_when_memory_runs_out() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
-    let own = own.trim();
+    let usual_score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let usual_score = usual_score.trim();
     // The worker has the agent's score while it starts the agent, so the agent waits until that is over.
     let agent = format!(
-        "until [ $(cat /proc/$PPID/oom_score_adj) = {own} ]; do sleep 0.01; done
+        "until [ $(cat /proc/$PPID/oom_score_adj) = {usual_score} ]; do sleep 0.01; done
          cat /proc/self/oom_score_adj"
     );
     Worker::new(&receiver, &project)
@@ -68,7 +68,7 @@ fn the_kernel_kills_the_agent_before_the_worker_when_memory_runs_out() {
         .agent(agent)
         .run()
         .assert_code(0);
-    assert_eq!(completed(&receiver), "500\n");
+    assert_eq!(assert_completed(&receiver), "500\n");
 }
 
 #[test]
@@ -79,7 +79,10 @@ fn a_broken_pipe_kills_the_programs_of_the_agent_as_in_any_shell() {
         .agent(agent)
         .run()
         .assert_code(0);
-    let mut lines: Vec<String> = completed(&receiver).lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = assert_completed(&receiver)
+        .lines()
+        .map(str::to_owned)
+        .collect();
     lines.sort();
     assert_eq!(lines, ["y", "yes ended with 141"]);
 }

@@ -1,14 +1,15 @@
 //! A small emulator of a terminal: what a person sees after a program has printed and the window has changed its width.
 //!
 //! Like almost all terminals it reflows: a line that is too long for a narrower window has several rows there. Each character has one
-//! cell. It knows the escape sequences that this program prints, and panics at others.
+//! cell. It knows the escape sequences that the worker prints, and panics if it reads another one.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
 use super::terminal::LINES;
 
-/// What the mark in a program's output begins with at which the window changes its width.
+/// The beginning of the mark that a test writes into a program's output at the place where the width of the window changes.
+/// The new width follows.
 pub const RESIZE_MARK: &str = "resize;";
 
 /// Erases everything from the cursor to the end of the window.
@@ -20,7 +21,7 @@ pub struct Emulator {
     /// The position of the cursor; the row counts from the first one that was printed.
     row: usize,
     column: usize,
-    /// The addresses of all links.
+    /// The addresses of all links that were printed.
     pub links: Vec<String>,
 }
 
@@ -161,33 +162,36 @@ impl Emulator {
     }
 }
 
-/// Moves each mark behind the drawings that the program had made for the old width and that arrived after it: then the window
-/// has changed a moment later, which no person could tell. On every terminal, such a drawing erases too few rows.
+/// Moves each mark behind the drawings that follow it but that the program made for the old width. On every terminal, such a
+/// drawing erases too few rows, so it must not count as a bug. The output is then the same as if the width had changed a
+/// moment later.
 fn with_marks_after_old_drawings(output: &str) -> String {
     let begin = format!("\x1b]{RESIZE_MARK}");
     let mut parts = output.split(&begin);
-    let mut moved = parts.next().unwrap_or_default().to_owned();
+    let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (columns, mut rest) = part.split_once('\x07').expect("the end of the mark");
         let width: usize = columns.parse().expect("a number");
         while let Some(drawing) = first_drawing(rest).filter(|drawing| last_width(drawing) >= width)
         {
-            moved.push_str(drawing);
+            result.push_str(drawing);
             rest = &rest[drawing.len()..];
         }
-        moved.extend([begin.as_str(), columns, "\x07", rest]);
+        result.extend([begin.as_str(), columns, "\x07", rest]);
     }
-    moved
+    result
 }
 
-/// Up to the carriage return with which the next drawing begins.
+/// The first drawing in the output: everything before the carriage return with which the second drawing begins. `None` if there
+/// is no second drawing.
 fn first_drawing(output: &str) -> Option<&str> {
     let erased = output.find(ERASE)? + ERASE.len();
     let next = output[erased..].find(ERASE)? + erased;
     Some(&output[..output[..next].rfind('\r')?])
 }
 
-/// The cells of the last line of a drawing. The program cuts it so that the last column of the window stays free.
+/// The width of the last line of a drawing, in cells. The program cuts this line so that the last column of the window stays
+/// free, so a line that is as wide as the window was made for a wider one.
 fn last_width(drawing: &str) -> usize {
     let line = drawing.rsplit(['\n', '\r']).next().unwrap_or_default();
     console::measure_text_width(line)

@@ -1,7 +1,7 @@
 //! A git server over HTTP with basic authentication: `git http-backend` and Git LFS behind a small server that
-//! records every request and its credentials.
+//! records every request with its `Authorization`.
 //!
-//! Blocking sockets, one connection per request. A test can make it refuse, redirect, or stop in the
+//! Blocking sockets, one connection per request. A test can make the server refuse, redirect, or stop in the
 //! middle of a transfer.
 
 use std::io::{Read, Write};
@@ -19,28 +19,37 @@ use super::server::{Connection, Server};
 /// How the server answers requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerBehavior {
-    Serving,
+    /// Answers as a git server does.
+    Serve,
     /// Every answer is 401, even with the right credentials.
-    Revoked,
+    RejectCredentials,
     /// Every answer is a redirect to another base URL.
-    Moved(String),
-    /// Answers with packs stop after this many bytes, and the connection stays open.
-    Stalling(usize),
+    Redirect(String),
+    /// An answer to a POST stops after this many bytes, and the connection stays open.
+    Stall(usize),
     /// Connections are closed without an answer.
-    Gone,
+    CloseConnections,
+}
+
+/// A request that the server got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedRequest {
+    /// Method and target, for example `GET /project.git/HEAD`.
+    pub line: String,
+    /// The value of the header `Authorization`.
+    pub authorization: Option<String>,
 }
 
 struct State {
     behavior: ServerBehavior,
     /// Replaces `behavior` for pushes.
     behavior_for_pushes: Option<ServerBehavior>,
-    /// Method, target, `Authorization`.
-    journal: Vec<(String, Option<String>)>,
+    requests: Vec<RecordedRequest>,
     /// Connections that stay open without an answer.
     stalled: Vec<Arc<TcpStream>>,
 }
 
-/// A listening forge; closed when its last handle is dropped.
+/// A listening server; closed when its last handle is dropped.
 #[derive(Clone)]
 pub struct Forge {
     server: Arc<Server>,
@@ -74,9 +83,9 @@ impl Forge {
             root: root.to_owned(),
             token: token.map(str::to_owned),
             state: Mutex::new(State {
-                behavior: ServerBehavior::Serving,
+                behavior: ServerBehavior::Serve,
                 behavior_for_pushes: None,
-                journal: Vec::new(),
+                requests: Vec::new(),
                 stalled: Vec::new(),
             }),
         });
@@ -90,27 +99,29 @@ impl Forge {
         self.server.address()
     }
 
-    pub fn base(&self) -> String {
+    /// The URL below which the repositories are.
+    pub fn base_url(&self) -> String {
         format!("http://{}", self.server.address())
     }
 
+    /// The URL of the repository `project.git`.
     pub fn url(&self) -> String {
-        format!("{}/project.git", self.base())
+        format!("{}/project.git", self.base_url())
     }
 
-    pub fn behavior(&self, behavior: ServerBehavior) -> &Self {
+    pub fn set_behavior(&self, behavior: ServerBehavior) -> &Self {
         self.shared.state.lock().unwrap().behavior = behavior;
         self
     }
 
-    pub fn behavior_for_pushes(&self, behavior: ServerBehavior) -> &Self {
+    pub fn set_behavior_for_pushes(&self, behavior: ServerBehavior) -> &Self {
         self.shared.state.lock().unwrap().behavior_for_pushes = Some(behavior);
         self
     }
 
-    /// All requests, with the credentials that they contained.
-    pub fn journal(&self) -> Vec<(String, Option<String>)> {
-        self.shared.state.lock().unwrap().journal.clone()
+    /// All requests so far.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.shared.state.lock().unwrap().requests.clone()
     }
 }
 
@@ -123,33 +134,35 @@ impl Shared {
         let authorization = request.header("authorization").map(str::to_owned);
         let behavior = {
             let mut state = self.state.lock().unwrap();
-            let asked = format!("{} {}", request.method, request.target);
-            state.journal.push((asked, authorization.clone()));
-            let push = request.target.contains("git-receive-pack");
-            let behavior = state.behavior_for_pushes.clone().filter(|_| push);
+            state.requests.push(RecordedRequest {
+                line: format!("{} {}", request.method, request.target),
+                authorization: authorization.clone(),
+            });
+            let is_push = request.target.contains("git-receive-pack");
+            let behavior = state.behavior_for_pushes.clone().filter(|_| is_push);
             behavior.unwrap_or_else(|| state.behavior.clone())
         };
-        let allowed = self.token.as_ref().is_none_or(|token| {
-            let pair = format!("x-access-token:{token}");
-            let pair = base64::engine::general_purpose::STANDARD.encode(pair);
-            authorization == Some(format!("Basic {pair}"))
+        let is_allowed = self.token.as_ref().is_none_or(|token| {
+            let credentials = format!("x-access-token:{token}");
+            let credentials = base64::engine::general_purpose::STANDARD.encode(credentials);
+            authorization == Some(format!("Basic {credentials}"))
         });
         let answer = match &behavior {
-            ServerBehavior::Gone => return,
-            ServerBehavior::Moved(base) => {
+            ServerBehavior::CloseConnections => return,
+            ServerBehavior::Redirect(base) => {
                 let location = format!("{base}{}", request.target);
                 format!("HTTP/1.1 301 Moved\r\nlocation: {location}\r\n\r\n").into_bytes()
             }
-            ServerBehavior::Serving | ServerBehavior::Stalling(_) if allowed => {
+            ServerBehavior::Serve | ServerBehavior::Stall(_) if is_allowed => {
                 let base = format!("http://{}", request.header("host").unwrap_or_default());
                 let (method, target) = (&request.method, &request.target);
                 lfs::answer(&self.root, &base, method, target, &request.body)
-                    .unwrap_or_else(|| self.backend(&request))
+                    .unwrap_or_else(|| self.run_http_backend(&request))
             }
             _ => b"HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=\"forge\"\r\n\r\n".to_vec(),
         };
         match behavior {
-            ServerBehavior::Stalling(after) if request.method == "POST" && answer.len() > after => {
+            ServerBehavior::Stall(after) if request.method == "POST" && answer.len() > after => {
                 let _ = stream.write_all(&answer[..after]);
                 self.state
                     .lock()
@@ -164,7 +177,7 @@ impl Shared {
     }
 
     /// Runs `git http-backend` as a CGI program.
-    fn backend(&self, request: &Request) -> Vec<u8> {
+    fn run_http_backend(&self, request: &Request) -> Vec<u8> {
         let (path, query) = request
             .target
             .split_once('?')
@@ -210,7 +223,7 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
         }
-        more(stream, &mut bytes)?;
+        read_more(stream, &mut bytes)?;
     };
     let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
     let mut lines = text.lines();
@@ -231,12 +244,12 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
                 if let Some(at) = rest.windows(2).position(|two| two == b"\r\n") {
                     break at;
                 }
-                more(stream, &mut rest)?;
+                read_more(stream, &mut rest)?;
             };
             let size = String::from_utf8_lossy(&rest[..end]).into_owned();
             let size = usize::from_str_radix(size.trim(), 16).ok()?;
             while rest.len() < end + 2 + size + 2 {
-                more(stream, &mut rest)?;
+                read_more(stream, &mut rest)?;
             }
             request
                 .body
@@ -253,13 +266,14 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
         .parse()
         .ok()?;
     while rest.len() < length {
-        more(stream, &mut rest)?;
+        read_more(stream, &mut rest)?;
     }
     request.body = rest;
     Some(request)
 }
 
-fn more(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+/// Reads more bytes; `None` if the connection has ended.
+fn read_more(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 16 * 1024];
     let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
     bytes.extend_from_slice(&chunk[..count]);

@@ -7,54 +7,59 @@ use std::path::{Path, PathBuf};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-/// SHA-256 in hexadecimal digits.
+/// The id of an object: the SHA-256 of its content, in hexadecimal digits.
 pub fn oid(content: &[u8]) -> String {
     let digest = digest(&SHA256, content);
     let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
     digits.collect()
 }
 
-/// The pointer to a content.
+/// The text of the pointer that stands for this content.
 pub fn pointer(content: &[u8]) -> String {
     let (oid, size) = (oid(content), content.len());
     format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n")
 }
 
-/// Where a repository keeps an object.
-pub fn path(git_dir: &Path, oid: &str) -> PathBuf {
+/// The path at which a repository stores an object.
+pub fn object_path(git_dir: &Path, oid: &str) -> PathBuf {
     let objects = git_dir.join("lfs/objects");
     objects.join(&oid[..2]).join(&oid[2..4]).join(oid)
 }
 
 /// Puts an object into a repository.
 pub fn store(git_dir: &Path, content: &[u8]) {
-    let path = path(git_dir, &oid(content));
+    let path = object_path(git_dir, &oid(content));
     fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
     fs::write(path, content).expect("a written object");
 }
 
-/// The answer to a request below `/project.git/info/lfs`; `None` if the request is for something else.
+/// The HTTP answer to a request below `/project.git/info/lfs`; `None` if the target is another one. `base` is the URL of the server.
 pub fn answer(root: &Path, base: &str, method: &str, target: &str, body: &[u8]) -> Option<Vec<u8>> {
     let git_dir = root.join("project.git");
-    let wanted = target.strip_prefix("/project.git/info/lfs/objects/")?;
-    Some(match (method, wanted) {
+    let route = target.strip_prefix("/project.git/info/lfs/objects/")?;
+    Some(match (method, route) {
         ("POST", "batch") => {
             let request: Value = serde_json::from_slice(body).expect("JSON");
             let answer = batch(&git_dir, base, &request).to_string();
             response("200 OK", answer.as_bytes())
         }
         ("PUT", oid) => {
-            assert_eq!(self::oid(body), oid, "an object is what its name says");
+            assert_eq!(
+                self::oid(body),
+                oid,
+                "the content of an object has the hash that its id says"
+            );
             store(&git_dir, body);
             response("200 OK", b"")
         }
-        (_, oid) => match fs::read(path(&git_dir, oid)) {
+        (_, oid) => match fs::read(object_path(&git_dir, oid)) {
             Ok(content) => response("200 OK", &content),
             Err(_) => response("404 Not Found", b""),
         },
     })
 }
 
+/// The answer to a request of the batch API: where to send or to get each object.
 fn batch(git_dir: &Path, base: &str, request: &Value) -> Value {
     let operation = request["operation"].as_str().expect("an operation");
     let objects = request["objects"].as_array().expect("objects");
@@ -62,7 +67,7 @@ fn batch(git_dir: &Path, base: &str, request: &Value) -> Value {
         let oid = object["oid"].as_str().expect("an oid");
         let mut answer = json!({ "oid": oid, "size": object["size"] });
         let action = json!({ "href": format!("{base}/project.git/info/lfs/objects/{oid}") });
-        match (operation, path(git_dir, oid).exists()) {
+        match (operation, object_path(git_dir, oid).exists()) {
             ("upload", false) => answer["actions"] = json!({ "upload": action }),
             ("upload", true) => {}
             (_, true) => answer["actions"] = json!({ "download": action }),

@@ -7,9 +7,9 @@ pub mod model;
 pub mod nobody;
 pub mod origin;
 pub mod patience;
-pub mod process;
 pub mod processes;
 pub mod project;
+pub mod project_processes;
 pub mod receiver;
 pub mod reply;
 pub mod schema;
@@ -21,13 +21,15 @@ pub use emulator::Emulator;
 pub use forge::{Forge, ServerBehavior};
 pub use model::Model;
 pub use origin::Origin;
-pub use patience::{assert_within, is_under_load, setting, with_enough_time, written};
-pub use process::{assert_nothing_alive, processes_in};
+pub use patience::{
+    assert_within, duration_setting, duration_text, is_under_load, with_enough_time,
+};
 pub use project::Project;
+pub use project_processes::{assert_nothing_alive, processes_in};
 pub use receiver::{Hold, Receiver, Reply};
 pub use server::Server;
 pub use terminal::Terminal;
-pub use worker::{FinishedWorker, Running, Worker, path, path_without};
+pub use worker::{FinishedWorker, RunningWorker, Worker, path, path_without};
 
 /// A path or a text as one word for a shell: the path of a temporary directory may contain any character.
 pub fn quoted(text: impl AsRef<std::ffi::OsStr>) -> String {
@@ -45,7 +47,7 @@ pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {
     });
 }
 
-/// Waits until a condition is true.
+/// Waits until the condition `holds`; fails if that takes too long. `what` names the condition in the failure message.
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = patience::Deadline::start();
@@ -59,14 +61,15 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Asserts that the parts are in the text, one after the other.
+/// Asserts that the text contains the parts in this order.
 #[track_caller]
 pub fn assert_in_order(text: &str, parts: &[&str]) {
     let mut rest = text;
     for part in parts {
         let at = rest.find(part);
-        let at =
-            at.unwrap_or_else(|| panic!("{part:?} is not there, or not after the others:\n{text}"));
+        let at = at.unwrap_or_else(|| {
+            panic!("{part:?} is missing, or is not after the parts before it:\n{text}")
+        });
         rest = &rest[at + part.len()..];
     }
 }

@@ -40,44 +40,48 @@ pub enum Block {
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub blocks: Vec<Block>,
-    pub stop: &'static str,
+    pub stop_reason: &'static str,
 }
 
 /// An answer with a text, after which the model is done.
-pub fn says(text: &str) -> Answer {
+pub fn text_answer(text: &str) -> Answer {
     Answer {
         blocks: vec![Block::Text(text.to_owned())],
-        stop: "end_turn",
+        stop_reason: "end_turn",
     }
 }
 
 /// An answer with a tool call.
-pub fn calls(name: &str, input: Value) -> Answer {
+pub fn tool_call(name: &str, input: Value) -> Answer {
     Answer {
         blocks: vec![],
-        stop: "tool_use",
+        stop_reason: "tool_use",
     }
-    .and_calls(name, input)
+    .and_tool_call(name, input)
 }
 
 /// An answer with a call of the `bash` tool.
-pub fn bash(command: &str) -> Answer {
-    calls("bash", json!({ "command": command }))
+pub fn bash_call(command: &str) -> Answer {
+    tool_call("bash", json!({ "command": command }))
 }
 
 impl Answer {
-    pub fn and_calls(mut self, name: &str, input: Value) -> Self {
+    /// Adds a tool call.
+    pub fn and_tool_call(mut self, name: &str, input: Value) -> Self {
         let name = name.to_owned();
         self.blocks.push(Block::Call { name, input });
-        self.stop = "tool_use";
+        self.stop_reason = "tool_use";
         self
     }
 
-    pub fn stopped(self, stop: &'static str) -> Self {
-        Self { stop, ..self }
+    pub fn with_stop_reason(self, stop_reason: &'static str) -> Self {
+        Self {
+            stop_reason,
+            ..self
+        }
     }
 
-    pub fn with(mut self, block: Block) -> Self {
+    pub fn with_block(mut self, block: Block) -> Self {
         self.blocks.push(block);
         self
     }
@@ -113,7 +117,7 @@ impl Answer {
             events.push(json!({ "type": "content_block_stop", "index": index }));
         }
         events.push(json!({
-            "type": "message_delta", "delta": { "stop_reason": self.stop, "stop_sequence": null },
+            "type": "message_delta", "delta": { "stop_reason": self.stop_reason, "stop_sequence": null },
             "usage": { "output_tokens": 50 },
         }));
         events.push(json!({ "type": "message_stop" }));
@@ -137,8 +141,8 @@ impl Answer {
         Reply::json(200, &stream_of(&events))
     }
 
-    /// A reply with this answer, each text and each input in one event.
-    pub fn unsplit(&self, number: usize) -> Reply {
+    /// A reply with this answer. Each text and each input is in one event, not in small pieces.
+    pub fn reply_in_whole_events(&self, number: usize) -> Reply {
         let events = self.events_in_pieces(number, &json!("claude-sonnet-5-5"), usize::MAX);
         Reply::json(200, &stream_of(&events))
     }
@@ -193,45 +197,45 @@ impl Block {
 /// How the API answers one request.
 #[derive(Debug, Clone)]
 pub enum Turn {
-    Says(Answer),
+    Answer(Answer),
     /// An HTTP response that is not an answer of the model.
-    Replies(Reply),
-    /// This many bytes of an answer, and then another turn.
-    BreaksOff(Answer, usize, Box<Turn>),
+    Reply(Reply),
+    /// This many bytes of an answer, and then the inner turn on the same connection.
+    BreakOff(Answer, usize, Box<Turn>),
     /// A first text, then another one again and again, until the client closes the connection.
-    Repeats {
+    Repeat {
         first: String,
         then: String,
     },
     /// The connection is closed.
-    Closes,
+    Close,
 }
 
 impl From<Answer> for Turn {
     fn from(answer: Answer) -> Self {
-        Self::Says(answer)
+        Self::Answer(answer)
     }
 }
 
 impl From<Reply> for Turn {
     fn from(reply: Reply) -> Self {
-        Self::Replies(reply)
+        Self::Reply(reply)
     }
 }
 
 /// An error response in the API's format.
-pub fn refuses(status: u16, kind: &str, message: &str) -> Reply {
+pub fn error_reply(status: u16, kind: &str, message: &str) -> Reply {
     let body = json!({ "type": "error", "error": { "type": kind, "message": message } });
     Reply::json(status, &body.to_string())
 }
 
 #[derive(Default)]
 struct State {
-    asked: Vec<ReceivedRequest>,
+    requests: Vec<ReceivedRequest>,
     script: VecDeque<Turn>,
     /// The messages before each thinking block, by its signature: the block is valid only after them.
     messages_before_thinking: HashMap<String, Vec<Value>>,
-    /// The reasons for which the real API would have rejected requests.
+    /// The rules of the real API that requests broke, with these requests.
     violations: Vec<String>,
 }
 
@@ -310,7 +314,7 @@ impl Model {
             state.violations.join("\n")
         );
         state
-            .asked
+            .requests
             .iter()
             .map(|request| request.event.clone())
             .collect()
@@ -318,7 +322,7 @@ impl Model {
 
     /// All requests so far, with their headers.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
-        self.state().asked.clone()
+        self.state().requests.clone()
     }
 
     /// Waits until this many requests have arrived.
@@ -326,12 +330,12 @@ impl Model {
     pub fn wait_for(&self, count: usize) {
         let deadline = Deadline::start();
         let mut state = self.state();
-        while state.asked.len() < count {
+        while state.requests.len() < count {
             let left = deadline.left();
             assert!(
                 !left.is_zero(),
                 "there were only {} requests",
-                state.asked.len()
+                state.requests.len()
             );
             state = self.shared.changed.wait_timeout(state, left).unwrap().0;
         }
@@ -356,7 +360,7 @@ impl Shared {
                 let violations = violations(&request);
                 state.violations.extend(violations);
                 state.check_thinking(&request.event);
-                state.asked.push(request);
+                state.requests.push(request);
                 self.changed.notify_all();
                 let turn = state.script.pop_front();
                 if turn.is_none() {
@@ -364,10 +368,10 @@ impl Shared {
                         .violations
                         .push("there were more requests than turns in the script".to_owned());
                 }
-                (turn, state.asked.len())
+                (turn, state.requests.len())
             };
-            let turn =
-                turn.unwrap_or_else(|| refuses(400, "script_error", "the script is over").into());
+            let turn = turn
+                .unwrap_or_else(|| error_reply(400, "script_error", "the script is over").into());
             if send_turn(connection, &turn, number, &model).is_none() {
                 return;
             }
@@ -380,47 +384,48 @@ pub struct Run {
     pub receiver: Receiver,
     pub project: Project,
     pub model: Model,
-    pub ended: FinishedWorker,
+    pub worker: FinishedWorker,
 }
 
 impl Run {
+    /// Starts the fake API and the worker, and waits until the worker has ended.
     pub fn of(
         project: Project,
         script: impl IntoIterator<Item = impl Into<Turn>>,
         worker: impl FnOnce(&Receiver, &Project, &Model) -> Worker,
     ) -> Self {
         let (receiver, model) = (Receiver::start(), Model::start(script));
-        let ended = worker(&receiver, &project, &model).run();
+        let worker = worker(&receiver, &project, &model).run();
         Self {
             receiver,
             project,
             model,
-            ended,
+            worker,
         }
     }
 
     #[track_caller]
-    pub fn completed(&self) -> Value {
-        self.ended.assert_completed(&self.receiver)
+    pub fn assert_completed(&self) -> Value {
+        self.worker.assert_completed(&self.receiver)
     }
 
     #[track_caller]
-    pub fn failed(&self, reason: &str) -> Value {
-        self.ended.assert_failed(&self.receiver, reason)
+    pub fn assert_failed(&self, reason: &str) -> Value {
+        self.worker.assert_failed(&self.receiver, reason)
     }
 }
 
-/// Answers one request; `None` if that closes the connection.
+/// Plays one turn of the script; `None` if the connection is closed after it.
 fn send_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value) -> Option<()> {
     let mut stream = &*connection.stream;
     match turn {
-        Turn::Says(answer) => {
+        Turn::Answer(answer) => {
             let body = answer.stream(number, model);
             let reply = Reply::json(200, &body).with_header("content-type", "text/event-stream");
             send(connection, &reply)
         }
-        Turn::Replies(reply) => send(connection, reply),
-        Turn::BreaksOff(answer, bytes, then) => {
+        Turn::Reply(reply) => send(connection, reply),
+        Turn::BreakOff(answer, bytes, then) => {
             use std::io::Write;
             let body = answer.stream(number, model);
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000000\r\n\r\n";
@@ -428,7 +433,7 @@ fn send_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
             stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
             send_turn(connection, then, number, model)
         }
-        Turn::Repeats { first, then } => {
+        Turn::Repeat { first, then } => {
             use std::io::Write;
             stream.write_all(first.as_bytes()).ok()?;
             while stream.write_all(then.as_bytes()).is_ok() {
@@ -440,29 +445,29 @@ fn send_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
             }
             None
         }
-        Turn::Closes => {
+        Turn::Close => {
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
     }
 }
 
-/// Why the real API would reject a request.
+/// The rules of the real API that a request breaks.
 fn violations(request: &ReceivedRequest) -> Vec<String> {
     let mut found = Vec::new();
-    let mut must = |holds: bool, what: &str| {
+    let mut require = |holds: bool, rule: &str| {
         if !holds {
-            found.push(format!("{what}: {}", request.event));
+            found.push(format!("{rule}: {}", request.event));
         }
     };
     let header = |name: &str| request.headers.contains_key(name);
     // A proxy gets the complete URL.
-    must(request.target.contains("/v1/messages"), "the path");
-    must(
+    require(request.target.contains("/v1/messages"), "the path");
+    require(
         header("x-api-key") || header("authorization"),
         "a credential",
     );
-    must(
+    require(
         request
             .headers
             .get("anthropic-version")
@@ -470,37 +475,37 @@ fn violations(request: &ReceivedRequest) -> Vec<String> {
         "the version",
     );
     let body = &request.event;
-    must(body["model"].is_string(), "a model");
-    must(
+    require(body["model"].is_string(), "a model");
+    require(
         body["max_tokens"].as_u64().is_some_and(|tokens| tokens > 0),
         "max_tokens",
     );
     let breakpoints = body.to_string().matches("\"cache_control\"").count();
-    must(breakpoints <= 4, "at most four cache breakpoints");
+    require(breakpoints <= 4, "at most four cache breakpoints");
     let messages = body["messages"].as_array().cloned().unwrap_or_default();
-    must(
+    require(
         messages
             .first()
             .is_some_and(|first| first["role"] == "user"),
         "the first message is the user's",
     );
-    let mut open: Vec<String> = Vec::new();
+    let mut open_calls: Vec<String> = Vec::new();
     for message in &messages {
         let text = message["content"]
             .as_str()
             .map(|text| json!({ "type": "text", "text": text }));
         let blocks = message["content"].as_array().cloned();
         let blocks = blocks.or_else(|| Some(vec![text?])).unwrap_or_default();
-        must(!blocks.is_empty(), "a message has content");
+        require(!blocks.is_empty(), "a message has content");
         let ids = |kind: &str, key: &str| -> Vec<String> {
             let of_kind = blocks.iter().filter(|block| block["type"] == kind);
             of_kind
                 .map(|block| block[key].as_str().unwrap_or_default().to_owned())
                 .collect()
         };
-        let answered = ids("tool_result", "tool_use_id");
-        must(
-            answered == open,
+        let result_ids = ids("tool_result", "tool_use_id");
+        require(
+            result_ids == open_calls,
             "every tool_use is answered in the next message, in order",
         );
         let first_other = blocks
@@ -511,26 +516,26 @@ fn violations(request: &ReceivedRequest) -> Vec<String> {
                 .iter()
                 .all(|block| block["type"] != "tool_result")
         });
-        must(results_first, "tool results come first");
+        require(results_first, "tool results come first");
         let no_empty_text = blocks.iter().all(|block| {
             block["type"] != "text" || !block["text"].as_str().unwrap_or_default().trim().is_empty()
         });
-        must(no_empty_text, "no text is blank");
-        let ends_in_thought = message["role"] == "assistant"
+        require(no_empty_text, "no text is blank");
+        let ends_with_thinking = message["role"] == "assistant"
             && blocks.last().is_some_and(|last| last["type"] == "thinking");
-        must(!ends_in_thought, "no message ends with thinking");
-        let signed = blocks.iter().all(|block| {
+        require(!ends_with_thinking, "no message ends with thinking");
+        let is_signed = blocks.iter().all(|block| {
             block["type"] != "thinking"
                 || block["signature"]
                     .as_str()
                     .is_some_and(|signature| !signature.is_empty())
         });
-        must(signed, "every thinking block is signed");
-        open = ids("tool_use", "id");
+        require(is_signed, "every thinking block is signed");
+        open_calls = ids("tool_use", "id");
         if message["role"] == "user" {
-            must(open.is_empty(), "only the model uses tools");
+            require(open_calls.is_empty(), "only the model uses tools");
         }
     }
-    must(open.is_empty(), "no tool_use is left unanswered");
+    require(open_calls.is_empty(), "no tool_use is left unanswered");
     found
 }

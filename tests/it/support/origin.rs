@@ -18,36 +18,37 @@ pub struct Origin {
 
 impl Origin {
     pub fn new() -> Self {
-        Self::with(&[("README", "A house.\n")])
+        Self::with_files(&[("README", "A house.\n")])
     }
 
     /// A repository that also contains these files.
-    pub fn with(files: &[(&str, &str)]) -> Self {
-        Self::made("sha1", files)
+    pub fn with_files(files: &[(&str, &str)]) -> Self {
+        Self::with_object_format("sha1", files)
     }
 
-    /// In this directory, for users who may not enter the usual one.
+    /// A repository in this directory, for tests with a user who cannot enter the usual temporary directory.
     pub fn in_dir(dir: TempDir) -> Self {
-        Self::made_in(dir, "sha1", &[("README", "A house.\n")])
+        Self::create(dir, "sha1", &[("README", "A house.\n")])
     }
 
-    pub fn made(format: &str, files: &[(&str, &str)]) -> Self {
+    /// `format` is `sha1` or `sha256`.
+    pub fn with_object_format(format: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Self::made_in(dir, format, files)
+        Self::create(dir, format, files)
     }
 
-    fn made_in(dir: TempDir, format: &str, files: &[(&str, &str)]) -> Self {
+    fn create(dir: TempDir, format: &str, files: &[(&str, &str)]) -> Self {
         for name in ["tmp", "home", "bin"] {
             fs::create_dir(dir.path().join(name)).expect("a directory");
         }
         let origin = Self { dir };
         let (bare, seed) = (origin.path("project.git"), origin.path("seed"));
         let format = format!("--object-format={format}");
-        for (at, kind) in [(&bare, "--bare"), (&seed, "--quiet")] {
-            let at = at.to_str().expect("UTF-8");
+        for (dir, option) in [(&bare, "--bare"), (&seed, "--quiet")] {
+            let dir = dir.to_str().expect("UTF-8");
             git(
                 origin.dir.path(),
-                &["init", "-q", "-b", "main", kind, &format, at],
+                &["init", "-q", "-b", "main", option, &format, dir],
             );
         }
         for (name, value) in [
@@ -70,7 +71,7 @@ impl Origin {
         format!("file://{}", self.path("project.git").display())
     }
 
-    /// Commits files on `main` as another author; returns the commit.
+    /// Commits files on `main` as an author other than the worker, and pushes them; returns the hash of the commit.
     pub fn commit(&self, files: &[(&str, &str)]) -> String {
         let seed = self.path("seed");
         for (name, text) in files {
@@ -98,8 +99,8 @@ impl Origin {
     }
 
     pub fn branches(&self) -> Vec<String> {
-        let all = self.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
-        all.lines().map(str::to_owned).collect()
+        let names = self.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
+        names.lines().map(str::to_owned).collect()
     }
 
     /// The content of a file on a branch.
@@ -108,11 +109,11 @@ impl Origin {
         self.git(&["show", &format!("{branch}:{file}")])
     }
 
-    /// Installs a hook in the bare repository.
-    pub fn hook(&self, name: &str, script: &str) {
+    /// Installs a hook, a shell script, in the bare repository.
+    pub fn install_hook(&self, name: &str, script: &str) {
         let path = self.path("project.git/hooks").join(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-        program(&path, script);
+        write_program(&path, script);
     }
 
     /// The directory that workers clone to.
@@ -139,9 +140,9 @@ impl Origin {
 }
 
 /// Writes an executable shell script.
-pub fn program(path: &Path, script: &str) {
-    // Another process writes it: a child that another test starts at the same time inherits every file that is open here,
-    // and a program that anyone has open for writing cannot be started ("Text file busy").
+pub fn write_program(path: &Path, script: &str) {
+    // A shell writes the file: a child that another test starts at the same time inherits every file that is open in this
+    // process, and the kernel starts no program that is open for writing ("Text file busy").
     let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
     let mut shell = Command::new("/bin/sh");
     let shell = shell.args(["-c", write]).arg(path).arg(script);

@@ -8,9 +8,9 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a state on a quiet machine.
-pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
+pub const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long a test waits for a state on a machine under load.
-const PATIENCE_UNDER_LOAD: Duration = Duration::from_secs(60 * 60);
+const MAX_WAIT_UNDER_LOAD: Duration = Duration::from_secs(60 * 60);
 /// If starting a shell takes longer than this, the machine is under load: a quiet one needs a few milliseconds.
 const SLOW_START: Duration = Duration::from_millis(25);
 
@@ -23,13 +23,13 @@ impl Deadline {
         Self(Instant::now())
     }
 
-    /// How long to wait now; zero if the wait is over. After this time the caller must ask again.
+    /// How long to wait now; zero if the test must stop waiting. After this time, the caller must call this function again.
     pub fn left(self) -> Duration {
         let waited = self.0.elapsed();
-        let left = PATIENCE.saturating_sub(waited);
+        let left = MAX_WAIT.saturating_sub(waited);
         if left.is_zero() && is_under_load() {
-            // In steps, because the load may end.
-            return PATIENCE_UNDER_LOAD.saturating_sub(waited).min(PATIENCE);
+            // Not more than MAX_WAIT at once, because the load may end in the meantime.
+            return MAX_WAIT_UNDER_LOAD.saturating_sub(waited).min(MAX_WAIT);
         }
         left
     }
@@ -49,6 +49,7 @@ pub fn is_under_load() -> bool {
     load > 2.0 * f64::from(processors) || (0..3).any(|_| start_of_a_shell() > SLOW_START)
 }
 
+/// How long it takes to start a shell and to wait for its end.
 fn start_of_a_shell() -> Duration {
     let began = Instant::now();
     let status = Command::new("/bin/sh").args(["-c", ":"]).status();
@@ -56,7 +57,7 @@ fn start_of_a_shell() -> Duration {
     began.elapsed()
 }
 
-/// Fails if something took too long, except on a machine under load.
+/// Fails if a duration is not below the limit, except on a machine under load.
 #[track_caller]
 pub fn assert_within(limit: Duration, took: Duration) {
     assert!(
@@ -84,13 +85,13 @@ pub fn with_enough_time<T>(
     }
 }
 
-/// A duration as a setting.
-pub fn setting(duration: Duration) -> String {
+/// A duration as the value of a setting.
+pub fn duration_setting(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }
 
-/// A duration as the worker writes it.
-pub fn written(duration: Duration) -> String {
+/// A duration in the format of the worker's messages.
+pub fn duration_text(duration: Duration) -> String {
     let milliseconds = i64::try_from(duration.as_millis()).expect("less than an age");
     format!("{:#}", jiff::SignedDuration::from_millis(milliseconds))
 }

@@ -1,4 +1,4 @@
-//! Processes, identified by pid and start time: a pid alone soon belongs to another process.
+//! Processes, identified by pid and start time: the kernel soon gives the pid of an ended process to another one.
 
 use std::fmt;
 use std::fs;
@@ -10,8 +10,8 @@ pub struct Process {
     pub pid: i32,
     pub parent: i32,
     /// In clock ticks since the machine started.
-    started: u64,
-    /// `Z` for a dead process that was not reaped.
+    start_time: u64,
+    /// The letter of the state; `Z` is a dead process that was not reaped.
     pub state: char,
     name: String,
 }
@@ -35,7 +35,7 @@ impl Process {
         Some(Self {
             pid,
             parent: fields[1].parse().expect("a parent"),
-            started: fields[19].parse().expect("a start time"),
+            start_time: fields[19].parse().expect("a start time"),
             state: fields[0].chars().next().expect("a state"),
             name: before.split_once('(').expect("a name").1.to_owned(),
         })
@@ -44,20 +44,20 @@ impl Process {
     /// Whether the process still exists, alive or as a zombie.
     pub fn exists(&self) -> bool {
         let now = Self::with_pid(self.pid);
-        now.is_some_and(|now| now.started == self.started)
+        now.is_some_and(|now| now.start_time == self.start_time)
     }
 }
 
-fn all() -> Vec<Process> {
+fn all_processes() -> Vec<Process> {
     let names = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = names.filter_map(|name| name.file_name().to_str()?.parse().ok());
     pids.filter_map(Process::with_pid).collect()
 }
 
-/// The processes whose working directory this is. A dead process has no working directory.
-pub fn working_in(dir: &Path) -> Vec<Process> {
+/// The processes that work in this directory. A dead process has no working directory.
+pub fn with_working_directory(dir: &Path) -> Vec<Process> {
     let dir = dir.canonicalize().expect("the directory");
-    let mut processes = all();
+    let mut processes = all_processes();
     processes.retain(|process| {
         let cwd = fs::read_link(format!("/proc/{}/cwd", process.pid));
         cwd.is_ok_and(|cwd| cwd == dir)
@@ -67,7 +67,7 @@ pub fn working_in(dir: &Path) -> Vec<Process> {
 
 /// The children of a process, dead or alive.
 pub fn children(parent: i32) -> Vec<Process> {
-    let mut processes = all();
+    let mut processes = all_processes();
     processes.retain(|process| process.parent == parent);
     processes
 }

@@ -51,13 +51,14 @@ impl Project {
         project
     }
 
-    /// A directory without a graph.
+    /// A project without a graph.
     pub fn empty() -> Self {
         Self::in_dir(tempfile::tempdir().expect("a temporary directory"))
     }
 
+    /// An empty project in this directory.
     pub fn in_dir(owner: TempDir) -> Self {
-        // The path that the worker uses: on some systems the temporary directory is a symbolic link.
+        // The worker resolves symbolic links, and on some systems the temporary directory is one.
         let dir = fs::canonicalize(owner.path()).expect("a directory");
         Self { dir, _owner: owner }
     }
@@ -85,7 +86,8 @@ impl Project {
         self.read(".scud/tasks/tasks.scg")
     }
 
-    pub fn checks(&self, commands: &[&str]) -> &Self {
+    /// Makes these commands the checks of the project.
+    pub fn set_checks(&self, commands: &[&str]) -> &Self {
         let commands = serde_json::to_string(commands).expect("strings");
         self.write(
             ".scud/config.toml",

@@ -28,8 +28,10 @@ pub struct ReceivedRequest {
     pub target: String,
     /// Names in lower case.
     pub headers: HashMap<String, String>,
-    pub bytes: Vec<u8>,
+    pub body: Vec<u8>,
+    /// The body, parsed as JSON.
     pub event: Value,
+    /// When the request arrived.
     pub at: Instant,
     /// The number of the connection on which the request arrived.
     pub connection: usize,
@@ -41,8 +43,8 @@ struct State {
     scripts: HashMap<String, VecDeque<Reply>>,
     /// What a route answers when its script is over; 200 if there is no entry.
     defaults: HashMap<String, Reply>,
-    /// How requests broke the protocol. The server's threads cannot fail a test, so they write it down
-    /// here. The test fails when it reads the requests, or when [`Owned`] is dropped.
+    /// How requests broke the protocol. The server's threads cannot fail a test, so they add a text
+    /// here. The test fails when it reads the requests, or when [`OpenReceiver`] is dropped.
     violations: Vec<String>,
 }
 
@@ -68,14 +70,14 @@ impl Shared {
     }
 }
 
-/// The state that the handles of a test share. Dropping the last handle closes the server, and fails the test if
-/// the worker broke the protocol.
-struct Owned {
+/// The server and its state, which all handles of a test share. Dropping the last handle closes the server, and fails the
+/// test if the worker broke the protocol.
+struct OpenReceiver {
     server: Server,
     shared: Arc<Shared>,
 }
 
-impl Drop for Owned {
+impl Drop for OpenReceiver {
     fn drop(&mut self) {
         if !thread::panicking() {
             self.shared.assert_no_violations();
@@ -83,11 +85,9 @@ impl Drop for Owned {
     }
 }
 
-/// A listening receiver; closed when its last handle is dropped.
-///
-/// Validates every request against docs/callback.schema.json.
+/// A listening receiver; closed when its last handle is dropped. It validates every request against docs/callback.schema.json.
 #[derive(Clone)]
-pub struct Receiver(Arc<Owned>);
+pub struct Receiver(Arc<OpenReceiver>);
 
 impl Receiver {
     pub fn start() -> Self {
@@ -101,8 +101,10 @@ impl Receiver {
             changed: Condvar::new(),
         });
         let serving = Arc::clone(&shared);
-        let server = Server::listen(address, move |connection| serving.watched(connection));
-        Self(Arc::new(Owned { server, shared }))
+        let server = Server::listen(address, move |connection| {
+            serving.serve_and_record_panics(connection);
+        });
+        Self(Arc::new(OpenReceiver { server, shared }))
     }
 
     /// Closes the port and all connections.
@@ -193,12 +195,12 @@ impl Receiver {
         requests[0].event.clone()
     }
 
-    /// Waits until the function returns something for the requests so far; returns that.
+    /// Waits until `find` returns a value for the requests so far; returns this value. `what` names it in the failure message.
     #[track_caller]
     pub fn wait_for<T>(
         &self,
         what: &str,
-        mut holds: impl FnMut(&[ReceivedRequest]) -> Option<T>,
+        mut find: impl FnMut(&[ReceivedRequest]) -> Option<T>,
     ) -> T {
         let deadline = Deadline::start();
         let mut state = self.state();
@@ -208,7 +210,7 @@ impl Receiver {
                 "the worker broke the protocol:\n{}",
                 state.violations.join("\n")
             );
-            if let Some(found) = holds(&state.requests) {
+            if let Some(found) = find(&state.requests) {
                 return found;
             }
             let left = deadline.left();
@@ -221,7 +223,7 @@ impl Receiver {
         }
     }
 
-    /// Waits for the next event on a route.
+    /// Waits for the first request on a route; returns at once if there was one.
     #[track_caller]
     pub fn wait_for_one(&self, route: &str) -> ReceivedRequest {
         self.wait_for(route, |requests| {
@@ -235,16 +237,16 @@ impl Receiver {
 
 impl Shared {
     /// Serves a connection; a request that is not HTTP with JSON is a violation.
-    fn watched(&self, connection: &Connection) {
+    fn serve_and_record_panics(&self, connection: &Connection) {
         let serve = AssertUnwindSafe(|| self.serve(connection));
         if let Err(panic) = catch_unwind(serve) {
-            let what = panic.downcast_ref::<String>().cloned();
-            let what = what.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            let what = what.unwrap_or_else(|| "a panic without a message".to_owned());
+            let message = panic.downcast_ref::<String>().cloned();
+            let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let message = message.unwrap_or_else(|| "a panic without a message".to_owned());
             let mut state = self.state();
             state
                 .violations
-                .push(format!("a request that cannot be read: {what}"));
+                .push(format!("a request that cannot be read: {message}"));
             self.changed.notify_all();
         }
     }
@@ -252,7 +254,7 @@ impl Shared {
     fn serve(&self, connection: &Connection) {
         let mut buffer = Vec::new();
         while let Some(request) = read_request(connection, &mut buffer) {
-            let reply = self.note(request);
+            let reply = self.record(request);
             if send(connection, &reply).is_none() {
                 break;
             }
@@ -260,7 +262,7 @@ impl Shared {
     }
 
     /// Records a request and chooses the answer.
-    fn note(&self, request: ReceivedRequest) -> Reply {
+    fn record(&self, request: ReceivedRequest) -> Reply {
         let mut state = self.state();
         let scripted = state
             .scripts
@@ -272,7 +274,7 @@ impl Shared {
             format!(
                 "POST /{} {what}\n  in {}",
                 request.route,
-                String::from_utf8_lossy(&request.bytes)
+                String::from_utf8_lossy(&request.body)
             )
         }));
         state.requests.push(request);
@@ -316,16 +318,16 @@ pub(super) fn read_request(
                 read_more(&connection.stream, buffer)?;
             }
             let rest = buffer.split_off(head + length);
-            let bytes = buffer.split_off(head);
+            let body = buffer.split_off(head);
             *buffer = rest;
             let path = target.split('?').next().unwrap_or_default();
             let route = path.rsplit('/').next().unwrap_or_default().to_owned();
-            let event = serde_json::from_slice(&bytes).expect("a worker says JSON");
+            let event = serde_json::from_slice(&body).expect("a worker sends JSON");
             return Some(ReceivedRequest {
                 route,
                 target,
                 headers,
-                bytes,
+                body,
                 event,
                 at: Instant::now(),
                 connection: connection.number,
@@ -355,10 +357,7 @@ pub(super) fn send(connection: &Connection, reply: &Reply) -> Option<()> {
             headers,
             body,
         } => {
-            let mut answer = format!(
-                "HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n",
-                body.len()
-            );
+            let mut answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in headers {
                 answer.extend([*name, ": ", value, "\r\n"]);
             }
@@ -377,9 +376,9 @@ pub(super) fn send(connection: &Connection, reply: &Reply) -> Option<()> {
         }
         Reply::BreakInBody => send(connection, &Reply::BreakInBodyWithStatus(200)),
         Reply::BreakInBodyWithStatus(status) => {
-            let half =
-                format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 100\r\n\r\n{{\"half\":");
-            let _ = stream.write_all(half.as_bytes());
+            let first_half =
+                format!("HTTP/1.1 {status} X\r\ncontent-length: 100\r\n\r\n{{\"half\":");
+            let _ = stream.write_all(first_half.as_bytes());
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
@@ -392,7 +391,7 @@ pub(super) fn send(connection: &Connection, reply: &Reply) -> Option<()> {
             let _ = stream.shutdown(Shutdown::Both);
             None
         }
-        Reply::Held(hold, reply) => {
+        Reply::AfterRelease(hold, reply) => {
             connection.wait_for(hold);
             send(connection, reply)
         }

@@ -12,20 +12,20 @@ pub enum Reply {
         headers: Vec<(&'static str, String)>,
         body: String,
     },
-    /// The connection is reset instead of an answer.
+    /// The server resets the connection instead of answering.
     Reset,
-    /// The connection breaks after some of the answer's head.
+    /// The server closes the connection after a part of the answer's head.
     BreakInHead,
-    /// The connection breaks after the head (200) and some of the body.
+    /// The server closes the connection after the head, with the status 200, and a part of the body.
     BreakInBody,
-    /// The connection breaks after the head with this status and some of the body.
+    /// The server closes the connection after the head, with this status, and a part of the body.
     BreakInBodyWithStatus(u16),
-    /// The other reply, after this time.
+    /// The inner reply, after this time.
     After(Duration, Box<Reply>),
-    /// The other reply; after it the connection is closed.
+    /// The inner reply; after it, the server closes the connection.
     ThenClose(Box<Reply>),
-    /// The other reply, when the test releases the hold.
-    Held(Hold, Box<Reply>),
+    /// The inner reply, after the test has released the hold.
+    AfterRelease(Hold, Box<Reply>),
 }
 
 /// Delays replies until it is released.
@@ -96,7 +96,7 @@ impl Reply {
         Self::After(delay, Box::new(self))
     }
 
-    pub fn held(self, hold: &Hold) -> Self {
-        Self::Held(hold.clone(), Box::new(self))
+    pub fn after_release(self, hold: &Hold) -> Self {
+        Self::AfterRelease(hold.clone(), Box::new(self))
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::patience::{Deadline, PATIENCE};
+use super::patience::{Deadline, MAX_WAIT};
 use super::reply::Hold;
 
 /// A server; it is closed when it is dropped.
@@ -18,7 +18,8 @@ pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
     serve: Arc<dyn Fn(&Connection) + Send + Sync>,
-    accepting: Mutex<Option<JoinHandle<()>>>,
+    /// The thread that accepts connections; `None` while the server is closed.
+    acceptor: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A connection that a server has accepted.
@@ -38,7 +39,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     closed: bool,
-    connections: usize,
+    /// How many connections were accepted.
+    connection_count: usize,
     /// The connections that a thread serves.
     streams: HashMap<usize, Arc<TcpStream>>,
     threads: HashMap<usize, JoinHandle<()>>,
@@ -60,7 +62,7 @@ impl Server {
             address: listener.local_addr().expect("an address"),
             shared: Arc::default(),
             serve: Arc::new(serve),
-            accepting: Mutex::default(),
+            acceptor: Mutex::default(),
         };
         server.accept(listener);
         server
@@ -85,7 +87,7 @@ impl Server {
                 }
             }
         });
-        *self.accepting.lock().unwrap() = Some(thread);
+        *self.acceptor.lock().unwrap() = Some(thread);
     }
 
     /// Closes the port and breaks every connection.
@@ -102,19 +104,19 @@ impl Server {
         for hold in holds {
             hold.wake_waiting();
         }
-        let accepting = self.accepting.lock().unwrap().take();
-        if let Some(accepting) = accepting {
-            self.wake(&accepting);
-            accepting
+        let acceptor = self.acceptor.lock().unwrap().take();
+        if let Some(acceptor) = acceptor {
+            self.wake(&acceptor);
+            acceptor
                 .join()
                 .expect("accepting connections does not panic");
         }
     }
 
     /// Connects until the accepting thread has noticed that the server is closed.
-    fn wake(&self, accepting: &JoinHandle<()>) {
-        let deadline = Instant::now() + PATIENCE;
-        while !accepting.is_finished() && Instant::now() < deadline {
+    fn wake(&self, acceptor: &JoinHandle<()>) {
+        let deadline = Instant::now() + MAX_WAIT;
+        while !acceptor.is_finished() && Instant::now() < deadline {
             if TcpStream::connect(self.address).is_ok() {
                 return;
             }
@@ -122,9 +124,9 @@ impl Server {
         }
     }
 
-    /// Listens again after [`Self::close`], at the same address.
+    /// Listens at the same address again, after [`Self::close`].
     pub fn reopen(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         let listener = loop {
             match TcpListener::bind(self.address) {
                 Ok(listener) => break listener,
@@ -154,14 +156,14 @@ impl Server {
         }
     }
 
-    /// Joins the threads of all connections; returns how many have not ended in time.
+    /// Joins the threads of all connections; returns how many threads have not ended in time.
     fn join(&self) -> usize {
         let state = self.shared.state();
-        let serving = |state: &mut State| !state.streams.is_empty();
+        let has_connections = |state: &mut State| !state.streams.is_empty();
         let waited = self
             .shared
             .changed
-            .wait_timeout_while(state, PATIENCE, serving);
+            .wait_timeout_while(state, MAX_WAIT, has_connections);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let threads: Vec<_> = state.threads.drain().collect();
         let late: Vec<usize> = state.streams.keys().copied().collect();
@@ -196,9 +198,9 @@ impl State {
     ) {
         // Threads that have ended hold no file, but their handles need memory.
         self.threads.retain(|_, thread| !thread.is_finished());
-        self.connections += 1;
+        self.connection_count += 1;
         let connection = Connection {
-            number: self.connections,
+            number: self.connection_count,
             stream: Arc::new(stream),
             server: Arc::clone(shared),
         };
@@ -214,9 +216,9 @@ impl State {
 impl Connection {
     /// Waits for this time, or until the server closes.
     pub fn pause(&self, time: Duration) {
-        let open = |state: &mut State| !state.closed;
+        let is_open = |state: &mut State| !state.closed;
         let state = self.server.state();
-        drop(self.server.changed.wait_timeout_while(state, time, open));
+        drop(self.server.changed.wait_timeout_while(state, time, is_open));
     }
 
     /// Waits until a test releases a hold, or until the server closes.

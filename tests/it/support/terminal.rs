@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::emulator::RESIZE_MARK;
-use super::{Running, wait_until};
+use super::{RunningWorker, wait_until};
 
 /// The number of lines of each window.
 pub const LINES: u16 = 24;
@@ -26,8 +26,8 @@ pub struct Terminal {
 impl Terminal {
     pub fn with_columns(columns: u16) -> Self {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&person).expect("the terminal is ours");
-        unlockpt(&person).expect("the terminal opens");
+        grantpt(&person).expect("grantpt");
+        unlockpt(&person).expect("unlockpt");
         let name = ptsname(&person, Vec::new()).expect("a name");
         let name = PathBuf::from(name.into_string().expect("UTF-8"));
         // Without NOCTTY, a test process without a controlling terminal would get this one, and would be ended with it.
@@ -40,7 +40,8 @@ impl Terminal {
         }
     }
 
-    /// A handle that changes the width of the window. The output of the program ends only when it is dropped.
+    /// A handle that changes the width of the window. It keeps the terminal open: the output of the program ends only after
+    /// the handle is dropped.
     pub fn resizer(&self) -> Resizer {
         Resizer(self.program.try_clone().expect("another handle"))
     }
@@ -57,9 +58,9 @@ impl Terminal {
 pub struct Resizer(File);
 
 impl Resizer {
-    /// Changes the width while the program is stopped, and writes a mark into its output at this place, for the
-    /// [`Emulator`](super::Emulator).
-    pub fn set_columns(&mut self, columns: u16, running: &Running) {
+    /// Changes the width while the program is stopped by SIGSTOP, and writes a mark into its output, so that the
+    /// [`Emulator`](super::Emulator) knows at which place the width changed.
+    pub fn set_columns(&mut self, columns: u16, running: &RunningWorker) {
         running.signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", running.pid().as_raw_nonzero());
         wait_until("the program to stop", || {

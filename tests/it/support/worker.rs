@@ -16,7 +16,7 @@ use super::patience::Deadline;
 use super::terminal::Terminal;
 use super::{Project, Receiver};
 
-/// How long a failed test lets its worker end the agent.
+/// How long the worker of a failed test has to end its agent.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// The stop window for tests that stop a worker and do not test how long that takes.
 pub const LONG_STOP_WINDOW: &str = "1h";
@@ -25,18 +25,18 @@ pub const LONG_CALLBACK_TIMEOUT: &str = "10m";
 /// The claim deadline for tests in which the claim is finally granted or refused.
 pub const LONG_CLAIM_DEADLINE: &str = "10m";
 
-/// A worker before its start. Its environment is empty except for `PATH`.
+/// A worker before its start. Its environment contains only `PATH` and the variables that the test sets.
 pub struct Worker {
     command: Command,
     terminal: Option<Terminal>,
 }
 
 /// A worker that is running.
-pub struct Running {
+pub struct RunningWorker {
     child: Child,
     stdout: Pipe,
     stderr: Pipe,
-    began: Instant,
+    start: Instant,
 }
 
 /// A worker that has ended.
@@ -47,7 +47,8 @@ pub struct FinishedWorker {
     pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
-    pub took: Duration,
+    /// The time from the start of the worker to its end.
+    pub duration: Duration,
 }
 
 /// The `PATH` of the tests, for the worker and its agent.
@@ -59,14 +60,15 @@ pub fn path() -> OsString {
     std::env::var_os("PATH").expect("a PATH")
 }
 
-/// The `PATH` of the tests without a program that the machine may have: a directory of links.
+/// A `PATH` with all programs of the tests' `PATH` except one: fills the directory `links` with symbolic links, and returns its
+/// path.
 pub fn path_without(program: &str, links: &Path) -> OsString {
     std::fs::create_dir_all(links).expect("a directory");
     for place in std::env::split_paths(&path()) {
         for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
             if entry.file_name() != program {
                 let link = links.join(entry.file_name());
-                // Fails for the second program of a name: the first one counts.
+                // Fails for the second program with the same name: a shell would use the first one, too.
                 let _ = std::os::unix::fs::symlink(entry.path(), link);
             }
         }
@@ -117,7 +119,8 @@ impl Worker {
         self.env("DESCARTES_ISOLATION", "off")
     }
 
-    pub fn without(mut self, name: &str) -> Self {
+    /// Removes a variable from the environment.
+    pub fn remove_env(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self
     }
@@ -143,7 +146,7 @@ impl Worker {
         self.through(program, |_| Vec::new())
     }
 
-    /// Starts the worker through another program, whose arguments name the worker.
+    /// Starts another program, which starts the worker. `args` makes the arguments of this program from the worker's path.
     pub fn through(
         mut self,
         program: impl AsRef<OsStr>,
@@ -162,7 +165,7 @@ impl Worker {
         self
     }
 
-    /// Takes root's right to read every file from the worker; does nothing for other users.
+    /// Starts the worker without root's right to read every file. Changes nothing if the tests do not run as root.
     pub fn without_root_privileges(self) -> Self {
         if !rustix::process::getuid().is_root() {
             return self;
@@ -174,7 +177,7 @@ impl Worker {
     }
 
     /// Changes the command in ways that few tests need.
-    pub fn with(mut self, change: impl FnOnce(&mut Command)) -> Self {
+    pub fn change_command(mut self, change: impl FnOnce(&mut Command)) -> Self {
         change(&mut self.command);
         self
     }
@@ -190,23 +193,23 @@ impl Worker {
         self
     }
 
-    pub fn start(mut self) -> Running {
+    pub fn start(mut self) -> RunningWorker {
         let terminal = self.terminal.take();
         let terminal = terminal.map(|terminal| terminal.attach(&mut self.command));
-        let began = Instant::now();
+        let start = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
-        // The command would keep the streams open that a test gave it.
+        // A command keeps the streams open that a test has passed to it.
         drop(self.command);
         let stdout = match terminal {
             Some(terminal) => Pipe::collect(Some(terminal)),
             None => Pipe::collect(child.stdout.take()),
         };
         let stderr = Pipe::collect(child.stderr.take());
-        Running {
+        RunningWorker {
             child,
             stdout,
             stderr,
-            began,
+            start,
         }
     }
 
@@ -215,7 +218,7 @@ impl Worker {
     }
 }
 
-impl Running {
+impl RunningWorker {
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -242,8 +245,8 @@ impl Running {
         self.stdout.wait_for(what)
     }
 
-    /// Waits until what was drawn on standard output since its last whole line contains `what`;
-    /// returns everything.
+    /// Waits until the output since the last newline on standard output, which is the live area of a terminal, contains `what`;
+    /// returns the whole output.
     #[track_caller]
     pub fn wait_for_screen(&self, what: &str) -> String {
         self.stdout.wait_for_match(what, |text| {
@@ -261,14 +264,14 @@ impl Running {
     #[track_caller]
     pub fn wait(mut self) -> FinishedWorker {
         assert!(
-            self.stdout.is_over_in_time(),
+            self.stdout.wait_for_end(),
             "the worker does not end: {}",
             self.stderr.text()
         );
         let status = self.child.wait().expect("the worker can be waited for");
-        let took = self.began.elapsed();
+        let duration = self.start.elapsed();
         assert!(
-            self.stderr.is_over_in_time(),
+            self.stderr.wait_for_end(),
             "a process holds its output open"
         );
         FinishedWorker {
@@ -276,14 +279,14 @@ impl Running {
             signal: status.signal(),
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
-            took,
+            duration,
         }
     }
 }
 
-impl Drop for Running {
-    /// Ends the worker of a failed test: the worker may end its agent, and is then killed. Without the
-    /// SIGKILL it would try to reach the test's receiver for many minutes.
+impl Drop for RunningWorker {
+    /// Ends the worker of a failed test: the worker gets time to end its agent, and then SIGKILL. Without the
+    /// SIGKILL, it would try to reach the test's receiver for many minutes.
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(None)) {
             return;
@@ -292,7 +295,7 @@ impl Drop for Running {
         for _ in 0..2 {
             let _ = kill_process(self.pid(), Signal::TERM);
         }
-        self.stdout.is_over_within(GRACE_PERIOD);
+        self.stdout.wait_for_end_within(GRACE_PERIOD);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -341,11 +344,11 @@ struct Pipe(Arc<(Mutex<Collected>, Condvar)>);
 #[derive(Default)]
 struct Collected {
     bytes: Vec<u8>,
-    over: bool,
+    has_ended: bool,
 }
 
 impl Pipe {
-    /// Collects nothing from a stream that the test has taken itself.
+    /// Collects the stream in another thread. `None` counts as an empty stream: a test that redirects a stream reads it itself.
     fn collect(pipe: Option<impl Read + Send + 'static>) -> Self {
         let mut pipe: Box<dyn Read + Send> = match pipe {
             Some(pipe) => Box::new(pipe),
@@ -359,7 +362,7 @@ impl Pipe {
                 let count = pipe.read(&mut chunk).unwrap_or(0);
                 let mut collected = collecting.0.lock().unwrap();
                 collected.bytes.extend_from_slice(&chunk[..count]);
-                collected.over = count == 0;
+                collected.has_ended = count == 0;
                 collecting.1.notify_all();
                 if count == 0 {
                     return;
@@ -375,6 +378,7 @@ impl Pipe {
         self.wait_for_match(what, |text| text.contains(what).then_some(()));
     }
 
+    /// Waits until a complete line contains `what`; returns the line.
     #[track_caller]
     fn wait_for(&self, what: &str) -> String {
         self.wait_for_match(what, |text| {
@@ -395,7 +399,7 @@ impl Pipe {
             }
             let left = deadline.left();
             assert!(
-                !left.is_zero() && !collected.over,
+                !left.is_zero() && !collected.has_ended,
                 "{what:?} was not printed:\n{text}"
             );
             collected = self.0.1.wait_timeout(collected, left).unwrap().0;
@@ -403,10 +407,10 @@ impl Pipe {
     }
 
     /// Waits for the end of the stream; returns false if the stream does not end.
-    fn is_over_in_time(&self) -> bool {
+    fn wait_for_end(&self) -> bool {
         let deadline = Deadline::start();
         let mut collected = self.0.0.lock().unwrap();
-        while !collected.over {
+        while !collected.has_ended {
             let left = deadline.left();
             if left.is_zero() {
                 return false;
@@ -416,14 +420,14 @@ impl Pipe {
         true
     }
 
-    /// Waits for the end of the stream, but not longer than `limit`.
-    fn is_over_within(&self, limit: Duration) -> bool {
+    /// Waits for the end of the stream, but not longer than `limit`; returns whether it has ended.
+    fn wait_for_end_within(&self, limit: Duration) -> bool {
         let collected = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
             .0
             .1
-            .wait_timeout_while(collected, limit, |collected| !collected.over);
-        waited.is_ok_and(|(collected, _)| collected.over)
+            .wait_timeout_while(collected, limit, |collected| !collected.has_ended);
+        waited.is_ok_and(|(collected, _)| collected.has_ended)
     }
 
     fn text(&self) -> String {

@@ -1,4 +1,4 @@
-//! For readers of the documents: their tables and names are those of the program.
+//! For readers of the documents: the tables and names in them are the same as in the program.
 //!
 //! `descartes-worker vocabulary` prints the program's own tables; every test here compares a
 //! document with them.
@@ -13,12 +13,14 @@ use crate::support::{Worker, schema};
 /// Variables that the documents may name although they are not settings.
 const OTHER_VARIABLES: [&str; 2] = ["DESCARTES_PROMPT_FILE", "DESCARTES_REVISION"];
 
+/// The output of `descartes-worker vocabulary`.
 fn vocabulary() -> Value {
     let ended = Worker::without_settings().arg("vocabulary").run();
     ended.assert_code(0);
     serde_json::from_str(&ended.stdout).expect("the vocabulary is JSON")
 }
 
+/// A list of the vocabulary, which must not be empty.
 #[track_caller]
 fn list<'a>(vocabulary: &'a Value, name: &str) -> &'a Vec<Value> {
     let list = vocabulary[name].as_array();
@@ -26,6 +28,7 @@ fn list<'a>(vocabulary: &'a Value, name: &str) -> &'a Vec<Value> {
         .unwrap_or_else(|| panic!("the vocabulary has no {name}"))
 }
 
+/// A text field of an entry.
 #[track_caller]
 fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
     entry[field]
@@ -33,7 +36,7 @@ fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
         .unwrap_or_else(|| panic!("{field} is not a text in {entry}"))
 }
 
-/// The cells of every table row in a text, without the tables' heads; backticks are left out.
+/// The cells of every table row in a text, except the rows with headings. Backticks are removed.
 fn rows(text: &str) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     let mut lines = text.lines().peekable();
@@ -56,7 +59,7 @@ fn rows(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// Asserts that the tables of a section have exactly these rows, in any order.
+/// Asserts that the tables of a section have exactly these rows, in any order. Compares only the first `columns` cells.
 #[track_caller]
 fn assert_rows(document: &str, heading: &str, columns: usize, expected: &[Vec<String>]) {
     let whole = read(document);
@@ -65,14 +68,14 @@ fn assert_rows(document: &str, heading: &str, columns: usize, expected: &[Vec<St
         .map(|row| row.into_iter().take(columns).collect())
         .collect();
     let expected: BTreeSet<Vec<String>> = expected.iter().cloned().collect();
-    let shown = |rows: Vec<&Vec<String>>| {
+    let format_rows = |rows: Vec<&Vec<String>>| {
         let rows = rows
             .into_iter()
             .map(|row| format!("| {} |", row.join(" | ")));
         rows.collect::<Vec<_>>().join("\n")
     };
-    let missing = shown(expected.difference(&found).collect());
-    let wrong = shown(found.difference(&expected).collect());
+    let missing = format_rows(expected.difference(&found).collect());
+    let wrong = format_rows(found.difference(&expected).collect());
     assert!(
         missing.is_empty() && wrong.is_empty(),
         "{document}, {heading}: these rows are missing:\n{missing}\nand these should not be there:\n{wrong}"
@@ -104,7 +107,7 @@ fn the_reference_lists_every_setting_as_the_program_knows_it() {
 }
 
 #[test]
-fn the_reference_lists_every_setting_that_a_project_may_bring_along() {
+fn the_reference_lists_every_setting_that_a_project_may_set() {
     let vocabulary = vocabulary();
     let keys: Vec<_> = list(&vocabulary, "settings")
         .iter()
@@ -171,7 +174,8 @@ fn the_reference_lists_the_exit_codes_of_every_command() {
     assert_rows("docs/reference.md", "## Exit codes", 3, &codes);
 }
 
-fn words_of(definition: &str) -> BTreeSet<String> {
+/// The list of words at `/$defs/{definition}` in the schema of callbacks.
+fn words_in_schema(definition: &str) -> BTreeSet<String> {
     let schema: Value = serde_json::from_str(schema::TEXT).expect("the schema is JSON");
     let words = schema
         .pointer(&format!("/$defs/{definition}"))
@@ -199,11 +203,11 @@ fn the_failure_reasons_are_the_same_in_every_document() {
     assert_rows("docs/reference.md", "## Failure reasons", 2, &reasons);
     assert_rows("docs/protocol.md", "### Failure reasons", 2, &reasons);
     let words: BTreeSet<String> = reasons.into_iter().map(|row| row[0].clone()).collect();
-    assert_eq!(words_of("failure/properties/reason/enum"), words);
+    assert_eq!(words_in_schema("failure/properties/reason/enum"), words);
 }
 
 #[test]
-fn the_table_of_git_trouble_is_the_programs() {
+fn the_table_of_git_trouble_is_the_same_as_in_the_program() {
     let vocabulary = vocabulary();
     let trouble = list(&vocabulary, "git_trouble").iter().map(|entry| {
         let retryable = if entry["retryable"] == true {
@@ -227,7 +231,7 @@ fn the_kinds_of_agents_are_the_same_in_every_document() {
         .collect();
     let rows: Vec<_> = kinds.iter().map(|kind| vec![kind.clone()]).collect();
     assert_rows("docs/agents.md", "## The kinds of agents", 1, &rows);
-    assert_eq!(words_of("agent-kind/examples"), kinds);
+    assert_eq!(words_in_schema("agent-kind/examples"), kinds);
     let settings = list(&vocabulary, "settings");
     let agent = settings
         .iter()
@@ -250,7 +254,7 @@ fn the_phases_are_the_same_in_schema_and_protocol() {
         .iter()
         .map(|phase| phase.as_str().expect("a word").to_owned())
         .collect();
-    assert_eq!(words_of("progress/properties/phase/enum"), phases);
+    assert_eq!(words_in_schema("progress/properties/phase/enum"), phases);
     let protocol = read("docs/protocol.md");
     for phase in phases {
         assert!(
@@ -370,8 +374,8 @@ fn the_protocol_has_the_sizes_of_the_reported_output() {
     }
 }
 
-/// The words in a text that begin like this, up to the first character that no such name has.
-fn names<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+/// The names of variables in a text that begin with this prefix.
+fn names_with_prefix<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
     text.match_indices(prefix).map(move |(at, _)| {
         let rest = &text[at..];
         let end = rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
@@ -389,11 +393,11 @@ fn every_setting_that_a_document_names_exists() {
         .collect();
     let mut seen = 0;
     for path in markdown() {
-        for name in names(&read(&path), "DESCARTES_") {
-            // A bare prefix, as in "variables that begin with `DESCARTES_`".
-            let prefix = name.ends_with('_');
+        for name in names_with_prefix(&read(&path), "DESCARTES_") {
+            // For example in "variables that begin with `DESCARTES_`".
+            let is_prefix = name.ends_with('_');
             assert!(
-                prefix || known.contains(name),
+                is_prefix || known.contains(name),
                 "{}: {name} is not a known setting",
                 path.display()
             );
@@ -403,8 +407,8 @@ fn every_setting_that_a_document_names_exists() {
     assert!(seen > 50, "only {seen} names were found");
 }
 
-/// The pieces of code in a document: lines of code blocks, and code inside of lines.
-fn code(document: &str) -> Vec<&str> {
+/// The pieces of code in a document: the lines of code blocks, and the texts in backticks.
+fn pieces_of_code(document: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut in_block = false;
     for line in document.lines() {
@@ -419,7 +423,7 @@ fn code(document: &str) -> Vec<&str> {
     pieces
 }
 
-/// The arguments of the program in a piece of code that calls it.
+/// The arguments in a piece of code that calls the program; `None` if it does not call the program.
 fn arguments(code: &str) -> Option<Vec<&str>> {
     const CALLS: [&str; 4] = [
         "descartes-worker ",
@@ -431,7 +435,7 @@ fn arguments(code: &str) -> Option<Vec<&str>> {
         .into_iter()
         .filter_map(|call| Some(code.find(call)? + call.len()))
         .max()?;
-    // What is in quotes belongs to another program.
+    // Words in quotes are arguments of another program.
     let unquoted = code[call..].split('\'').step_by(2);
     Some(unquoted.flat_map(str::split_whitespace).collect())
 }
@@ -443,18 +447,18 @@ fn every_command_and_flag_that_a_document_shows_exists() {
     let mut seen = 0;
     for path in markdown() {
         let document = read(&path);
-        for words in code(&document).into_iter().filter_map(arguments) {
+        for words in pieces_of_code(&document).into_iter().filter_map(arguments) {
             let path = path.display();
             let first = words.first().copied().unwrap_or_default();
-            let named = commands.iter().find(|command| command["name"] == first);
+            let command = commands.iter().find(|command| command["name"] == first);
             let is_name = first.starts_with(|c: char| c.is_ascii_lowercase());
             assert!(
-                named.is_some() || !is_name,
+                command.is_some() || !is_name,
                 "{path}: there is no command {first:?}"
             );
             seen += usize::from(is_name);
             // The first entry is the worker itself.
-            let flags = named.unwrap_or(&commands[0])["flags"].as_array();
+            let flags = command.unwrap_or(&commands[0])["flags"].as_array();
             let flags = flags.expect("a list of flags");
             for word in words.iter().filter(|word| word.starts_with("--")) {
                 let flag = word.split('=').next().unwrap_or(word);

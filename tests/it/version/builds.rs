@@ -1,4 +1,5 @@
-//! What the build script records, by builds with cargo. Needs a toolchain that the user of the tests can start.
+//! The version that the build script records, tested by builds with cargo. The user who runs the tests must be able to start the
+//! toolchain.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +8,7 @@ use crate::support::origin::git;
 use crate::support::{Project, path};
 
 /// A package with the build script of this project. Its program prints the version.
-fn package() -> Project {
+fn package_with_build_script() -> Project {
     let project = Project::empty();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/build.rs");
     project.write("build.rs", std::fs::read(script).expect("the build script"));
@@ -31,7 +32,7 @@ fn cargo(dir: &Path, args: &[&str]) -> String {
         .current_dir(dir)
         .env_clear()
         .env("PATH", path())
-        .envs(toolchain())
+        .envs(toolchain_variables())
         .output()
         .expect("cargo starts");
     let error = String::from_utf8_lossy(&output.stderr);
@@ -39,23 +40,25 @@ fn cargo(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Builds the package and runs its program; returns the version, if the build script found a commit.
+/// Builds the package and runs its program; returns the output: `Some` with the version, or `None` if the build script found no
+/// commit.
 #[track_caller]
 fn built_version(dir: &Path) -> String {
     cargo(dir, &["run", "--release"]).trim().to_owned()
 }
 
-/// Where rustup finds its toolchains, if cargo comes from it.
+/// The variables with which rustup finds its toolchains.
 #[expect(
     clippy::disallowed_methods,
     reason = "only the machine knows where its toolchain is"
 )]
-fn toolchain() -> Vec<(&'static str, std::ffi::OsString)> {
+fn toolchain_variables() -> Vec<(&'static str, std::ffi::OsString)> {
     let names = ["HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME"];
-    let set = names.map(|name| Some((name, std::env::var_os(name)?)));
-    set.into_iter().flatten().collect()
+    let variables = names.map(|name| Some((name, std::env::var_os(name)?)));
+    variables.into_iter().flatten().collect()
 }
 
+/// Commits all changes; returns the output that the program must print for this commit.
 fn commit(project: &Project, message: &str) -> String {
     git(project.dir(), &["add", "--all"]);
     git(
@@ -71,14 +74,14 @@ fn commit(project: &Project, message: &str) -> String {
 }
 
 #[test]
-fn the_version_names_the_commit_of_the_build_also_after_a_further_commit_and_a_change() {
-    let project = package();
+fn the_version_names_the_commit_of_the_build_and_whether_a_file_was_changed() {
+    let project = package_with_build_script();
     git(project.dir(), &["init", "--quiet"]);
-    // Otherwise the first build would write the lock, which is a change.
+    // Without this, the first build would write Cargo.lock, which would count as a change.
     cargo(project.dir(), &["generate-lockfile"]);
     let first = commit(&project, "First");
     assert_eq!(built_version(project.dir()), first);
-    // No file of the sources changes in this commit, and the branch's own file is gone.
+    // This commit changes no source file, and `pack-refs` deletes the file of the branch.
     let second = commit(&project, "Second");
     git(project.dir(), &["pack-refs", "--all"]);
     assert_eq!(built_version(project.dir()), second);
@@ -95,8 +98,8 @@ fn the_version_names_the_commit_of_the_build_also_after_a_further_commit_and_a_c
 }
 
 #[test]
-fn a_build_without_a_repository_or_in_a_foreign_one_has_the_version_only() {
-    let project = package();
+fn a_build_without_a_repository_or_inside_another_one_has_only_the_version() {
+    let project = package_with_build_script();
     assert_eq!(built_version(project.dir()), "None");
     // The repository of an outer directory, which does not contain these sources.
     let outer = Project::empty();
@@ -105,13 +108,13 @@ fn a_build_without_a_repository_or_in_a_foreign_one_has_the_version_only() {
         outer.dir(),
         &["commit", "--quiet", "--allow-empty", "--message", "Other"],
     );
-    let copied = Command::new("cp")
+    let status = Command::new("cp")
         .arg("-r")
         .arg(project.dir())
         .arg(outer.path("sample"))
         .env("PATH", path())
         .status();
-    assert!(copied.expect("cp").success());
+    assert!(status.expect("cp").success());
     std::fs::remove_dir_all(outer.path("sample/target")).expect("a directory");
     assert_eq!(built_version(&outer.path("sample")), "None");
 }

@@ -11,11 +11,11 @@ import os
 import sys
 import tempfile
 
-from agent import works
+from agent import check_agent
 from archive import Image
-from authorities import trusts
+from authorities import check_authorities
 from contents import inspect
-from programs import has_tools, runs_agents, runs_demos, stops, uses_nix
+from programs import check_command_agent, check_demos, check_nix, check_sigterm, check_tools
 from report import broken
 from sandbox import Sandbox
 
@@ -41,14 +41,14 @@ def main():
         root = os.path.join(scratch, "root")
         image.unpack(root)
         sandbox = Sandbox(image, root)
-        runs_demos(sandbox)
-        has_tools(sandbox, options)
-        runs_agents(sandbox, options)
+        check_demos(sandbox)
+        check_tools(sandbox, options)
+        check_command_agent(sandbox, options)
         if options.nix:
-            uses_nix(sandbox)
-        works(sandbox, options.agent)
-        stops(sandbox)
-        trusts(image, sandbox, scratch)
+            check_nix(sandbox)
+        check_agent(sandbox, options.agent)
+        check_sigterm(sandbox)
+        check_authorities(image, sandbox, scratch)
     print(f"{len(broken)} broken promises")
     return 1 if broken else 0
 

@@ -15,7 +15,7 @@ def absolute(name):
 
 
 class Image:
-    """A docker archive, its layers laid over each other."""
+    """A docker archive: the files of all its layers, where later layers replace files of earlier ones."""
 
     def __init__(self, path):
         self.archive = tarfile.open(path)
@@ -24,11 +24,11 @@ class Image:
         self.layers = self.manifest["Layers"]
         # For every path: the number of the last layer that has it, the archive member, and the content of small files.
         self.files = {}
-        self.youngest = 0
+        self.newest_time = 0
         for number, layer in enumerate(self.layers):
             with tarfile.open(fileobj=self.archive.extractfile(layer)) as tar:
                 for member in tar:
-                    self.youngest = max(self.youngest, member.mtime)
+                    self.newest_time = max(self.newest_time, member.mtime)
                     text = b""
                     if member.isreg() and member.size < 1 << 20:
                         text = tar.extractfile(member).read()
@@ -41,27 +41,27 @@ class Image:
 
     def resolve(self, path):
         """The path after following all links; None if it does not exist."""
-        done = "/"
+        resolved = "/"
         rest = [part for part in path.split("/") if part]
         for _ in range(1000):
             if not rest:
-                return done
+                return resolved
             part = rest.pop(0)
             if part in ("", "."):
                 continue
             if part == "..":
-                done = posixpath.dirname(done)
+                resolved = posixpath.dirname(resolved)
                 continue
-            here = posixpath.join(done, part)
+            here = posixpath.join(resolved, part)
             if here not in self.files:
                 return None
             member = self.files[here][1]
             if member.issym():
                 rest = member.linkname.split("/") + rest
                 if member.linkname.startswith("/"):
-                    done = "/"
+                    resolved = "/"
             else:
-                done = here
+                resolved = here
         return None
 
     def get(self, path):
@@ -72,15 +72,15 @@ class Image:
         found = self.resolve(path)
         return self.files[found][2].decode() if found and found != "/" else ""
 
-    def unpack(self, to):
+    def unpack(self, target_root):
         """Unpacks all layers as an ordinary user: the user owns every file, and can write to every directory."""
         # A container's platform mounts file systems on the last three.
         for name in ("", "/proc", "/dev", "/sys"):
-            os.makedirs(to + name, exist_ok=True)
+            os.makedirs(target_root + name, exist_ok=True)
         for layer in self.layers:
             with tarfile.open(fileobj=self.archive.extractfile(layer)) as tar:
                 for member in tar:
-                    target = to + absolute(member.name)
+                    target = target_root + absolute(member.name)
                     if os.path.lexists(target) and not (member.isdir() and not os.path.islink(target)):
                         os.unlink(target)
                     if member.isdir():
@@ -88,7 +88,7 @@ class Image:
                     elif member.issym():
                         os.symlink(member.linkname, target)
                     elif member.islnk():
-                        os.link(to + absolute(member.linkname), target)
+                        os.link(target_root + absolute(member.linkname), target)
                     else:
                         with open(target, "wb") as file:
                             shutil.copyfileobj(tar.extractfile(member), file)

@@ -13,7 +13,7 @@ from server import serve
 
 
 class Hello(BaseHTTPRequestHandler):
-    """Answers every GET with a greeting, and refuses every claim."""
+    """Answers every GET with a greeting, and rejects every claim."""
 
     def do_GET(self):
         self.send_response(200)
@@ -30,12 +30,12 @@ class Hello(BaseHTTPRequestHandler):
         pass
 
 
-def distrusts(output):
+def says_untrusted(output):
     """Whether git says that it does not trust the server."""
     return re.search("certificate problem|verification failed|certificate verify failed", output, re.IGNORECASE) is not None
 
 
-def trusts(image, sandbox, scratch):
+def check_authorities(image, sandbox, scratch):
     """Checks that curl, git and the worker trust an authority if and only if the image's bundle contains it."""
     authority, host = [[os.path.join(scratch, f"{who}.{what}") for what in ("key", "pem")] for who in ("authority", "server")]
     # Two certificates, because the worker does not accept an authority's certificate as a server's.
@@ -52,13 +52,13 @@ def trusts(image, sandbox, scratch):
     original = pathlib.Path(bundle).read_bytes()
 
     def attempt(arguments, environment=None):
-        return sandbox.run(arguments, outside=True, environment=environment)
+        return sandbox.run(arguments, host_network=True, environment=environment)
 
     has = {name: image.get(f"/bin/{name}") is not None for name in ("curl", "python3")}
     curl = ["curl", "--silent", "--show-error", url]
     # There is no repository, but git reports that only if it trusts the server.
     git = ["git", "ls-remote", url]
-    # 4: the claim was refused, so the worker trusts the server. 3: the worker got no answer.
+    # 4: the claim was rejected, so the worker trusts the server. 3: the worker got no answer.
     worker = ["env", "TASK_ID=1", "PROJECT_ID=p", f"CALLBACK_URL={url}", "DESCARTES_CLAIM_DEADLINE=1s", "/app/worker"]
     python = ["python3", "-c", "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())", url]
     # Asks the repository as a run would, with the git of the worker.
@@ -67,13 +67,13 @@ def trusts(image, sandbox, scratch):
         promise(attempt(curl)[0] != 0, "curl does not trust an unknown authority")
     promise(attempt(worker)[0] == 3, "the worker does not trust an unknown authority")
     for what, command in (("git", git), ("the worker's git", check)):
-        promise(distrusts(attempt(command)[1]), f"{what} does not trust an unknown authority")
+        promise(says_untrusted(attempt(command)[1]), f"{what} does not trust an unknown authority")
     pathlib.Path(bundle).write_bytes(original + pathlib.Path(authority[1]).read_bytes())
     if has["curl"]:
         promise("hello over https" in attempt(curl)[1], "curl trusts an authority in the bundle")
     for what, command in (("git", git), ("the worker's git", check)):
         output = attempt(command)[1]
-        promise(not distrusts(output) and "127.0.0.1" in output, f"{what} trusts an authority in the bundle")
+        promise(not says_untrusted(output) and "127.0.0.1" in output, f"{what} trusts an authority in the bundle")
     promise(attempt(worker)[0] == 4, "the worker trusts an authority in the bundle")
     pathlib.Path(bundle).write_bytes(original)
 
@@ -86,6 +86,6 @@ def trusts(image, sandbox, scratch):
         promise("hello over https" in attempt(python, private)[1], "Python trusts a private authority if only SSL_CERT_FILE names it")
     for what, command in (("git", git), ("the worker's git", check)):
         output = attempt(command, private)[1]
-        promise(not distrusts(output) and "127.0.0.1" in output, f"{what} trusts a private authority if only SSL_CERT_FILE names it")
+        promise(not says_untrusted(output) and "127.0.0.1" in output, f"{what} trusts a private authority if only SSL_CERT_FILE names it")
     promise(attempt(worker, private)[0] == 4, "the worker trusts a private authority if only SSL_CERT_FILE names it")
     server.shutdown()

@@ -7,7 +7,7 @@ import time
 from archive import is_program
 from report import promise
 
-# The second list is what the minimal image has.
+# The programs on the PATH of every image except the minimal one, whose programs are in MINIMAL.
 PROGRAMS = """awk bash bwrap cat curl descartes-worker diff env file find git grep gzip jq less ls patch ps rg sed sh ssh tar
     unzip which xargs xz""".split()
 MINIMAL = "awk bash cat descartes-worker diff env find git grep gzip less ls patch ps sed sh tar which xargs".split()
@@ -33,7 +33,7 @@ def inspect_archive(image):
     promise(image.config["os"] == "linux", "os is linux")
     # Files have the year 1970 in the layers of the store, 1980 in the topmost one. With the commit's time, every commit would
     # change every layer.
-    promise(image.youngest < 1 << 30, f"no file has a time of its own: {time.strftime('%Y', time.gmtime(image.youngest))}")
+    promise(image.newest_time < 1 << 30, f"no file has the time of the commit or the build; the newest is of {time.strftime('%Y', time.gmtime(image.newest_time))}")
     promise(re.fullmatch(r"[0-9T:+Z-]{19,25}", image.config["created"]) is not None, f"created is a date: {image.config['created']}")
     promise(config["User"] == "1000:1000", "the user is 1000:1000, by number")
     promise(config["Entrypoint"] == ["/app/descartes-worker"] and not config.get("Cmd"), "the entrypoint is the worker, without a command")

@@ -1,4 +1,4 @@
-"""Which promises are kept."""
+"""Prints which promises are kept, and records the broken ones."""
 
 broken = []
 

@@ -12,7 +12,8 @@ class Sandbox:
         self.config = image.config["config"]
         self.root = root
 
-    def command(self, arguments, *, writable, environment=None, outside=False):
+    def command(self, arguments, *, writable, environment=None, host_network=False):
+        """The bwrap command that runs a program in the image."""
         user, group = self.config["User"].split(":")
         variables = dict(pair.split("=", 1) for pair in self.config["Env"]) | (environment or {})
         # Read-only except for the directories in `writable`; as process 1, with a private loopback interface.
@@ -20,7 +21,7 @@ class Sandbox:
         for path in writable:
             command += ["--bind", self.root + path, path]
         command += ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev", "--unshare-all", "--die-with-parent", "--as-pid-1", "--clearenv"]
-        if outside:
+        if host_network:
             # With the host's network, to reach the servers of this script.
             command += ["--share-net"]
         command += ["--uid", user, "--gid", group, "--chdir", self.config["WorkingDir"]]
@@ -29,10 +30,12 @@ class Sandbox:
         return command + ["--"] + arguments
 
     def run(self, arguments, *, writable=("/workspace", "/home/worker"), **options):
-        done = subprocess.run(self.command(arguments, writable=writable, **options), capture_output=True, text=True, timeout=120)
-        return done.returncode, done.stdout + done.stderr
+        """Runs a program; returns its exit code, and its output and errors in one text."""
+        finished = subprocess.run(self.command(arguments, writable=writable, **options), capture_output=True, text=True, timeout=120)
+        return finished.returncode, finished.stdout + finished.stderr
 
-    def says(self, arguments, what, expected=None, **options):
+    def check_run(self, arguments, what, expected=None, **options):
+        """The promise `what` is kept if the program succeeds and its output contains `expected`."""
         code, output = self.run(arguments, **options)
         kept = code == 0 and (expected is None or expected in output)
         promise(kept, what)

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::committed::{BRANCH, changed};
-use crate::support::lfs::{oid, path, pointer, store};
+use crate::committed::{BRANCH, changed_paths};
+use crate::support::lfs::{object_path, oid, pointer, store};
 use crate::support::origin::git;
 use crate::support::{Forge, Origin, Receiver, Worker, quoted};
 
@@ -23,8 +23,9 @@ struct Project {
 }
 
 impl Project {
+    /// `further` are the names and contents of other files.
     fn new(further: &[(&str, &str)], has_server: bool) -> Self {
-        let origin = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+        let origin = Origin::with_files(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
         origin.commit(further);
         store(&origin.path("project.git"), b"content");
         let forge = has_server.then(|| Forge::start(&origin.path(""), Some(TOKEN)));
@@ -46,16 +47,17 @@ impl Project {
         }
     }
 
+    /// Runs an agent whose work must be pushed; returns the terminal event.
     #[track_caller]
-    fn completed(&self, agent: &str) -> Value {
+    fn run_and_assert_completed(&self, agent: &str) -> Value {
         let receiver = Receiver::start();
         self.worker(&receiver).agent(agent).run().assert_code(0);
         receiver.only_event("completed")
     }
 
-    /// Runs an agent whose work must not be pushed; gives the message.
+    /// Runs an agent whose work must not be pushed; returns the message of the failure.
     #[track_caller]
-    fn held_back(&self, agent: &str) -> String {
+    fn run_and_assert_not_pushed(&self, agent: &str) -> String {
         let receiver = Receiver::start();
         self.worker(&receiver).agent(agent).run().assert_code(1);
         let failure = &receiver.only_event("failed")["failure"];
@@ -65,13 +67,13 @@ impl Project {
         failure["message"].as_str().unwrap().to_owned()
     }
 
-    /// Where the remote keeps an object.
+    /// The path at which the remote stores an object.
     fn object(&self, content: &[u8]) -> PathBuf {
-        path(&self.origin.path("project.git"), &oid(content))
+        object_path(&self.origin.path("project.git"), &oid(content))
     }
 
     #[track_caller]
-    fn assert_pointer(&self, file: &str, content: &[u8]) {
+    fn assert_pointer_and_object_are_pushed(&self, file: &str, content: &[u8]) {
         let pushed = self.origin.show(BRANCH, file);
         assert_eq!(pushed, pointer(content).trim_end(), "{file}");
         assert_eq!(fs::read(self.object(content)).unwrap(), content, "{file}");
@@ -85,15 +87,17 @@ fn fetched_files_that_the_agent_left_alone_stay_pointers() {
         let worker = project.worker(&receiver).env("DESCARTES_LFS", "true");
         let agent = "test \"$(cat a.bin)\" = content || exit 9; touch a.bin; echo more >> README";
         worker.agent(agent).run().assert_code(0);
-        assert_eq!(changed(&project.origin), ["README"]);
+        assert_eq!(changed_paths(&project.origin), ["README"]);
     }
 }
 
 #[test]
 fn files_are_not_fetched_unless_the_setting_says_so() {
     for project in Project::both() {
-        project.completed("grep -q '^oid sha256:' a.bin || exit 9; echo more >> README");
-        assert_eq!(changed(&project.origin), ["README"]);
+        project.run_and_assert_completed(
+            "grep -q '^oid sha256:' a.bin || exit 9; echo more >> README",
+        );
+        assert_eq!(changed_paths(&project.origin), ["README"]);
     }
 }
 
@@ -101,19 +105,23 @@ fn files_are_not_fetched_unless_the_setting_says_so() {
 fn new_and_changed_files_are_pushed_as_pointers_with_their_objects() {
     for commit in ["true", "git add -A; git commit -qm mine"] {
         for project in Project::both() {
-            let ran = project.origin.path("hook-ran");
+            let hook_file = project.origin.path("hook-ran");
             let agent = format!(
                 "mkdir -p .git/hooks; for hook in pre-push post-commit; do
                    printf '#!/bin/sh\\ntouch %s\\n' {} > .git/hooks/$hook; done
                  printf changed > a.bin; printf new > new.bin; {commit}
                  chmod +x .git/hooks/*",
-                quoted(&ran)
+                quoted(&hook_file)
             );
-            project.completed(&agent);
-            assert_eq!(changed(&project.origin), ["a.bin", "new.bin"], "{commit}");
-            project.assert_pointer("a.bin", b"changed");
-            project.assert_pointer("new.bin", b"new");
-            assert!(!ran.exists(), "a hook of the agent's repository ran");
+            project.run_and_assert_completed(&agent);
+            assert_eq!(
+                changed_paths(&project.origin),
+                ["a.bin", "new.bin"],
+                "{commit}"
+            );
+            project.assert_pointer_and_object_are_pushed("a.bin", b"changed");
+            project.assert_pointer_and_object_are_pushed("new.bin", b"new");
+            assert!(!hook_file.exists(), "a hook of the agent's repository ran");
         }
     }
 }
@@ -121,15 +129,15 @@ fn new_and_changed_files_are_pushed_as_pointers_with_their_objects() {
 #[test]
 fn a_file_larger_than_the_limit_of_git_files_is_pushed_as_a_pointer() {
     let project = Project::new(&[], false);
-    project.completed("head -c 62914560 /dev/zero > new.bin");
-    project.assert_pointer("new.bin", &vec![0; 62_914_560]);
+    project.run_and_assert_completed("head -c 62914560 /dev/zero > new.bin");
+    project.assert_pointer_and_object_are_pushed("new.bin", &vec![0; 62_914_560]);
 }
 
 #[test]
 fn a_pointer_without_an_object_is_named_and_nothing_is_pushed() {
     for project in Project::both() {
         let agent = format!("printf '{}' > new.bin", pointer(b"nowhere"));
-        let message = project.held_back(&agent);
+        let message = project.run_and_assert_not_pushed(&agent);
         assert!(
             message
                 .contains("neither in the agent's repository nor on the project's server: new.bin"),
@@ -143,7 +151,7 @@ fn a_pointer_whose_object_is_damaged_is_named_and_nothing_is_pushed() {
     for project in Project::both() {
         let agent = "printf new > new.bin; git add new.bin; git commit -qm mine; rm new.bin
             find .git/lfs/objects -type f | while read file; do chmod u+w $file; printf nEw > $file; done";
-        let message = project.held_back(agent);
+        let message = project.run_and_assert_not_pushed(agent);
         assert!(
             message.contains("nor on the project's server: new.bin"),
             "{message}"
@@ -156,8 +164,8 @@ fn a_pointer_whose_object_is_damaged_is_named_and_nothing_is_pushed() {
 fn a_pointer_whose_object_the_server_has_is_pushed() {
     for project in Project::both() {
         store(&project.origin.path("project.git"), b"older");
-        project.completed(&format!("printf '{}' > new.bin", pointer(b"older")));
-        project.assert_pointer("new.bin", b"older");
+        project.run_and_assert_completed(&format!("printf '{}' > new.bin", pointer(b"older")));
+        project.assert_pointer_and_object_are_pushed("new.bin", b"older");
     }
 }
 
@@ -166,21 +174,21 @@ fn the_agents_configuration_does_not_send_objects_elsewhere() {
     for project in Project::both() {
         let elsewhere = Origin::new();
         let foreign = Forge::start(&elsewhere.path(""), None);
-        let url = format!("{}/project.git/info/lfs", foreign.base());
+        let url = format!("{}/project.git/info/lfs", foreign.base_url());
         let agent = format!(
             "git config lfs.url {url}; git config -f .lfsconfig lfs.url {url}
              git config remote.origin.url {}; printf new > new.bin",
             foreign.url()
         );
-        project.completed(&agent);
-        project.assert_pointer("new.bin", b"new");
-        let journal = foreign.journal();
-        assert!(journal.is_empty(), "{journal:?}");
+        project.run_and_assert_completed(&agent);
+        project.assert_pointer_and_object_are_pushed("new.bin", b"new");
+        let requests = foreign.requests();
+        assert!(requests.is_empty(), "{requests:?}");
     }
 }
 
 #[test]
-fn an_address_in_the_base_counts_on_the_projects_host_only() {
+fn an_lfs_address_in_the_base_counts_only_if_it_is_on_the_projects_host() {
     let origin = Origin::new();
     let foreign = Forge::start(&origin.path(""), None);
     let other_host = format!(
@@ -189,20 +197,20 @@ fn an_address_in_the_base_counts_on_the_projects_host_only() {
     );
     for project in [false, true].map(|server| Project::new(&[(".lfsconfig", &other_host)], server))
     {
-        let message = project.held_back("printf new > new.bin");
+        let message = project.run_and_assert_not_pushed("printf new > new.bin");
         assert!(
             message.contains("would go to localhost") && message.contains("new.bin"),
             "{message}"
         );
     }
-    assert!(foreign.journal().is_empty());
+    assert!(foreign.requests().is_empty());
 }
 
 #[test]
 fn an_object_with_a_secret_is_named_and_nothing_is_pushed() {
     let project = Project::new(&[], true);
     let agent = format!("(head -c 100000 /dev/zero; printf '{TOKEN}') > new.bin");
-    let message = project.held_back(&agent);
+    let message = project.run_and_assert_not_pushed(&agent);
     assert!(
         message.contains("holding a secret that the worker knows: new.bin"),
         "{message}"
@@ -218,12 +226,15 @@ fn an_object_with_a_secret_is_named_and_nothing_is_pushed() {
 #[test]
 fn the_token_goes_to_the_projects_server_only_and_never_from_the_agents_repository() {
     let project = Project::new(&[], true);
-    project.completed("printf new > new.bin");
-    let journal = project.forge.as_ref().unwrap().journal();
-    let with_token = journal.iter().any(|(asked, authorization)| {
-        asked.starts_with("PUT /project.git/info/lfs/objects/") && authorization.is_some()
+    project.run_and_assert_completed("printf new > new.bin");
+    let requests = project.forge.as_ref().unwrap().requests();
+    let with_token = requests.iter().any(|request| {
+        let is_upload = request
+            .line
+            .starts_with("PUT /project.git/info/lfs/objects/");
+        is_upload && request.authorization.is_some()
     });
-    assert!(with_token, "{journal:?}");
+    assert!(with_token, "{requests:?}");
     let config = fs::read_to_string(project.origin.workspace().join(".git/config")).unwrap();
     assert!(!config.contains(TOKEN), "{config}");
 }
@@ -234,14 +245,14 @@ fn objects_in_the_directory_that_lfs_storage_names_are_pushed() {
         "git config lfs.storage \"$PWD/../store\"",
         "git config lfs.storage store",
         "git config --global lfs.storage \"$PWD/../store\"",
-        // The agent may reach it through a link.
+        // The directory may be behind a symbolic link.
         "mkdir ../real; ln -s real ../store; git config lfs.storage \"$PWD/../store\"",
     ] {
         let project = Project::new(&[], false);
         let agent = format!("{storage}; printf new > new.bin; git add -A; git commit -qm mine");
-        project.completed(&agent);
-        assert_eq!(changed(&project.origin), ["new.bin"], "{storage}");
-        project.assert_pointer("new.bin", b"new");
+        project.run_and_assert_completed(&agent);
+        assert_eq!(changed_paths(&project.origin), ["new.bin"], "{storage}");
+        project.assert_pointer_and_object_are_pushed("new.bin", b"new");
     }
 }
 
@@ -258,7 +269,7 @@ fn links_among_the_objects_are_not_followed() {
         ),
     ] {
         let project = Project::new(&[], false);
-        let message = project.held_back(&agent);
+        let message = project.run_and_assert_not_pushed(&agent);
         assert!(
             message.contains("nor on the project's server: new.bin"),
             "{message}"
@@ -277,7 +288,7 @@ fn objects_that_are_too_large_together_are_not_copied() {
         "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:{content}\\nsize {size}\\n' > new.bin
          mkdir -p .git/lfs/objects/{first}/{second}; truncate -s {size} .git/lfs/objects/{first}/{second}/{content}"
     );
-    let message = project.held_back(&agent);
+    let message = project.run_and_assert_not_pushed(&agent);
     assert!(
         message.contains("larger than 32 GiB together: new.bin"),
         "{message}"
@@ -286,7 +297,7 @@ fn objects_that_are_too_large_together_are_not_copied() {
 
 /// A project with a submodule `vendor/lib`, which has one file in Git LFS.
 fn project_with_submodule() -> (Project, Origin) {
-    let library = Origin::with(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
+    let library = Origin::with_files(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
     store(&library.path("project.git"), b"content");
     let project = Project::new(&[], false);
     let seed = project.origin.path("seed");
@@ -307,7 +318,7 @@ fn files_of_a_submodule_are_fetched_if_both_settings_say_so() {
         let agent =
             format!("grep -q '^{expected}' vendor/lib/a.bin || exit 9; echo more >> README");
         worker.agent(agent).run().assert_code(0);
-        assert_eq!(changed(&project.origin), ["README"], "{lfs}");
+        assert_eq!(changed_paths(&project.origin), ["README"], "{lfs}");
         let message = receiver.only_event("completed")["message"].to_string();
         assert!(!message.contains("vendor/lib"), "{message}");
     }
@@ -322,7 +333,7 @@ fn a_changed_file_of_a_submodule_is_named() {
         let worker = worker.env("DESCARTES_SUBMODULES", "true");
         let agent = "printf changed > vendor/lib/a.bin; echo more >> README";
         worker.agent(agent).run().assert_code(0);
-        assert_eq!(changed(&project.origin), ["README"], "{lfs}");
+        assert_eq!(changed_paths(&project.origin), ["README"], "{lfs}");
         let message = receiver.only_event("completed")["message"].to_string();
         assert!(
             message.contains("not committed inside them: vendor/lib"),

@@ -1,55 +1,59 @@
-//! Answers of the API that are unclear, late, wrong, or that there is no room.
+//! Answers of the API that are unclear, late or wrong, or that say that there is no room.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::{AGENT, Cloud, ONE};
-use crate::dispatch::fly_api::{Create, Lists};
+use crate::dispatch::fly_api::{CreateFault, Lists};
 use crate::dispatch::sample::Gate;
-use crate::support::{each, setting, wait_until, with_enough_time};
+use crate::support::{duration_setting, each, wait_until, with_enough_time};
 
 #[test]
 fn a_request_for_a_machine_without_a_clear_answer_leads_to_one_machine() {
-    let both = |make: fn(bool) -> Create| [make(true), make(false)];
+    let both = |fault: fn(bool) -> CreateFault| [fault(true), fault(false)];
     let cases = [
-        both(|is_made| Create::TimesOut { is_made }),
-        both(|is_made| Create::Closes { is_made }),
-        both(|is_made| Create::Fails { is_made }),
-        [Create::Garbage, Create::TooSoon(1)],
+        both(|is_created| CreateFault::TimesOut { is_created }),
+        both(|is_created| CreateFault::Closes { is_created }),
+        both(|is_created| CreateFault::Fails { is_created }),
+        [CreateFault::Garbage, CreateFault::TooSoon(1)],
     ];
     each(&cases.concat(), |oddity| {
         let cloud = Cloud::new(ONE);
-        cloud.api.odd(|odd| odd.creates.push_back(oddity));
+        cloud
+            .api
+            .change_oddities(|oddities| oddities.creates.push_back(oddity));
         let ended = cloud.dispatch(AGENT).args(["--attempts", "1"]).run();
         assert_eq!(ended.code, Some(0), "{oddity:?} {ended:#?}");
-        assert_eq!(cloud.api.made(), 1, "{oddity:?}");
-        let is_made = matches!(
+        assert_eq!(cloud.api.count_created(), 1, "{oddity:?}");
+        let is_created = matches!(
             oddity,
-            Create::TimesOut { is_made: true }
-                | Create::Closes { is_made: true }
-                | Create::Fails { is_made: true }
-                | Create::Garbage
+            CreateFault::TimesOut { is_created: true }
+                | CreateFault::Closes { is_created: true }
+                | CreateFault::Fails { is_created: true }
+                | CreateFault::Garbage
         );
         // A machine that was made is found without another request for it.
         let requests = cloud.api.exchanges("create").len();
-        assert_eq!(requests, if is_made { 1 } else { 2 }, "{oddity:?}");
+        assert_eq!(requests, if is_created { 1 } else { 2 }, "{oddity:?}");
         cloud.api.assert_clean();
     });
 }
 
 #[test]
-fn a_machine_that_lists_lack_is_found_by_its_taken_name() {
-    // The first list is that of the beginning, which is repeated.
+fn a_machine_that_is_in_no_list_is_found_because_its_name_is_taken() {
+    // The dispatcher asks for the first list when it starts, and repeats that request.
     each(
         &[(false, 3), (true, 4), (false, 4)],
         |(is_clash_422, empty_lists)| {
             let cloud = Cloud::new(ONE);
             let gate = Gate::new();
-            cloud.api.odd(|odd| {
-                odd.creates.push_back(Create::TimesOut { is_made: true });
-                odd.empty_lists = empty_lists;
-                odd.is_clash_422 = is_clash_422;
+            cloud.api.change_oddities(|oddities| {
+                oddities
+                    .creates
+                    .push_back(CreateFault::TimesOut { is_created: true });
+                oddities.empty_lists = empty_lists;
+                oddities.is_clash_422 = is_clash_422;
             });
             let running = cloud
                 .dispatch_with_gate(&gate, AGENT)
@@ -58,7 +62,7 @@ fn a_machine_that_lists_lack_is_found_by_its_taken_name() {
             wait_until("the handle", || cloud.graph.entries("handle").len() == 1);
             gate.open();
             running.wait().assert_code(0);
-            assert_eq!(cloud.api.made(), 1);
+            assert_eq!(cloud.api.count_created(), 1);
             cloud.api.assert_clean();
         },
     );
@@ -85,8 +89,8 @@ fn a_full_region_is_followed_by_the_next_one_and_costs_no_attempt() {
     ];
     each(&cases, |answer| {
         let cloud = Cloud::new(ONE);
-        cloud.api.odd(|odd| {
-            odd.full_regions.insert("fra".to_owned(), answer);
+        cloud.api.change_oddities(|oddities| {
+            oddities.full_regions.insert("fra".to_owned(), answer);
         });
         let ended = cloud
             .dispatch(AGENT)
@@ -94,7 +98,7 @@ fn a_full_region_is_followed_by_the_next_one_and_costs_no_attempt() {
             .env("DESCARTES_DISPATCH_FLY_REGION", "fra,ams")
             .run();
         assert_eq!(ended.code, Some(0), "{answer:?} {ended:#?}");
-        assert_eq!(cloud.created()[0]["region"], "ams");
+        assert_eq!(cloud.create_bodies()[0]["region"], "ams");
         cloud.api.assert_clean();
     });
 }
@@ -108,20 +112,22 @@ fn when_all_regions_are_full_the_same_attempt_starts_as_soon_as_there_is_room() 
             422,
             r#"{"error":"no room in fra","status":"insufficient_capacity"}"#,
         );
-        cloud.api.odd(|odd| {
-            odd.full_regions.insert("fra".to_owned(), full);
+        cloud.api.change_oddities(|oddities| {
+            oddities.full_regions.insert("fra".to_owned(), full);
         });
         let running = cloud
             .dispatch(AGENT)
             .args(["--attempts", "1"])
             .env("DESCARTES_DISPATCH_FLY_REGION", "fra")
-            .env("DESCARTES_DISPATCH_START_DEADLINE", setting(limit))
+            .env("DESCARTES_DISPATCH_START_DEADLINE", duration_setting(limit))
             .start();
         running.wait_for_log("the start is tried again: the Machines API");
         wait_until("several requests", || {
             cloud.api.exchanges("create").len() >= 2
         });
-        cloud.api.odd(|odd| odd.full_regions.clear());
+        cloud
+            .api
+            .change_oddities(|oddities| oddities.full_regions.clear());
         let ended = running.wait();
         if ended.code != Some(0) && ended.stderr.contains("within the start deadline") {
             return Err("the claim did not come".to_owned());
@@ -134,11 +140,11 @@ fn when_all_regions_are_full_the_same_attempt_starts_as_soon_as_there_is_room() 
 }
 
 #[test]
-fn a_run_that_waits_for_room_does_not_keep_a_stopped_dispatcher_waiting() {
+fn a_stopped_dispatcher_does_not_wait_for_a_run_that_waits_for_room() {
     let cloud = Cloud::new(ONE);
-    cloud.api.odd(|odd| {
+    cloud.api.change_oddities(|oddities| {
         let full = (409, r#"{"error":"aborted: no capacity"}"#);
-        odd.full_regions.insert(String::new(), full);
+        oddities.full_regions.insert(String::new(), full);
     });
     let running = cloud.dispatch(AGENT).start();
     running.wait_for_log("the start is tried again");
@@ -146,7 +152,9 @@ fn a_run_that_waits_for_room_does_not_keep_a_stopped_dispatcher_waiting() {
     running.wait().assert_code(3);
     cloud.api.assert_clean();
     // A run that has not begun does not count as an attempt.
-    cloud.api.odd(|odd| odd.full_regions.clear());
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.full_regions.clear());
     let again = cloud.dispatch("cp \"$DESCARTES_PROMPT_FILE\" done");
     again.args(["--attempts", "1"]).run().assert_code(0);
     let prompt = cloud.show("done");
@@ -172,7 +180,9 @@ fn an_api_that_does_not_answer_as_it_should_is_reported_before_anything_starts()
     ];
     each(&cases, |(answer, words)| {
         let cloud = Cloud::new(ONE);
-        cloud.api.odd(|odd| odd.answer = Some(answer));
+        cloud
+            .api
+            .change_oddities(|oddities| oddities.answer = Some(answer));
         let ended = cloud.dispatch(AGENT).run();
         ended.assert_code(2);
         assert!(ended.stderr.contains(words), "{ended:#?}");
@@ -181,17 +191,17 @@ fn an_api_that_does_not_answer_as_it_should_is_reported_before_anything_starts()
 }
 
 #[test]
-fn an_api_that_refuses_in_the_middle_lets_nothing_new_start_and_what_runs_is_merged() {
+fn after_a_refusal_of_the_api_no_run_starts_and_running_work_is_merged() {
     let cloud = Cloud::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
     let running = cloud.dispatch_with_gate(&gate, AGENT).start();
     gate.wait_for_an_agent();
     cloud
         .api
-        .odd(|odd| odd.answer = Some((403, r#"{"error":"unauthorized"}"#)));
+        .change_oddities(|oddities| oddities.answer = Some((403, r#"{"error":"unauthorized"}"#)));
     gate.open();
     running.wait_for_log("not started: the Machines API");
-    cloud.api.odd(|odd| odd.answer = None);
+    cloud.api.change_oddities(|oddities| oddities.answer = None);
     let ended = running.wait();
     ended.assert_code(1);
     assert!(
@@ -199,19 +209,23 @@ fn an_api_that_refuses_in_the_middle_lets_nothing_new_start_and_what_runs_is_mer
         "{ended:#?}"
     );
     assert_eq!(cloud.show("done-1"), "\n");
-    assert_eq!(cloud.api.made(), 1);
+    assert_eq!(cloud.api.count_created(), 1);
     cloud.api.assert_clean();
 }
 
 #[test]
-fn an_api_that_is_away_says_nothing_about_its_machines() {
+fn a_run_is_not_lost_while_the_api_does_not_answer() {
     let cloud = Cloud::new(ONE);
     let gate = Gate::new();
     let running = cloud.dispatch_with_gate(&gate, "echo done > done").start();
     gate.wait_for_an_agent();
-    cloud.api.odd(|odd| odd.is_away = true);
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.is_away = true);
     running.wait_for_log("is unknown until it answers");
-    cloud.api.odd(|odd| odd.is_away = false);
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.is_away = false);
     gate.open();
     running.wait().assert_code(0);
     assert_eq!(cloud.graph.entries("intent").len(), 1);
@@ -220,47 +234,49 @@ fn an_api_that_is_away_says_nothing_about_its_machines() {
 
 #[test]
 fn a_machine_that_the_api_does_not_know_is_gone_only_if_it_says_so_twice() {
-    // One look in vain, and the machine goes on.
+    // After one answer without the machine, the run continues.
     let cloud = Cloud::new(ONE);
     let gate = Gate::new();
     let running = cloud.dispatch_with_gate(&gate, "echo done > done").start();
     gate.wait_for_an_agent();
     cloud
         .api
-        .odd(|odd| (odd.empty_lists, odd.lost_machines) = (1, 1));
-    wait_until("the look", || cloud.api.oddities_left() == 0);
-    let looks = cloud.api.exchanges("list").len();
-    wait_until("the next look", || {
-        cloud.api.exchanges("list").len() > looks + 1
+        .change_oddities(|oddities| (oddities.empty_lists, oddities.false_404s) = (1, 1));
+    wait_until("the wrong answers", || cloud.api.false_answers_left() == 0);
+    let lists = cloud.api.exchanges("list").len();
+    wait_until("further lists", || {
+        cloud.api.exchanges("list").len() > lists + 1
     });
     gate.open();
     running.wait().assert_code(0);
     assert_eq!(cloud.graph.entries("intent").len(), 1);
     cloud.api.assert_clean();
-    // Two looks in vain, and there is another attempt.
+    // After two answers without the machine, there is another attempt.
     let cloud = Cloud::new(ONE);
     let agent = "case $(cat \"$DESCARTES_PROMPT_FILE\") in *'was lost'*) echo again > again;; *) sleep 1000;; esac";
     let running = cloud.dispatch(agent).start();
     running.wait_for_log(" works");
     cloud
         .api
-        .odd(|odd| (odd.empty_lists, odd.lost_machines) = (2, 2));
+        .change_oddities(|oddities| (oddities.empty_lists, oddities.false_404s) = (2, 2));
     running.wait().assert_code(0);
     assert_eq!(cloud.show("again"), "again\n");
     cloud.api.assert_clean();
 }
 
 #[test]
-fn a_server_error_of_the_api_says_nothing_about_its_machines() {
+fn a_run_is_not_lost_because_of_a_server_error_of_the_api() {
     let cloud = Cloud::new(ONE);
     let gate = Gate::new();
     let running = cloud.dispatch_with_gate(&gate, "echo done > done").start();
     gate.wait_for_an_agent();
     let broken = (500, r#"{"error":"internal: server error"}"#);
-    cloud.api.odd(|odd| odd.answer = Some(broken));
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.answer = Some(broken));
     let words = running.wait_for_log("is unknown until it answers");
     assert!(words.contains("internal: server error (500)"), "{words}");
-    cloud.api.odd(|odd| odd.answer = None);
+    cloud.api.change_oddities(|oddities| oddities.answer = None);
     running.wait_for_log("the engine fly answers again");
     gate.open();
     running.wait().assert_code(0);
@@ -269,17 +285,22 @@ fn a_server_error_of_the_api_says_nothing_about_its_machines() {
 }
 
 #[test]
-fn an_engine_that_starts_a_run_after_it_was_away_is_said_to_answer_again() {
+fn a_start_after_an_outage_of_the_engine_logs_that_it_answers_again() {
     let cloud = Cloud::new("1 | Only | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
     let running = cloud.dispatch_with_gate(&gate, AGENT).start();
     gate.wait_for_an_agent();
-    cloud.api.odd(|odd| odd.lists = Lists::Broken);
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.lists = Lists::Broken);
     running.wait_for_log("is unknown until it answers");
-    // No look succeeds any more: the first task reports by itself, and the start of the second one is the first answer.
+    // No list succeeds any more: the worker of the first task reports without the API, and the API's next successful answer is the
+    // one to the start of the second task.
     gate.open();
     running.wait_for_log("the engine fly answers again");
-    cloud.api.odd(|odd| odd.lists = Lists::Work);
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.lists = Lists::Work);
     running.wait().assert_code(0);
     cloud.api.assert_clean();
 }
@@ -288,15 +309,19 @@ fn an_engine_that_starts_a_run_after_it_was_away_is_said_to_answer_again() {
 fn a_start_without_an_answer_is_not_tried_again_after_the_dispatch_is_over() {
     let cloud = Cloud::new(ONE);
     // The worker runs, but every attempt to find its machine fails until its work is merged.
-    cloud.api.odd(|odd| {
-        odd.creates.push_back(Create::TimesOut { is_made: true });
-        odd.lists = Lists::BreakSoon;
+    cloud.api.change_oddities(|oddities| {
+        oddities
+            .creates
+            .push_back(CreateFault::TimesOut { is_created: true });
+        oddities.lists = Lists::BreakSoon;
         // The end takes longer than the pauses between the attempts.
-        odd.secrets_pause = Duration::from_secs(5);
+        oddities.secrets_pause = Duration::from_secs(5);
     });
     let running = cloud.dispatch(AGENT).start();
     running.wait_for_log("merged: ");
-    cloud.api.odd(|odd| odd.lists = Lists::Work);
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.lists = Lists::Work);
     running.wait().assert_code(0);
     assert_eq!(cloud.api.exchanges("create").len(), 1);
     cloud.api.assert_clean();
@@ -306,9 +331,11 @@ fn a_start_without_an_answer_is_not_tried_again_after_the_dispatch_is_over() {
 fn a_start_without_an_answer_is_not_tried_again_after_its_run_was_cancelled() {
     let cloud = Cloud::new(ONE);
     // There is no machine, and every attempt to find it fails.
-    cloud.api.odd(|odd| {
-        odd.creates.push_back(Create::TimesOut { is_made: false });
-        odd.lists = Lists::BreakSoon;
+    cloud.api.change_oddities(|oddities| {
+        oddities
+            .creates
+            .push_back(CreateFault::TimesOut { is_created: false });
+        oddities.lists = Lists::BreakSoon;
     });
     let running = cloud.dispatch(AGENT).start();
     running.wait_for_log("the start is tried again");
@@ -318,9 +345,11 @@ fn a_start_without_an_answer_is_not_tried_again_after_its_run_was_cancelled() {
     wait_until("the end of the start, or further attempts", || {
         !cloud.graph.entries("not_started").is_empty() || lists() > before + 3
     });
-    cloud.api.odd(|odd| odd.lists = Lists::Work);
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.lists = Lists::Work);
     running.wait().assert_code(3);
-    assert_eq!(cloud.api.made(), 0);
+    assert_eq!(cloud.api.count_created(), 0);
     assert_eq!(cloud.api.exchanges("create").len(), 1);
     cloud.api.assert_clean();
 }

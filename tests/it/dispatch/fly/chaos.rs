@@ -8,15 +8,15 @@ use super::Cloud;
 use crate::dispatch::crashes::{
     CHAOS_AGENT, KILLS, Random, chaos_graph, pause, print, seed_of_this_run, serial_tree,
 };
-use crate::dispatch::fly_api::Create;
+use crate::dispatch::fly_api::CreateFault;
 use crate::dispatch::sample::number_from_environment;
 
-const ODDITIES: [Create; 5] = [
-    Create::TimesOut { is_made: true },
-    Create::TimesOut { is_made: false },
-    Create::Closes { is_made: true },
-    Create::Fails { is_made: false },
-    Create::Garbage,
+const FAULTS: [CreateFault; 5] = [
+    CreateFault::TimesOut { is_created: true },
+    CreateFault::TimesOut { is_created: false },
+    CreateFault::Closes { is_created: true },
+    CreateFault::Fails { is_created: false },
+    CreateFault::Garbage,
 ];
 
 #[test]
@@ -27,8 +27,8 @@ fn after_random_kills_and_unclear_answers_the_tree_is_that_of_a_serial_run() {
     let mut random = Random(seed);
     let nodes = chaos_graph(diamonds);
     let expected = serial_tree(&nodes, CHAOS_AGENT);
-    let (mut dispatchers, mut machines) = (0, 0);
-    while dispatchers + machines < kills {
+    let (mut killed_dispatchers, mut lost_machines) = (0, 0);
+    while killed_dispatchers + lost_machines < kills {
         let cloud = Cloud::new(&nodes);
         let dispatch = || {
             let dispatch = cloud.dispatch(CHAOS_AGENT);
@@ -36,16 +36,18 @@ fn after_random_kills_and_unclear_answers_the_tree_is_that_of_a_serial_run() {
         };
         let mut running = dispatch().start();
         let ended = loop {
-            if dispatchers + machines >= kills {
+            if killed_dispatchers + lost_machines >= kills {
                 break running.wait();
             }
             pause(Duration::from_millis(200 + random.below(1500)));
-            let oddity = usize::try_from(random.below(8)).expect("small");
-            let oddity = ODDITIES.get(oddity).copied();
-            cloud.api.odd(|odd| odd.creates.extend(oddity));
+            let number = usize::try_from(random.below(8)).expect("small");
+            let fault = FAULTS.get(number).copied();
+            cloud
+                .api
+                .change_oddities(|oddities| oddities.creates.extend(fault));
             let chosen = usize::try_from(random.below(3)).expect("small");
             if random.below(3) == 0 && cloud.api.lose_a_machine(chosen) {
-                machines += 1;
+                lost_machines += 1;
                 continue;
             }
             running.signal(Signal::KILL);
@@ -53,7 +55,7 @@ fn after_random_kills_and_unclear_answers_the_tree_is_that_of_a_serial_run() {
             if ended.signal != Some(9) {
                 break ended;
             }
-            dispatchers += 1;
+            killed_dispatchers += 1;
             running = dispatch().start();
         };
         assert_eq!(ended.code, Some(0), "seed {seed}: {ended:#?}");
@@ -76,10 +78,10 @@ fn after_random_kills_and_unclear_answers_the_tree_is_that_of_a_serial_run() {
             .collect();
         tasks.sort_unstable();
         assert_eq!(ids, tasks, "seed {seed}");
-        assert_eq!(cloud.api.living(), [""; 0], "seed {seed}");
+        assert_eq!(cloud.api.living_machines(), [""; 0], "seed {seed}");
         assert_eq!(cloud.api.secrets(), [""; 0], "seed {seed}");
     }
     print(&format!(
-        "dispatch on fly: killed {dispatchers} dispatchers, {machines} machines"
+        "dispatch on fly: killed {killed_dispatchers} dispatchers, {lost_machines} machines"
     ));
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{AGENT, Cloud, ONE};
-use crate::dispatch::fly_api::{Create, ExitPlace};
-use crate::support::{each, setting, with_enough_time};
+use crate::dispatch::fly_api::{CreateFault, ExitPlace};
+use crate::support::{duration_setting, each, with_enough_time};
 
-/// Kills its worker, unless an earlier attempt was lost.
-const KILLER: &str = r#"
+/// An agent that kills its worker, unless an earlier attempt was lost.
+const AGENT_THAT_KILLS_ITS_WORKER: &str = r#"
     if grep -q 'An earlier attempt at this task was lost' "$DESCARTES_PROMPT_FILE"; then
         echo again > again
     else
@@ -20,18 +20,20 @@ const KILLER: &str = r#"
 fn a_machine_that_does_not_boot_is_destroyed_and_the_next_attempt_succeeds() {
     with_enough_time(Duration::from_secs(2), |limit| {
         let cloud = Cloud::new(ONE);
-        cloud.api.odd(|odd| odd.creates.push_back(Create::Stuck));
+        cloud
+            .api
+            .change_oddities(|oddities| oddities.creates.push_back(CreateFault::Stuck));
         let ended = cloud
             .dispatch(AGENT)
-            .env("DESCARTES_DISPATCH_START_DEADLINE", setting(limit))
+            .env("DESCARTES_DISPATCH_START_DEADLINE", duration_setting(limit))
             .run();
         let words = "within the start deadline";
         assert!(ended.stderr.contains(words), "{ended:#?}");
-        if cloud.api.made() > 2 {
+        if cloud.api.count_created() > 2 {
             return Err("the claim of the second machine did not come".to_owned());
         }
         ended.assert_code(0);
-        assert_eq!(cloud.api.made(), 2);
+        assert_eq!(cloud.api.count_created(), 2);
         cloud.api.assert_clean();
         Ok(())
     });
@@ -40,11 +42,13 @@ fn a_machine_that_does_not_boot_is_destroyed_and_the_next_attempt_succeeds() {
 #[test]
 fn a_machine_that_boots_late_is_waited_for() {
     let cloud = Cloud::new(ONE);
-    cloud
-        .api
-        .odd(|odd| odd.creates.push_back(Create::Late(Duration::from_secs(1))));
+    cloud.api.change_oddities(|oddities| {
+        oddities
+            .creates
+            .push_back(CreateFault::Late(Duration::from_secs(1)));
+    });
     cloud.dispatch(AGENT).run().assert_code(0);
-    assert_eq!(cloud.api.made(), 1);
+    assert_eq!(cloud.api.count_created(), 1);
     cloud.api.assert_clean();
 }
 
@@ -59,11 +63,11 @@ fn a_worker_that_was_killed_is_tried_again_wherever_its_exit_code_is_and_whateve
     ];
     each(&cases, |(place, exit_code, words)| {
         let cloud = Cloud::new(ONE);
-        cloud
-            .api
-            .odd(|odd| (odd.exit_place, odd.exit_code) = (place, exit_code));
+        cloud.api.change_oddities(|oddities| {
+            (oddities.exit_place, oddities.exit_code) = (place, exit_code);
+        });
         let ended = cloud
-            .dispatch(KILLER)
+            .dispatch(AGENT_THAT_KILLS_ITS_WORKER)
             .env("DESCARTES_ISOLATION", "off")
             .run();
         assert_eq!(ended.code, Some(0), "{place:?} {ended:#?}");
@@ -76,7 +80,9 @@ fn a_worker_that_was_killed_is_tried_again_wherever_its_exit_code_is_and_whateve
 #[test]
 fn a_wrong_exit_code_changes_nothing_about_a_run_that_has_reported() {
     let cloud = Cloud::new(ONE);
-    cloud.api.odd(|odd| odd.exit_code = Some(137));
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.exit_code = Some(137));
     cloud
         .dispatch(AGENT)
         .args(["--attempts", "1"])
@@ -88,9 +94,11 @@ fn a_wrong_exit_code_changes_nothing_about_a_run_that_has_reported() {
 #[test]
 fn a_machine_that_ran_out_of_memory_is_followed_by_one_with_twice_as_much() {
     let cloud = Cloud::new(ONE);
-    cloud.api.odd(|odd| odd.is_out_of_memory = true);
+    cloud
+        .api
+        .change_oddities(|oddities| oddities.is_out_of_memory = true);
     let ended = cloud
-        .dispatch(KILLER)
+        .dispatch(AGENT_THAT_KILLS_ITS_WORKER)
         .env("DESCARTES_ISOLATION", "off")
         .env("DESCARTES_DISPATCH_MEMORY", "1500MiB")
         .run();
@@ -98,7 +106,7 @@ fn a_machine_that_ran_out_of_memory_is_followed_by_one_with_twice_as_much() {
     let words = "the machine ran out of memory; it has 1536 MiB";
     assert!(ended.stderr.contains(words), "{ended:#?}");
     let guests: Vec<Value> = cloud
-        .created()
+        .create_bodies()
         .iter()
         .map(|body| body["config"]["guest"].clone())
         .collect();

@@ -45,7 +45,7 @@ fn sigterm_while_the_branches_of_merged_work_are_deleted_leaves_the_end_to_the_s
     fs::write(gate.path("deleted"), "").expect("a file");
     dispatch().run().assert_code(0);
     assert_eq!(cloud.git(&["show", "release:done"]), "done\n");
-    assert_eq!(gate.begun(), "house:1\n");
+    assert_eq!(gate.begun_tasks(), "house:1\n");
     cloud.api.assert_clean();
 }
 
@@ -58,22 +58,26 @@ fn a_signal_ends_the_wait_for_an_engine_that_does_not_answer_at_the_end() {
         let running = dispatch().start();
         gate.wait_for_an_agent();
         wait_until("the handle", || cloud.graph.entries("handle").len() == 1);
-        cloud.api.odd(|odd| odd.is_away = true);
+        cloud
+            .api
+            .change_oddities(|oddities| oddities.is_away = true);
         gate.open();
         running
             .wait_for_log("waiting until the engines have removed what they have of this dispatch");
-        let began = Instant::now();
+        let signal_time = Instant::now();
         running.signal(signal);
         let ended = running.wait();
-        assert_within(Duration::from_secs(15), began.elapsed());
+        assert_within(Duration::from_secs(15), signal_time.elapsed());
         ended.assert_code(3);
         assert!(ended.stderr.contains("1 of 1 tasks are done"), "{ended:#?}");
         let words = "the engine fly may still have something of this dispatch";
         assert!(ended.stderr.contains(words), "{ended:#?}");
         assert!(ended.stderr.contains("fly secrets unset"), "{ended:#?}");
-        cloud.api.odd(|odd| odd.is_away = false);
+        cloud
+            .api
+            .change_oddities(|oddities| oddities.is_away = false);
         dispatch().run().assert_code(0);
-        assert_eq!(gate.begun(), "house:1\n");
+        assert_eq!(gate.begun_tasks(), "house:1\n");
         cloud.api.assert_clean();
     });
 }

@@ -8,67 +8,74 @@ use serde_json::Value;
 use super::description::check_create;
 use super::machines::{self, Machine};
 use super::requests::{error, ok, send, too_soon};
-use super::{Answer, Create, DIGEST, Lists, Shared};
+use super::{Answer, CreateFault, DIGEST, Lists, Shared};
 
-/// Makes a machine, unless an oddity is switched on.
+/// Creates a machine, unless an oddity prevents that.
 pub fn create(shared: &Arc<Shared>, body: &Value) -> Answer {
-    if let Err(what) = check_create(body) {
-        shared.state().violations.push(format!("create: {what}"));
-        return error(422, &format!("invalid machine: {what}"));
+    if let Err(violation) = check_create(body) {
+        shared
+            .state()
+            .violations
+            .push(format!("create: {violation}"));
+        return error(422, &format!("invalid machine: {violation}"));
     }
-    let (oddity, is_clash_422, full) = {
+    let (fault, is_clash_422, full_region_answer) = {
         let mut oddities = shared.oddities();
         if oddities.lists == Lists::BreakSoon {
             oddities.lists = Lists::Broken;
         }
         let region = body["region"].as_str().unwrap_or_default();
-        let full = oddities.full_regions.get(region).copied();
-        let oddity = if full.is_none() {
+        let full_region_answer = oddities.full_regions.get(region).copied();
+        let fault = if full_region_answer.is_none() {
             oddities.creates.pop_front()
         } else {
             None
         };
-        (oddity, oddities.is_clash_422, full)
+        (fault, oddities.is_clash_422, full_region_answer)
     };
-    if let Some((status, body)) = full {
+    if let Some((status, body)) = full_region_answer {
         return send(status, body);
     }
-    if let Some(Create::TooSoon(seconds)) = oddity {
+    if let Some(CreateFault::TooSoon(seconds)) = fault {
         return too_soon(seconds);
     }
-    let is_made = !matches!(
-        oddity,
+    let is_created = !matches!(
+        fault,
         Some(
-            Create::TimesOut { is_made: false }
-                | Create::Closes { is_made: false }
-                | Create::Fails { is_made: false }
+            CreateFault::TimesOut { is_created: false }
+                | CreateFault::Closes { is_created: false }
+                | CreateFault::Fails { is_created: false }
         )
     );
-    let mut described = Value::Null;
-    if is_made {
-        match make(shared, body, is_clash_422) {
-            Ok((number, made)) => {
-                described = made;
-                match oddity {
-                    Some(Create::Stuck) => {}
-                    Some(Create::Late(time)) => machines::start(shared, number, time),
+    let mut description = Value::Null;
+    if is_created {
+        match add_machine(shared, body, is_clash_422) {
+            Ok((number, new_description)) => {
+                description = new_description;
+                match fault {
+                    Some(CreateFault::Stuck) => {}
+                    Some(CreateFault::Late(time)) => machines::start(shared, number, time),
                     _ => machines::start(shared, number, Duration::ZERO),
                 }
             }
             Err(rejection) => return rejection,
         }
     }
-    match oddity {
-        Some(Create::TimesOut { .. }) => error(408, "deadline_exceeded: request timed out"),
-        Some(Create::Fails { .. }) => error(500, "internal: server error"),
-        Some(Create::Closes { .. }) => Answer::Close,
-        Some(Create::Garbage) => send(201, "<html>made</html>"),
-        _ => ok(&described),
+    match fault {
+        Some(CreateFault::TimesOut { .. }) => error(408, "deadline_exceeded: request timed out"),
+        Some(CreateFault::Fails { .. }) => error(500, "internal: server error"),
+        Some(CreateFault::Closes { .. }) => Answer::Close,
+        Some(CreateFault::Garbage) => send(201, "<html>made</html>"),
+        _ => ok(&description),
     }
 }
 
-/// The new machine's number and description.
-fn make(shared: &Arc<Shared>, body: &Value, is_clash_422: bool) -> Result<(usize, Value), Answer> {
+/// Adds a machine to the state; returns its number and its description, or the answer that rejects it.
+fn add_machine(
+    shared: &Arc<Shared>,
+    body: &Value,
+    is_clash_422: bool,
+) -> Result<(usize, Value), Answer> {
     let mut state = shared.state();
     let name = body["name"].as_str().unwrap_or_default();
     let mut living = state.machines.iter().filter(|other| other.is_living());
@@ -85,7 +92,7 @@ fn make(shared: &Arc<Shared>, body: &Value, is_clash_422: bool) -> Result<(usize
     }
     let number = state.machines.len();
     let machine = Machine::new(number, body, &state.secrets, DIGEST);
-    let described = machine.describe();
+    let description = machine.describe();
     state.machines.push(machine);
-    Ok((number, described))
+    Ok((number, description))
 }

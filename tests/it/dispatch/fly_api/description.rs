@@ -1,4 +1,4 @@
-//! The request for a machine as the API is described. Fields that are not described are rejected.
+//! The request for a machine, as Fly's description of the API defines it. Unknown fields are rejected.
 
 use std::collections::BTreeMap;
 
@@ -120,7 +120,7 @@ struct StopConfig {
     timeout: String,
 }
 
-/// Why a request is not allowed.
+/// Checks a request for a machine; the error says which part is not allowed.
 pub fn check_create(body: &Value) -> Result<(), String> {
     let request: CreateMachine =
         serde_json::from_value(body.clone()).map_err(|error| error.to_string())?;
@@ -129,7 +129,7 @@ pub fn check_create(body: &Value) -> Result<(), String> {
     require(name.len() <= 63 && name.chars().all(is_name), "the name")?;
     let config = request.config;
     require(!config.image.is_empty(), "the image")?;
-    // Without these a worker would run twice, or be left over.
+    // Without `auto_destroy`, the machine would stay after its end; without this restart policy, the worker would run twice.
     require(config.auto_destroy == Some(true), "auto_destroy")?;
     require(
         config.restart.is_some_and(|restart| restart.policy == "no"),

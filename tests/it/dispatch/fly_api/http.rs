@@ -24,7 +24,7 @@ pub fn serve(shared: &Arc<Shared>, connection: &Connection) {
     while let Some(request) = read_request(connection, &mut buffer) {
         let Answer::Send {
             status,
-            pause,
+            retry_after,
             body,
         } = answer(shared, connection, &request)
         else {
@@ -32,7 +32,7 @@ pub fn serve(shared: &Arc<Shared>, connection: &Connection) {
             return;
         };
         let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
-        if let Some(seconds) = pause {
+        if let Some(seconds) = retry_after {
             let _ = write!(head, "retry-after: {seconds}\r\n");
         }
         let text = format!("{head}\r\n{body}");
@@ -44,7 +44,7 @@ pub fn serve(shared: &Arc<Shared>, connection: &Connection) {
 
 /// Reads one request; `None` if the connection ends.
 fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Request> {
-    let more = |buffer: &mut Vec<u8>| {
+    let read_more = |buffer: &mut Vec<u8>| {
         let mut chunk = [0; 8 * 1024];
         let count = (&*connection.stream)
             .read(&mut chunk)
@@ -71,7 +71,7 @@ fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Request
                 header("authorization"),
             );
             while buffer.len() < head + length {
-                more(buffer)?;
+                read_more(buffer)?;
             }
             let rest = buffer.split_off(head + length);
             let body = serde_json::from_slice(&buffer[head..]).unwrap_or_default();
@@ -85,6 +85,6 @@ fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Request
                 body,
             });
         }
-        more(buffer)?;
+        read_more(buffer)?;
     }
 }

@@ -1,4 +1,4 @@
-//! Machines: real workers, with the variables and the secrets that their configuration names.
+//! Machines: real workers on this machine, with the variables and the secrets that their configuration names.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -21,7 +21,7 @@ pub struct Machine {
     region: String,
     config: Value,
     digest: &'static str,
-    /// The variables of the process.
+    /// The environment variables of the worker.
     environment: BTreeMap<String, String>,
     events: Vec<Value>,
     pid: Option<Pid>,
@@ -69,7 +69,7 @@ impl Machine {
         }
     }
 
-    /// A machine that somebody else has made, and that runs.
+    /// A running machine of another program, without a process.
     pub fn foreign(number: usize, name: &str) -> Self {
         let body =
             json!({ "name": name, "config": { "metadata": { "descartes_dispatch": "other" } } });
@@ -106,13 +106,13 @@ impl Machine {
         })
     }
 
-    /// The worker gets its stop signal.
+    /// Sends SIGTERM to the worker.
     pub fn terminate(&mut self) {
         self.state = "stopping";
         self.pid.map(|pid| kill_process(pid, Signal::TERM));
     }
 
-    /// The machine is gone at once.
+    /// Kills the worker, and marks the machine as destroyed.
     pub fn destroy(&mut self) {
         self.state = "destroyed";
         if let Some(pid) = self.pid.take() {
@@ -120,7 +120,7 @@ impl Machine {
         }
     }
 
-    /// The machine is gone without a word.
+    /// Destroys the machine if its worker runs, without an exit event.
     pub fn lose(&mut self) {
         if self.pid.is_some() {
             self.destroy();
@@ -151,7 +151,7 @@ impl Machine {
     }
 }
 
-/// Boots a machine after a while; it destroys itself when its worker ends.
+/// Boots a machine after this time. The machine is destroyed when its worker ends.
 pub fn start(shared: &Arc<Shared>, number: usize, after: Duration) {
     let shared = Arc::clone(shared);
     thread::spawn(move || {

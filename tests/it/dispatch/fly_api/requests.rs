@@ -15,14 +15,14 @@ pub(super) fn answer(shared: &Arc<Shared>, connection: &Connection, request: &Re
     if shared.oddities().is_away {
         return Answer::Close;
     }
-    let whole = shared.oddities().answer;
-    if let Some((status, body)) = whole {
+    let fixed_answer = shared.oddities().answer;
+    if let Some((status, body)) = fixed_answer {
         return send(status, body);
     }
     let (action, id) = match action_of(request) {
         Ok(found) => found,
-        Err(what) => {
-            let line = format!("{} {}: {what}", request.method, request.path);
+        Err(violation) => {
+            let line = format!("{} {}: {violation}", request.method, request.path);
             shared.state().violations.push(line);
             return error(404, "not found");
         }
@@ -30,10 +30,10 @@ pub(super) fn answer(shared: &Arc<Shared>, connection: &Connection, request: &Re
     if request.authorization != format!("Bearer {TOKEN}") {
         return error(401, "Authenticate: token validation error");
     }
-    let pause = shared.state().limit(action, id, shared.rate);
-    let answer = match pause {
+    let retry_after = shared.state().limit_rate(action, id, shared.rate);
+    let answer = match retry_after {
         Some(seconds) => too_soon(seconds),
-        None => act(shared, connection, request, action, id),
+        None => perform(shared, connection, request, action, id),
     };
     let status = match &answer {
         Answer::Send { status, .. } => *status,
@@ -73,7 +73,8 @@ fn action_of(request: &Request) -> Result<(&'static str, &str), String> {
     Ok((action, id))
 }
 
-fn act(
+/// Does what an allowed request asks for.
+fn perform(
     shared: &Arc<Shared>,
     connection: &Connection,
     request: &Request,
@@ -88,16 +89,16 @@ fn act(
         "create" => create(shared, &request.body),
         "list" => list(shared, request),
         "get" => {
-            let lost = shared.oddities().lost_machines;
-            shared.oddities().lost_machines = lost.saturating_sub(1);
-            if lost > 0 {
+            let left = shared.oddities().false_404s;
+            shared.oddities().false_404s = left.saturating_sub(1);
+            if left > 0 {
                 return error(404, "machine not found");
             }
-            shared.about(id, |machine| ok(&machine.describe()))
+            shared.with_machine(id, |machine| ok(&machine.describe()))
         }
         "wait" => wait(shared, connection, request, id),
         "stop" => stop(shared, &request.body, id),
-        "destroy" => shared.about(id, |machine| {
+        "destroy" => shared.with_machine(id, |machine| {
             machine.destroy();
             ok(&json!({ "ok": true }))
         }),
@@ -155,7 +156,7 @@ fn wait(shared: &Arc<Shared>, connection: &Connection, request: &Request, id: &s
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
         let mut is_living = false;
-        let answer = shared.about(id, |machine| {
+        let answer = shared.with_machine(id, |machine| {
             is_living = machine.is_living();
             ok(&json!({ "ok": true }))
         });
@@ -173,15 +174,15 @@ fn wait(shared: &Arc<Shared>, connection: &Connection, request: &Request, id: &s
 }
 
 fn stop(shared: &Arc<Shared>, body: &Value, id: &str) -> Answer {
-    let known = body.as_object().is_some_and(|body| {
+    let is_valid = body.as_object().is_some_and(|body| {
         let is_text = body.values().all(Value::is_string);
         is_text && body.keys().all(|key| key == "signal" || key == "timeout")
     });
-    if !known || body["signal"] != "SIGTERM" {
+    if !is_valid || body["signal"] != "SIGTERM" {
         shared.state().violations.push(format!("stop: {body}"));
         return error(400, "invalid stop");
     }
-    shared.about(id, |machine| {
+    shared.with_machine(id, |machine| {
         if machine.state != "started" {
             return error(412, "failed_precondition: machine is not started");
         }
@@ -191,7 +192,8 @@ fn stop(shared: &Arc<Shared>, body: &Value, id: &str) -> Answer {
 }
 
 impl Shared {
-    fn about(&self, id: &str, act: impl FnOnce(&mut Machine) -> Answer) -> Answer {
+    /// Calls the function with a machine; answers 404 if there is none with this id.
+    fn with_machine(&self, id: &str, act: impl FnOnce(&mut Machine) -> Answer) -> Answer {
         let mut state = self.state();
         match state.machines.iter_mut().find(|machine| machine.id == id) {
             Some(machine) => act(machine),
@@ -217,8 +219,9 @@ impl State {
         ok(&json!({ "secrets": [], "version": self.secrets_version }))
     }
 
-    /// How many seconds a request must wait, if it comes too soon.
-    fn limit(&mut self, action: &str, id: &str, rate: u32) -> Option<u64> {
+    /// Counts a request; returns how many seconds it must wait if it comes too soon. Each action has the rate limit of the
+    /// real API, multiplied by `rate`.
+    fn limit_rate(&mut self, action: &str, id: &str, rate: u32) -> Option<u64> {
         let (per_second, burst) = match action {
             "get" | "app" => (5, 10),
             "wait" => return None,
@@ -233,7 +236,7 @@ impl State {
         };
         let now = Instant::now();
         let full_at = self
-            .limits
+            .full_burst_times
             .get(&key)
             .map_or(now, |full_at| (*full_at).max(now))
             + interval;
@@ -242,7 +245,7 @@ impl State {
                 .push(format!("{action} {id}: too many requests"));
             return Some(1);
         }
-        self.limits.insert(key, full_at);
+        self.full_burst_times.insert(key, full_at);
         None
     }
 }
@@ -251,14 +254,14 @@ pub(super) fn ok(body: &Value) -> Answer {
     send(200, &body.to_string())
 }
 
-pub(super) fn error(status: u16, what: &str) -> Answer {
-    send(status, &json!({ "error": what }).to_string())
+pub(super) fn error(status: u16, message: &str) -> Answer {
+    send(status, &json!({ "error": message }).to_string())
 }
 
 pub(super) fn send(status: u16, body: &str) -> Answer {
     Answer::Send {
         status,
-        pause: None,
+        retry_after: None,
         body: body.to_owned(),
     }
 }
@@ -266,7 +269,7 @@ pub(super) fn send(status: u16, body: &str) -> Answer {
 pub(super) fn too_soon(seconds: u64) -> Answer {
     Answer::Send {
         status: 429,
-        pause: Some(seconds),
+        retry_after: Some(seconds),
         body: json!({ "error": "rate limit exceeded" }).to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! Which processes are alive.
+//! Finds the processes that work in the directory of a project.
 //!
 //! Processes are found by their working directory and not by their ids: the kernel soon gives the id of an ended process
 //! to another one, and a zombie keeps its id until its parent has reaped it. A zombie has no working directory.
@@ -7,27 +7,27 @@ use std::fs;
 
 use super::Project;
 
-/// Fails if something that was started in the project's directory is alive.
+/// Fails if a process that works in the project's directory is alive.
 #[track_caller]
 pub fn assert_nothing_alive(project: &Project) {
-    let left = processes_in(project);
-    assert!(left.is_empty(), "still alive: {left:#?}");
+    let alive = processes_in(project);
+    assert!(alive.is_empty(), "still alive: {alive:#?}");
 }
 
 /// The state and the command line of each process that works in the project's directory.
 pub fn processes_in(project: &Project) -> Vec<String> {
     let dir = project.dir().canonicalize().expect("the directory");
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
-    let there = processes.filter(|process| {
+    let in_project = processes.filter(|process| {
         let cwd = fs::read_link(process.path().join("cwd"));
         cwd.is_ok_and(|cwd| cwd == dir)
     });
-    let described = there.filter_map(|process| {
+    let descriptions = in_project.filter_map(|process| {
         let line = fs::read(process.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let status = fs::read_to_string(process.path().join("status")).ok()?;
         let state = status.lines().find(|line| line.starts_with("State:"))?;
         Some(format!("{line} ({state})"))
     });
-    described.collect()
+    descriptions.collect()
 }
