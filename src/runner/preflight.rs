@@ -2,6 +2,7 @@
 //!
 //! Sends nothing to the orchestrator, because every request of the protocol would change something there.
 
+mod findings;
 mod machine;
 
 use std::ffi::OsStr;
@@ -28,19 +29,12 @@ use crate::redact::Redactor;
 use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Reason};
+pub use findings::Finding;
+use findings::Findings;
 use machine::check_machine;
 
 /// How long the check waits for the answer of the remote repository.
 const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The result of one check.
-#[derive(Debug)]
-pub struct Finding {
-    /// What was checked, as a noun.
-    pub subject: &'static str,
-    /// A description of what is there, or the problem.
-    pub result: Result<String, Failure>,
-}
 
 /// All findings of a preflight check.
 #[derive(Debug)]
@@ -336,36 +330,4 @@ fn is_name_of(wanted: &str, name: &str) -> bool {
     prefixes
         .iter()
         .any(|prefix| name.strip_prefix(prefix) == Some(wanted))
-}
-
-/// Collects the findings.
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    /// Returns the value of a successful check, and adds no finding; if the check failed, adds its failure.
-    fn add_problem<T>(&mut self, subject: &'static str, found: Result<T, Failure>) -> Option<T> {
-        match found {
-            Ok(thing) => Some(thing),
-            Err(failure) => {
-                let result = Err(failure);
-                self.0.push(Finding { subject, result });
-                None
-            }
-        }
-    }
-
-    /// Adds the finding of a check: the description of its value, or its failure. Returns the value.
-    fn add<T>(
-        &mut self,
-        subject: &'static str,
-        found: Result<T, Failure>,
-        describe: impl FnOnce(&T) -> String,
-    ) -> Option<T> {
-        let (result, thing) = match found {
-            Ok(thing) => (Ok(describe(&thing)), Some(thing)),
-            Err(failure) => (Err(failure), None),
-        };
-        self.0.push(Finding { subject, result });
-        thing
-    }
 }

@@ -19,6 +19,7 @@ mod inspect;
 mod left_behind;
 mod lfs;
 mod mark;
+mod parts;
 mod patch;
 mod records;
 mod references;
@@ -28,119 +29,24 @@ mod staging_repository;
 mod unfiltered;
 mod worktrees;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::workspace::LocalClone;
 use crate::environment::Variables;
 use crate::git::Git;
 use crate::isolation::Launch;
 use crate::process;
-use crate::task::{Failure, Reason, Task, Work};
+use crate::task::{Failure, Reason};
 pub use branches::Branch;
 use build::build_product;
-use errors::{git_failure, io_failure, run};
+use errors::{check_that_the_agent_is_dead, git_failure, io_failure, run};
 use left_behind::LeftBehind;
 pub use lfs::Upload;
+pub use parts::{CommitMessage, Product};
+use parts::{CommitParts, Store};
 pub use repository::PrivateRepository;
 use stage::StagingResult;
 use staging_repository::RepositoryChoice;
-
-/// The message of the commit, and the task that the commit marks as done.
-#[derive(Debug, Clone)]
-pub struct CommitMessage {
-    pub subject: String,
-    /// Names such as `Task-Id`, with their values.
-    pub trailers: Vec<(&'static str, String)>,
-    /// The task to mark as done; `None` if the task failed.
-    pub done_task: Option<Task>,
-}
-
-/// The work, in a repository from which the worker can push it.
-#[derive(Debug)]
-pub struct Product {
-    pub push_repository: PrivateRepository,
-    pub work: Work,
-    /// Branches of the agent whose commits are not part of the work.
-    pub branches: Vec<Branch>,
-    /// The files because of which nothing may be pushed, with the reason; `None` if the work may be pushed. Completes a
-    /// sentence that ends with "because of files".
-    pub unpushable_files: Option<String>,
-    /// Why the commit is not the whole work; `None` if it is.
-    pub incomplete_reason: Option<String>,
-    /// Sentences about changes that are not in the commit.
-    pub notes: Vec<String>,
-    /// The changed path, if exactly one path changed.
-    pub only_path: Option<String>,
-    /// Git LFS objects that must be uploaded before the commit is pushed.
-    pub upload: Option<Upload>,
-    /// The push repository reads objects from these directories, so they must exist as long as it does.
-    _stores: Vec<Store>,
-}
-
-/// A temporary directory with objects; deleted when this is dropped.
-#[derive(Debug)]
-enum Store {
-    Fetched { _repository: PrivateRepository },
-    Staged { _staged: tempfile::TempDir },
-}
-
-/// The parts of the final commit.
-struct CommitParts {
-    /// The agent's last commit, if it has one.
-    head: Option<String>,
-    /// The other commit of an unfinished merge.
-    merge_head: Option<String>,
-    /// The tree of the final commit; the tree of `head` if this is `None`.
-    tree: Option<String>,
-    /// The changes that are not in `tree`.
-    left_behind: LeftBehind,
-    /// The references of the agent's repository, with their objects.
-    references: Vec<(String, String)>,
-    /// Whether the agent's commits must not be published, because they may contain plain text: content that a git
-    /// filter, for example one that encrypts, should have changed.
-    has_plain_commits: bool,
-    /// Why the commit is not the whole work; `None` if it is.
-    incomplete_reason: Option<String>,
-    /// Whether `tree` may contain submodules.
-    has_submodules: bool,
-    /// The directories of objects from which the push repository reads.
-    objects: Vec<PathBuf>,
-    /// Directories of Git LFS objects.
-    lfs_objects: Vec<PathBuf>,
-    /// Directories that must exist as long as the push repository.
-    stores: Vec<Store>,
-}
-
-impl CommitParts {
-    /// The parts of the commit after staging. Errors if the directory of new objects contains anything but objects.
-    /// `git_dirs` are the repositories in which git-lfs may have stored objects.
-    async fn from_staging(staged: StagingResult, git_dirs: &[&Path]) -> Result<Self, Failure> {
-        check_that_the_agent_is_dead()?;
-        let objects = staged.dir.path().join("objects");
-        let lfs_objects = lfs::stores(git_dirs, staged.lfs_storage.as_deref());
-        let store = objects.clone();
-        let is_plain = tokio::task::spawn_blocking(move || repository::is_plain_store(&store));
-        if !is_plain.await.unwrap_or(false) {
-            let message = "the directory for new objects contains files that are not objects, so nothing is pushed";
-            return Err(Failure::new(Reason::PushFailed, message));
-        }
-        Ok(Self {
-            head: staged.head,
-            merge_head: staged.merge_head,
-            tree: Some(staged.tree),
-            incomplete_reason: staged.left_behind.incomplete_reason(),
-            left_behind: staged.left_behind,
-            references: staged.references,
-            has_plain_commits: staged.has_plain_commits,
-            has_submodules: staged.has_submodules,
-            objects: vec![objects],
-            lfs_objects,
-            stores: vec![Store::Staged {
-                _staged: staged.dir,
-            }],
-        })
-    }
-}
 
 /// Makes the work product of a clone.
 ///
@@ -192,14 +98,6 @@ pub async fn collect(
         }
         product => product,
     }
-}
-
-fn check_that_the_agent_is_dead() -> Result<(), Failure> {
-    if process::no_descendants_left() {
-        return Ok(());
-    }
-    let message = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
-    Err(Failure::new(Reason::PushFailed, message))
 }
 
 /// Collects the work in the usual case: the agent's repository is intact.

@@ -1,6 +1,6 @@
 //! The bare repository in the state directory, and the git commands that work in it.
 
-mod files;
+pub mod files;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,6 @@ use super::local_project::LocalProject;
 use super::types::{Commit, ResolvedCommit, Settings};
 use crate::environment::{Variables, variable};
 use crate::git::{Call, Git, GitOutput};
-pub use files::{Blob, TreeEntry};
 
 /// The attributes that make git merge the task graph with the merge driver `scud`, which [`configuration`] defines.
 const ATTRIBUTES: &str = ".scud/tasks/tasks.scg merge=scud\n";

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::bare_repository::TreeEntry;
+use super::bare_repository::files::TreeEntry;
 use super::error::IntegrationError;
 use super::repositories::{BASE_REFERENCE, PUBLISHED_REFERENCE, Repositories};
 use super::types::{Commit, Settings};

@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use super::bare_repository::{Blob, identity_variables, with_input};
+use super::bare_repository::files::Blob;
+use super::bare_repository::{identity_variables, with_input};
 use super::branch::Integration;
 use super::error::IntegrationError;
 use super::types::{

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::Findings;
+use super::findings::Findings;
 use crate::environment::value_of;
 use crate::http::tls;
 use crate::progress::Progress;

@@ -2,12 +2,10 @@
 
 use std::fmt::Write;
 
-use super::errors::{io_failure, run};
+use super::errors::{check_that_the_agent_is_dead, io_failure, run};
+use super::parts::{CommitMessage, CommitParts, Product};
 use super::repository::PrivateRepository;
-use super::{
-    CommitMessage, CommitParts, Product, branches, check_that_the_agent_is_dead, gitlinks, inspect,
-    lfs, mark, patch,
-};
+use super::{branches, gitlinks, inspect, lfs, mark, patch};
 use crate::git::Git;
 use crate::runner::workspace::LocalClone;
 use crate::task::{Failure, Reason, Work};

@@ -2,6 +2,7 @@
 
 use super::records::Records;
 use crate::git::{Call, Git, GitError};
+use crate::process;
 use crate::task::{Failure, Reason};
 
 /// Runs a call of git; returns its output. If the call fails, the run fails with [`Reason::PushFailed`].
@@ -44,4 +45,13 @@ pub fn io_failure(error: &std::io::Error) -> Failure {
         causes: vec![error.to_string()],
         ..Failure::new(Reason::PushFailed, message)
     }
+}
+
+/// Errors if a process of the agent still runs: it could change what the worker collects.
+pub(super) fn check_that_the_agent_is_dead() -> Result<(), Failure> {
+    if process::no_descendants_left() {
+        return Ok(());
+    }
+    let message = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
+    Err(Failure::new(Reason::PushFailed, message))
 }
