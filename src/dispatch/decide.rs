@@ -70,11 +70,19 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
         run: run.id.clone(),
     }));
     let live = state.live_runs().count();
+    let mut free_jobs = policy.jobs.saturating_sub(live);
+    if halt_reason.is_some() {
+        free_jobs = 0;
+    }
     let mut wake_at = None;
     // The number of tasks that are ready, or that will be ready after a pause.
     let mut startable_count = 0;
     let mut tasks: Vec<usize> = (0..standings.len()).collect();
-    tasks.sort_by_key(|task| graph.rank(*task));
+    // The order counts only if a run can start. This function runs after every event, and a graph can have thousands of
+    // tasks.
+    if free_jobs > 0 {
+        tasks.sort_by_key(|task| graph.rank(*task));
+    }
     for task in tasks {
         let key = || task_key(graph, task);
         let next = match &standings[task] {
@@ -90,7 +98,8 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
             _ => continue,
         };
         startable_count += 1;
-        if halt_reason.is_none() && has_free_job(live, &actions, policy) {
+        if free_jobs > 0 {
+            free_jobs -= 1;
             let task = key();
             actions.push(Action::Start { task, next });
         }
@@ -103,14 +112,6 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
         halt_reason,
         wake_at,
     }
-}
-
-/// Whether fewer runs are live or about to start than the jobs allow.
-fn has_free_job(live: usize, actions: &[Action], policy: &Policy) -> bool {
-    let starting = actions
-        .iter()
-        .filter(|action| matches!(action, Action::Start { .. }));
-    live + starting.count() < policy.jobs
 }
 
 /// Whether a run has finished work that is not merged, and its result counts for its task.

@@ -237,7 +237,9 @@ impl<'a> Show<'a> {
         if self.screen.is_live() && waiting.len() < MAX_WAITING_LINES {
             waiting.push(line);
         } else {
-            self.screen.line(&line);
+            waiting.push(line);
+            self.screen.lines(&waiting);
+            waiting.clear();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
@@ -90,7 +90,10 @@ where
             };
             answer(arrived).await
         }
-        Ok(Err(error)) => Answer::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Answer::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
+        }
+        Ok(Err(error)) => Answer::new(StatusCode::BAD_REQUEST, error.to_string()),
         Err(_) => Answer::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive"),
     };
     let response = Response::builder()

@@ -6,7 +6,6 @@ mod findings;
 mod machine;
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +20,9 @@ use super::project_file::{self, LocalProject};
 use super::project_settings::ProjectSettings;
 use super::project_task::{agent_definition, find_task};
 use super::settings::{Settings, Steps};
-use super::workspace::{RemoteRepository, Source, Workspace, check_owner, existing_directory};
+use super::workspace::{
+    RemoteRepository, Source, Workspace, check_owner, existing_directory, is_empty_for_clone,
+};
 use crate::git::{Call, Git, GitError};
 use crate::programs::{Lookup, look_up};
 use crate::progress::Progress;
@@ -253,11 +254,8 @@ fn check_writable(dir: &Path) -> Result<(), Failure> {
 /// Checks that the directory for a clone is empty or does not exist yet.
 fn check_clone_target(dir: Option<&Path>) -> Result<(), Failure> {
     let Some(dir) = dir else { return Ok(()) };
-    let not_empty = match fs::read_dir(dir) {
-        Ok(mut entries) => entries
-            .next()
-            .is_some()
-            .then(|| "it is not empty".to_owned()),
+    let not_empty = match is_empty_for_clone(dir) {
+        Ok(is_empty) => (!is_empty).then(|| "it is not empty".to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(error.to_string()),
     };

@@ -30,7 +30,7 @@ use crate::panics::blocking_point;
 use crate::scud::GRAPH_PATH;
 use crate::task::Failure;
 pub use clone::LocalClone;
-pub use directories::{check_owner, existing_directory};
+pub use directories::{check_owner, existing_directory, is_empty_for_clone};
 use directories::{has_few_files, make_clone_directory, new_run_directory, workspace_failure};
 pub use source::{RemoteRepository, Source};
 

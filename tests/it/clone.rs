@@ -297,6 +297,8 @@ fn a_clone_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
 fn a_directory_that_contains_only_lost_and_found_can_be_cloned_into() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     fs::create_dir_all(origin.workspace().join("lost+found")).unwrap();
+    let check = origin.worker(&receiver).agent("true").arg("check").run();
+    check.assert_code(0);
     origin
         .worker(&receiver)
         .agent("test -e README")

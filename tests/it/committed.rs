@@ -66,7 +66,11 @@ fn run_and_assert_incomplete(origin: &Origin, agent: &str) -> Run {
     assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
     assert_eq!(event["failure"]["retryable"], false, "{event}");
     assert!(!origin.branches().contains(&BRANCH.to_owned()));
-    assert_eq!(event["result"]["work"]["branch"], format!("{BRANCH}-wip"));
+    let wip = format!("{BRANCH}-wip");
+    assert_eq!(event["result"]["work"]["branch"], wip);
+    // A person who merges that branch must not get a task that is marked as done.
+    let graph = |branch: &str| origin.show(branch, ".scud/tasks/tasks.scg");
+    assert_eq!(graph(&wip), graph("main"));
     Run { event, worker }
 }
 

@@ -203,7 +203,8 @@ fn view(content: &str, range: &Value) -> Result<String, String> {
 /// The entries of a directory, [`MAX_DEPTH`] levels deep.
 fn view_directory(path: &Path, given_path: &str) -> Result<String, String> {
     let mut text = format!("{given_path}/\n");
-    let mut entries_left = MAX_ENTRIES;
+    // Becomes 0 at the first entry that is left out.
+    let mut entries_left = MAX_ENTRIES + 1;
     list(path, 1, &mut text, &mut entries_left)
         .map_err(|error| format!("{given_path} cannot be read: {error}"))?;
     if entries_left == 0 {
@@ -224,10 +225,10 @@ fn list(path: &Path, depth: usize, text: &mut String, entries_left: &mut usize) 
         if name.starts_with('.') {
             continue;
         }
+        *entries_left = entries_left.saturating_sub(1);
         if *entries_left == 0 {
             return Ok(());
         }
-        *entries_left -= 1;
         // Links to directories are not followed: they may lead out of the workspace.
         let is_dir = entry.file_type()?.is_dir();
         let slash = if is_dir { "/" } else { "" };

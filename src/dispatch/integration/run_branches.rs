@@ -116,8 +116,9 @@ impl Integration {
         let git = self.repositories.git()?;
         let mut names = Vec::new();
         for branch in branches {
-            let last = branch.name.rsplit('/').next().unwrap_or("work");
-            let name = format!("{}/{last}", self.directory_of_unmerged_run(run_id));
+            let prefix = format!("{RUNS_DIRECTORY}/{run_id}/");
+            let name = branch.name.strip_prefix(&prefix).unwrap_or("work");
+            let name = format!("{}/{name}", self.directory_of_unmerged_run(run_id));
             self.repositories
                 .push_to(&git, &target, &format!("+{}:{name}", branch.commit), None)
                 .await
@@ -190,11 +191,12 @@ impl RunBranches {
             .call(["for-each-ref", format, &prefix]);
         let what = "the branches of a run cannot be listed";
         let text = self.repositories.bare.run(&git, what, call).await?;
+        let candidate = format!("{RUNS_DIRECTORY}/{run_id}/{CANDIDATE_BRANCH}");
         let branches = text.lines().filter_map(|line| {
             let mut fields = line.split('\t');
             let mut next = || fields.next().map(str::to_owned);
             let (commit, name) = (next()?, next()?);
-            if name.ends_with(CANDIDATE_BRANCH) {
+            if name == candidate {
                 return None;
             }
             Some(RunBranch {

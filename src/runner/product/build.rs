@@ -1,6 +1,7 @@
 //! Makes the final commit in the push repository, and inspects every object that a push would send.
 
 use std::fmt::Write;
+use std::fs;
 
 use super::errors::{check_that_the_agent_is_dead, io_failure, run};
 use super::parts::{CommitMessage, CommitParts, Product};
@@ -8,7 +9,8 @@ use super::repository::PrivateRepository;
 use super::{branches, gitlinks, inspect, lfs, mark, patch};
 use crate::git::Git;
 use crate::runner::workspace::LocalClone;
-use crate::task::{Failure, Reason, Work};
+use crate::scud::GRAPH_PATH;
+use crate::task::{Failure, Reason, Status, Task, Work};
 
 /// Makes the commit in a new repository, and inspects every object that a push would send.
 ///
@@ -40,16 +42,11 @@ pub(super) async fn build_product(
         let left_behind = &mut parts.left_behind;
         tree = gitlinks::restore_unpublished(git, &repository, clone, &trees, left_behind).await?;
     }
-    if let Some(done_task) = &message.done_task {
-        tree = mark::mark_done_in_tree(
-            git,
-            &repository,
-            &clone.dir,
-            tree,
-            done_task,
-            &mut parts.left_behind,
-        )
-        .await?;
+    if let Some(task) = &message.done_task
+        && let Some(status) = status_to_set(clone, task, parts.incomplete_reason.is_some())
+    {
+        let left_behind = &mut parts.left_behind;
+        tree = mark::set_status_in_tree(git, &repository, tree, task, status, left_behind).await?;
     }
     let second_parent = parts
         .merge_head
@@ -102,6 +99,17 @@ pub(super) async fn build_product(
         upload,
         _stores: parts.stores,
     })
+}
+
+/// The status that a task must get in the tree of the commit; `None` if the tree has the right one, because the worker
+/// has marked the task as done in the working tree.
+fn status_to_set(clone: &LocalClone, task: &Task, is_incomplete: bool) -> Option<Status> {
+    // The commit goes to the `-wip` branch. A person who merges that branch must not get a task that is marked as done.
+    if is_incomplete {
+        return Some(task.status);
+    }
+    let has_graph = fs::symlink_metadata(clone.dir.join(GRAPH_PATH)).is_ok();
+    (!has_graph).then_some(Status::Done)
 }
 
 /// The tree of the commit `tip`. Errors if the commit `base` or `tip` is missing.

@@ -1,8 +1,9 @@
-//! Marks the task as done in the tree if the working tree has no graph, for example after `git sparse-checkout`.
-//! If the working tree has a graph, the worker has already marked the task there.
+//! Sets the status of the task in the graph of a tree.
+//!
+//! The worker marks a task as done in the working tree. That is not enough if the working tree has no graph, for example
+//! after `git sparse-checkout`, and it is wrong if the commit turns out not to be the whole work.
 
 use std::fs;
-use std::path::Path;
 
 use super::errors::{io_failure, run};
 use super::left_behind::LeftBehind;
@@ -12,19 +13,15 @@ use crate::scud::GRAPH_PATH;
 use crate::scud::Project;
 use crate::task::{Failure, Status, Task};
 
-/// Returns the tree with the changed graph, or the same tree if the working tree has a graph or the graph cannot be
-/// changed.
-pub async fn mark_done_in_tree(
+/// Returns the tree with the changed graph, or the same tree if the graph cannot be changed.
+pub async fn set_status_in_tree(
     git: &Git<'_>,
     repository: &PrivateRepository,
-    workspace: &Path,
     tree: String,
     task: &Task,
+    status: Status,
     left_behind: &mut LeftBehind,
 ) -> Result<String, Failure> {
-    if fs::symlink_metadata(workspace.join(GRAPH_PATH)).is_ok() {
-        return Ok(tree);
-    }
     let dir = tempfile::tempdir().map_err(|error| io_failure(&error))?;
     let file = dir.path().join(GRAPH_PATH);
     let mut graph = Vec::new();
@@ -44,7 +41,7 @@ pub async fn mark_done_in_tree(
         fs::create_dir_all(file.with_file_name("")).and_then(|()| fs::write(&file, graph));
     written.map_err(|error| io_failure(&error))?;
     let project = Project::at(dir.path().to_owned());
-    if let Err(error) = project.set_status(task, Status::Done).await {
+    if let Err(error) = project.set_status(task, status).await {
         left_behind.add_sentence(format!("the graph could not be marked: {error}"));
         return Ok(tree);
     }

@@ -55,15 +55,13 @@ pub fn make_clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<Temp
             &error,
         )
     })?;
-    let mut entries = fs::read_dir(&dir).map_err(|error| {
+    let is_empty = is_empty_for_clone(&dir).map_err(|error| {
         workspace_failure(
             format!("the workspace {} cannot be read", dir.display()),
             &error,
         )
     })?;
-    // Every new ext4 volume has a `lost+found`.
-    let is_relevant = |entry: &io::Result<fs::DirEntry>| !matches!(entry, Ok(entry) if entry.file_name() == "lost+found");
-    if entries.any(|entry| is_relevant(&entry)) {
+    if !is_empty {
         let message = format!(
             "the workspace {} is not empty, so nothing is cloned into it; empty it, or name another directory",
             dir.display()
@@ -71,6 +69,16 @@ pub fn make_clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<Temp
         return Err(Failure::new(Reason::WorkspaceFailed, message));
     }
     Ok((dir, None))
+}
+
+/// Whether a repository can be cloned into a directory: it is empty, except for the `lost+found` of a new ext4 volume.
+pub fn is_empty_for_clone(dir: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        if entry?.file_name() != "lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes the private directory of a run.

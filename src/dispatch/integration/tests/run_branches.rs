@@ -61,3 +61,20 @@ fn branches_of_runs_are_found_copied_to_the_users_repository_and_deleted() {
         );
     }
 }
+
+#[test]
+fn all_branches_of_a_run_are_found_and_copied_even_if_their_names_end_alike() {
+    let sample = SampleProject::new(ProjectLocation::Local, WorkerLocation::OnThisMachine);
+    let integration = sample.open();
+    let run = sample.run(&integration, integration.tip(), "1", &[("a.txt", "a\n")]);
+    let bare = sample.dir.path().join("state/integration.git");
+    for name in ["a/fix", "b/fix", "my-candidate"] {
+        let name = format!("refs/heads/descartes-runs/{}/{name}", run.run_id);
+        git(&bare, &["update-ref", &name, &run.commit]);
+    }
+    let mut names = block_on(integration.copy_unmerged_branches(&run.run_id)).unwrap();
+    names.sort();
+    let expected = ["a/fix", "b/fix", "my-candidate", "work"];
+    let directory = format!("refs/descartes/runs/{}", run.run_id);
+    assert_eq!(names, expected.map(|name| format!("{directory}/{name}")));
+}
