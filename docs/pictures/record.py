@@ -12,7 +12,6 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import termios
 import time
 from html import escape

@@ -114,6 +114,9 @@ pub fn callback_url(text: &str) -> ParseResult<Url> {
 
 /// Secrets of Standard Webhooks, separated by white space.
 pub fn signing_keys(text: &str) -> ParseResult<Vec<SigningKey>> {
+    if text.trim().is_empty() {
+        return Err("contains only white space, so nothing would be signed; set a secret, or remove the variable".to_owned());
+    }
     text.split_whitespace().map(SigningKey::parse).collect()
 }
 

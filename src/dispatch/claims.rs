@@ -109,8 +109,12 @@ fn has_taken_over(other: &Run, run: &Run) -> bool {
         || other.is_completed()
 }
 
-/// Stores the time of an event, and the progress of a heartbeat, in the state. They are not written to the journal.
-pub fn record_event(state: &mut State, route: Route, event: &Value, now: Millis) {
+/// Stores the time of an event, and the progress of a heartbeat, in the state. They are not written to the journal. Ignores an
+/// event that `answer` rejects: it can come from a second worker of the run, and says nothing about the first one.
+pub fn record_event(state: &mut State, route: Route, event: &Value, answer: &Answer, now: Millis) {
+    if !answer.status.is_success() {
+        return;
+    }
     let run_id = event.pointer("/run_id").and_then(Value::as_str);
     if let Some(run) = run_id.and_then(|id| state.run_mut(id)) {
         run.last_event_at = Some(now);

@@ -301,9 +301,10 @@ impl Dispatcher<'_> {
             answer: sender,
         } in requests
         {
-            record_event(&mut self.journaled.state, route, &event, now());
             let lease_ms = u64::try_from(lease_of_claim(&event).as_millis()).unwrap_or(u64::MAX);
             let reply = reply(&self.journaled.state, route, &event, lease_ms);
+            let state = &mut self.journaled.state;
+            record_event(state, route, &event, &reply.answer, now());
             if let Some(entry) = reply.entry {
                 if let Entry::Reported { run, .. } = &entry {
                     reported.push(run.clone());

@@ -89,7 +89,7 @@ pub async fn read_tip(integration: &Integration) -> eyre::Result<Tip> {
     let graph = integration.read_file(tip, GRAPH_PATH).await?;
     let Some(graph) = graph else {
         bail!(
-            "there is no {GRAPH_PATH} in the commit {}, at which the dispatch begins: commit the graph, or name another commit with --base",
+            "there is no {GRAPH_PATH} in the commit {}: commit the graph, or name another commit with --base; if the graph was deleted on the integration branch, push a commit that restores it",
             tip.id
         );
     };

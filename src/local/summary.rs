@@ -242,13 +242,14 @@ fn add_work(rows: &mut Rows, worker_end: &WorkerEnd, screen: &Screen) {
         };
         rows.add("branch", &format!("{} of {repository}", visible(branch)));
         if worker_end.committed_to.is_some() && worker_end.text("/status") == Some("completed") {
-            rows.add("next", &format!("git merge {}", visible(branch)));
+            rows.add("next", &format!("git merge {}", quoted(&visible(branch))));
         }
     }
     match &worker_end.patch {
         Some(Ok(path)) => {
             rows.add("patch", &file_link(path, screen));
-            rows.add_line(&format!("apply it with: git apply {}", quoted(path)));
+            let path = path.display().to_string();
+            rows.add_line(&format!("apply it with: git apply {}", quoted(&path)));
         }
         Some(Err(why)) => rows.add("patch", &format!("could not be saved: {why}")),
         None if work["patch_truncated"] == true && work["pushed"] != true => {
@@ -282,8 +283,7 @@ fn file_link(path: &Path, screen: &Screen) -> String {
     }
 }
 
-/// The path as a shell reads it.
-fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    shlex::try_quote(&path).map_or(path.clone(), Into::into)
+/// The text as one word of a shell.
+fn quoted(text: &str) -> String {
+    shlex::try_quote(text).map_or_else(|_| text.to_owned(), Into::into)
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::names::is_secret;
@@ -53,7 +53,12 @@ fn collect(text: &str, min_size: usize, depth: usize, parts: &mut BTreeSet<Strin
 
 /// Adds the lines of a text, and the whole body of a PEM file. Environment files write line ends as `\n`.
 fn collect_lines(text: &str, parts: &mut BTreeSet<String>) {
-    let text = text.replace("\\r", "").replace("\\n", "\n");
+    collect_lines_as_written(text, parts);
+    collect_lines_as_written(&text.replace("\\r", "").replace("\\n", "\n"), parts);
+}
+
+/// Like [`collect_lines`], but takes a backslash and a letter as they are.
+fn collect_lines_as_written(text: &str, parts: &mut BTreeSet<String>) {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     if lines.len() < 2 {
         return;
@@ -112,10 +117,9 @@ fn collect_values(value: &Value, min_size: usize, depth: usize, parts: &mut BTre
 /// Decodes a base64 secret; `None` if the result is not JSON or PEM.
 fn decode(text: &str) -> Option<String> {
     let compact: String = text.split_whitespace().collect();
-    let bytes = STANDARD
-        .decode(&compact)
-        .or_else(|_| URL_SAFE_NO_PAD.decode(compact.trim_end_matches('=')))
-        .ok()?;
+    let compact = compact.trim_end_matches('=');
+    let bytes = STANDARD_NO_PAD.decode(compact);
+    let bytes = bytes.or_else(|_| URL_SAFE_NO_PAD.decode(compact)).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let start = text.trim_start();
     (start.starts_with(['{', '[']) || start.starts_with("-----BEGIN")).then_some(text)
@@ -123,6 +127,8 @@ fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     const BODY: [&str; 3] = [
@@ -180,7 +186,19 @@ mod tests {
     fn base64_around_json_or_pem_is_decoded() {
         let json = serde_json::json!({"client_secret": "geheim-1"}).to_string();
         assert_has(&STANDARD.encode(&json), &["geheim-1", &json]);
+        // The first alphabet has `+` and `/`, and some tools leave out the padding.
+        let json = serde_json::json!({"client_secret": "geheim-1~~~???>>>"}).to_string();
+        let encoded = STANDARD_NO_PAD.encode(&json);
+        assert!(encoded.contains(['+', '/']) && STANDARD.decode(&encoded).is_err());
+        assert_has(&encoded, &["geheim-1~~~???>>>", &json]);
         assert_has(&URL_SAFE_NO_PAD.encode(pem("\n")), &[BODY[1]]);
+    }
+
+    #[test]
+    fn a_line_with_a_backslash_and_an_n_is_a_part_as_it_is_written() {
+        let second = r"second\new-0123456789".replace("\\\\", "\\");
+        let secret = format!("first-line-0123456789\n{second}");
+        assert_has(&secret, &["first-line-0123456789", &second]);
     }
 
     #[test]

@@ -202,7 +202,10 @@ impl Run<'_> {
         });
         let mut location = "nothing was changed".to_owned();
         let mut about_branches = String::new();
-        if !work.is_empty() || !branches.is_empty() {
+        if !branches.is_empty() {
+            location = "the agent's HEAD has no changes".to_owned();
+        }
+        if branch.is_none() && !(work.is_empty() && branches.is_empty()) {
             location = "nothing is pushed".to_owned();
         }
         if let Some(branch) = branch {
@@ -232,6 +235,11 @@ impl Run<'_> {
             about_branches = push_branches(&push, &branch, branches).await?;
         }
         let further_sentences = format!("{about_branches}{further_sentences}");
+        let rest = if work.branch.is_some() {
+            "the rest is "
+        } else {
+            ""
+        };
         match incomplete_reason {
             None => Ok(location + &further_sentences),
             Some(why) => Err(Failure {
@@ -240,7 +248,7 @@ impl Run<'_> {
                 ..Failure::new(
                     Reason::PushFailed,
                     format!(
-                        "not all of the work could be committed; the rest is {location}{further_sentences}"
+                        "not all of the work could be committed; {rest}{location}{further_sentences}"
                     ),
                 )
             }),
@@ -296,6 +304,10 @@ async fn push_branches(
     Ok(sentences)
 }
 
+/// The longest part of the name of an agent's branch that is used, in bytes. A part of a reference between two slashes is a
+/// file name on the remote, and may have 255 bytes.
+const MAX_NAME_SIZE: usize = 100;
+
 /// The name of an agent's branch, with a hyphen in place of each character that git may not allow in a name.
 fn without_special_characters(name: &str) -> String {
     let allowed = |c: char| {
@@ -305,7 +317,13 @@ fn without_special_characters(name: &str) -> String {
             '-'
         }
     };
-    let word: String = name.chars().map(allowed).take(100).collect();
+    let mut word = String::new();
+    for c in name.chars().map(allowed) {
+        if word.len() + c.len_utf8() > MAX_NAME_SIZE {
+            break;
+        }
+        word.push(c);
+    }
     let word = word.trim_matches('-');
     if word.is_empty() { "branch" } else { word }.to_owned()
 }
@@ -322,4 +340,17 @@ fn further_sentences(product: &Product) -> String {
         text.push_str(sentence);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_branch_fits_into_a_file_name_in_any_script() {
+        assert_eq!(without_special_characters("a/b c"), "a-b-c");
+        assert_eq!(without_special_characters("//"), "branch");
+        let long = without_special_characters(&"修".repeat(200));
+        assert_eq!(long, "修".repeat(MAX_NAME_SIZE / 3));
+    }
 }

@@ -153,10 +153,6 @@ impl Collector {
                 retry: retry_for_status(status),
             });
         }
-        // Some services answer with JSON, or with nothing.
-        if body.trim_ascii_start().first() == Some(&b'{') {
-            return Ok(());
-        }
         let rejected = |why| {
             Err(ExportError {
                 why,
@@ -164,6 +160,8 @@ impl Collector {
             })
         };
         match A::decode(body.as_slice()) {
+            // Some services answer with JSON.
+            Err(_) if body.trim_ascii_start().first() == Some(&b'{') => Ok(()),
             Err(_) => rejected(format!(
                 "{url}: the answer is not one of a collector; is this the address for OTLP over HTTP?"
             )),

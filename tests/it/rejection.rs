@@ -169,7 +169,7 @@ fn an_invalid_value_is_reported_with_its_flag_or_variable() {
 }
 
 #[test]
-fn the_error_for_an_invalid_callback_url_says_why_it_is_inworker_with_valid_settings() {
+fn the_error_for_an_invalid_callback_url_says_why_it_is_invalid() {
     let example = "write it like https://orchestrator.example/api/agents/callback";
     for (url, problem) in [
         (
@@ -217,6 +217,20 @@ fn secrets_are_masked_in_the_errors_about_settings() {
             "DESCARTES_FORCE: \"***\" is neither true nor false",
         ]
     );
+}
+
+#[test]
+fn white_space_as_the_secret_is_rejected_because_nothing_would_be_signed() {
+    for white_space in [" ", "\n"] {
+        let worker = worker_with_valid_settings();
+        let ended = worker.env("DESCARTES_CALLBACK_SECRET", white_space).run();
+        assert_eq!(
+            assert_rejected(&ended),
+            [
+                "DESCARTES_CALLBACK_SECRET: contains only white space, so nothing would be signed; set a secret, or remove the variable"
+            ]
+        );
+    }
 }
 
 #[test]

@@ -40,12 +40,22 @@ fn an_unreachable_collector_produces_one_warning() {
 #[test]
 fn a_collector_that_refuses_or_answers_garbage_produces_one_warning() {
     let html = "<html>hello</html>";
+    // A rejection of one item as protobuf. Its length is 123, which is the code of an opening brace: it must not count as
+    // JSON.
+    let rejection = format!("\n{{\u{8}\u{1}\u{12}w{}", "x".repeat(119));
+    let rejection: &'static str = Box::leak(rejection.into_boxed_str());
     let cases = [
         ("401 Unauthorized", "text/plain", "no entry", "401"),
         ("400 Bad Request", "text/plain", "", "400"),
         ("503 Service Unavailable", "text/plain", "", "503"),
         ("307 Temporary Redirect", "text/plain", "", "307"),
         ("200 OK", "text/html", html, "not one of a collector"),
+        (
+            "200 OK",
+            "application/x-protobuf",
+            rejection,
+            "rejected 1 items",
+        ),
     ];
     for (status, kind, body, why) in cases {
         let collector = Collector::start_with_answer((status, kind, body));

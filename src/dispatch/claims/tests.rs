@@ -59,6 +59,18 @@ fn the_claim_of_a_second_worker_of_a_granted_run_is_refused() {
 }
 
 #[test]
+fn the_refused_claim_of_a_second_worker_is_no_sign_of_life_of_the_first_one() {
+    let mut state = state_with(vec![granted_entry(Some(FIRST))]);
+    for (timestamp, last_event_at) in [(FIRST, Some(5)), (SECOND, Some(5))] {
+        let answer = claim(&state, timestamp).answer;
+        let event = json!({ "run_id": RUN });
+        let now = if timestamp == FIRST { 5 } else { 6 };
+        record_event(&mut state, Route::Started, &event, &answer, now);
+        assert_eq!(state.run(RUN).unwrap().last_event_at, last_event_at);
+    }
+}
+
+#[test]
 fn a_claim_is_granted_if_the_journal_of_an_older_version_does_not_say_which_worker_has_the_run() {
     let state = state_with(vec![granted_entry(None)]);
     assert_eq!(claim(&state, SECOND).answer.status, StatusCode::OK);

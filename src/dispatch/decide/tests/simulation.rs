@@ -308,8 +308,8 @@ impl Simulation {
                 "timestamp": format!("worker {}", self.starts[run]),
             })
         });
-        record_event(&mut self.state, route, &event, self.now);
         let reply = reply(&self.state, route, &event, 200);
+        record_event(&mut self.state, route, &event, &reply.answer, self.now);
         if let Some(entry) = reply.entry {
             self.record(entry);
         }
