@@ -35,19 +35,6 @@ pub fn events(data: &[u8]) {
 fn check(input: &mut Unstructured<'_>) -> Result<()> {
     let redactor = Redactor::new(&[SecretString::from(SECRET)]);
     let mut settings = settings(input)?;
-    let Identity {
-        task_id,
-        project_id,
-        run_id,
-        ..
-    } = &settings.identity;
-    // The ids of a run are sent unchanged, because they identify the run.
-    if [task_id, project_id, run_id]
-        .iter()
-        .any(|id| id.contains(SECRET))
-    {
-        return Ok(());
-    }
     settings.identity = settings.identity.redacted(&redactor);
     let progress = progress(input, &redactor)?;
     let snapshot = progress.snapshot();
@@ -143,7 +130,8 @@ fn name(input: &mut Unstructured<'_>) -> Result<String> {
         .filter(|c| !matches!(c, '\r' | '\n'))
         .take(50)
         .collect();
-    Ok(if name.is_empty() {
+    // Ids and branches are sent unchanged, because they identify something.
+    Ok(if name.is_empty() || name.contains(SECRET) {
         "8".to_owned()
     } else {
         name
