@@ -25,7 +25,7 @@ pub struct Task {
     pub test_strategy: Option<String>,
     /// The tasks that this one depends on, in the order of the graph's edges.
     pub dependencies: Vec<Dependency>,
-    /// The agent definition that the graph assigns (`@agents`).
+    /// The name of the agent definition that the graph assigns (`@agents`).
     pub agent: Option<String>,
 }
 

@@ -61,7 +61,7 @@ pub fn duration(text: &str) -> ParseResult<Duration> {
     }
 }
 
-/// A duration, or a bare `0` for off.
+/// A duration; `None` (off) if it is zero. Zero needs no unit.
 pub fn duration_or_off(text: &str) -> ParseResult<Option<Duration>> {
     let wrong = || "is not a duration; write it like 250ms, 90s, 15m or 1h30m".to_owned();
     if text == "0" {
@@ -142,7 +142,7 @@ pub fn address(text: &str) -> ParseResult<SocketAddr> {
         .map_err(|_| "is not an address; write it like 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
-/// An engine, and if there is one, the maximum number of its runs at a time: `docker`, or `docker=20`.
+/// An engine, optionally with the maximum number of its runs at a time: `docker`, or `docker=20`.
 pub fn engine(text: &str) -> ParseResult<EngineChoice> {
     let (word, limit) = match text.split_once('=') {
         Some((word, limit)) => (word, Some(limit)),
@@ -218,7 +218,7 @@ pub fn tokens(text: &str) -> ParseResult<u64> {
     count.ok_or_else(|| "is not a number of tokens above zero; write it like 2000000".to_owned())
 }
 
-/// Whether the model gateway is used: `auto` if there is a key or a token, or `off`.
+/// When the model gateway is used. `auto`: if there is a key or a token; `off`: never.
 pub fn model_gateway(text: &str) -> ParseResult<gateway::Mode> {
     match text {
         "auto" => Ok(gateway::Mode::Auto),
@@ -261,8 +261,8 @@ pub fn names(text: &str) -> ParseResult<Vec<String>> {
         .collect()
 }
 
-/// A JSON object of variables, in the file at `path`. The file's value of a variable is ignored if the settings pass
-/// the variable on (`names`) and it is in `base`.
+/// A JSON object of variables, in the file at `path`. `base` is the worker's environment. A variable of `base` that the
+/// settings pass on (`names`) has its value from there and not from the file.
 pub fn variables_file(
     path: &str,
     names: &[String],
@@ -316,9 +316,9 @@ pub fn checks(text: &str) -> ParseResult<Vec<String>> {
 /// then log nothing else. A filter without a bare level still logs errors.
 pub fn log_filter(text: &str) -> ParseResult<Targets> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let has_no_target = |part: &&str| !part.is_empty() && !part.contains(['=', '[', ']', '{', '}']);
+    let is_bare_word = |part: &&str| !part.is_empty() && !part.contains(['=', '[', ']', '{', '}']);
     let mut has_level = false;
-    for word in text.split(',').map(str::trim).filter(has_no_target) {
+    for word in text.split(',').map(str::trim).filter(is_bare_word) {
         if word.parse::<LevelFilter>().is_err() {
             let closest = LEVELS
                 .into_iter()

@@ -99,11 +99,11 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
 fn is_of_another_worker(run: &Run, claimed_at: Option<&str>) -> bool {
     let grant = run.grant.as_ref();
     // `None` in the journal of an older version.
-    let granted_claim = grant.and_then(|grant| grant.claimed_at.as_deref());
-    granted_claim.is_some() && granted_claim != claimed_at
+    let time_of_granted_claim = grant.and_then(|grant| grant.claimed_at.as_deref());
+    time_of_granted_claim.is_some() && time_of_granted_claim != claimed_at
 }
 
-/// Whether another run has completed the task of a run, or is a later attempt that has claimed it.
+/// Whether another run has completed the task of a run, or is a later attempt that has claimed it or has ended.
 fn has_taken_over(other: &Run, run: &Run) -> bool {
     other.attempt > run.attempt && (other.grant.is_some() || other.report.is_some())
         || other.is_completed()

@@ -24,10 +24,9 @@ pub enum Action {
     /// The engine says that the run has ended: look for its report and its finished work, and fence it if there is
     /// neither.
     FindResult { run: String },
-    /// Forbid a run to work on its task. An earlier dispatcher was about to start the run, and no new run may start
-    /// now.
+    /// Forbid a run to work on its task: an earlier dispatcher was about to start it, and now no run may start.
     Fence { run: String, why: String },
-    /// Cancel the start of a run that is not needed; if no engine is starting it, forbid the run to work on its task.
+    /// The result of a run is not needed: cancel its start. If no engine is starting it, forbid the run to work on its task.
     GiveUp { run: String, why: String },
     /// Merge the work of a completed run.
     Merge { run: String },
@@ -43,7 +42,7 @@ pub struct Decision {
     pub halt_reason: Option<String>,
     /// Whether no run is live, no work waits for its merge, and no further run may start.
     pub is_over: bool,
-    /// The end of the shortest pause before a next attempt.
+    /// The earliest end of a pause before a next attempt; `None` if no task pauses.
     pub wake_at: Option<Millis>,
 }
 
@@ -60,13 +59,13 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
         let action = || action_for(state, policy, run, is_earlier, halt_reason.is_some(), now);
         actions.extend(run.is_live().then(action).flatten());
     }
-    let mut reported: Vec<&Run> = state
+    let mut runs_to_merge: Vec<&Run> = state
         .runs
         .iter()
         .filter(|run| must_merge(state, run))
         .collect();
-    reported.sort_by_key(|run| run.report.as_ref().map(|report| report.at));
-    actions.extend(reported.iter().map(|run| Action::Merge {
+    runs_to_merge.sort_by_key(|run| run.report.as_ref().map(|report| report.at));
+    actions.extend(runs_to_merge.iter().map(|run| Action::Merge {
         run: run.id.clone(),
     }));
     let live = state.live_runs().count();
@@ -106,7 +105,7 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
     }
     let no_start_is_possible = startable_count == 0 || halt_reason.is_some();
     Decision {
-        is_over: live == 0 && reported.is_empty() && no_start_is_possible,
+        is_over: live == 0 && runs_to_merge.is_empty() && no_start_is_possible,
         actions,
         standings,
         halt_reason,

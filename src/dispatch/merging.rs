@@ -48,7 +48,7 @@ pub enum MergeOutcome {
     },
 }
 
-/// The last commit of the integration branch, its graph, and the mistakes in it that block tasks.
+/// The last commit of the integration branch, its graph, and the mistakes in its definitions of agents.
 #[derive(Debug, Clone)]
 pub struct Tip {
     /// The id of the commit.
@@ -241,6 +241,7 @@ async fn verify(
                 };
                 channels.outcomes.send(outcome).await?;
                 runs.retain(|other| other.run_id != *run);
+                // All merges before the one to blame have passed their checks.
                 return accept(integration, runs, &merges[..merge], channels).await;
             }
         }

@@ -38,9 +38,9 @@ pub struct State {
     pub listening_since: Millis,
     /// The time of the last iteration of the main loop.
     last_iteration_at: Millis,
-    /// The address that the last dispatcher listened on.
+    /// The address that the newest dispatcher, which may still run, listens on.
     pub listen_address: Option<String>,
-    /// The engines that the last dispatcher used.
+    /// The engines that the newest dispatcher uses.
     pub engines: Vec<String>,
     /// Why an engine rejects all runs; `None` if none does.
     pub engine_refusal: Option<String>,
@@ -48,7 +48,7 @@ pub struct State {
     pub sessions: Vec<Interval>,
     /// The commands of users, in the order in which they were given.
     pub commands: Vec<RecordedCommand>,
-    /// The word for the result of the last dispatcher ([`super::DispatchResult::word`]); `None` while it runs, and if
+    /// The word for the result of the newest dispatcher ([`super::DispatchResult::word`]); `None` while it runs, and if
     /// it was killed.
     pub result_word: Option<String>,
 }
@@ -240,6 +240,7 @@ impl State {
     }
 
     fn apply_command(&mut self, command: UserCommand, task: Option<&str>) {
+        // The dispatcher itself cancels everything if a command names no task.
         let Some(task) = task else { return };
         let task = self.tasks.entry(task.to_owned()).or_default();
         match command {

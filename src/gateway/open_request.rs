@@ -17,7 +17,7 @@ use super::wire::{self, Report};
 
 /// The state of a request, which decides its cost.
 pub enum RequestState {
-    /// The request costs nothing: it was not sent, the service did not accept it, or its route is free.
+    /// The request costs nothing: it was not sent, or the service did not accept it.
     Free,
     /// The request was sent, and there is no answer yet.
     Sent,
@@ -29,12 +29,13 @@ pub struct OpenRequest {
     pub shared: Rc<Shared>,
     pub method: Method,
     pub path: String,
+    /// Whether the route costs tokens. If not, a request in the state `Sent` costs nothing either.
     pub costs_tokens: bool,
     pub reservation: Option<Reservation>,
     pub state: RequestState,
     /// The status of the service's answer.
     pub status: Option<u16>,
-    /// When the request was sent. Before that, when its body had arrived.
+    /// The time at which the request was sent to the service; until then, the time at which the client's body had arrived.
     pub began: Instant,
     /// The time from `began` to the first byte of the answer's body.
     pub time_to_first_byte: Option<Duration>,

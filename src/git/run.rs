@@ -40,8 +40,8 @@ impl Git<'_> {
         Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
     }
 
-    /// Runs git to its end, and passes its standard output to `on_output` as it arrives. Returns the end of git's
-    /// standard error, redacted, without progress lines.
+    /// Runs git to its end, and passes its standard output to `on_output` as it arrives. If git shows its progress or contacts a
+    /// remote, its standard error goes there too. Returns the end of git's standard error, redacted, without progress lines.
     pub async fn stream(
         &self,
         call: Call<'_>,
@@ -69,9 +69,9 @@ impl Git<'_> {
         }
         let has_idle_timeout = call.contacts_remote || self.side == Side::Agent;
         let idle_timeout = has_idle_timeout.then_some(self.idle_timeout);
-        // Progress lines are on standard error. Calls without progress lines print only errors there. These are read
-        // from a pipe and not from a file: creating a file on ext4 can take longer than the whole call, if many files
-        // were deleted just before.
+        // Progress lines are on standard error; calls without progress lines print only errors there. A pipe reads them, and
+        // not a temporary file: to create a file on ext4 can take longer than the whole call, if many files were deleted just
+        // before.
         let reads_progress = call.contacts_remote || call.shows_progress;
         let stderr = if reads_progress {
             Stderr::WithStdout

@@ -18,10 +18,10 @@ use crate::task::Reason;
 const CONCURRENT_CLAIMS: usize = 8;
 /// The age of a signature that must be refused, in seconds. docs/protocol.md allows five minutes.
 const INVALID_SIGNATURE_AGE: i64 = 10 * 60;
-/// The heartbeat interval in the claim of the silent run. It gives the run the shortest lease: a minute.
+/// The heartbeat interval in the claim of the silent run, which sends nothing after its claim (see `try_lease`). It gives the run the shortest lease: a minute.
 const SHORT_HEARTBEAT: Duration = Duration::from_secs(1);
 /// If the task of the silent run is granted again before this time, the lease was too short. The protocol says a
-/// minute.
+/// minute; ten seconds less allow for the time that requests take.
 const MIN_LEASE: Duration = Duration::from_secs(50);
 /// The longest that the lease of the silent run may last. The protocol says a minute; the rest is for an orchestrator
 /// that looks for ended leases only from time to time.
@@ -225,13 +225,13 @@ impl<'a> Probe<'a> {
         self.judge("events", rule, Expected::Success, answer);
     }
 
-    /// The task with the same id in the other project: its first run fails with `retryable: true`, its second run with
-    /// `retryable: false`.
+    /// Tries the rules about failed runs, on the task of the other project that has the same id as the completed task. The
+    /// first run of that task fails with `retryable: true`, the second one with `retryable: false`.
     async fn try_failures(&mut self) {
         let (settings, task) = (self.settings, &self.settings.tasks.completed);
-        let run = || SampleRun::new(&settings.callback, &settings.other_project, task);
-        let retryable = run();
-        let answer = self.sender.send(&retryable.claim()).await;
+        let new_run = || SampleRun::new(&settings.callback, &settings.other_project, task);
+        let first_run = new_run();
+        let answer = self.sender.send(&first_run.claim()).await;
         let is_granted = answer.as_ref().is_ok_and(Answer::is_success);
         let rule = "the task of another project with the same id is another task";
         self.judge("the key of a run", rule, Expected::Success, answer);
@@ -241,19 +241,19 @@ impl<'a> Probe<'a> {
             return;
         }
         let rule = "a failure with a body of a quarter of a mebibyte is accepted";
-        let failed = retryable.failed_with_large_patch(Reason::AgentKilled);
+        let failed = first_run.failed_with_large_patch(Reason::AgentKilled);
         self.send_and_judge("the terminal event", rule, Expected::Success, &failed)
             .await;
-        let final_run = run();
+        let second_run = new_run();
         let rule = "a task whose last run failed with retryable: true is granted again";
-        self.send_and_judge("claims", rule, Expected::Success, &final_run.claim())
+        self.send_and_judge("claims", rule, Expected::Success, &second_run.claim())
             .await;
         let rule = "a failure with retryable: false is accepted";
-        let failed = final_run.failed(Reason::ChecksFailed);
+        let failed = second_run.failed(Reason::ChecksFailed);
         self.send_and_judge("the terminal event", rule, Expected::Success, &failed)
             .await;
         let rule = "a task whose last run failed with retryable: false is not granted again";
-        self.send_and_judge("claims", rule, Expected::Gone, &run().claim())
+        self.send_and_judge("claims", rule, Expected::Gone, &new_run().claim())
             .await;
     }
 

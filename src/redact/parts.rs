@@ -26,7 +26,7 @@ pub(super) fn parts(secret: &str) -> BTreeSet<String> {
     parts
 }
 
-/// Adds the text, without white space around it too, and its parts.
+/// Adds the text as it is, the text without the white space around it, and its parts.
 fn collect(text: &str, min_size: usize, depth: usize, parts: &mut BTreeSet<String>) {
     let trimmed = text.trim();
     for whole in [text, trimmed] {

@@ -69,6 +69,7 @@ impl Run<'_> {
                 let result = tokio::select! {
                     result = timeout(limit, hand_over) => result.ok(),
                     () = stop.wait_for_hand_over_deadline() => None,
+                    // After a cancellation, the orchestrator does not want the result any more.
                     () = stop.wait_until_cancelled() => None,
                 };
                 let result = result.unwrap_or_else(|| Err(self.late_push_failure()));

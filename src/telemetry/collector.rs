@@ -34,6 +34,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Collector {
     destination: Destination,
+    /// A PEM file with further certificate authorities to trust.
     authorities: Option<std::path::PathBuf>,
     /// The client is made for the first request, so that the start of a run does not wait for it.
     client: OnceCell<Client>,
@@ -51,26 +52,26 @@ pub struct ExportError {
 pub enum Retry {
     /// The collector has the data already, or will never accept it.
     Never,
-    /// The collector could not be reached. The next export sends the data again.
+    /// No answer arrived. The next export sends the data again.
     WithNextExport,
     /// The collector answered that it is busy. It may accept the data a moment later.
     Soon,
 }
 
-/// An answer of a collector. One part of the answer counts what the collector did not accept.
-pub trait PartialSuccess: Message + Default {
-    /// The number of rejected items, and the reason; `None` if the answer does not report rejected items.
+/// A collector's answer to an export.
+pub trait ExportResponse: Message + Default {
+    /// The number of rejected items, and the reason; `None` if the answer has no such part. 0 if the reason is only a warning.
     fn rejected(&self) -> Option<(i64, &str)>;
 }
 
-impl PartialSuccess for ExportTraceServiceResponse {
+impl ExportResponse for ExportTraceServiceResponse {
     fn rejected(&self) -> Option<(i64, &str)> {
         let partial = self.partial_success.as_ref()?;
         Some((partial.rejected_spans, &partial.error_message))
     }
 }
 
-impl PartialSuccess for ExportMetricsServiceResponse {
+impl ExportResponse for ExportMetricsServiceResponse {
     fn rejected(&self) -> Option<(i64, &str)> {
         let partial = self.partial_success.as_ref()?;
         Some((partial.rejected_data_points, &partial.error_message))
@@ -92,7 +93,7 @@ impl Collector {
     }
 
     /// Sends data once, within the time limit of the destination.
-    pub async fn send<A: PartialSuccess>(&self, data: &impl Message) -> Result<(), ExportError> {
+    pub async fn send<A: ExportResponse>(&self, data: &impl Message) -> Result<(), ExportError> {
         let limit = self.destination.timeout;
         let request = self.send_and_check::<A>(data.encode_to_vec());
         timeout(limit, request).await.unwrap_or_else(|_| {
@@ -103,7 +104,7 @@ impl Collector {
         })
     }
 
-    async fn send_and_check<A: PartialSuccess>(&self, body: Vec<u8>) -> Result<(), ExportError> {
+    async fn send_and_check<A: ExportResponse>(&self, body: Vec<u8>) -> Result<(), ExportError> {
         let url = &self.destination.url;
         let client = self.client.get_or_try_init(|| async { self.new_client() });
         let request = client
@@ -132,7 +133,7 @@ impl Collector {
     }
 
     /// An error unless the collector accepted all data.
-    async fn check_response<A: PartialSuccess>(
+    async fn check_response<A: ExportResponse>(
         &self,
         response: Response,
     ) -> Result<(), ExportError> {
@@ -210,7 +211,7 @@ pub async fn ask_collectors(settings: &Settings, redactor: &Redactor, stop: &Sto
 }
 
 /// Sends a message to a collector, and describes the answer; `None` if there is no collector.
-async fn ask<A: PartialSuccess>(
+async fn ask<A: ExportResponse>(
     destination: Option<&Destination>,
     message: &impl Message,
     settings: &Settings,

@@ -12,7 +12,8 @@ use crate::support::project::GRAPH;
 use crate::support::{Origin, Receiver, quoted};
 
 #[test]
-fn two_tasks_of_one_graph_merge_and_scud_reads_them_both_as_done() {
+fn tasks_that_are_not_neighbours_in_the_graph_merge_without_the_driver_and_scud_reads_them_both_as_done()
+ {
     let graph = GRAPH.replace("9 | Paint it", "8.5 | Wait | P | 1 | L\n9 | Paint it");
     assert_merges(&graph, "");
 }
@@ -69,5 +70,6 @@ fn assert_merges(graph: &str, attributes: &str) {
         assert!(status.contains("done"), "{text}");
     }
     let stat = git(&merged, &["diff", "--stat", "origin/main", "--", ".scud"]);
+    // One line for the graph and one for the total: no other file of SCUD has changed.
     assert_eq!(stat.lines().count(), 2);
 }

@@ -16,16 +16,20 @@ impl Dispatcher<'_> {
             }
             records.push(self.journaled.apply(entry));
         }
-        self.start_after(records, runs).await
+        self.write_and_start(records, runs).await
     }
 
     /// Starts runs. Their intents must be on disk already.
     pub(super) async fn start(&mut self, runs: Vec<String>) -> eyre::Result<()> {
-        self.start_after(Vec::new(), runs).await
+        self.write_and_start(Vec::new(), runs).await
     }
 
     /// Writes records to the journal, then starts runs.
-    async fn start_after(&mut self, records: Vec<Record>, runs: Vec<String>) -> eyre::Result<()> {
+    async fn write_and_start(
+        &mut self,
+        records: Vec<Record>,
+        runs: Vec<String>,
+    ) -> eyre::Result<()> {
         let mut starts = Vec::new();
         for id in runs {
             let Some(run) = self.journaled.state.run(&id) else {

@@ -29,7 +29,7 @@ use super::spec::RunSpec;
 use crate::dispatch::journal::Handle;
 use crate::dispatch::state::WorkerState;
 
-/// How many events may wait until the dispatcher receives them. A task that has another event waits too.
+/// How many events may wait until the dispatcher receives them. A background task that has another event waits too.
 const MAX_EVENTS: usize = 256;
 /// How long a worker whose run is released may take to end without a stop signal.
 const EXIT_GRACE: Duration = Duration::from_secs(30);
@@ -45,7 +45,8 @@ pub struct Engines {
     /// The connections to all engines except `local`.
     connections: Vec<Connection>,
     placement: Placement,
-    /// [`Engines::close`] waits for them before it removes anything. Otherwise they could start a removed run again.
+    /// The starts that have no result yet. [`Engines::close`] waits for them before it removes anything. Otherwise they could
+    /// start a removed run again.
     starts: PendingStarts,
     /// The last known states of runs on engines other than `local`, by the id of the run.
     last_states: HashMap<String, WorkerState>,
@@ -110,21 +111,20 @@ impl Engines {
     /// Places a run on the engine on which the last dispatcher may have started it, so that it is not started on
     /// another engine too.
     pub fn restore_placement(&mut self, run: &str, engine: EngineKind) {
-        // The engine `local` always finds its running workers. If it does not find this one, the run may start on any
-        // engine.
+        // `local` has no connection, and needs no placement here: it finds its running workers by itself. A run whose worker
+        // is gone may start on any engine.
         if self.connection(engine).is_some() {
             self.placement.insert(run, engine);
         }
     }
 
-    /// Frees the slot of a run that has ended or is fenced.
+    /// Frees the slot of a run that has ended, or that must not work on its task any more.
     pub fn free_slot(&mut self, run: &str) {
         self.placement.remove(run);
     }
 
-    /// Cleans up after a failed start of a run that may not work on its task any more: frees its slot, and removes the
-    /// run if the engine may have started it. If the engine's list of runs lacks the run, [`Engines::close`] removes
-    /// it.
+    /// Cleans up after a failed start of a run that must not work on its task any more: frees its slot, and removes the
+    /// run if the engine may have started it. If the engine does not list the run yet, [`Engines::close`] removes it later.
     pub fn clean_up_failed_start(&mut self, run: &str, failure: &StartFailure) {
         let engine = self.placement.remove(run);
         let Some(connection) = engine.and_then(|engine| self.connection(engine)) else {
@@ -325,7 +325,8 @@ impl Engines {
         if !has_succeeded {
             return None;
         }
-        // If the run reports soon, no request for its state follows that could find out that the engine answers.
+        // The engine is never asked for the state of a run that reports soon, so this can be the only sign that the engine
+        // answers again.
         let engine = self.placement.engine_of(run)?;
         self.connection_mut(engine)?.note_answer()
     }

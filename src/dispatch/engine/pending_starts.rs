@@ -160,7 +160,7 @@ async fn start_with_retries(
         }
         tokio::select! {
             () = sleep(pause) => {}
-            // After an unclear answer a worker may run, so the next request must find out.
+            // Only if the engine has no capacity: after an unclear answer a worker may run, and the next request must find out.
             () = signals.without_capacity.notified(), if has_no_capacity => {
                 let why = format!("it was given up while it waited for room: {}", failure.why());
                 return Err(StartFailure::GivenUp(why));

@@ -81,15 +81,14 @@ impl Placement {
             choice.limit.is_none_or(|limit| occupied < limit)
         };
         let mut choices = self.choices.iter();
-        // If the dispatch does not use the needed engine, or the engine accepts no new runs, the run would wait
-        // forever. So it gets any engine.
         let needed =
             choices.find(|choice| Some(choice.engine) == needed && choice.accepts_new_runs());
         if let Some(needed) = needed {
             return has_free_slot(&needed).then_some(needed.engine);
         }
-        // All slots can be occupied, because the number of jobs limits neither the checks of merged work nor the runs
-        // of an earlier dispatcher. Such a run waits too.
+        // If the dispatch does not use the needed engine, or that engine accepts no new runs, the run would wait forever. So
+        // it gets any engine with a free slot. All slots can be occupied, because the number of jobs limits neither the checks
+        // of merged work nor the runs of an earlier dispatcher; then the run waits.
         if self.choices.iter().any(EngineChoice::accepts_new_runs) {
             let choice = self.choices.iter().find(has_free_slot)?;
             return Some(choice.engine);

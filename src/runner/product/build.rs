@@ -48,6 +48,7 @@ pub(super) async fn build_product(
         let left_behind = &mut parts.left_behind;
         tree = mark::set_status_in_tree(git, &repository, tree, task, status, left_behind).await?;
     }
+    // An unfinished merge of the agent stays a merge only if its first parent is in the work.
     let second_parent = parts
         .merge_head
         .filter(|_| parts.head.as_ref() == Some(&tip));
@@ -101,13 +102,13 @@ pub(super) async fn build_product(
     })
 }
 
-/// The status that a task must get in the tree of the commit; `None` if the tree has the right one, because the worker
-/// has marked the task as done in the working tree.
+/// The status that a task must get in the tree of the commit; `None` if the tree has the right one.
 fn status_to_set(clone: &LocalClone, task: &Task, is_incomplete: bool) -> Option<Status> {
     // The commit goes to the `-wip` branch. A person who merges that branch must not get a task that is marked as done.
     if is_incomplete {
         return Some(task.status);
     }
+    // If the working tree has a graph, the worker has marked the task there.
     let has_graph = fs::symlink_metadata(clone.dir.join(GRAPH_PATH)).is_ok();
     (!has_graph).then_some(Status::Done)
 }

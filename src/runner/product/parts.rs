@@ -45,7 +45,9 @@ pub struct Product {
 /// A temporary directory with objects; deleted when this is dropped.
 #[derive(Debug)]
 pub(super) enum Store {
+    /// A repository with the base, which was fetched again.
     Fetched { _repository: PrivateRepository },
+    /// The new objects of what the agent's git has staged.
     Staged { _staged: tempfile::TempDir },
 }
 
@@ -55,11 +57,12 @@ pub(super) struct CommitParts {
     pub(super) head: Option<String>,
     /// The other commit of an unfinished merge.
     pub(super) merge_head: Option<String>,
-    /// The tree of the final commit; the tree of `head` if this is `None`.
+    /// The tree of the final commit; if this is `None`, the tree of `head`, or of the base if `head`
+    /// does not descend from it.
     pub(super) tree: Option<String>,
     /// The changes that are not in `tree`.
     pub(super) left_behind: LeftBehind,
-    /// The references of the agent's repository, with their objects.
+    /// The references of the agent's repository: names and ids of objects.
     pub(super) references: Vec<(String, String)>,
     /// Whether the agent's commits must not be published, because they may contain plain text: content that a git
     /// filter, for example one that encrypts, should have changed.
@@ -68,11 +71,11 @@ pub(super) struct CommitParts {
     pub(super) incomplete_reason: Option<String>,
     /// Whether `tree` may contain submodules.
     pub(super) has_submodules: bool,
-    /// The directories of objects from which the push repository reads.
+    /// The directories with objects from which the push repository reads.
     pub(super) objects: Vec<PathBuf>,
-    /// Directories of Git LFS objects.
+    /// The directories with objects of Git LFS.
     pub(super) lfs_objects: Vec<PathBuf>,
-    /// Directories that must exist as long as the push repository.
+    /// Values that keep those directories on the disk; they must live as long as the push repository.
     pub(super) stores: Vec<Store>,
 }
 

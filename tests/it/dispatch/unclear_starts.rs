@@ -9,7 +9,8 @@ use super::command_engine::with_commands;
 use super::sample::{Gate, Graph};
 use crate::support::{Worker, duration_setting, wait_until, with_enough_time};
 
-/// A graph of two tasks for two engines: this machine and the engine `command`. Each agent waits until the test creates its file
+/// A graph of two tasks for two engines: this machine and the engine `command`. Task 1 has the higher priority and gets the only
+/// slot of this machine, so task 2 runs on the engine `command`. Each agent waits until the test creates its file
 /// `open-1` or `open-2`.
 struct TwoEngines {
     graph: Graph,
@@ -65,7 +66,7 @@ fn a_start_without_an_answer_is_repeated_on_the_same_engine_although_another_one
     // The task on this machine must be claimed within the start deadline.
     with_enough_time(Duration::from_secs(1), |limit| {
         let engines = TwoEngines::new();
-        // No call has a clear answer. The first one ends when there is room on this machine.
+        // Exit code 75 is no clear answer: "try again later". The first call ends when there is room on this machine.
         let start = r#"
             echo >> "$GATE/starts"
             if [ ! -e "$RUN_OUTPUT.started" ]; then

@@ -121,7 +121,8 @@ fn no_second_request_can_be_smuggled_to_the_service() {
     let length = question.len();
     let head = "POST {path}/v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
     for request in [
-        // With two lengths: whichever of them counts, the rest must not reach the service as a request.
+        // With two lengths, or with a malformed one: whichever of them counts, the rest must not reach the service as a
+        // request.
         format!("{head}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n{chunked}{smuggled}"),
         format!(
             "{head}content-length: {length}\r\ntransfer-encoding: x\r\n\r\n{question}{smuggled}"
@@ -299,7 +300,7 @@ fn if_the_worker_is_killed_the_gateway_ends() {
     wait_until("the end of the gateway", || {
         TcpStream::connect(&address).is_err()
     });
-    // The agent still waits for a line in the pipe `go`.
+    // The agent waits until it can read its exit code from the pipe, so the pipe must stay open.
     let _go = end_agent(&session.project, 0);
     session.wait();
 }

@@ -45,7 +45,7 @@ pub fn is_under_load() -> bool {
         .next()
         .and_then(|load| load.parse().ok())
         .unwrap_or_default();
-    // In a container, the load average may be that of processors that the container cannot use.
+    // In a container, the load average may be that of other processors, so a low one proves nothing: time a shell too.
     load > 2.0 * f64::from(processors) || (0..3).any(|_| start_of_a_shell() > SLOW_START)
 }
 
@@ -67,7 +67,8 @@ pub fn assert_within(limit: Duration, took: Duration) {
 }
 
 /// For a test in which something must happen before one of the worker's time limits is over: runs the test with a limit
-/// that is long enough on a quiet machine, and then with longer ones until it happens.
+/// that is long enough on a quiet machine, and then with longer ones until it happens. Fails if it does not happen within a
+/// hundred times the first limit or more.
 ///
 /// `attempt` gets the limit as a setting of the worker. Its error says what did not happen in time.
 #[track_caller]
@@ -92,6 +93,7 @@ pub fn duration_setting(duration: Duration) -> String {
 
 /// A duration in the format of the worker's messages.
 pub fn duration_text(duration: Duration) -> String {
-    let milliseconds = i64::try_from(duration.as_millis()).expect("less than an age");
+    let milliseconds =
+        i64::try_from(duration.as_millis()).expect("a duration below 292 million years");
     format!("{:#}", jiff::SignedDuration::from_millis(milliseconds))
 }

@@ -19,8 +19,8 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 pub(super) const MIN_WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Fly {
-    /// Asks a machine to stop, and destroys it by force if it still exists after the grace period. That does not depend
-    /// on the API's answers. A repeated stop does not begin a new grace period.
+    /// Asks a machine to stop, and destroys it by force if it still exists after the grace period, even
+    /// if the API does not answer the request to stop it. A repeated stop does not begin a new grace period.
     pub async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), String> {
         let id = machine_id(handle);
         let kill_time = Instant::now() + grace.min(MAX_STOP_TIMEOUT) + self.stop_margin;
