@@ -17,7 +17,10 @@ directories() {
 }
 
 logs() {
-    docker logs "$RUN_HANDLE" >"$RUN_OUTPUT" 2>"$RUN_LOG"
+    # A look and a stop can run at the same time, and a container that is gone has no logs: replace the files only by whole ones.
+    docker logs "$RUN_HANDLE" >"$RUN_OUTPUT.$1" 2>"$RUN_LOG.$1" || return 0
+    mv "$RUN_OUTPUT.$1" "$RUN_OUTPUT"
+    mv "$RUN_LOG.$1" "$RUN_LOG"
 }
 
 case $1 in
@@ -59,7 +62,7 @@ look)
     fi
     case $found in
     exited* | dead*)
-        logs
+        logs look
         echo "exit ${found#* }"
         ;;
     created*) echo starting ;;
@@ -70,7 +73,7 @@ stop)
     # Without a handle, the start had no clear result.
     RUN_HANDLE=${RUN_HANDLE:-$RUN_NAME}
     if docker stop --time "$RUN_GRACE_SECONDS" "$RUN_HANDLE" >/dev/null 2>&1; then
-        logs
+        logs stop
     fi
     found=$(docker rm --force "$RUN_HANDLE" 2>&1) || case $found in
     *"No such container"*) ;;

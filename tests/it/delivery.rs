@@ -156,7 +156,7 @@ fn an_outcome_whose_routes_all_answer_404_is_on_stdout() {
         ended.assert_code(3);
         assert_eq!(ended.result_line()["failure"]["reason"], "agent_failed");
         let routes = receiver.routes();
-        assert_eq!(routes[..2], ["started", "failed"]);
+        assert_eq!(routes[0], "started");
         if !routes.contains(&"completed".to_owned()) {
             return Err("the other route was not tried".to_owned());
         }

@@ -111,7 +111,7 @@ fn claim_until_the_deadline(limit: Duration, reply: &Reply) -> Result<(), String
     assert!(!project.path("touched").exists());
     let claims = receiver.requests_to("started");
     assert_same_event(&claims);
-    assert_eq!(receiver.routes().len(), claims.len());
+    assert!(receiver.routes().iter().all(|route| route == "started"));
     if claims.len() < 2 {
         return Err(format!("{} attempts instead of several", claims.len()));
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::sample::{Gate, Graph, kill_while_an_agent_works};
+use super::sample::{Gate, Graph, has_ended, kill_while_an_agent_works};
 use crate::support::origin::write_program;
 use crate::support::{each, wait_until};
 
@@ -47,12 +47,9 @@ fn remove_output(graph: &Graph, run: &str) {
 fn kill_worker(handle: &Value) {
     let pid = handle["handle"]["pid"].as_i64().expect("a process id");
     let pid = i32::try_from(pid).expect("a small number");
-    let _ = kill_process(Pid::from_raw(pid).expect("a process id"), Signal::KILL);
-    let process_stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    wait_until("the end of the worker", || {
-        let stat = process_stat();
-        stat.is_empty() || stat.contains(") Z ")
-    });
+    let worker = Pid::from_raw(pid).expect("a process id");
+    let _ = kill_process(worker, Signal::KILL);
+    wait_until("the end of the worker", || has_ended(worker));
 }
 
 /// Installs a hook that kills the worker of a journal entry `handle` when its branch is there and before its push ends, so

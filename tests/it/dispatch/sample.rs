@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::support::{FinishedWorker, Server, Worker, path, wait_until};
@@ -308,4 +308,11 @@ pub fn independent_tasks(count: u64) -> String {
 pub fn number_from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().expect("a number"))
+}
+
+/// Whether a process has ended. A zombie counts as ended: in a container, the first process may never read its exit status.
+pub fn has_ended(process: Pid) -> bool {
+    let path = format!("/proc/{}/stat", process.as_raw_nonzero());
+    let stat = fs::read_to_string(path).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ")
 }

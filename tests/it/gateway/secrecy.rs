@@ -6,7 +6,7 @@ use crate::support::{Project, Receiver, Worker, nobody, wait_until};
 /// A script that searches for the key everywhere. The script contains the two halves of the key separately, so
 /// that it does not find itself.
 const SEARCH: &str = r#"
-first=sk-ant-test- second=0123456789
+first=sk-ant-test- second=SECOND_HALF
 key=$first$second
 looked=0
 for file in /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/maps /proc/[0-9]*/fd/*; do
@@ -37,14 +37,19 @@ fn the_key_is_in_no_place_that_the_agent_can_read() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
     let (home, tmp) = (nobody::shared_dir(), nobody::shared_dir());
+    // No other test has this key. Without root, the agent can read the environment of a worker of another test that has just
+    // started.
+    let name = tmp.path().display().to_string();
+    let second_half: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let key = format!("sk-ant-test-{second_half}");
     let worker = Worker::new(&receiver, &project)
         .env("HOME", home.path())
         .env("TMPDIR", tmp.path())
-        .env("ANTHROPIC_API_KEY", KEY)
-        .env("OPENAI_API_KEY", KEY)
+        .env("ANTHROPIC_API_KEY", &key)
+        .env("OPENAI_API_KEY", &key)
         // In a PID namespace, the script would not see the processes that it searches.
         .env("DESCARTES_ISOLATION", "off")
-        .agent(SEARCH);
+        .agent(SEARCH.replace("SECOND_HALF", &second_half));
     if nobody::is_root() && nobody::may_become_nobody() {
         for dir in [&home, &tmp] {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);

@@ -36,9 +36,7 @@ fn readable_files(except: i32) -> Vec<(String, Vec<u8>)> {
         );
         for path in paths {
             let is_small = fs::metadata(&path).is_ok_and(|found| found.len() < 1 << 20);
-            if let Ok(content) = fs::read(&path)
-                && is_small
-            {
+            if is_small && let Ok(content) = fs::read(&path) {
                 found.push((path.display().to_string(), content));
             }
         }

@@ -6,6 +6,9 @@ use super::{assert_in_order, program};
 use crate::support::processes::with_working_directory;
 use crate::support::{Project, RunningWorker, wait_until};
 
+/// For workers whose receiver is killed: they must not send their outcome for long, because another test may get the port.
+const SHORT_FINISH_DEADLINE: &str = "100ms";
+
 /// Starts `local --task 8`, and waits until its agent runs.
 fn start_local(project: &Project, agent: &str) -> RunningWorker {
     let running = program(&["local", "--task", "8"], project)
@@ -35,7 +38,11 @@ fn closing_the_terminal_stops_the_worker() {
 #[test]
 fn if_local_is_killed_its_worker_and_the_agent_end() {
     let project = Project::new();
-    let local = start_local(&project, "trap '' HUP; echo ready; sleep 600 & wait");
+    let local = program(&["local", "--task", "8"], &project)
+        .env("DESCARTES_FINISH_DEADLINE", SHORT_FINISH_DEADLINE)
+        .agent("trap '' HUP; echo ready; sleep 600 & wait")
+        .start();
+    local.wait_for_log("agent: ready");
     local.signal(Signal::KILL);
     assert_eq!(local.wait().signal, Some(9));
     wait_until("the worker and its agent to end", || {
@@ -48,6 +55,7 @@ fn if_demo_is_killed_its_worker_and_the_agent_end() {
     let (dir, temporary) = (Project::empty(), Project::empty());
     let demo = program(&["demo"], &dir)
         .env("TMPDIR", temporary.dir())
+        .env("DESCARTES_FINISH_DEADLINE", SHORT_FINISH_DEADLINE)
         .agent("echo ready; exec sleep 600")
         .start();
     let line = demo.wait_for_log("a sample project with a failing check, in ");

@@ -148,7 +148,11 @@ fn demo_prints_its_diff_in_the_result() {
 fn a_heartbeat_is_an_object_each_time_although_it_has_one_line_for_people() {
     let project = Project::new();
     let args = ["local", "--task", "8", "--json", "--heartbeat", "20ms"];
-    let ended = program(&args, &project).agent("sleep 1").run();
+    let agent = "until [ -e go ]; do sleep 0.02; done";
+    let running = program(&args, &project).agent(agent).start();
+    running.wait_for_outputs("\"route\":\"progress\"", 3);
+    project.write("go", "");
+    let ended = running.wait();
     ended.assert_code(0);
     let objects = schema::cli_objects(&ended.stdout);
     let events = of_type(&objects, "event");

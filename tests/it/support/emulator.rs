@@ -172,7 +172,8 @@ fn with_marks_after_old_drawings(output: &str) -> String {
     for part in parts {
         let (columns, mut rest) = part.split_once('\x07').expect("the end of the mark");
         let width: usize = columns.parse().expect("a number");
-        while let Some(drawing) = first_drawing(rest).filter(|drawing| last_width(drawing) >= width)
+        while let Some(drawing) =
+            first_drawing(rest).filter(|drawing| table_width(drawing) >= width)
         {
             result.push_str(drawing);
             rest = &rest[drawing.len()..];
@@ -190,9 +191,12 @@ fn first_drawing(output: &str) -> Option<&str> {
     Some(&output[..output[..next].rfind('\r')?])
 }
 
-/// The width of the last line of a drawing, in cells. The program cuts this line so that the last column of the window stays
-/// free, so a line that is as wide as the window was made for a wider one.
-fn last_width(drawing: &str) -> usize {
-    let line = drawing.rsplit(['\n', '\r']).next().unwrap_or_default();
-    console::measure_text_width(line)
+/// The width of the widest line of the table in a drawing, in cells: the rows of runs and the last line. The program cuts these
+/// lines so that the last column of the window stays free, so a line that is as wide as the window was made for a wider one.
+fn table_width(drawing: &str) -> usize {
+    let lines: Vec<&str> = drawing.split(['\n', '\r']).collect();
+    let last = lines.last().copied();
+    let rows = lines.iter().copied().filter(|line| line.contains(" #1 "));
+    let widths = rows.chain(last).map(console::measure_text_width);
+    widths.max().unwrap_or_default()
 }

@@ -239,6 +239,14 @@ impl RunningWorker {
         self.stdout.wait_for_text(what);
     }
 
+    /// Waits until standard output contains `what` this many times.
+    #[track_caller]
+    pub fn wait_for_outputs(&self, what: &str, count: usize) {
+        self.stdout.wait_for_match(what, |text| {
+            (text.matches(what).count() >= count).then_some(())
+        });
+    }
+
     /// Waits until a line of standard output contains `what`; returns the line.
     #[track_caller]
     pub fn wait_for_output_line(&self, what: &str) -> String {
@@ -257,7 +265,7 @@ impl RunningWorker {
 
     /// How many bytes were printed to standard output so far.
     pub fn output_size(&self) -> usize {
-        self.stdout.text().len()
+        self.stdout.0.0.lock().unwrap().bytes.len()
     }
 
     /// Waits until the worker ends; fails if that takes too long.

@@ -1,7 +1,4 @@
 //! The end of a run, and of a dispatch.
-
-use std::os::unix::fs::PermissionsExt;
-
 use tokio::task::LocalSet;
 
 use super::*;
@@ -66,8 +63,13 @@ async fn close_names_an_engine_that_is_still_starting_a_run() {
 async fn close_waits_until_a_local_worker_that_ignores_sigterm_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("worker");
-    std::fs::write(&program, "#!/bin/sh\ntrap '' TERM\nexec sleep 1000\n").unwrap();
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+    // A shell writes the program: a child that another test starts at the same time inherits every file that is open in this
+    // process, and the kernel starts no program that is open for writing ("Text file busy").
+    let write =
+        "printf '#!/bin/sh\\ntrap \"\" TERM\\nexec sleep 1000\\n' > \"$0\" && chmod 700 \"$0\"";
+    let mut shell = std::process::Command::new("/bin/sh");
+    let written = shell.args(["-c", write]).arg(&program).status().unwrap();
+    assert!(written.success());
     let mut engines = engines(dir.path(), program, EngineKind::Local, Vec::new());
     let work = async {
         engines.place("d1-8-1", &spec());
