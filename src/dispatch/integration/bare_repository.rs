@@ -3,6 +3,8 @@
 pub mod files;
 
 use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::error::IntegrationError;
@@ -54,9 +56,7 @@ impl BareRepository {
             )))?;
         let write = |name: &str, text: &[u8]| {
             let path = dir.join(name);
-            let made = fs::create_dir_all(path.parent().unwrap_or(&dir));
-            made.and_then(|()| fs::write(&path, text))
-                .map_err(file_error("written", &path))
+            replace_if_changed(&path, text).map_err(file_error("written", &path))
         };
         write("info/attributes", ATTRIBUTES.as_bytes())?;
         if let Some(project) = project {
@@ -256,6 +256,23 @@ pub fn with_input<'a>(call: Call<'a>, text: &[u8]) -> Result<Call<'a>, Integrati
         path: "a temporary file".into(),
         source,
     })
+}
+
+/// Writes a file in one step if its content differs, and its directory if that is missing. Workers of an earlier dispatcher may
+/// be using the repository: with a half-written `alternates`, git would miss the objects of the user's repository and reject
+/// their push.
+fn replace_if_changed(path: &Path, content: &[u8]) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|present| present == content) {
+        return Ok(());
+    }
+    let dir = path.parent().unwrap_or(path);
+    fs::create_dir_all(dir)?;
+    // The umask counts, as for every file of the repository: workers can have another user.
+    let mut file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(dir)?;
+    file.write_all(content)?;
+    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// The configuration of every command in the bare repository.

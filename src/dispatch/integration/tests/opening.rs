@@ -1,5 +1,8 @@
 //! Tests of opening the branch: at its base, at the commit that the last dispatch reached, or with an error.
 
+use std::fs;
+use std::time::{Duration, SystemTime};
+
 use super::*;
 
 #[test]
@@ -100,4 +103,28 @@ fn errors_name_a_missing_base_and_a_directory_without_git() {
             .contains("commit the project if nothing is committed yet"),
         "{error}"
     );
+}
+
+#[test]
+fn opening_again_does_not_touch_files_that_a_worker_may_be_reading() {
+    let sample = SampleProject::local();
+    drop(sample.open());
+    let bare = sample.dir.path().join("state/integration.git");
+    let files = ["objects/info/alternates", "info/attributes"].map(|name| bare.join(name));
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    for file in &files {
+        fs::File::options()
+            .write(true)
+            .open(file)
+            .and_then(|file| file.set_modified(long_ago))
+            .unwrap();
+    }
+    drop(sample.open());
+    for file in &files {
+        assert_eq!(fs::metadata(file).unwrap().modified().unwrap(), long_ago);
+    }
+    // Another project has other files, which replace these.
+    fs::write(&files[0], "/nowhere\n").unwrap();
+    drop(sample.open());
+    assert_ne!(fs::read(&files[0]).unwrap(), b"/nowhere\n");
 }
