@@ -22,7 +22,8 @@ const DIAMOND: &str = "\
 ";
 
 /// Writes a file that is named after the task, and lists in it the files of earlier tasks.
-const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
+const AGENT: &str =
+    "files=$(ls done-* 2> /dev/null) || true; echo \"$files\" > done-${TASK_ID##*:}; echo done";
 
 /// `dispatch` on the engine `docker`.
 pub fn dispatch(graph: &Graph, daemon: &Daemon, agent: &str) -> Worker {

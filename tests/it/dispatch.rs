@@ -45,7 +45,8 @@ const DIAMOND: &str = "\
 ";
 
 /// Writes a file that is named after the task, and lists in it the files of earlier tasks.
-const AGENT: &str = "ls done-* 2> /dev/null | sort > done-${TASK_ID##*:} || true; echo done";
+const AGENT: &str =
+    "files=$(ls done-* 2> /dev/null) || true; echo \"$files\" > done-${TASK_ID##*:}; echo done";
 
 #[test]
 fn all_tasks_are_merged_on_one_branch_and_each_starts_with_the_work_that_it_depends_on() {
