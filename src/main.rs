@@ -3,6 +3,7 @@
 //! `main` reads the configuration, runs the command that it names, and turns the result into an exit code.
 
 mod amounts;
+mod atomic_file;
 mod builtin;
 mod callback;
 mod check;

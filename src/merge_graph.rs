@@ -6,13 +6,13 @@
 //! they are until the whole result is known, so an error loses nothing.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use eyre::{WrapErr, eyre};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::atomic_file;
 use crate::panics::catch_panic;
 use crate::scud;
 
@@ -93,11 +93,6 @@ fn read(role: &str, path: &Path) -> eyre::Result<Vec<u8>> {
 /// Replaces the content of a file in one step: if the disk is full, the file keeps its old content.
 fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let path = fs::canonicalize(path)?;
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut new = NamedTempFile::new_in(dir)?;
-    new.write_all(content)?;
-    new.as_file()
-        .set_permissions(fs::metadata(&path)?.permissions())?;
-    new.persist(&path)?;
-    Ok(())
+    let permissions = fs::metadata(&path)?.permissions();
+    atomic_file::replace(&path, content, Some(permissions))
 }

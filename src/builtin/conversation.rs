@@ -1,15 +1,16 @@
 //! The messages of a conversation so far. Messages are only appended, so that the service can use its prompt cache. The
 //! only exception is [`Conversation::make_room`].
 
-use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 
 use super::messages;
+use crate::atomic_file;
 
 /// Replaces a tool's result that was removed to make room.
 const REMOVED_NOTE: &str = "[left out to make room]";
@@ -69,12 +70,8 @@ impl Conversation {
     pub fn save(&self, file: &Path) -> io::Result<()> {
         let dir = file.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(dir)?;
-        let mut new_file = NamedTempFile::new_in(dir)?;
-        new_file.write_all(&serde_json::to_vec(self)?)?;
-        new_file
-            .persist(file)
-            .map(drop)
-            .map_err(|error| error.error)
+        let private = Permissions::from_mode(0o600);
+        atomic_file::replace(file, &serde_json::to_vec(self)?, Some(private))
     }
 
     /// Adds a prompt.

@@ -36,6 +36,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &[
         "amounts",
+        "atomic_file",
         "descartes_toml",
         "descriptors",
         "clock",

@@ -6,12 +6,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
 use super::arguments::string_argument;
+use crate::atomic_file;
 
 /// The largest file that is shown or changed, in bytes. The model can use the shell for a larger file.
 const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
@@ -146,12 +147,7 @@ fn write(path: &Path, given_path: &str, content: &str) -> Result<(), String> {
             return Err(format!("{given_path} is read-only"));
         }
         Ok(metadata) => {
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            tempfile::NamedTempFile::new_in(parent).and_then(|mut file| {
-                file.write_all(content.as_bytes())?;
-                file.as_file().set_permissions(metadata.permissions())?;
-                file.persist(path).map(drop).map_err(|error| error.error)
-            })
+            atomic_file::replace(path, content.as_bytes(), Some(metadata.permissions()))
         }
         // An incomplete new file is removed.
         Err(_) => fs::write(path, content).inspect_err(|_| drop(fs::remove_file(path))),

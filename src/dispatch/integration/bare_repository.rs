@@ -3,13 +3,13 @@
 pub mod files;
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::IntegrationError;
 use super::local_project::LocalProject;
 use super::types::{Commit, ResolvedCommit, Settings};
+use crate::atomic_file;
 use crate::environment::{Variables, variable};
 use crate::git::{Call, Git, GitOutput};
 
@@ -265,14 +265,8 @@ fn replace_if_changed(path: &Path, content: &[u8]) -> io::Result<()> {
     if fs::read(path).is_ok_and(|present| present == content) {
         return Ok(());
     }
-    let dir = path.parent().unwrap_or(path);
-    fs::create_dir_all(dir)?;
-    // The umask counts, as for every file of the repository: workers can have another user.
-    let mut file = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(dir)?;
-    file.write_all(content)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    atomic_file::replace(path, content, None)
 }
 
 /// The configuration of every command in the bare repository.
