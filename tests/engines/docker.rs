@@ -5,25 +5,8 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::daemon::{Daemon, IMAGE};
-use crate::sample::Graph;
+use crate::sample::{AGENT_THAT_LISTS_FILES, DIAMOND, Graph};
 use crate::support::{Worker, wait_until};
-
-const DIAMOND: &str = "\
-1 | Top | P | 1 | H
-2 | Left | P | 1 | H
-3 | Right | P | 1 | M
-4 | Bottom | P | 1 | M
-
-@edges
-2 -> 1
-3 -> 1
-4 -> 2
-4 -> 3
-";
-
-/// Writes a file that is named after the task, and lists in it the files of earlier tasks.
-const AGENT: &str =
-    "files=$(ls done-* 2> /dev/null) || true; echo \"$files\" > done-${TASK_ID##*:}; echo done";
 
 /// `dispatch` on the engine `docker`.
 pub fn dispatch(graph: &Graph, daemon: &Daemon, agent: &str) -> Worker {
@@ -39,7 +22,7 @@ pub fn dispatch(graph: &Graph, daemon: &Daemon, agent: &str) -> Worker {
 fn a_diamond_runs_in_containers_and_ends_as_one_branch_with_nothing_left_in_the_engine() {
     let daemon = Daemon::start();
     let graph = Graph::new(DIAMOND);
-    let ended = dispatch(&graph, &daemon, AGENT).run();
+    let ended = dispatch(&graph, &daemon, AGENT_THAT_LISTS_FILES).run();
     ended.assert_code(0);
     let bottom = graph.show("descartes/house", "done-4");
     assert_eq!(bottom, "done-1\ndone-2\ndone-3\n");
@@ -166,7 +149,7 @@ fn cancel_ends_the_containers_and_removes_them() {
 fn an_image_that_does_not_exist_is_reported_before_anything_starts() {
     let daemon = Daemon::start();
     let graph = Graph::new("1 | Only | P | 1 | H\n");
-    let ended = dispatch(&graph, &daemon, AGENT)
+    let ended = dispatch(&graph, &daemon, AGENT_THAT_LISTS_FILES)
         .env("DESCARTES_DISPATCH_IMAGE", "127.0.0.1:9/no-such-image:1")
         .run();
     ended.assert_code(2);
@@ -183,7 +166,7 @@ fn an_image_that_does_not_exist_is_reported_before_anything_starts() {
 fn an_engine_that_does_not_answer_is_reported_before_anything_starts() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let ended = graph
-        .dispatch(AGENT)
+        .dispatch(AGENT_THAT_LISTS_FILES)
         .args(["--engine", "docker"])
         .env("DOCKER_HOST", "unix:///no/such/socket")
         .env("DESCARTES_DISPATCH_IMAGE", IMAGE)

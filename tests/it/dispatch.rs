@@ -20,12 +20,12 @@ mod table;
 mod unclear_starts;
 mod unusable_repository;
 
-use sample::Graph;
+use sample::{AGENT_THAT_LISTS_FILES, Graph};
 
 use crate::support::assert_in_order;
 
 /// Tasks 2 and 3 depend on 1, and 4 depends on both. Task 2 is split into subtasks.
-const DIAMOND: &str = "\
+const DIAMOND_WITH_SUBTASKS: &str = "\
 1 | Lay the foundation | P | 1 | H
 2 | Build the left | X | 1 | H
 2.1 | Left wall | P | 1 | H
@@ -44,14 +44,10 @@ const DIAMOND: &str = "\
 2: 2.1, 2.2
 ";
 
-/// Writes a file that is named after the task, and lists in it the files of earlier tasks.
-const AGENT: &str =
-    "files=$(ls done-* 2> /dev/null) || true; echo \"$files\" > done-${TASK_ID##*:}; echo done";
-
 #[test]
 fn all_tasks_are_merged_on_one_branch_and_each_starts_with_the_work_that_it_depends_on() {
-    let graph = Graph::new(DIAMOND);
-    let ended = graph.dispatch(AGENT).run();
+    let graph = Graph::new(DIAMOND_WITH_SUBTASKS);
+    let ended = graph.dispatch(AGENT_THAT_LISTS_FILES).run();
     ended.assert_code(0);
     assert!(
         ended
@@ -84,12 +80,12 @@ fn all_tasks_are_merged_on_one_branch_and_each_starts_with_the_work_that_it_depe
 
 #[test]
 fn the_users_work_tree_index_head_and_branches_are_not_changed() {
-    let graph = Graph::new(DIAMOND);
+    let graph = Graph::new(DIAMOND_WITH_SUBTASKS);
     graph.write("README", "changed by a person, not committed\n");
     graph.write("staged", "staged\n");
     graph.git(&["add", "staged"]);
     let before = graph.protected_state();
-    let ended = graph.dispatch(AGENT).run();
+    let ended = graph.dispatch(AGENT_THAT_LISTS_FILES).run();
     ended.assert_code(0);
     assert!(
         ended
@@ -104,8 +100,8 @@ fn the_users_work_tree_index_head_and_branches_are_not_changed() {
 
 #[test]
 fn a_finished_dispatch_that_is_run_again_succeeds_and_does_not_move_the_branch() {
-    let graph = Graph::new(DIAMOND);
-    graph.dispatch(AGENT).run().assert_code(0);
+    let graph = Graph::new(DIAMOND_WITH_SUBTASKS);
+    graph.dispatch(AGENT_THAT_LISTS_FILES).run().assert_code(0);
     let tip = graph.git(&["rev-parse", "descartes/house"]);
     let ended = graph.dispatch("false").run();
     ended.assert_code(0);
@@ -154,7 +150,10 @@ fn conflicting_work_is_done_again_with_a_note_and_then_merged() {
 fn into_moves_the_named_branch_forward_to_the_merged_work() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     graph.git(&["branch", "release"]);
-    let ended = graph.dispatch(AGENT).args(["--into", "release"]).run();
+    let ended = graph
+        .dispatch(AGENT_THAT_LISTS_FILES)
+        .args(["--into", "release"])
+        .run();
     ended.assert_code(0);
     assert_eq!(
         graph.git(&["rev-parse", "release"]),

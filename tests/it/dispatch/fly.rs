@@ -16,25 +16,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::fly_api::{APP, FlyApi, TOKEN};
-use super::sample::{Gate, Graph, independent_tasks, kill_and_adopt, number_from_environment};
+use super::sample::{
+    AGENT_THAT_LISTS_FILES, DIAMOND, Gate, Graph, independent_tasks, kill_and_adopt,
+    number_from_environment,
+};
 use crate::support::{Worker, each, wait_until};
 
 const ONE: &str = "1 | Only | P | 1 | H\n";
-const DIAMOND: &str = "\
-1 | Top | P | 1 | H
-2 | Left | P | 1 | H
-3 | Right | P | 1 | M
-4 | Bottom | P | 1 | M
-
-@edges
-2 -> 1
-3 -> 1
-4 -> 2
-4 -> 3
-";
-/// Writes a file that is named after the task, and lists in it the files of earlier tasks.
-const AGENT: &str =
-    r#"found=$(ls done-* 2> /dev/null | sort); echo "$found" > done-${TASK_ID##*:}; echo done"#;
 
 /// A project with a remote repository, and a fake API of Fly whose machines work on it.
 struct Cloud {
@@ -117,7 +105,7 @@ fn a_diamond_runs_on_machines_and_ends_as_one_branch_with_nothing_left() {
     let cloud = Cloud::new(DIAMOND);
     cloud.api.add_foreign_machine("somebody-elses");
     let ended = cloud
-        .dispatch(AGENT)
+        .dispatch(AGENT_THAT_LISTS_FILES)
         .env("DESCARTES_DISPATCH_FLY_REGION", "fra,ams")
         .env("DESCARTES_STOP_WINDOW", "40s")
         .env("ANTHROPIC_API_KEY", "sk-ant-the-key-of-the-model")
@@ -163,7 +151,10 @@ fn a_diamond_runs_on_machines_and_ends_as_one_branch_with_nothing_left() {
 #[test]
 fn machines_reach_a_dispatcher_on_fly_at_its_ipv6_address() {
     let cloud = Cloud::new(ONE);
-    let ended = cloud.dispatch(AGENT).env("FLY_PRIVATE_IP", "::1").run();
+    let ended = cloud
+        .dispatch(AGENT_THAT_LISTS_FILES)
+        .env("FLY_PRIVATE_IP", "::1")
+        .run();
     if let Err(no_ipv6) = TcpListener::bind("[::1]:0") {
         // On a machine without IPv6, the dispatcher says in the system's words why it cannot listen.
         assert_ne!(ended.code, Some(0), "{ended:#?}");
@@ -338,7 +329,10 @@ fn cancel_removes_the_machines_of_a_dispatcher_that_was_killed() {
 #[test]
 fn an_address_or_a_repository_that_machines_cannot_reach_is_reported_before_anything_starts() {
     let cloud = Cloud::new(ONE);
-    let ended = cloud.dispatch(AGENT).remove_env("FLY_PRIVATE_IP").run();
+    let ended = cloud
+        .dispatch(AGENT_THAT_LISTS_FILES)
+        .remove_env("FLY_PRIVATE_IP")
+        .run();
     ended.assert_code(2);
     assert!(
         ended.stderr.contains("DESCARTES_DISPATCH_URL"),
@@ -346,7 +340,7 @@ fn an_address_or_a_repository_that_machines_cannot_reach_is_reported_before_anyt
     );
     let ended = cloud
         .graph
-        .dispatch(AGENT)
+        .dispatch(AGENT_THAT_LISTS_FILES)
         .args(["--engine", "fly"])
         .env("FLY_API_TOKEN", TOKEN)
         .env("FLY_APP_NAME", APP)

@@ -14,6 +14,24 @@ use tempfile::TempDir;
 
 use crate::support::{FinishedWorker, Server, Worker, path, wait_until};
 
+/// Writes a file that is named after the task, and lists in it the files of earlier tasks.
+pub const AGENT_THAT_LISTS_FILES: &str =
+    r#"files=$(ls done-* 2> /dev/null) || true; echo "$files" > done-${TASK_ID##*:}; echo done"#;
+
+/// The rows and edges of four tasks: two in the middle need the first one, and the last one needs both.
+pub const DIAMOND: &str = "\
+1 | Top | P | 1 | H
+2 | Left | P | 1 | H
+3 | Right | P | 1 | M
+4 | Bottom | P | 1 | M
+
+@edges
+2 -> 1
+3 -> 1
+4 -> 2
+4 -> 3
+";
+
 /// A git repository with a task graph of the phase `house`, committed on `main`, and a state directory for `dispatch`. Deleted
 /// when it is dropped.
 pub struct Graph {

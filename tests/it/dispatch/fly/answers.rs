@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{AGENT, Cloud, ONE};
+use super::{Cloud, ONE};
 use crate::dispatch::fly_api::{CreateFault, Lists};
-use crate::dispatch::sample::Gate;
+use crate::dispatch::sample::{AGENT_THAT_LISTS_FILES, Gate};
 use crate::support::{duration_setting, each, wait_until, with_enough_time};
 
 #[test]
@@ -23,7 +23,10 @@ fn a_request_for_a_machine_without_a_clear_answer_leads_to_one_machine() {
         cloud
             .api
             .change_oddities(|oddities| oddities.creates.push_back(oddity));
-        let ended = cloud.dispatch(AGENT).args(["--attempts", "1"]).run();
+        let ended = cloud
+            .dispatch(AGENT_THAT_LISTS_FILES)
+            .args(["--attempts", "1"])
+            .run();
         assert_eq!(ended.code, Some(0), "{oddity:?} {ended:#?}");
         assert_eq!(cloud.api.count_created(), 1, "{oddity:?}");
         let is_created = matches!(
@@ -56,7 +59,7 @@ fn a_machine_that_is_in_no_list_is_found_because_its_name_is_taken() {
                 oddities.is_clash_422 = is_clash_422;
             });
             let running = cloud
-                .dispatch_with_gate(&gate, AGENT)
+                .dispatch_with_gate(&gate, AGENT_THAT_LISTS_FILES)
                 .args(["--attempts", "1"])
                 .start();
             wait_until("the handle", || cloud.graph.entries("handle").len() == 1);
@@ -93,7 +96,7 @@ fn a_full_region_is_followed_by_the_next_one_and_costs_no_attempt() {
             oddities.full_regions.insert("fra".to_owned(), answer);
         });
         let ended = cloud
-            .dispatch(AGENT)
+            .dispatch(AGENT_THAT_LISTS_FILES)
             .args(["--attempts", "1"])
             .env("DESCARTES_DISPATCH_FLY_REGION", "fra,ams")
             .run();
@@ -116,7 +119,7 @@ fn when_all_regions_are_full_the_same_attempt_starts_as_soon_as_there_is_room() 
             oddities.full_regions.insert("fra".to_owned(), full);
         });
         let running = cloud
-            .dispatch(AGENT)
+            .dispatch(AGENT_THAT_LISTS_FILES)
             .args(["--attempts", "1"])
             .env("DESCARTES_DISPATCH_FLY_REGION", "fra")
             .env("DESCARTES_DISPATCH_START_DEADLINE", duration_setting(limit))
@@ -146,7 +149,7 @@ fn a_stopped_dispatcher_does_not_wait_for_a_run_that_waits_for_room() {
         let full = (409, r#"{"error":"aborted: no capacity"}"#);
         oddities.full_regions.insert(String::new(), full);
     });
-    let running = cloud.dispatch(AGENT).start();
+    let running = cloud.dispatch(AGENT_THAT_LISTS_FILES).start();
     running.wait_for_log("the start is tried again");
     running.signal(Signal::INT);
     running.wait().assert_code(3);
@@ -183,7 +186,7 @@ fn an_api_that_does_not_answer_as_it_should_is_reported_before_anything_starts()
         cloud
             .api
             .change_oddities(|oddities| oddities.answer = Some(answer));
-        let ended = cloud.dispatch(AGENT).run();
+        let ended = cloud.dispatch(AGENT_THAT_LISTS_FILES).run();
         ended.assert_code(2);
         assert!(ended.stderr.contains(words), "{ended:#?}");
         assert_eq!(cloud.graph.entries("intent").len(), 0);
@@ -194,7 +197,9 @@ fn an_api_that_does_not_answer_as_it_should_is_reported_before_anything_starts()
 fn after_a_refusal_of_the_api_no_run_starts_and_running_work_is_merged() {
     let cloud = Cloud::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
-    let running = cloud.dispatch_with_gate(&gate, AGENT).start();
+    let running = cloud
+        .dispatch_with_gate(&gate, AGENT_THAT_LISTS_FILES)
+        .start();
     gate.wait_for_an_agent();
     cloud
         .api
@@ -288,7 +293,9 @@ fn a_run_is_not_lost_because_of_a_server_error_of_the_api() {
 fn a_start_after_an_outage_of_the_engine_logs_that_it_answers_again() {
     let cloud = Cloud::new("1 | Only | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
     let gate = Gate::new();
-    let running = cloud.dispatch_with_gate(&gate, AGENT).start();
+    let running = cloud
+        .dispatch_with_gate(&gate, AGENT_THAT_LISTS_FILES)
+        .start();
     gate.wait_for_an_agent();
     cloud
         .api
@@ -317,7 +324,7 @@ fn a_start_without_an_answer_is_not_tried_again_after_the_dispatch_is_over() {
         // The end takes longer than the pauses between the attempts.
         oddities.secrets_pause = Duration::from_secs(5);
     });
-    let running = cloud.dispatch(AGENT).start();
+    let running = cloud.dispatch(AGENT_THAT_LISTS_FILES).start();
     running.wait_for_log("merged: ");
     cloud
         .api
@@ -337,7 +344,7 @@ fn a_start_without_an_answer_is_not_tried_again_after_its_run_was_cancelled() {
             .push_back(CreateFault::TimesOut { is_created: false });
         oddities.lists = Lists::BreakSoon;
     });
-    let running = cloud.dispatch(AGENT).start();
+    let running = cloud.dispatch(AGENT_THAT_LISTS_FILES).start();
     running.wait_for_log("the start is tried again");
     cloud.graph.command(&["cancel"]).run().assert_code(0);
     let lists = || cloud.api.exchanges("list").len();

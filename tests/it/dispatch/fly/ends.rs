@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{AGENT, Cloud, ONE};
+use super::{Cloud, ONE};
 use crate::dispatch::fly_api::{CreateFault, ExitPlace};
+use crate::dispatch::sample::AGENT_THAT_LISTS_FILES;
 use crate::support::{duration_setting, each, with_enough_time};
 
 /// An agent that kills its worker, unless an earlier attempt was lost.
@@ -24,7 +25,7 @@ fn a_machine_that_does_not_boot_is_destroyed_and_the_next_attempt_succeeds() {
             .api
             .change_oddities(|oddities| oddities.creates.push_back(CreateFault::Stuck));
         let ended = cloud
-            .dispatch(AGENT)
+            .dispatch(AGENT_THAT_LISTS_FILES)
             .env("DESCARTES_DISPATCH_START_DEADLINE", duration_setting(limit))
             .run();
         let words = "within the start deadline";
@@ -47,7 +48,7 @@ fn a_machine_that_boots_late_is_waited_for() {
             .creates
             .push_back(CreateFault::Late(Duration::from_secs(1)));
     });
-    cloud.dispatch(AGENT).run().assert_code(0);
+    cloud.dispatch(AGENT_THAT_LISTS_FILES).run().assert_code(0);
     assert_eq!(cloud.api.count_created(), 1);
     cloud.api.assert_clean();
 }
@@ -84,7 +85,7 @@ fn a_wrong_exit_code_changes_nothing_about_a_run_that_has_reported() {
         .api
         .change_oddities(|oddities| oddities.exit_code = Some(137));
     cloud
-        .dispatch(AGENT)
+        .dispatch(AGENT_THAT_LISTS_FILES)
         .args(["--attempts", "1"])
         .run()
         .assert_code(0);

@@ -27,7 +27,7 @@ fn tasks_get_the_memory_the_processors_and_the_image_that_they_need() {
     let nodes = "1 | Small | P | 1 | H\n2 | Large | P | 8 | H\n3 | Odd | P | 13 | H\n";
     let cloud = cloud_with_needs(nodes, needs);
     let ended = cloud
-        .dispatch(AGENT)
+        .dispatch(AGENT_THAT_LISTS_FILES)
         .env(
             "DESCARTES_DISPATCH_IMAGE",
             format!("workers@sha256:{}", "1".repeat(64)),
@@ -93,7 +93,7 @@ fn tasks_that_need_an_engine_wait_for_room_there_and_ctrl_c_ends_the_wait() {
 fn a_task_does_not_wait_for_an_engine_on_which_nothing_new_may_start() {
     let cloud = cloud_with_needs(ONE, "[[needs]]\nengine = \"fly\"\n");
     let ended = cloud
-        .on_engine(cloud.graph.dispatch(AGENT), "local=1")
+        .on_engine(cloud.graph.dispatch(AGENT_THAT_LISTS_FILES), "local=1")
         .args(["--engine", "fly=0"])
         .run();
     ended.assert_code(0);
@@ -106,7 +106,7 @@ fn a_task_does_not_wait_for_an_engine_on_which_nothing_new_may_start() {
 fn a_mistake_in_the_needs_is_reported_before_anything_starts() {
     let cloud = cloud_with_needs(ONE, "[[needs]]\nmemory = \"much\"\n");
     for is_plan in [false, true] {
-        let mut dispatch = cloud.dispatch(AGENT);
+        let mut dispatch = cloud.dispatch(AGENT_THAT_LISTS_FILES);
         if is_plan {
             dispatch = dispatch.arg("--plan");
         }
