@@ -69,10 +69,10 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
         run: run.id.clone(),
     }));
     let live = state.live_runs().count();
-    let mut free_jobs = policy.jobs.saturating_sub(live);
-    if halt_reason.is_some() {
-        free_jobs = 0;
-    }
+    let mut free_jobs = match halt_reason {
+        Some(_) => 0,
+        None => policy.jobs.saturating_sub(live),
+    };
     let mut wake_at = None;
     // The number of tasks that are ready, or that will be ready after a pause.
     let mut startable_count = 0;

@@ -201,14 +201,13 @@ impl Run<'_> {
             Completeness::Complete => branch,
             Completeness::Partial => format!("{branch}-wip"),
         });
-        let mut location = "nothing was changed".to_owned();
+        let location = match (&branch, work.is_empty(), branches.is_empty()) {
+            (_, true, true) => "nothing was changed",
+            (None, ..) => "nothing is pushed",
+            (Some(_), ..) => "the agent's HEAD has no changes",
+        };
+        let mut location = location.to_owned();
         let mut about_branches = String::new();
-        if !branches.is_empty() {
-            location = "the agent's HEAD has no changes".to_owned();
-        }
-        if branch.is_none() && !(work.is_empty() && branches.is_empty()) {
-            location = "nothing is pushed".to_owned();
-        }
         if let Some(branch) = branch {
             let push = Push {
                 git: &git,

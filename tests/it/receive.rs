@@ -411,3 +411,19 @@ fn the_error_for_a_port_in_use_names_the_address() {
         "{ended:#?}"
     );
 }
+
+#[test]
+fn a_body_with_malformed_chunks_gets_status_400() {
+    let (running, url) = receive();
+    let (host, _) = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split_once('/'))
+        .expect("a URL");
+    let mut stream = TcpStream::connect(host).expect("a connection");
+    write!(stream, "POST /started HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n")
+        .expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    end(running);
+}

@@ -389,3 +389,14 @@ fn a_patch_that_is_too_long_is_cut_between_characters_and_marked_as_truncated() 
         );
     }
 }
+
+#[test]
+fn work_that_is_only_on_another_branch_of_the_agent_is_described_as_such() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let agent = "git checkout -qb side; echo mine > mine; git add mine; git -c user.name=a -c user.email=a@b commit -qm mine
+        git checkout -q -; exit 1";
+    let ended = origin.worker(&receiver).agent(agent).run();
+    ended.assert_code(1);
+    let words = "the partial work: the agent's HEAD has no changes; the agent's branch side is on branch descartes/proj-456/8-wip-side";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
+}

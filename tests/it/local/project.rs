@@ -116,6 +116,17 @@ fn git(project: &Project, args: &[&str]) -> String {
 }
 
 #[test]
+fn the_suggested_merge_quotes_the_name_of_the_branch_for_the_shell() {
+    let project = project_in_git();
+    let ended = program(&["local", "--task", "8", "--commit"], &project)
+        .env("DESCARTES_BRANCH", "fix;x")
+        .agent(AGENT)
+        .run();
+    ended.assert_code(0);
+    assert_in_order(&ended.stderr, &["next        git merge 'fix;x'\n"]);
+}
+
+#[test]
 fn local_with_commit_leaves_the_work_on_a_branch_and_the_files_of_the_project_as_they_are() {
     let project = project_in_git();
     project.write("unfinished", "of the user");
