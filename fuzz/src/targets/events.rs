@@ -104,10 +104,16 @@ fn assert_valid(event: &Event) {
 fn text(input: &mut Unstructured<'_>) -> Result<String> {
     let text = input.arbitrary::<&str>()?;
     Ok(match input.int_in_range(0..=9)? {
-        0 => text.repeat(input.int_in_range(0..=20_000)?),
+        0 => text.repeat(repetitions(text.len(), input.int_in_range(0..=20_000)?)),
         1 => format!("{text}{SECRET}{text}"),
         _ => text.to_owned(),
     })
+}
+
+/// How often a text of `size` bytes is repeated: `wanted` times, or fewer if it would get longer than the
+/// largest event. Longer texts only make the target slower.
+fn repetitions(size: usize, wanted: usize) -> usize {
+    wanted.min(MAX_BODY_SIZE.div_ceil(size.max(1)))
 }
 
 /// A value or `None`.
@@ -214,9 +220,8 @@ fn progress(input: &mut Unstructured<'_>, redactor: &Redactor) -> Result<Progres
     }
     let mut stream = redactor.stream();
     for _ in 0..input.int_in_range(0..=3)? {
-        let bytes = input
-            .arbitrary::<&[u8]>()?
-            .repeat(input.int_in_range(0..=2_000)?);
+        let bytes = input.arbitrary::<&[u8]>()?;
+        let bytes = bytes.repeat(repetitions(bytes.len(), input.int_in_range(0..=2_000)?));
         stream.push(&bytes, &mut |clean| progress.add_output(clean));
         stream.push(text(input)?.as_bytes(), &mut |clean| {
             progress.add_output(clean)
