@@ -291,10 +291,10 @@ fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
     similar.sort_unstable();
     let format_id = |one: &SimilarId<'_>| {
         let in_other_phase = |other: &SimilarId<'_>| other.id == one.id && other.tag != one.tag;
-        let with_phase = one.distance == 0
+        let needs_phase = one.distance == 0
             || query.reference.contains(':')
             || similar.iter().any(in_other_phase);
-        if with_phase {
+        if needs_phase {
             format!("{}:{}", one.tag, one.id)
         } else {
             one.id.to_owned()

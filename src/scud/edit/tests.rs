@@ -66,6 +66,14 @@ fn the_error_for_a_removed_task_names_it() {
 }
 
 #[test]
+fn the_error_for_bytes_that_are_not_utf_8_names_their_line() {
+    let mut graph = b"# SCUD Graph v1\n# Phase: a\n\xff\n".to_vec();
+    let error = set_status_in_bytes(&mut graph, "a", "8", Status::Done).unwrap_err();
+    let expected = ".scud/tasks/tasks.scg, line 3: the text is not UTF-8";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn a_graph_that_the_agent_broke_stays_unchanged() {
     let sample = Sample::with_graph(IRREGULAR_GRAPH);
     let task = sample.find("8").unwrap();

@@ -1,4 +1,4 @@
-//! Reading whole tasks from whole graphs, and the errors for broken graphs.
+//! Tests that whole tasks are read from whole graphs, and the errors for broken graphs.
 
 use proptest::prelude::*;
 
