@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::callback::{Event, Identity, Kind, Settings};
 use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
-use crate::task::{Failure, Outcome, Patch, Reason, Report, Verdict, Work};
+use crate::task::{Failure, Outcome, Patch, Reason, RunReport, Verdict, Work};
 
 /// The size of a large patch, in bytes. With the other fields, the body is almost as large as the protocol allows.
 const PATCH_SIZE: usize = 240 * 1024;
@@ -64,7 +64,7 @@ impl<'a> SampleRun<'a> {
     /// The terminal event of a run that completed its task, without any work.
     pub fn completed(&self) -> Event {
         let message = "probe: the sample task is done".to_owned();
-        self.terminal(Verdict::Completed { message }, Report::default())
+        self.terminal(Verdict::Completed { message }, RunReport::default())
     }
 
     /// The terminal event of a failed run. Its patch makes the body about as large as a worker's largest one.
@@ -75,9 +75,9 @@ impl<'a> SampleRun<'a> {
             text: line.repeat(PATCH_SIZE / line.len()),
             truncated: false,
         });
-        let report = Report {
+        let report = RunReport {
             work: Some(work),
-            ..Report::default()
+            ..RunReport::default()
         };
         let failure = Failure::new(reason, "probe: a sample failure");
         self.terminal(Verdict::Failed(failure), report)
@@ -86,10 +86,10 @@ impl<'a> SampleRun<'a> {
     /// The terminal event of a failed run without work.
     pub fn failed(&self, reason: Reason) -> Event {
         let failure = Failure::new(reason, "probe: a sample failure");
-        self.terminal(Verdict::Failed(failure), Report::default())
+        self.terminal(Verdict::Failed(failure), RunReport::default())
     }
 
-    fn terminal(&self, verdict: Verdict, report: Report) -> Event {
+    fn terminal(&self, verdict: Verdict, report: RunReport) -> Event {
         let kind = match verdict {
             Verdict::Completed { .. } => Kind::Completed,
             Verdict::Failed(_) => Kind::Failed,
