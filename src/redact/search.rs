@@ -50,14 +50,14 @@ impl Forms {
             search.first_pairs[index_of_pair] |= bit;
             // The shift grows by one for each byte between a block and the end of the window.
             for (shift, block) in (0..).zip(form[..window_size].windows(BLOCK_SIZE).rev()) {
-                let known = &mut search.shifts[hash([block[0], block[1], block[2]])];
-                *known = shift.min(*known);
+                let stored_shift = &mut search.shifts[hash([block[0], block[1], block[2]])];
+                *stored_shift = shift.min(*stored_shift);
             }
-            let last = &form[window_size - BLOCK_SIZE..window_size];
-            let last = hash([last[0], last[1], last[2]]);
+            let last_block = &form[window_size - BLOCK_SIZE..window_size];
+            let last_block = hash([last_block[0], last_block[1], last_block[2]]);
             search
                 .forms_by_last_block
-                .entry(last)
+                .entry(last_block)
                 .or_default()
                 .push(index);
         }
