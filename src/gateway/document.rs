@@ -1,4 +1,4 @@
-//! Extracts a few members from the bytes of a JSON object, without storing the other members. Pure, needs
+//! Extracts a few members from the bytes of a JSON object, without storing the other members. No I/O; needs
 //! bounded memory.
 
 /// The longest member that is extracted, in bytes with its name. A longer member counts as absent.

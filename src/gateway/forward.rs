@@ -193,7 +193,7 @@ impl Forwarding {
             _ => request.body(body),
         };
         open_request.state = RequestState::Sent;
-        open_request.began = Instant::now();
+        open_request.started_at = Instant::now();
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) => {
@@ -298,7 +298,7 @@ impl Forwarding {
             reservation: None,
             state: RequestState::Free,
             status: None,
-            began: Instant::now(),
+            started_at: Instant::now(),
             time_to_first_byte: None,
         }
     }

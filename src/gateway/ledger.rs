@@ -1,5 +1,5 @@
 //! Adds up the spent and the reserved dollars and tokens, and decides whether another request may be forwarded.
-//! Pure.
+//! No I/O.
 //!
 //! A request is forwarded if the spent and the reserved amounts together are below the limit. So at most one
 //! answer exceeds the limit, however many requests come at the same time.
@@ -63,7 +63,7 @@ pub struct Totals {
     pub cost_usd: Option<f64>,
 }
 
-/// The account of one gateway.
+/// The amounts that the requests of one gateway have spent or reserved.
 #[derive(Debug)]
 pub struct Ledger {
     limits: Limits,

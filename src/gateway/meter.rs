@@ -1,4 +1,4 @@
-//! Reads the usage and the name of the model from the bytes of an answer. Pure, needs bounded memory, and
+//! Reads the usage and the name of the model from the bytes of an answer. No I/O; needs bounded memory, and
 //! does not change the bytes.
 
 use serde::Deserialize;
