@@ -48,7 +48,7 @@ impl Progress {
             activity: snapshot
                 .activity
                 .as_deref()
-                .map(|activity| one_line(&redactor.text(activity))),
+                .map(|activity| one_line(&redactor.mask(activity))),
             transfer: snapshot.transfer.map(|transfer| Transfer {
                 phase: transfer.step,
                 percent: transfer.percent,
