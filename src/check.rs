@@ -12,7 +12,7 @@ use crate::descartes_toml::FILE_NAME;
 use crate::excerpt::visible;
 use crate::redact::Redactor;
 use crate::runner;
-use crate::runner::preflight::{Finding, Report as Preflight, preflight};
+use crate::runner::preflight::{Finding, PreflightReport, preflight};
 use crate::runner::project_settings::FileSource;
 use crate::shutdown::Stop;
 use crate::telemetry::{self, ask_collectors};
@@ -70,7 +70,7 @@ struct Report {
 /// Checks everything and prints the findings; returns whether a run could start.
 pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
     let stop = Stop::on_signals(settings.stop_window)?;
-    let Preflight {
+    let PreflightReport {
         findings,
         project_settings,
     } = preflight(&settings.runner, redactor, &stop).await;
@@ -113,7 +113,7 @@ pub fn print_invalid_settings(problems: impl Iterator<Item = String>) {
         ok: false,
         message,
     });
-    // The problems are redacted already.
+    // The secrets in the problems are masked already.
     Report::new(lines.collect(), Vec::new()).print(Format::Json, &Redactor::new(&[]));
 }
 
@@ -121,7 +121,7 @@ impl Line {
     fn of(finding: Finding) -> Self {
         let (ok, message) = match finding.result {
             Ok(message) => (true, message),
-            Err(failure) => (false, failure.sentence()),
+            Err(failure) => (false, failure.message_with_causes()),
         };
         Self {
             subject: finding.subject,
@@ -157,11 +157,11 @@ impl Report {
     /// Masks each value before it is quoted: a quoted secret would look different.
     fn masked(mut self, redactor: &Redactor) -> Self {
         for line in &mut self.findings {
-            line.message = redactor.text(&line.message);
+            line.message = redactor.mask(&line.message);
         }
         let values = self.settings.iter_mut();
         for value in values.filter_map(|origin| origin.value.as_mut()) {
-            *value = redactor.text(value);
+            *value = redactor.mask(value);
         }
         self
     }

@@ -204,7 +204,7 @@ pub async fn ask_collectors(settings: &Settings, redactor: &Redactor, stop: &Sto
     let answers = answers.into_iter().filter_map(|(subject, sentence)| {
         Some(Answer {
             subject,
-            sentence: redactor.text(&sentence?),
+            sentence: redactor.mask(&sentence?),
         })
     });
     answers.collect()
