@@ -41,6 +41,7 @@ pub struct SettingOrigin {
     pub from: Option<String>,
 }
 
+/// The kind of place that a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingSource {
@@ -59,6 +60,7 @@ struct Line {
     message: String,
 }
 
+/// The output of `check`.
 #[derive(Debug, Serialize)]
 struct Report {
     ready: bool,

@@ -119,6 +119,7 @@ impl Drop for FileLock {
     }
 }
 
+/// Opens a lock file, and makes it if there is none. Follows no symbolic link.
 fn open(path: &Path) -> io::Result<File> {
     let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
     File::options()

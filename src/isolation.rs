@@ -50,7 +50,7 @@ pub struct Isolation {
     pub user: Option<User>,
     /// The path of bubblewrap.
     bubblewrap: Option<PathBuf>,
-    /// The kind that this machine allows; `None` before [`Isolation::set_tested`].
+    /// The kind that this machine allows; `None` before [`Isolation::set_tested_kind`].
     tested_kind: Arc<Mutex<Option<Kind>>>,
 }
 
@@ -69,7 +69,7 @@ impl Isolation {
         }
     }
 
-    /// The isolation of this run; before [`Self::set_tested`], a guess from the machine's settings.
+    /// The isolation of this run; before [`Self::set_tested_kind`], a guess from the machine's settings.
     pub fn kind(&self) -> Kind {
         let tested_kind = *self
             .tested_kind
@@ -82,7 +82,7 @@ impl Isolation {
     }
 
     /// Sets the kind that works according to a test.
-    pub fn set_tested(&self, kind: Kind) {
+    pub fn set_tested_kind(&self, kind: Kind) {
         *self
             .tested_kind
             .lock()

@@ -65,6 +65,7 @@ mod failure_points {
     use std::ffi::OsString;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
+    /// The name of the failure point or the blocking point that is armed.
     static ARMED: Mutex<Option<OsString>> = Mutex::new(None);
 
     pub(super) fn lock_armed_name() -> MutexGuard<'static, Option<OsString>> {

@@ -1,7 +1,8 @@
 //! The progress of a run: `runner` writes it; heartbeats and the status line read it.
 //!
 //! Memory use is constant, however much an agent prints: this module stores the first bytes, the last bytes and the
-//! bytes that no heartbeat has sent yet, and only counts the others. The callers mask the secrets in all output before they add it.
+//! bytes that no heartbeat has sent yet, and only counts the others. The callers mask the secrets in all output before
+//! they add it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -83,7 +84,7 @@ struct State {
     transfer: Option<Transfer>,
     spent: UsageAndCost,
     /// The usage that the model gateway has counted.
-    metered: UsageAndCost,
+    gateway_totals: UsageAndCost,
     head: Vec<u8>,
     tail: RingBuffer,
     /// The output that no heartbeat has sent yet.
@@ -150,7 +151,7 @@ impl Progress {
             activity: None,
             transfer: None,
             spent: UsageAndCost::default(),
-            metered: UsageAndCost::default(),
+            gateway_totals: UsageAndCost::default(),
             head: Vec::with_capacity(HEAD_SIZE),
             tail: RingBuffer::new(TAIL_SIZE),
             unsent: RingBuffer::new(OUTPUT_WINDOW_SIZE),
@@ -202,8 +203,8 @@ impl Progress {
     }
 
     /// Sets the usage that the model gateway has counted. It replaces the agent's numbers if it is larger.
-    pub fn set_metered(&self, metered: UsageAndCost) {
-        self.state().metered = metered;
+    pub fn set_gateway_totals(&self, gateway_totals: UsageAndCost) {
+        self.state().gateway_totals = gateway_totals;
     }
 
     /// Adds output of the agent, in which secrets must be masked.
@@ -243,7 +244,7 @@ impl Progress {
             idle: state.last_alive.elapsed(),
             activity: state.activity.clone(),
             transfer: state.transfer,
-            spent: state.spent.or_larger(state.metered),
+            spent: state.spent.or_larger(state.gateway_totals),
             output_bytes: state.total_bytes,
         }
     }

@@ -135,11 +135,21 @@ impl StreamMasker {
             return out(bytes);
         }
         if self.held_back.is_empty() {
-            self.pass_on(&finders, bytes, finders.start_of_unfinished(bytes), out);
+            self.pass_on(
+                &finders,
+                bytes,
+                finders.start_of_unfinished_form(bytes),
+                out,
+            );
         } else {
             let mut joined = std::mem::take(&mut self.held_back);
             joined.extend_from_slice(bytes);
-            self.pass_on(&finders, &joined, finders.start_of_unfinished(&joined), out);
+            self.pass_on(
+                &finders,
+                &joined,
+                finders.start_of_unfinished_form(&joined),
+                out,
+            );
         }
     }
 

@@ -222,6 +222,7 @@ impl Work {
         }
     }
 
+    /// Whether the agent changed nothing.
     pub fn is_empty(&self) -> bool {
         self.base_commit == self.head_commit
     }
@@ -235,6 +236,7 @@ pub struct Patch {
     pub truncated: bool,
 }
 
+/// What is known about the agent at the end of a run.
 #[derive(Debug, Clone)]
 pub struct AgentReport {
     /// The word of the agent's kind in the settings and on the wire, which `runner::agent` defines.

@@ -11,6 +11,7 @@ use super::credentials;
 use crate::isolation::Isolation;
 use crate::redact::Redactor;
 
+/// Everything that the callbacks of one run need.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The base URL; `/started` and the other routes are appended to its path.

@@ -24,6 +24,7 @@ use progress::Progress;
 use result::{Failure, TaskResult};
 use text::one_line;
 
+/// The version of the protocol.
 const VERSION: u32 = 1;
 /// The maximum size of a body, in bytes.
 const MAX_BODY_SIZE: usize = 256 * 1024;

@@ -155,10 +155,12 @@ impl Environment {
         directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")))
     }
 
+    /// The value of a variable, if it is set and UTF-8.
     fn text(&self, name: &str) -> Option<String> {
         Some(self.get(name)?.to_str()?.to_owned())
     }
 
+    /// A variable with its name, if it is set.
     fn variable(&self, name: &str) -> Option<(OsString, OsString)> {
         Some((name.into(), self.get(name)?.to_owned()))
     }

@@ -32,7 +32,8 @@ use text::ParseResult;
 pub use git::{branch, branch_part, git_reference, repository};
 pub use text::{line, text};
 
-/// The longest duration that a setting may have. It is longer than any task, and adding it to a point in time cannot overflow.
+/// The longest duration that a setting may have. It is longer than any task, and adding it to a point in time cannot
+/// overflow.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 pub fn path(text: &str) -> ParseResult<PathBuf> {

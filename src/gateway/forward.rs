@@ -266,11 +266,11 @@ impl Forwarding {
         }
         let cost = request_cost::read(body).map_err(GatewayError::Unreadable)?;
         loop {
-            let settled = shared.settled.notified();
+            let settlement = shared.settlement.notified();
             let admission = shared.ledger.borrow_mut().admit(&cost);
             match admission {
                 Admission::Admitted(reservation) => return Ok(Some(reservation)),
-                Admission::Wait => settled.await,
+                Admission::Wait => settlement.await,
                 Admission::Refused(refusal) => {
                     self.report_refusal(&refusal);
                     return Err(GatewayError::Refused(refusal).into());

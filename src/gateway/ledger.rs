@@ -199,11 +199,13 @@ fn estimate(answer_usage: &AnswerUsage, upper_bound: UpperBound) -> Usage {
 }
 
 impl Reservation {
+    /// The maximum cost in US dollars; 0 if the price of the model is not known.
     fn usd(&self) -> f64 {
         let maximum = self.upper_bound.of_missing_numbers(Usage::default());
         self.price.map_or(0.0, |price| price.cost(maximum))
     }
 
+    /// The maximum number of tokens.
     fn tokens(&self) -> u64 {
         let UpperBound {
             input_tokens,

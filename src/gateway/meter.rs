@@ -37,6 +37,7 @@ pub struct Meter {
     answer_usage: AnswerUsage,
 }
 
+/// The format of an answer, with the part that was not read completely yet.
 #[derive(Debug)]
 enum AnswerFormat {
     /// Server-sent events.

@@ -35,7 +35,8 @@ pub struct OpenRequest {
     pub state: RequestState,
     /// The status of the service's answer.
     pub status: Option<u16>,
-    /// The time at which the request was sent to the service; until then, the time at which the client's body had arrived.
+    /// The time at which the request was sent to the service; until then, the time at which the client's body had
+    /// arrived.
     pub started_at: Instant,
     /// The time from `started_at` to the first byte of the answer's body.
     pub time_to_first_byte: Option<Duration>,
@@ -56,7 +57,7 @@ impl Drop for OpenRequest {
             .ledger
             .borrow_mut()
             .settle(self.reservation.take(), &end);
-        self.shared.settled.notify_waiters();
+        self.shared.settlement.notify_waiters();
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
         self.shared.reports.add(&Report::Request(wire::Request {
             method: self.method.to_string(),

@@ -258,7 +258,7 @@ async fn read_reports(mut reports: PipeLines, state: watch::Sender<State>, progr
         match serde_json::from_str(&line) {
             Ok(Report::Request(request)) => log_request(&request),
             Ok(Report::Totals(totals)) => {
-                progress.set_metered(spent(totals));
+                progress.set_gateway_totals(spent(totals));
                 state.send_modify(|state| state.totals = totals);
             }
             Ok(Report::Refused { why }) => {

@@ -81,7 +81,7 @@ pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
         init::run(command, socket)
     } else {
         let error = command.exec();
-        socket.not_started(&error)
+        socket.report_not_started(&error)
     }))
 }
 

@@ -68,6 +68,7 @@ pub async fn try_all(settings: &Settings, sender: &Sender, report: &mut Report) 
 }
 
 impl RuleTester<'_> {
+    /// Tries the rules about claims. `first` is the run whose claim was granted.
     async fn try_claims(&mut self, first: &SampleRun<'_>, claim: &Event) {
         let section = "claims";
         let rule = "the same claim, repeated, is granted again";
@@ -82,6 +83,7 @@ impl RuleTester<'_> {
             .await;
     }
 
+    /// Tries the rules about signatures and bearer tokens, with heartbeats of the first run.
     async fn try_credentials(&mut self, first: &SampleRun<'_>) {
         let section = "signatures";
         let refused = [
@@ -144,6 +146,7 @@ impl RuleTester<'_> {
         }
     }
 
+    /// Tries the rules about heartbeats of the first run.
     async fn try_heartbeats(&mut self, first: &SampleRun<'_>) {
         let (early, late) = (first.heartbeat(), first.heartbeat());
         let rule = "a heartbeat is accepted";
@@ -184,7 +187,7 @@ impl RuleTester<'_> {
             return;
         }
         let rule = "a failure with a body of a quarter of a mebibyte is accepted";
-        let failed = first_run.failed_with_large_patch(Reason::AgentKilled);
+        let failed = first_run.failed_event_with_large_patch(Reason::AgentKilled);
         self.send_and_judge("the terminal event", rule, Expected::Success, &failed)
             .await;
         let second_run = new_run();
@@ -192,7 +195,7 @@ impl RuleTester<'_> {
         self.send_and_judge("claims", rule, Expected::Success, &second_run.claim())
             .await;
         let rule = "a failure with retryable: false is accepted";
-        let failed = second_run.failed(Reason::ChecksFailed);
+        let failed = second_run.failed_event(Reason::ChecksFailed);
         self.send_and_judge("the terminal event", rule, Expected::Success, &failed)
             .await;
         let rule = "a task whose last run failed with retryable: false is not granted again";
@@ -200,9 +203,10 @@ impl RuleTester<'_> {
             .await;
     }
 
+    /// Tries the rules about the terminal event of the first run.
     async fn try_terminal_event(&mut self, first: &SampleRun<'_>) {
         let section = "the terminal event";
-        let completed = first.completed();
+        let completed = first.completed_event();
         let rule = "completed is accepted";
         self.send_and_judge(section, rule, Expected::Success, &completed)
             .await;
@@ -248,7 +252,7 @@ impl RuleTester<'_> {
         self.report.add("claims", rule, verdict, message);
         for winner in winners {
             // Ends the task: otherwise the orchestrator would show it as running.
-            let _ = self.sender.send(&winner.completed()).await;
+            let _ = self.sender.send(&winner.completed_event()).await;
         }
     }
 }

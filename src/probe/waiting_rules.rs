@@ -63,7 +63,7 @@ pub async fn try_cancellation(tester: &mut RuleTester<'_>) {
     };
     tester.report.add("cancelling", rule, verdict, message);
     let rule = "the terminal event of a cancelled run is accepted";
-    let failed = run.failed(Reason::Cancelled);
+    let failed = run.failed_event(Reason::Cancelled);
     tester
         .send_and_judge("cancelling", rule, Expected::SuccessConflictOrGone, &failed)
         .await;
@@ -120,7 +120,7 @@ pub async fn try_lease(tester: &mut RuleTester<'_>) {
             )
             .await;
     }
-    let _ = tester.sender.send(&other.completed()).await;
+    let _ = tester.sender.send(&other.completed_event()).await;
 }
 
 /// A description of how an answer to a heartbeat cancels the run; `None` if it does not.

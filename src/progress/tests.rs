@@ -39,7 +39,7 @@ fn the_larger_cost_and_usage_of_agent_and_gateway_is_reported() {
         turns: Some(3),
         ..spent(0.25, 100)
     });
-    progress.set_metered(spent(0.75, 300));
+    progress.set_gateway_totals(spent(0.75, 300));
     let found = progress.snapshot().spent;
     assert_eq!(
         found,

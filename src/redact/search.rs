@@ -98,7 +98,7 @@ impl Forms {
     }
 
     /// The beginning of the longest suffix of `bytes` that is a prefix of a form.
-    pub(super) fn start_of_unfinished(&self, bytes: &[u8]) -> usize {
+    pub(super) fn start_of_unfinished_form(&self, bytes: &[u8]) -> usize {
         let first = bytes.len().saturating_sub(self.longest - 1);
         (first..bytes.len())
             .find(|from| self.begins_a_form(&bytes[*from..]))

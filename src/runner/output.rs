@@ -109,6 +109,7 @@ impl<'a> AgentOutput<'a> {
         self.logged_turns = turns;
     }
 
+    /// Adds `reported` to the output, and logs `logged` with the prefix. Both have masked secrets.
     fn push_text(&mut self, prefix: &str, logged: &str, reported: &str) {
         let Sinks { progress, log } = &mut self.sinks;
         progress.add_output(reported.as_bytes());
@@ -231,12 +232,14 @@ impl LogLines {
         self.start_interval();
     }
 
+    /// Starts a new interval if the current one is over.
     fn update_interval(&mut self) {
         if self.interval_start.elapsed() >= RATE_INTERVAL {
             self.start_interval();
         }
     }
 
+    /// Starts a new interval, and logs how many bytes were skipped in the last one.
     fn start_interval(&mut self) {
         if self.skipped_bytes > 0 {
             tracing::info!("{}: [{} bytes not shown]", self.prefix, self.skipped_bytes);
@@ -246,6 +249,7 @@ impl LogLines {
         self.skipped_bytes = 0;
     }
 
+    /// Logs one line; returns the text that was logged, `None` if the line is empty.
     fn log(&mut self, line: &Line) -> Option<String> {
         let line = readable_line(&line.bytes);
         if line.is_empty() {

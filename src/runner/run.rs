@@ -198,6 +198,7 @@ impl<'a> Run<'a> {
         self.with_variables_file(VariablesFile::merged_over_without_loader_variables)
     }
 
+    /// The environment without the variables file, or the result of `merge` if there is such a file.
     fn with_variables_file(
         &self,
         merge: impl Fn(&VariablesFile, &Variables) -> Variables,

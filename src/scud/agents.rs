@@ -194,6 +194,7 @@ impl AgentDefinition {
     }
 }
 
+/// Computes the value of a placeholder from the task.
 type PlaceholderValue = fn(&Task) -> String;
 
 /// The placeholders of SCUD's templates. A missing field becomes an empty text, as in SCUD.

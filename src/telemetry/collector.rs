@@ -24,6 +24,7 @@ use crate::http::{answer_body, json_client};
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 
+/// The content type of requests.
 const PROTOBUF: &str = "application/x-protobuf";
 /// The longest part of a collector's message that is quoted in a warning, in characters.
 const MAX_QUOTED_CHARS: usize = 200;

@@ -145,7 +145,7 @@ impl Telemetry {
             state.exporter.warn_once(&format!(
                 "{}: no answer within {} s; `descartes-worker check` shows whether a collector answers, and \
                  OTEL_SDK_DISABLED=true turns the export off",
-                state.exporter.unfinished(),
+                state.exporter.unfinished_exports(),
                 LAST_EXPORT_TIME_LIMIT.as_secs()
             ));
         }

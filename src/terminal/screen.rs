@@ -192,7 +192,7 @@ impl Screen {
     /// Shows a run's progress in the status line until the returned guard is dropped.
     pub fn show_progress(&self, progress: &Progress) -> StatusLine {
         let (screen, progress) = (self.clone(), progress.clone());
-        let drawing = self.is_live().then(|| {
+        let drawing_task = self.is_live().then(|| {
             tokio::spawn(async move {
                 loop {
                     screen.set_status(&status_text(&progress));
@@ -201,7 +201,7 @@ impl Screen {
             })
         });
         StatusLine {
-            drawing,
+            drawing_task,
             screen: self.clone(),
         }
     }
@@ -213,6 +213,7 @@ impl Screen {
         self.output.block_until_written(LAST_LINES_TIMEOUT);
     }
 
+    /// Writes bytes above the status line.
     fn write(&self, bytes: &[u8]) {
         match &self.live_area {
             Some(live_area) => live_area.print_above(bytes, size()),
@@ -247,14 +248,14 @@ impl FormatTime for SinceStart {
 /// Removes the status line when it is dropped.
 #[derive(Debug)]
 pub struct StatusLine {
-    drawing: Option<JoinHandle<()>>,
+    drawing_task: Option<JoinHandle<()>>,
     screen: Screen,
 }
 
 impl Drop for StatusLine {
     fn drop(&mut self) {
-        if let Some(drawing) = &self.drawing {
-            drawing.abort();
+        if let Some(task) = &self.drawing_task {
+            task.abort();
         }
         self.screen.clear_status();
     }

@@ -71,6 +71,7 @@ struct Runs {
 }
 
 impl Runs {
+    /// Updates the status lines after an event.
     fn update(&mut self, received: &ReceivedEvent) {
         let (run_id, task_id) = (received.text("/run_id"), received.text("/task_id"));
         match received.route.word() {
@@ -93,6 +94,7 @@ impl Runs {
         self.last_run_id = run_id.to_owned();
     }
 
+    /// The text of the status line.
     fn status(&self) -> String {
         let last = self
             .active_runs

@@ -45,6 +45,7 @@ pub struct PartialAnswer {
     is_output_reported: bool,
 }
 
+/// A content block whose events are still arriving.
 #[derive(Debug, Default)]
 struct Block {
     json: Map<String, Value>,
@@ -53,6 +54,7 @@ struct Block {
     is_complete: bool,
 }
 
+/// An event of a stream, as the API sends it.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Event {
@@ -84,6 +86,7 @@ enum Event {
     Other,
 }
 
+/// The message at the beginning of a stream, which has no content yet.
 #[derive(Deserialize)]
 struct StartedMessage {
     #[serde(default)]
@@ -107,6 +110,7 @@ fn read_usage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usage, D::Er
     })
 }
 
+/// The addition to a content block.
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 enum Delta {
@@ -124,6 +128,7 @@ enum Delta {
     Other,
 }
 
+/// The fields of the message that its last events set.
 #[derive(Deserialize)]
 struct MessageChange {
     stop_reason: Option<String>,

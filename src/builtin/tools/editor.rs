@@ -67,7 +67,7 @@ impl Editor {
                     Value::Null => "new_str",
                     _ => "insert_text",
                 };
-                let new_text = string_argument(input, name).map_err(|_| missing_text())?;
+                let new_text = string_argument(input, name).map_err(|_| missing_text_error())?;
                 insert(&path, path_argument, &input["insert_line"], new_text)
             }
             _ => Err(format!(
@@ -118,7 +118,7 @@ impl Editor {
     }
 }
 
-fn missing_text() -> String {
+fn missing_text_error() -> String {
     "`insert_text` must be a string".to_owned()
 }
 
@@ -161,7 +161,7 @@ fn write(path: &Path, path_argument: &str, content: &str) -> Result<(), String> 
 }
 
 /// Lines with their numbers, in the format of `cat -n`. `first` is the number of the first line.
-fn numbered(lines: &[&str], first: usize) -> String {
+fn with_line_numbers(lines: &[&str], first: usize) -> String {
     let mut text = String::new();
     for (number, line) in (first..).zip(lines) {
         let _ = writeln!(text, "{number:>6}\t{line}");
@@ -198,7 +198,7 @@ fn view(content: &str, range: &Value) -> Result<String, String> {
             (first, last)
         }
     };
-    Ok(numbered(&lines[first - 1..last], first))
+    Ok(with_line_numbers(&lines[first - 1..last], first))
 }
 
 /// The entries of a directory, [`MAX_DEPTH`] levels deep.
@@ -287,7 +287,7 @@ fn replace(path: &Path, path_argument: &str, old: &str, new: &str) -> Result<Str
             let first = line(*at);
             Ok(format!(
                 "{path_argument} is changed:\n{}",
-                numbered_with_context(&changed, first, first + new.matches('\n').count())
+                with_line_numbers_and_context(&changed, first, first + new.matches('\n').count())
             ))
         }
         several => {
@@ -353,16 +353,16 @@ fn insert(
     let last = after + 1 + new_text.matches('\n').count();
     Ok(format!(
         "{path_argument} is changed:\n{}",
-        numbered_with_context(&changed, after + 1, last)
+        with_line_numbers_and_context(&changed, after + 1, last)
     ))
 }
 
 /// The lines from `first` to `last` with [`CONTEXT_LINES`] before and after them.
-fn numbered_with_context(content: &str, first: usize, last: usize) -> String {
+fn with_line_numbers_and_context(content: &str, first: usize, last: usize) -> String {
     let lines: Vec<&str> = content.lines().collect();
     let begin = first.saturating_sub(CONTEXT_LINES + 1).min(lines.len());
     let end = (last + CONTEXT_LINES).min(lines.len()).max(begin);
-    numbered(&lines[begin..end], begin + 1)
+    with_line_numbers(&lines[begin..end], begin + 1)
 }
 
 #[cfg(test)]

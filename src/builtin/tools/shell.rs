@@ -231,7 +231,7 @@ impl ShellProcess {
                 // Concurrent with the reads: a shell that echoes its input blocks until it is read.
                 written = self.stdin.write(unwritten), if !unwritten.is_empty() => match written {
                     Ok(count) => unwritten = &unwritten[count..],
-                    Err(error) => return self.shell_exited(&error).await,
+                    Err(error) => return self.handle_closed_stream(&error).await,
                 },
                 read = self.output.read(&mut output), if is_output_open => match read {
                     Ok(0) | Err(_) => is_output_open = false,
@@ -241,7 +241,7 @@ impl ShellProcess {
                     }
                 },
                 read = self.status.read(&mut status) => match read {
-                    Ok(0) | Err(_) => return self.shell_exited(&"it closed its streams").await,
+                    Ok(0) | Err(_) => return self.handle_closed_stream(&"it closed its streams").await,
                     Ok(count) => {
                         if let Some(code) = self.exit_code(&status[..count], command_output) {
                             return CommandEnd::ExitCode(code);
@@ -285,7 +285,7 @@ impl ShellProcess {
 
     /// Handles a stream that the shell has closed: returns the shell's exit status, or `reason` if it has
     /// not exited.
-    async fn shell_exited(&mut self, reason: &dyn Display) -> CommandEnd {
+    async fn handle_closed_stream(&mut self, reason: &dyn Display) -> CommandEnd {
         match timeout(EXIT_TIMEOUT, self.child.wait()).await {
             Ok(Ok(status)) => CommandEnd::ShellExited(status.to_string()),
             _ => CommandEnd::ShellExited(reason.to_string()),

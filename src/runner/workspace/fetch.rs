@@ -119,6 +119,7 @@ fn is_hash(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Makes the empty repository in `dir`.
 fn init(dir: &Path, format: ObjectFormat) -> Result<(), GitError> {
     empty_repository::create(dir, format).map_err(|error| {
         let how = format!(

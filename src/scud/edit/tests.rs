@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::scud::samples::{LETTERS, Sample, block_on, graphs, status_of_letter};
+use crate::scud::samples::{GeneratedTask, LETTERS, Sample, block_on, graphs, status_of_letter};
 
 fn set_status(sample: &Sample, task: &Task, status: Status) -> Result<(), EditError> {
     block_on(sample.project.set_status(task, status))
@@ -154,7 +154,7 @@ proptest! {
         letter in prop::sample::select(LETTERS),
     ) {
         let sample = Sample::with_graph(&graph.text);
-        let (phase, id, _, old_letter) = chosen.get(&graph.tasks);
+        let GeneratedTask { phase, id, status_letter: old_letter, .. } = chosen.get(&graph.tasks);
         let task = sample.find(&format!("{phase}:{id}")).unwrap();
         set_status(&sample, &task, status_of_letter(letter)).unwrap();
 
@@ -166,10 +166,11 @@ proptest! {
             prop_assert_eq!((before[at], after[at]), (*old_letter, letter));
         }
         // Only this task has the new status.
-        for (other_phase, other_id, title, other_letter) in &graph.tasks {
-            let found = sample.find(&format!("{other_phase}:{other_id}")).unwrap();
-            let expected = if (other_phase, other_id) == (phase, id) { letter } else { *other_letter };
-            prop_assert_eq!((found.status, &found.id), (status_of_letter(expected), other_id), "{}", title);
+        for other in &graph.tasks {
+            let found = sample.find(&format!("{}:{}", other.phase, other.id)).unwrap();
+            let is_changed = (&other.phase, &other.id) == (phase, id);
+            let expected = if is_changed { letter } else { other.status_letter };
+            prop_assert_eq!((found.status, &found.id), (status_of_letter(expected), &other.id), "{}", other.title);
         }
     }
 }
