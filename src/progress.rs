@@ -254,7 +254,7 @@ impl Progress {
         let mut state = self.state();
         let mut bytes = state.unsent.take();
         // An incomplete UTF-8 character at the end waits for the next window.
-        let complete = bytes.len() - incomplete_suffix(&bytes);
+        let complete = bytes.len() - incomplete_suffix_length(&bytes);
         let rest = bytes.split_off(complete);
         let window = OutputWindow {
             offset: state.total_bytes - (bytes.len() + rest.len()) as u64,
@@ -289,8 +289,8 @@ impl Progress {
 }
 
 /// How many bytes at the end of `bytes` belong to an incomplete UTF-8 character.
-fn incomplete_suffix(bytes: &[u8]) -> usize {
-    for (back, byte) in bytes.iter().rev().take(3).enumerate() {
+fn incomplete_suffix_length(bytes: &[u8]) -> usize {
+    for (bytes_after, byte) in bytes.iter().rev().take(3).enumerate() {
         let needed = match byte {
             0x80..=0xBF => continue,
             0xC2..=0xDF => 2,
@@ -298,7 +298,7 @@ fn incomplete_suffix(bytes: &[u8]) -> usize {
             0xF0..=0xF4 => 4,
             _ => 1,
         };
-        let present = back + 1;
+        let present = bytes_after + 1;
         return if needed > present { present } else { 0 };
     }
     0

@@ -85,7 +85,7 @@ pub async fn try_lease(tester: &mut RuleTester<'_>) {
         tester.add_not_tried("leases", rule, &why);
         return;
     }
-    let (other, began) = (tester.new_run(task), Instant::now());
+    let (other, started_at) = (tester.new_run(task), Instant::now());
     let seconds = MAX_LEASE.as_secs();
     tester
         .report
@@ -93,15 +93,15 @@ pub async fn try_lease(tester: &mut RuleTester<'_>) {
     let claim = other.claim();
     let (verdict, message) = loop {
         match tester.sender.send(&claim).await {
-            Ok(answer) if answer.is_success() && began.elapsed() < MIN_LEASE => {
-                let seconds = began.elapsed().as_secs();
+            Ok(answer) if answer.is_success() && started_at.elapsed() < MIN_LEASE => {
+                let seconds = started_at.elapsed().as_secs();
                 break (
                     RuleVerdict::Broken,
                     format!("it was granted after {seconds} s"),
                 );
             }
             Ok(answer) if answer.is_success() => break (RuleVerdict::Kept, String::new()),
-            Ok(_) if began.elapsed() > MAX_LEASE => {
+            Ok(_) if started_at.elapsed() > MAX_LEASE => {
                 break (RuleVerdict::Broken, format!("not within {seconds} s"));
             }
             Ok(_) => sleep(Duration::from_secs(1)).await,

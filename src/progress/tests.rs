@@ -126,11 +126,11 @@ fn a_window_counts_the_bytes_that_were_dropped_before_it() {
 
 #[test]
 fn an_incomplete_character_is_recognized_by_its_length() {
-    assert_eq!(incomplete_suffix(b"ab"), 0);
-    assert_eq!(incomplete_suffix("ä".as_bytes()), 0);
-    assert_eq!(incomplete_suffix(&"ä".as_bytes()[..1]), 1);
-    assert_eq!(incomplete_suffix(&"€€".as_bytes()[..5]), 2);
-    assert_eq!(incomplete_suffix(&"😀".as_bytes()[..3]), 3);
-    assert_eq!(incomplete_suffix(&[0x80, 0x80, 0x80, 0x80]), 0);
-    assert_eq!(incomplete_suffix(&[0xFF]), 0);
+    assert_eq!(incomplete_suffix_length(b"ab"), 0);
+    assert_eq!(incomplete_suffix_length("ä".as_bytes()), 0);
+    assert_eq!(incomplete_suffix_length(&"ä".as_bytes()[..1]), 1);
+    assert_eq!(incomplete_suffix_length(&"€€".as_bytes()[..5]), 2);
+    assert_eq!(incomplete_suffix_length(&"😀".as_bytes()[..3]), 3);
+    assert_eq!(incomplete_suffix_length(&[0x80, 0x80, 0x80, 0x80]), 0);
+    assert_eq!(incomplete_suffix_length(&[0xFF]), 0);
 }

@@ -16,6 +16,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The fields of `line`.
     pub fn of(line: &'a str) -> Self {
         Self {
             rest: Some(line),

@@ -120,6 +120,7 @@ pub(super) struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
+    /// The items of the whole `text`.
     pub fn of(text: &'a str) -> Self {
         Self {
             text,
@@ -316,6 +317,7 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
+/// The section that a line with `@` begins.
 fn section_of(header: &str) -> Section {
     match header {
         "@meta" | "@meta {" => Section::Meta,
@@ -336,7 +338,7 @@ pub(super) fn parse_edge(line: &str) -> Option<(&str, &str)> {
     Some((dependent.trim(), dependency.trim()))
 }
 
-/// The parent and its subtasks in a line of `@parents`.
+/// The parent and its subtasks in a line of `@parents`; `None` if the line has no colon.
 pub(super) fn parse_parent(line: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
     // In a graph that SCUD wrote, ids have no colon. In a migrated graph every id has the prefix of its phase (`a:8`),
     // but only the colon after the parent is followed by a space.

@@ -116,11 +116,11 @@ impl<'a> Search<'a> {
                 second.line,
             ));
         }
-        let mut nodes = self.candidates.iter().filter(|one| one.phase == phase);
-        let first = nodes
+        let mut candidates = self.candidates.iter().filter(|one| one.phase == phase);
+        let first = candidates
             .next()
             .expect("the caller passes the phase of a candidate");
-        if let Some(second) = nodes.next() {
+        if let Some(second) = candidates.next() {
             let (first_line, second_line) = (first.node.line, second.node.line);
             let id = second.node.id();
             return Err(SyntaxError::defined_twice(

@@ -81,7 +81,7 @@ pub fn answer_too_large() -> Attempt {
     }))
 }
 
-/// Handles an error event in a stream. The event has no HTTP status, but a type that corresponds to one.
+/// The result of an attempt whose answer has an error event. The event has no HTTP status, but a type that corresponds to one.
 pub fn error_event(error: ErrorDetails, partial: Partial) -> Attempt {
     let ErrorDetails { kind, message } = error;
     if is_too_long(&kind, &message) {
@@ -111,7 +111,7 @@ pub fn error_event(error: ErrorDetails, partial: Partial) -> Attempt {
     }
 }
 
-/// Handles a response whose status is not a success.
+/// The result of an attempt whose response has a status that is not a success. Reads the response's body.
 pub async fn error_response(response: Response, read_timeout: Duration) -> Attempt {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
@@ -156,7 +156,7 @@ fn is_too_long(kind: &str, message: &str) -> bool {
     kind == "invalid_request_error" && phrases.iter().any(|phrase| message.contains(phrase))
 }
 
-/// Handles an error of the connection.
+/// The result of an attempt whose connection failed.
 pub fn connection_error(
     url: &Url,
     error: &(dyn std::error::Error + 'static),
