@@ -18,7 +18,7 @@ use eyre::{WrapErr, eyre};
 use tokio::time::Instant;
 
 use crate::environment::Variables;
-use crate::model::{self, CostLimit, CostMeter, Limits, Price};
+use crate::model::{self, CostLimitState, CostMeter, Limits, Price};
 use crate::shutdown::Stop;
 use crate::stream_json::{End, Message, Writer};
 use conversation::Conversation;
@@ -160,7 +160,7 @@ struct Work {
 }
 
 /// The next step after an answer.
-enum Next {
+enum NextStep {
     SendRequest,
     End(End),
 }
@@ -176,7 +176,7 @@ impl Work {
             let request = self.service.ask(&self.conversation, writer, &mut self.cost);
             let answer = match request.await? {
                 Ok(answer) => answer,
-                Err(ServiceError::TooLong) if self.conversation.make_room() => {
+                Err(ServiceError::ConversationTooLong) if self.conversation.make_room() => {
                     writer.write_keep_alive()?;
                     continue;
                 }
@@ -204,8 +204,8 @@ impl Work {
                 });
             }
             match self.run_tool_calls(answer, writer).await? {
-                Next::SendRequest => {}
-                Next::End(end) => return Ok(end),
+                NextStep::SendRequest => {}
+                NextStep::End(end) => return Ok(end),
             }
         }
     }
@@ -215,15 +215,19 @@ impl Work {
         if self.max_turns.is_some_and(|max| self.turns >= max) {
             return Some(End::MaxTurns);
         }
-        (self.cost.limit_state() == CostLimit::Reached).then_some(End::MaxBudget)
+        (self.cost.limit_state() == CostLimitState::Reached).then_some(End::MaxBudget)
     }
 
     /// Adds an answer to the conversation, runs its tool calls, and adds their results.
-    async fn run_tool_calls(&mut self, answer: Answer, writer: &mut Writer) -> eyre::Result<Next> {
+    async fn run_tool_calls(
+        &mut self,
+        answer: Answer,
+        writer: &mut Writer,
+    ) -> eyre::Result<NextStep> {
         let stop_reason = answer.stop_reason.clone().unwrap_or_default();
         let text = answer.text();
         if stop_reason == "refusal" {
-            return Ok(Next::End(End::Failed {
+            return Ok(NextStep::End(End::Failed {
                 message: format!("the model refused to go on: {text}")
                     .trim_end_matches([':', ' '])
                     .to_owned(),
@@ -233,7 +237,7 @@ impl Work {
         let is_cut_off = answer.is_cut_off();
         self.conversation.add_answer(answer.content);
         if stop_reason == "model_context_window_exceeded" && !self.conversation.make_room() {
-            return Ok(Next::End(end_without_room()));
+            return Ok(NextStep::End(end_without_room()));
         }
         let mut reply = Vec::new();
         for call in &calls {
@@ -247,13 +251,13 @@ impl Work {
         }
         if !reply.is_empty() {
             self.conversation.add_user_message(reply);
-            return Ok(Next::SendRequest);
+            return Ok(NextStep::SendRequest);
         }
         if stop_reason == "pause_turn" {
             // The API continues an answer at the end of the conversation.
-            return Ok(Next::SendRequest);
+            return Ok(NextStep::SendRequest);
         }
-        Ok(Next::End(End::Success { text }))
+        Ok(NextStep::End(End::Success { text }))
     }
 }
 
@@ -261,7 +265,7 @@ impl Work {
 fn end_of_failed_request(error: ServiceError) -> End {
     match error {
         ServiceError::BudgetUsedUp => End::MaxBudget,
-        ServiceError::TooLong => end_without_room(),
+        ServiceError::ConversationTooLong => end_without_room(),
         ServiceError::Failed(failure) => End::ServiceFailed {
             status: failure.status,
             message: failure.message,

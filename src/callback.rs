@@ -59,7 +59,7 @@ impl Callback {
             Verdict::Completed { .. } => Kind::Completed,
             Verdict::Failed(_) => Kind::Failed,
         };
-        let mut event = self.exchange.event(kind, outcome.message());
+        let mut event = self.exchange.next_event(kind, outcome.message());
         event.add_outcome(outcome, &self.exchange.redactor);
         event
     }

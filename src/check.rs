@@ -12,7 +12,7 @@ use crate::descartes_toml::FILE_NAME;
 use crate::excerpt::visible;
 use crate::redact::Redactor;
 use crate::runner;
-use crate::runner::preflight::{Finding, Report as Preflight, preflight};
+use crate::runner::preflight::{Finding, PreflightReport, preflight};
 use crate::runner::project_settings::FileSource;
 use crate::shutdown::Stop;
 use crate::telemetry::{self, ask_collectors};
@@ -41,6 +41,7 @@ pub struct SettingOrigin {
     pub from: Option<String>,
 }
 
+/// The kind of place that a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingSource {
@@ -59,6 +60,7 @@ struct Line {
     message: String,
 }
 
+/// The output of `check`.
 #[derive(Debug, Serialize)]
 struct Report {
     ready: bool,
@@ -70,7 +72,7 @@ struct Report {
 /// Checks everything and prints the findings; returns whether a run could start.
 pub async fn run(settings: Settings, redactor: &Redactor) -> io::Result<bool> {
     let stop = Stop::on_signals(settings.stop_window)?;
-    let Preflight {
+    let PreflightReport {
         findings,
         project_settings,
     } = preflight(&settings.runner, redactor, &stop).await;
@@ -113,7 +115,7 @@ pub fn print_invalid_settings(problems: impl Iterator<Item = String>) {
         ok: false,
         message,
     });
-    // The problems are redacted already.
+    // The secrets in the problems are masked already.
     Report::new(lines.collect(), Vec::new()).print(Format::Json, &Redactor::new(&[]));
 }
 
@@ -121,7 +123,7 @@ impl Line {
     fn of(finding: Finding) -> Self {
         let (ok, message) = match finding.result {
             Ok(message) => (true, message),
-            Err(failure) => (false, failure.sentence()),
+            Err(failure) => (false, failure.message_with_causes()),
         };
         Self {
             subject: finding.subject,
@@ -157,11 +159,11 @@ impl Report {
     /// Masks each value before it is quoted: a quoted secret would look different.
     fn masked(mut self, redactor: &Redactor) -> Self {
         for line in &mut self.findings {
-            line.message = redactor.text(&line.message);
+            line.message = redactor.mask(&line.message);
         }
         let values = self.settings.iter_mut();
         for value in values.filter_map(|origin| origin.value.as_mut()) {
-            *value = redactor.text(value);
+            *value = redactor.mask(value);
         }
         self
     }

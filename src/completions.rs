@@ -54,6 +54,7 @@ pub fn print(shell: Shell, cli: &mut clap::Command) -> io::Result<()> {
         .write_all(with_task_ids(shell, &script).as_bytes())
 }
 
+/// The script that `clap_complete` has written, with completions of the ids of tasks.
 fn with_task_ids(shell: Shell, script: &str) -> String {
     match shell {
         Shell::Bash => {

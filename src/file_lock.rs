@@ -63,7 +63,7 @@ impl FileLock {
                     return Ok(lock);
                 }
                 Err(Errno::WOULDBLOCK) => {
-                    let holder = holder(path);
+                    let holder = read_holder(path);
                     if is_alive(&holder) || began.elapsed() > MAX_WAIT_FOR_DEAD_HOLDER {
                         return Err(LockError::Held(holder));
                     }
@@ -94,7 +94,7 @@ impl FileLock {
     pub fn make_shareable(&self) -> Result<(), LockError> {
         match flock(&self.file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(()),
-            Err(Errno::WOULDBLOCK) => Err(LockError::Held(holder(&self.path))),
+            Err(Errno::WOULDBLOCK) => Err(LockError::Held(read_holder(&self.path))),
             Err(error) => Err(LockError::File(error.into())),
         }
     }
@@ -119,6 +119,7 @@ impl Drop for FileLock {
     }
 }
 
+/// Opens a lock file, and makes it if there is none. Follows no symbolic link.
 fn open(path: &Path) -> io::Result<File> {
     let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
     File::options()
@@ -132,7 +133,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// The text that the holder has written to the lock file.
-fn holder(path: &Path) -> String {
+fn read_holder(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.trim_end().to_owned()
 }

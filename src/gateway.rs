@@ -6,12 +6,13 @@
 //! the real key, and passes each part of an answer on as soon as it arrives. It adds up the cost of the
 //! answers, and forwards no further request when a limit is reached.
 //!
-//! These modules decide, and have no input or output: [`route`], [`request_cost`], [`ledger`], [`meter`],
+//! These modules decide, and have no I/O: [`route`], [`request_cost`], [`ledger`], [`meter`],
 //! [`errors`].
 
 mod document;
 mod errors;
 mod forward;
+mod launch;
 mod ledger;
 mod meter;
 mod open_request;
@@ -19,9 +20,11 @@ mod reports;
 mod request_cost;
 mod route;
 mod server;
+mod settings;
 mod shared;
 mod wire;
 mod worker_side;
 
 pub use server::{Settings as ServerSettings, serve};
-pub use worker_side::{COMMAND, Gateway, GatewayFailure, Mode, Settings, services_behind_gateway};
+pub use settings::{COMMAND, Mode, Settings};
+pub use worker_side::{Gateway, GatewayFailure, services_behind_gateway};

@@ -25,7 +25,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use crate::environment::{Variables, value_of};
 use crate::programs;
 pub use control_group::{ControlGroup, describe_limits};
-use kind::{COMMAND, GROUP, PROGRAM, SET, USER};
+use kind::{GROUP_WORD, LAUNCH_COMMAND, PROGRAM_WORD, SET_WORD, USER_WORD};
 pub use kind::{Kind, kind_from_exit_code};
 pub use launcher::run_if_requested;
 pub use socket::{Message, WorkerSocket};
@@ -50,7 +50,7 @@ pub struct Isolation {
     pub user: Option<User>,
     /// The path of bubblewrap.
     bubblewrap: Option<PathBuf>,
-    /// The kind that this machine allows; `None` before [`Isolation::set_tested`].
+    /// The kind that this machine allows; `None` before [`Isolation::set_tested_kind`].
     tested_kind: Arc<Mutex<Option<Kind>>>,
 }
 
@@ -69,7 +69,7 @@ impl Isolation {
         }
     }
 
-    /// The isolation of this run; before [`Self::set_tested`], a guess from the machine's settings.
+    /// The isolation of this run; before [`Self::set_tested_kind`], a guess from the machine's settings.
     pub fn kind(&self) -> Kind {
         let tested_kind = *self
             .tested_kind
@@ -82,7 +82,7 @@ impl Isolation {
     }
 
     /// Sets the kind that works according to a test.
-    pub fn set_tested(&self, kind: Kind) {
+    pub fn set_tested_kind(&self, kind: Kind) {
         *self
             .tested_kind
             .lock()
@@ -149,7 +149,7 @@ pub struct PreparedLaunch {
     /// need one, and if the worker may not make one.
     pub control_group: Option<ControlGroup>,
     /// The worker's own program, if the launcher cannot be started by its path.
-    inherited: Option<File>,
+    own_program_file: Option<File>,
 }
 
 impl Launch {
@@ -166,39 +166,49 @@ impl Launch {
         let has_pwd = value_of(environment, "PWD").is_some();
         let (socket, launcher_socket) = WorkerSocket::pair()?;
         socket.send_stdin(stdin)?;
-        let (mut launch_args, mut inherited) = (Vec::new(), None);
+        let (mut launch_args, mut own_program_file) = (Vec::new(), None);
         let (first_program, kind) = if let Some(bubblewrap) = &self.bubblewrap {
             launch_args.extend(NAMESPACE_OPTIONS.map(Into::into));
             if let Some(path) = path_of_own_program() {
                 launch_args.push(path.into());
             } else {
-                let own_program = inherited.insert(File::open(programs::own_executable()?)?);
+                let own_program = own_program_file.insert(File::open(programs::own_executable()?)?);
                 launch_args.push(format!("/proc/self/fd/{}", own_program.as_raw_fd()).into());
             }
             (bubblewrap.clone(), Kind::Namespace)
         } else {
             (programs::own_executable()?, Kind::Landlock)
         };
-        launch_args
-            .extend([COMMAND, kind.word(), if has_pwd { "pwd" } else { "no-pwd" }].map(Into::into));
+        launch_args.extend(
+            [
+                LAUNCH_COMMAND,
+                kind.word(),
+                if has_pwd { "pwd" } else { "no-pwd" },
+            ]
+            .map(Into::into),
+        );
         if let Some(User { uid, gid, .. }) = &self.user {
-            launch_args.extend([USER.into(), uid.to_string().into(), gid.to_string().into()]);
+            launch_args.extend([
+                USER_WORD.into(),
+                uid.to_string().into(),
+                gid.to_string().into(),
+            ]);
         }
         let control_group = match self.bubblewrap {
             Some(_) => None,
             None => ControlGroup::create(),
         };
         if let Some(group) = &control_group {
-            launch_args.extend([GROUP.into(), group.members_file().into()]);
+            launch_args.extend([GROUP_WORD.into(), group.members_file().into()]);
         }
         // Only a test has no program.
         if !program.is_empty() {
             let is_for_loader =
                 |(name, _): &mut (OsString, OsString)| name.as_encoded_bytes().starts_with(b"LD_");
             for (name, value) in environment.extract_if(.., is_for_loader) {
-                launch_args.extend([SET.into(), name, value]);
+                launch_args.extend([SET_WORD.into(), name, value]);
             }
-            launch_args.extend([PROGRAM.into(), program]);
+            launch_args.extend([PROGRAM_WORD.into(), program]);
             launch_args.extend(args);
         }
         Ok(PreparedLaunch {
@@ -208,7 +218,7 @@ impl Launch {
             socket,
             is_namespace: self.bubblewrap.is_some(),
             control_group,
-            inherited,
+            own_program_file,
         })
     }
 }
@@ -217,8 +227,8 @@ impl PreparedLaunch {
     /// Makes the descriptor that the launcher needs inheritable. Must be called directly before the start. Until this
     /// value is dropped, no other program may be started, because it would inherit the descriptor too.
     pub fn make_descriptor_inheritable(&self) -> io::Result<()> {
-        let inherited = self.inherited.as_ref();
-        inherited.map_or(Ok(()), |file| Ok(fcntl_setfd(file, FdFlags::empty())?))
+        let file = self.own_program_file.as_ref();
+        file.map_or(Ok(()), |file| Ok(fcntl_setfd(file, FdFlags::empty())?))
     }
 }
 

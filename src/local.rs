@@ -142,7 +142,7 @@ async fn run_worker(
         .wrap_err("cannot listen on the loopback interface")?;
     let (sender, mut notices) = mpsc::unbounded_channel();
     let url = orchestrator.url();
-    recorder.record_intended_start();
+    recorder.record_start_request();
     let worker = spawn_worker(settings, repository.as_deref(), &url, lock.as_ref())?;
     recorder.record_start();
     let mut timeline = Timeline::begin(screen, json.clone(), HeartbeatContent::Phase);

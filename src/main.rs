@@ -90,7 +90,7 @@ fn main() -> ExitCode {
         Err(report) => {
             // The error and its causes are one line: these errors are about the machine (a port that is in use), not
             // about the code.
-            let message = redactor.text(&format!("{report:#}"));
+            let message = redactor.mask(&format!("{report:#}"));
             terminal::print_error(&message);
             print_error_object(&[message], format);
             exit_after_error

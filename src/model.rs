@@ -11,7 +11,7 @@ mod statuses;
 mod usage;
 
 pub use access::{Access, ServiceAccess, service_url};
-pub use cost::{CostLimit, CostMeter, UpperBound};
+pub use cost::{CostLimitState, CostMeter, UpperBound};
 pub use limits::{LimitReached, Limits};
 pub use prices::{Price, full_name, price_date};
 pub use provider::{ANTHROPIC, Api, KeyHeader, OPENAI, Provider, RoutePrice, VersionSegment};

@@ -30,7 +30,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 /// If the failure point with this name is armed.
 #[cfg(debug_assertions)]
 pub fn failure_point(name: &str) {
-    let armed = failure_points::armed().take_if(|armed| armed == name);
+    let armed = failure_points::lock_armed_name().take_if(|armed| armed == name);
     assert!(armed.is_none(), "the failure point `{name}` is armed");
 }
 
@@ -40,7 +40,7 @@ pub fn failure_point(_name: &str) {}
 /// A place where a test can make a thread of the worker wait forever. Only debug builds have such places.
 #[cfg(debug_assertions)]
 pub fn blocking_point(name: &str) {
-    if failure_points::armed()
+    if failure_points::lock_armed_name()
         .take_if(|armed| armed == name)
         .is_some()
     {
@@ -57,7 +57,7 @@ pub fn blocking_point(_name: &str) {}
 /// Arms the failure point or the blocking point with this name.
 #[cfg(debug_assertions)]
 pub fn arm_failure_point(name: std::ffi::OsString) {
-    *failure_points::armed() = Some(name);
+    *failure_points::lock_armed_name() = Some(name);
 }
 
 #[cfg(debug_assertions)]
@@ -65,9 +65,10 @@ mod failure_points {
     use std::ffi::OsString;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
+    /// The name of the failure point or the blocking point that is armed.
     static ARMED: Mutex<Option<OsString>> = Mutex::new(None);
 
-    pub(super) fn armed() -> MutexGuard<'static, Option<OsString>> {
+    pub(super) fn lock_armed_name() -> MutexGuard<'static, Option<OsString>> {
         ARMED.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,10 +6,12 @@
 
 mod expected;
 mod report;
+mod rule_tester;
 mod rules;
 mod sample;
 mod sender;
 mod settings;
+mod waiting_rules;
 
 use std::io;
 

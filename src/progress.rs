@@ -1,7 +1,8 @@
 //! The progress of a run: `runner` writes it; heartbeats and the status line read it.
 //!
 //! Memory use is constant, however much an agent prints: this module stores the first bytes, the last bytes and the
-//! bytes that no heartbeat has sent yet, and only counts the others. The callers redact all output before they add it.
+//! bytes that no heartbeat has sent yet, and only counts the others. The callers mask the secrets in all output before
+//! they add it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -74,7 +75,7 @@ pub struct Transfer {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    began: Instant,
+    started_at: Instant,
     /// The phases so far, at most [`MAX_PHASES`].
     phases: Vec<PhaseStart>,
     /// The last time at which the agent showed activity.
@@ -83,7 +84,7 @@ struct State {
     transfer: Option<Transfer>,
     spent: UsageAndCost,
     /// The usage that the model gateway has counted.
-    metered: UsageAndCost,
+    gateway_totals: UsageAndCost,
     head: Vec<u8>,
     tail: RingBuffer,
     /// The output that no heartbeat has sent yet.
@@ -126,7 +127,7 @@ impl Snapshot {
 /// The part of the output that one heartbeat sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputWindow {
-    /// The position of `text`, in bytes of the whole redacted output.
+    /// The position of `text`, in bytes of the whole masked output.
     pub offset: u64,
     pub text: String,
     /// The number of output bytes in `text`, before invalid UTF-8 was replaced.
@@ -141,16 +142,16 @@ impl Progress {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(State {
             phase: Phase::Preparing,
-            began: now,
+            started_at: now,
             phases: vec![PhaseStart {
                 phase: Phase::Preparing.word(),
-                after: Duration::ZERO,
+                since_claim: Duration::ZERO,
             }],
             last_alive: now,
             activity: None,
             transfer: None,
             spent: UsageAndCost::default(),
-            metered: UsageAndCost::default(),
+            gateway_totals: UsageAndCost::default(),
             head: Vec::with_capacity(HEAD_SIZE),
             tail: RingBuffer::new(TAIL_SIZE),
             unsent: RingBuffer::new(OUTPUT_WINDOW_SIZE),
@@ -172,7 +173,7 @@ impl Progress {
         if state.phase != phase && state.phases.len() < MAX_PHASES {
             let start = PhaseStart {
                 phase: phase.word(),
-                after: state.began.elapsed(),
+                since_claim: state.started_at.elapsed(),
             };
             state.phases.push(start);
         }
@@ -202,11 +203,11 @@ impl Progress {
     }
 
     /// Sets the usage that the model gateway has counted. It replaces the agent's numbers if it is larger.
-    pub fn set_metered(&self, metered: UsageAndCost) {
-        self.state().metered = metered;
+    pub fn set_gateway_totals(&self, gateway_totals: UsageAndCost) {
+        self.state().gateway_totals = gateway_totals;
     }
 
-    /// Adds output of the agent, which must be redacted.
+    /// Adds output of the agent, in which secrets must be masked.
     pub fn add_output(&self, bytes: &[u8]) {
         let mut state = self.state();
         let room = HEAD_SIZE - state.head.len();
@@ -226,7 +227,7 @@ impl Progress {
 
     /// The time since the run began.
     pub fn elapsed(&self) -> Duration {
-        self.state().began.elapsed()
+        self.state().started_at.elapsed()
     }
 
     /// The phases so far, in order.
@@ -239,11 +240,11 @@ impl Progress {
         let state = self.state();
         Snapshot {
             phase: state.phase,
-            elapsed: state.began.elapsed(),
+            elapsed: state.started_at.elapsed(),
             idle: state.last_alive.elapsed(),
             activity: state.activity.clone(),
             transfer: state.transfer,
-            spent: state.spent.or_larger(state.metered),
+            spent: state.spent.or_larger(state.gateway_totals),
             output_bytes: state.total_bytes,
         }
     }
@@ -253,7 +254,7 @@ impl Progress {
         let mut state = self.state();
         let mut bytes = state.unsent.take();
         // An incomplete UTF-8 character at the end waits for the next window.
-        let complete = bytes.len() - incomplete_suffix(&bytes);
+        let complete = bytes.len() - incomplete_suffix_length(&bytes);
         let rest = bytes.split_off(complete);
         let window = OutputWindow {
             offset: state.total_bytes - (bytes.len() + rest.len()) as u64,
@@ -288,8 +289,8 @@ impl Progress {
 }
 
 /// How many bytes at the end of `bytes` belong to an incomplete UTF-8 character.
-fn incomplete_suffix(bytes: &[u8]) -> usize {
-    for (back, byte) in bytes.iter().rev().take(3).enumerate() {
+fn incomplete_suffix_length(bytes: &[u8]) -> usize {
+    for (bytes_after, byte) in bytes.iter().rev().take(3).enumerate() {
         let needed = match byte {
             0x80..=0xBF => continue,
             0xC2..=0xDF => 2,
@@ -297,146 +298,11 @@ fn incomplete_suffix(bytes: &[u8]) -> usize {
             0xF0..=0xF4 => 4,
             _ => 1,
         };
-        let present = back + 1;
+        let present = bytes_after + 1;
         return if needed > present { present } else { 0 };
     }
     0
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn at_most_max_phases_are_stored_with_their_starts() {
-        let progress = Progress::new();
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        progress.enter(Phase::Agent);
-        progress.enter(Phase::Agent);
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        progress.enter(Phase::Checks);
-        let found = progress.phases();
-        let found: Vec<_> = found
-            .iter()
-            .map(|start| (start.phase, start.after.as_secs()))
-            .collect();
-        assert_eq!(found, [("preparing", 0), ("agent", 3), ("checks", 7)]);
-        for _ in 0..MAX_PHASES {
-            progress.enter(Phase::Agent);
-            progress.enter(Phase::Checks);
-        }
-        assert_eq!(progress.phases().len(), MAX_PHASES);
-    }
-
-    #[test]
-    fn the_larger_cost_and_usage_of_agent_and_gateway_is_reported() {
-        let spent = |cost_usd, tokens| UsageAndCost {
-            cost_usd: Some(cost_usd),
-            usage: Some(crate::model::Usage {
-                output_tokens: Some(tokens),
-                ..crate::model::Usage::default()
-            }),
-            ..UsageAndCost::default()
-        };
-        let progress = Progress::new();
-        // In the second round, the agent has reported only the first one so far.
-        progress.set_spent(UsageAndCost {
-            turns: Some(3),
-            ..spent(0.25, 100)
-        });
-        progress.set_metered(spent(0.75, 300));
-        let found = progress.snapshot().spent;
-        assert_eq!(
-            found,
-            UsageAndCost {
-                turns: Some(3),
-                ..spent(0.75, 300)
-            }
-        );
-        progress.set_spent(spent(1.0, 400));
-        assert_eq!(progress.snapshot().spent, spent(1.0, 400));
-    }
-
-    #[test]
-    fn short_output_is_only_in_the_tail() {
-        let progress = Progress::new();
-        progress.add_output(b"hello");
-        let output = progress.output();
-        assert_eq!((output.head.as_str(), output.tail.as_str()), ("", "hello"));
-        assert_eq!((output.total_bytes, output.dropped_bytes), (5, 0));
-    }
-
-    #[test]
-    fn both_ends_of_long_output_are_stored_and_the_middle_is_counted() {
-        let progress = Progress::new();
-        let all: Vec<u8> = (0..100_000u32).map(|n| b'a' + (n % 26) as u8).collect();
-        for chunk in all.chunks(777) {
-            progress.add_output(chunk);
-        }
-        let output = progress.output();
-        assert_eq!(output.head.as_bytes(), &all[..HEAD_SIZE]);
-        assert_eq!(output.tail.as_bytes(), &all[all.len() - TAIL_SIZE..]);
-        assert_eq!(output.total_bytes, 100_000);
-        assert_eq!(
-            output.dropped_bytes,
-            (100_000 - HEAD_SIZE - TAIL_SIZE) as u64
-        );
-    }
-
-    #[test]
-    fn head_and_tail_never_overlap_while_the_output_grows() {
-        let progress = Progress::new();
-        for total in 1..=(HEAD_SIZE + TAIL_SIZE + 100) as u64 {
-            progress.add_output(b"x");
-            let output = progress.output();
-            let stored = (output.head.len() + output.tail.len()) as u64;
-            assert_eq!(stored + output.dropped_bytes, total);
-            assert_eq!(
-                output.dropped_bytes,
-                total.saturating_sub((HEAD_SIZE + TAIL_SIZE) as u64)
-            );
-        }
-    }
-
-    #[test]
-    fn consecutive_windows_have_no_gap_and_no_overlap() {
-        let progress = Progress::new();
-        let mut sent = String::new();
-        for (index, chunk) in "zwölf Boxkämpfer → jagen 😀 Viktor"
-            .as_bytes()
-            .chunks(1)
-            .enumerate()
-        {
-            progress.add_output(chunk);
-            if index % 3 == 0 {
-                let window = progress.take_output_window();
-                assert_eq!(window.offset, sent.len() as u64);
-                sent += &window.text;
-            }
-        }
-        sent += &progress.take_output_window().text;
-        assert_eq!(sent, "zwölf Boxkämpfer → jagen 😀 Viktor");
-    }
-
-    #[test]
-    fn a_window_counts_the_bytes_that_were_dropped_before_it() {
-        let progress = Progress::new();
-        progress.add_output(&vec![b'a'; OUTPUT_WINDOW_SIZE]);
-        progress.add_output(&[b'b'; 100]);
-        let window = progress.take_output_window();
-        assert_eq!((window.offset, window.dropped_bytes), (100, 100));
-        assert_eq!(window.text.len(), OUTPUT_WINDOW_SIZE);
-        assert_eq!(progress.take_output_window().dropped_bytes, 0);
-    }
-
-    #[test]
-    fn an_incomplete_character_is_recognized_by_its_length() {
-        assert_eq!(incomplete_suffix(b"ab"), 0);
-        assert_eq!(incomplete_suffix("ä".as_bytes()), 0);
-        assert_eq!(incomplete_suffix(&"ä".as_bytes()[..1]), 1);
-        assert_eq!(incomplete_suffix(&"€€".as_bytes()[..5]), 2);
-        assert_eq!(incomplete_suffix(&"😀".as_bytes()[..3]), 3);
-        assert_eq!(incomplete_suffix(&[0x80, 0x80, 0x80, 0x80]), 0);
-        assert_eq!(incomplete_suffix(&[0xFF]), 0);
-    }
-}
+mod tests;

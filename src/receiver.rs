@@ -43,7 +43,7 @@ pub struct Settings {
     /// A request must be signed with one of these keys. If there are none, signatures are not checked.
     pub signing_keys: Vec<SigningKey>,
     /// Task ids and run ids whose heartbeats are answered with a cancellation.
-    pub cancelled: Vec<String>,
+    pub cancelled_ids: Vec<String>,
     pub answers: ScriptedAnswers,
     /// The length of every lease; `None` if it follows from the claim's heartbeat interval.
     pub lease: Option<Duration>,
@@ -85,7 +85,7 @@ impl Receiver {
         let service = Rc::new(Service {
             ledger: RefCell::new(Ledger::new(
                 self.settings.lease,
-                self.settings.cancelled,
+                self.settings.cancelled_ids,
                 self.settings.repetition,
             )),
             answers: RefCell::new(self.settings.answers),

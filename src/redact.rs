@@ -1,7 +1,7 @@
 //! Masks secrets in everything that leaves the worker: output, logs, reports.
 //!
 //! Only known secrets are masked, with their parts (lines, values inside JSON), also in URL, JSON and base64
-//! encoding. A text that only looks like a secret stays, with one exception: [`Redactor::text`] masks the user
+//! encoding. A text that only looks like a secret stays, with one exception: [`Redactor::mask`] masks the user
 //! part of URLs.
 
 mod encodings;
@@ -64,7 +64,7 @@ impl Redactor {
 
     /// A text without secrets, and without the user part of any URL in it. If a terminal code is in the middle of a
     /// secret, all terminal codes are removed.
-    pub fn text(&self, text: &str) -> String {
+    pub fn mask(&self, text: &str) -> String {
         let masked = self.mask_as_stream(text);
         let Some(plain) = without_terminal_codes(&masked) else {
             return masked;
@@ -86,19 +86,19 @@ impl Redactor {
     }
 
     /// Masks the strings of a JSON value one by one: a secret of digits must not break a number.
-    pub fn json(&self, value: &mut serde_json::Value) {
+    pub fn mask_json(&self, value: &mut serde_json::Value) {
         use serde_json::Value;
         match value {
-            Value::String(text) => *text = self.text(text),
-            Value::Array(values) => values.iter_mut().for_each(|value| self.json(value)),
-            Value::Object(fields) => fields.values_mut().for_each(|value| self.json(value)),
+            Value::String(text) => *text = self.mask(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.mask_json(value)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.mask_json(value)),
             _ => {}
         }
     }
 
     /// Masks a stream of output that arrives in chunks.
-    pub fn stream(&self) -> Stream {
-        Stream {
+    pub fn stream(&self) -> StreamMasker {
+        StreamMasker {
             redactor: self.clone(),
             held_back: Vec::new(),
             secret_bytes: 0,
@@ -109,7 +109,7 @@ impl Redactor {
 }
 
 /// Masks one stream. Holds back only bytes that may be the beginning of a secret.
-pub struct Stream {
+pub struct StreamMasker {
     redactor: Redactor,
     /// The last bytes of the input: a proper prefix of a form of a secret.
     held_back: Vec<u8>,
@@ -122,7 +122,7 @@ pub struct Stream {
     has_masked: bool,
 }
 
-impl Stream {
+impl StreamMasker {
     /// Whether the stream contained a secret so far.
     pub fn has_masked(&self) -> bool {
         self.has_masked
@@ -135,11 +135,21 @@ impl Stream {
             return out(bytes);
         }
         if self.held_back.is_empty() {
-            self.pass_on(&finders, bytes, finders.start_of_unfinished(bytes), out);
+            self.pass_on(
+                &finders,
+                bytes,
+                finders.start_of_unfinished_form(bytes),
+                out,
+            );
         } else {
             let mut joined = std::mem::take(&mut self.held_back);
             joined.extend_from_slice(bytes);
-            self.pass_on(&finders, &joined, finders.start_of_unfinished(&joined), out);
+            self.pass_on(
+                &finders,
+                &joined,
+                finders.start_of_unfinished_form(&joined),
+                out,
+            );
         }
     }
 

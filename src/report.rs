@@ -32,7 +32,7 @@ pub use model::{
 pub use page::render;
 pub use patch::changed_files;
 pub use samples::Samples;
-pub use stage::Span;
+pub use stage::StageInterval;
 pub use text::{Cleaner, Text};
 pub use text_limits::TextLimits;
 pub use time::{RunTimes, stages_of};

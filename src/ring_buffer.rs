@@ -31,6 +31,7 @@ impl RingBuffer {
         std::mem::take(&mut self.bytes).into()
     }
 
+    /// A copy of all bytes.
     pub fn bytes(&self) -> Vec<u8> {
         self.bytes.iter().copied().collect()
     }

@@ -33,7 +33,7 @@ use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::scud::Project;
 use crate::shutdown::Stop;
-use crate::task::{Failure, Outcome, Reason, Report, Verdict};
+use crate::task::{Failure, Outcome, Reason, RunReport, Verdict};
 use crate::telemetry::TraceContext;
 use checks::Checks;
 pub use prompt::MAX_NOTE_SIZE;
@@ -63,7 +63,7 @@ pub async fn run(
         Ok(Err(failure)) => Verdict::Failed(failure),
         Err(bug) => handle_panic(bug).await,
     };
-    let report = Report {
+    let report = RunReport {
         duration: progress.elapsed(),
         phases: progress.phases(),
         output: progress.output(),

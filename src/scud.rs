@@ -9,6 +9,7 @@ mod agents;
 mod all_tasks;
 mod dependencies;
 mod edit;
+mod fields;
 mod files;
 mod find;
 mod graph;

@@ -3,10 +3,13 @@
 //! No I/O, no wire format, no exit codes: `scud` reads a [`Task`], `runner` turns it into an
 //! [`Outcome`], `callback` reports the outcome, and `main` derives the exit code from the outcome.
 
+mod failure;
+
 use std::fmt;
 use std::time::Duration;
 
 use crate::model::UsageAndCost;
+pub use failure::{Failure, Reason};
 
 /// One task of a project's SCUD graph, with everything that a prompt needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,11 +128,11 @@ impl fmt::Display for Priority {
     }
 }
 
-/// How a run ended, and the report about it.
+/// How a run ended, and the facts about it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub verdict: Verdict,
-    pub report: Report,
+    pub report: RunReport,
 }
 
 impl Outcome {
@@ -137,7 +140,7 @@ impl Outcome {
     pub fn failed(failure: Failure) -> Self {
         Self {
             verdict: Verdict::Failed(failure),
-            report: Report::default(),
+            report: RunReport::default(),
         }
     }
 
@@ -160,158 +163,12 @@ pub enum Verdict {
     Failed(Failure),
 }
 
-/// Why a run failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    pub reason: Reason,
-    /// One sentence for people.
-    pub message: String,
-    /// The causes, outermost first.
-    pub causes: Vec<String>,
-    /// Whether the same task may succeed on another machine or later.
-    pub retryable: bool,
-}
-
-impl Failure {
-    /// A failure without causes. Its reason decides whether it is retryable.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        let retryable = reason.retryable();
-        Self {
-            reason,
-            message: message.into(),
-            causes: Vec::new(),
-            retryable,
-        }
-    }
-
-    /// The message and the causes, separated by colons.
-    pub fn sentence(&self) -> String {
-        let parts: Vec<&str> = std::iter::once(&self.message)
-            .chain(&self.causes)
-            .map(String::as_str)
-            .collect();
-        parts.join(": ")
-    }
-
-    /// The failure for an error. Its causes are the error's sources.
-    pub fn from_error(reason: Reason, error: &dyn std::error::Error) -> Self {
-        let sources = std::iter::successors(error.source(), |cause| cause.source());
-        Self {
-            causes: sources.map(ToString::to_string).collect(),
-            ..Self::new(reason, error.to_string())
-        }
-    }
-}
-
-/// The reason of a failure. Orchestrators decide by the word of a reason, so a word must never change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    TaskNotFound,
-    TaskNotActionable,
-    WorkspaceFailed,
-    AgentNotFound,
-    AgentFailed,
-    AgentKilled,
-    OutOfMemory,
-    /// The agent has used up its turns or its budget.
-    LimitReached,
-    /// The model's service rejected a request or could not be reached; its status decides whether the
-    /// failure is retryable.
-    ApiError,
-    TimedOut,
-    Idle,
-    ChecksFailed,
-    /// The work could not be pushed; the report contains a patch.
-    PushFailed,
-    Cancelled,
-    Interrupted,
-    /// The claim was never granted, so no work was done. This reason is only printed: without a claim, no event is
-    /// sent.
-    Unclaimed,
-    Internal,
-}
-
-impl Reason {
-    /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
-        Self::TaskNotFound,
-        Self::TaskNotActionable,
-        Self::WorkspaceFailed,
-        Self::AgentNotFound,
-        Self::AgentFailed,
-        Self::AgentKilled,
-        Self::OutOfMemory,
-        Self::LimitReached,
-        Self::ApiError,
-        Self::TimedOut,
-        Self::Idle,
-        Self::ChecksFailed,
-        Self::PushFailed,
-        Self::Cancelled,
-        Self::Interrupted,
-        Self::Unclaimed,
-        Self::Internal,
-    ];
-
-    /// The word for the reason in events.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::TaskNotFound => "task_not_found",
-            Self::TaskNotActionable => "task_not_actionable",
-            Self::WorkspaceFailed => "workspace_failed",
-            Self::AgentNotFound => "agent_not_found",
-            Self::AgentFailed => "agent_failed",
-            Self::AgentKilled => "agent_killed",
-            Self::OutOfMemory => "out_of_memory",
-            Self::LimitReached => "limit_reached",
-            Self::ApiError => "api_error",
-            Self::TimedOut => "timed_out",
-            Self::Idle => "idle",
-            Self::ChecksFailed => "checks_failed",
-            Self::PushFailed => "push_failed",
-            Self::Cancelled => "cancelled",
-            Self::Interrupted => "interrupted",
-            Self::Unclaimed => "unclaimed",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// The default for [`Failure::retryable`].
-    pub fn retryable(self) -> bool {
-        match self {
-            Self::WorkspaceFailed
-            | Self::AgentKilled
-            | Self::OutOfMemory
-            | Self::Idle
-            | Self::PushFailed
-            | Self::Interrupted
-            | Self::Unclaimed
-            | Self::Internal => true,
-            Self::TaskNotFound
-            | Self::TaskNotActionable
-            | Self::AgentNotFound
-            | Self::AgentFailed
-            | Self::LimitReached
-            | Self::ApiError
-            | Self::TimedOut
-            | Self::ChecksFailed
-            | Self::Cancelled => false,
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
 /// The facts about a run, in addition to its verdict. An unknown number is `None`, never zero.
 #[derive(Debug, Clone, Default)]
-pub struct Report {
+pub struct RunReport {
     /// The agent's final message, or the last line of its output.
     pub summary: Option<String>,
-    /// The agent's prompts, one for each round: the first [`MAX_PROMPTS`], redacted and shortened.
+    /// The agent's prompts, one for each round: the first [`MAX_PROMPTS`], masked and shortened.
     pub prompts: Vec<String>,
     /// The time from the granted claim to the verdict.
     pub duration: Duration,
@@ -333,7 +190,7 @@ pub struct PhaseStart {
     /// The phase's word, which `progress` defines.
     pub phase: &'static str,
     /// The time since the claim was granted.
-    pub after: Duration,
+    pub since_claim: Duration,
 }
 
 /// The agent's changes, as commits.
@@ -365,6 +222,7 @@ impl Work {
         }
     }
 
+    /// Whether the agent changed nothing.
     pub fn is_empty(&self) -> bool {
         self.base_commit == self.head_commit
     }
@@ -378,6 +236,7 @@ pub struct Patch {
     pub truncated: bool,
 }
 
+/// What is known about the agent at the end of a run.
 #[derive(Debug, Clone)]
 pub struct AgentReport {
     /// The word of the agent's kind in the settings and on the wire, which `runner::agent` defines.

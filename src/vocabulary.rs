@@ -44,7 +44,7 @@ struct Vocabulary {
     secret_endings: &'static [&'static str],
     limits: Limits,
     /// The kinds of errors that git can report, except transient errors.
-    git_trouble: Vec<TroubleEntry>,
+    git_errors: Vec<GitErrorEntry>,
 }
 
 #[derive(Serialize)]
@@ -87,7 +87,7 @@ struct ReasonEntry {
 }
 
 #[derive(Serialize)]
-struct TroubleEntry {
+struct GitErrorEntry {
     phrase: &'static str,
     retryable: bool,
 }
@@ -146,7 +146,7 @@ impl Vocabulary {
             passed_on_variables: &PASSED_ON_VARIABLES,
             model_variables: MODEL_ACCESS.into_iter().map(Setting::name).collect(),
             secret_endings: &SECRET_ENDINGS,
-            git_trouble: git_trouble(),
+            git_errors: git_errors(),
             limits: Limits {
                 shortest_secret_bytes: MIN_SECRET_LENGTH,
                 output_head_bytes: progress::HEAD_SIZE,
@@ -302,6 +302,7 @@ fn exit_codes() -> Vec<ExitCodeEntry> {
     worker.into_iter().chain(others).collect()
 }
 
+/// The meaning of a worker's exit code in words.
 fn worker_meaning(exit: Worker) -> &'static str {
     match exit {
         Worker::Completed => "the task is completed, and the orchestrator knows",
@@ -314,11 +315,11 @@ fn worker_meaning(exit: Worker) -> &'static str {
     }
 }
 
-fn git_trouble() -> Vec<TroubleEntry> {
-    let entries = GitErrorKind::all().filter_map(|trouble| {
-        Some(TroubleEntry {
-            phrase: trouble.phrase()?,
-            retryable: trouble.is_retryable(),
+fn git_errors() -> Vec<GitErrorEntry> {
+    let entries = GitErrorKind::all().filter_map(|kind| {
+        Some(GitErrorEntry {
+            phrase: kind.phrase()?,
+            retryable: kind.is_retryable(),
         })
     });
     entries.collect()

@@ -27,6 +27,7 @@ pub struct Conversation {
     messages: Vec<Message>,
 }
 
+/// A message, in the format of the API.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Message {
     role: Role,

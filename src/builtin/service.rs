@@ -2,6 +2,8 @@
 //!
 //! `builtin.rs` decides what an answer means.
 
+mod attempt;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use eyre::WrapErr;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Limited};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::header::{HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
@@ -18,12 +20,17 @@ use sse_stream::SseStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::conversation::Conversation;
-use super::messages::{Answer, Change, ErrorDetails, PartialAnswer, StreamError, error_of_body};
-use crate::http::errors::{is_invalid_certificate, request_error};
-use crate::http::retries::{NoRetry, Retries, retry_after};
-use crate::http::{answer_body, route_url, tls};
-use crate::model::{CostLimit, CostMeter, UpperBound, Usage, is_temporary};
+use super::messages::Answer;
+use super::messages::stream::{Change, PartialAnswer, StreamError};
+use crate::http::retries::{NoRetry, Retries};
+use crate::http::{route_url, tls};
+use crate::model::{CostLimitState, CostMeter, UpperBound};
 use crate::stream_json::Writer;
+use attempt::{
+    Attempt, Partial, answer_too_large, connection_error, error_event, error_response,
+    retryable_failure,
+};
+pub use attempt::{RequestFailure, ServiceError};
 
 /// The version of the API: the one that Claude Code uses, because every gateway supports it.
 const API_VERSION: &str = "2023-06-01";
@@ -36,8 +43,6 @@ const MAX_STREAM_SIZE: usize = 16 * 1024 * 1024;
 const MAX_REQUEST_SIZE: usize = 8 * 1024 * 1024;
 /// How long the service may send nothing while it streams an answer. It sends a ping every few seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(2 * 60);
-/// How long the body of an error may take.
-const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many answers to one request may end early; each of them costs money.
 const MAX_INCOMPLETE_ANSWERS: u32 = 5;
 /// The time between two keep-alive lines during the wait before a retry.
@@ -46,8 +51,6 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to retry if there is no idle timeout: longer than any task takes.
 const RETRY_TIME_IF_UNLIMITED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// With this header the API says whether to retry, independent of the status.
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The system prompt.
 const SYSTEM_PROMPT: &str = include_str!("system.md");
 
@@ -74,47 +77,6 @@ pub struct Service {
     idle_timeout: Duration,
     /// How long the service may send nothing.
     read_timeout: Duration,
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub enum ServiceError {
-    /// The conversation is longer than the model can read.
-    TooLong,
-    /// Incomplete answers have used up the budget.
-    BudgetUsedUp,
-    /// The service rejected the request, or no retry got an answer.
-    Failed(RequestFailure),
-}
-
-/// Why a request failed.
-#[derive(Debug, PartialEq, Eq)]
-pub struct RequestFailure {
-    /// `None` if there was no answer.
-    pub status: Option<u16>,
-    pub message: String,
-    /// Whether a later request may succeed.
-    pub is_temporary: bool,
-}
-
-/// The result of one attempt to send a request.
-enum Attempt {
-    Answered(Answer),
-    /// A retry would not help.
-    Rejected(ServiceError),
-    Retry {
-        failure: RequestFailure,
-        retry_after: Option<Duration>,
-        partial: Partial,
-    },
-}
-
-/// How much of an answer a failed attempt received.
-#[derive(Debug, Clone, Copy)]
-enum Partial {
-    /// A part of the answer, with its usage so far.
-    Content(Usage),
-    None,
 }
 
 impl Service {
@@ -167,7 +129,7 @@ impl Service {
     ) -> io::Result<Result<Answer, ServiceError>> {
         let body = self.body(conversation).to_string();
         if body.len() > MAX_REQUEST_SIZE {
-            return Ok(Err(ServiceError::TooLong));
+            return Ok(Err(ServiceError::ConversationTooLong));
         }
         let upper_bound = upper_bound(&body);
         let request = self.client.post(self.url.clone());
@@ -195,7 +157,7 @@ impl Service {
                 // answers is limited instead, because each may cost as much as a complete one.
                 incomplete_answers += 1;
                 retries.extend(self.idle_timeout);
-                if cost.add(usage, upper_bound) == CostLimit::Reached {
+                if cost.add(usage, upper_bound) == CostLimitState::Reached {
                     return Ok(Err(ServiceError::BudgetUsedUp));
                 }
             }
@@ -312,120 +274,4 @@ async fn sleep_with_keep_alive(delay: Duration, writer: &mut Writer) {
         writer.keep_alive();
         sleep(KEEP_ALIVE_INTERVAL.min(end - Instant::now())).await;
     }
-}
-
-/// The result of an attempt without a complete answer. A retry may get one.
-fn retryable_failure(message: String, partial: Partial) -> Attempt {
-    Attempt::Retry {
-        failure: RequestFailure {
-            status: None,
-            message,
-            is_temporary: true,
-        },
-        retry_after: None,
-        partial,
-    }
-}
-
-/// The result of an attempt with an answer that is larger than any model's. There is no retry, because it would
-/// cost as much again.
-fn answer_too_large() -> Attempt {
-    Attempt::Rejected(ServiceError::Failed(RequestFailure {
-        status: None,
-        message: "its answer is larger than any model's answer can be".to_owned(),
-        is_temporary: true,
-    }))
-}
-
-/// Handles an error event in a stream. The event has no HTTP status, but a type that corresponds to one.
-fn error_event(error: ErrorDetails, partial: Partial) -> Attempt {
-    let ErrorDetails { kind, message } = error;
-    if is_too_long(&kind, &message) {
-        return Attempt::Rejected(ServiceError::TooLong);
-    }
-    let status = match kind.as_str() {
-        "rate_limit_error" => 429,
-        "api_error" => 500,
-        "timeout_error" => 504,
-        "overloaded_error" => 529,
-        _ => {
-            return Attempt::Rejected(ServiceError::Failed(RequestFailure {
-                status: Some(400),
-                message: format!("{kind}: {message}"),
-                is_temporary: false,
-            }));
-        }
-    };
-    Attempt::Retry {
-        failure: RequestFailure {
-            status: Some(status),
-            message,
-            is_temporary: true,
-        },
-        retry_after: None,
-        partial,
-    }
-}
-
-/// Handles a response whose status is not a success.
-async fn error_response(response: Response, read_timeout: Duration) -> Attempt {
-    let status = response.status().as_u16();
-    let headers = response.headers().clone();
-    // If the body does not arrive, the status is enough.
-    let body = timeout(ERROR_BODY_TIMEOUT.min(read_timeout), answer_body(response)).await;
-    let body = body.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
-    let ErrorDetails { kind, mut message } = error_of_body(&body);
-    if message.is_empty() {
-        message = format!("status {status} without a message");
-    }
-    if status == 413 || status == 400 && is_too_long(&kind, &message) {
-        return Attempt::Rejected(ServiceError::TooLong);
-    }
-    let should_retry = headers
-        .get(SHOULD_RETRY)
-        .and_then(|value| value.to_str().ok());
-    let is_temporary = is_temporary(status);
-    let failure = RequestFailure {
-        status: Some(status),
-        message,
-        is_temporary,
-    };
-    let should_retry = match should_retry {
-        Some("true") => true,
-        Some("false") => false,
-        _ => is_temporary,
-    };
-    if should_retry {
-        Attempt::Retry {
-            failure,
-            retry_after: retry_after(&headers, jiff::Timestamp::now()),
-            partial: Partial::None,
-        }
-    } else {
-        Attempt::Rejected(ServiceError::Failed(failure))
-    }
-}
-
-/// Whether an error says that the conversation is longer than the model can read.
-fn is_too_long(kind: &str, message: &str) -> bool {
-    let phrases = ["too long", "exceed context limit"];
-    kind == "invalid_request_error" && phrases.iter().any(|phrase| message.contains(phrase))
-}
-
-/// Handles an error of the connection.
-fn connection_error(
-    url: &Url,
-    error: &(dyn std::error::Error + 'static),
-    partial: Partial,
-) -> Attempt {
-    let message = request_error(url, error);
-    if is_invalid_certificate(error) {
-        // The certificate will not be trusted next time either.
-        return Attempt::Rejected(ServiceError::Failed(RequestFailure {
-            status: None,
-            message,
-            is_temporary: false,
-        }));
-    }
-    retryable_failure(message, partial)
 }

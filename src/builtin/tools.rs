@@ -3,6 +3,7 @@
 //! Every call gets a result. The message of a failed call says how to make a correct call.
 
 mod arguments;
+mod command_output;
 mod editor;
 mod result;
 mod shell;

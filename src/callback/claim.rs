@@ -28,9 +28,9 @@ pub enum Claim {
 /// A stop signal ends the retries, but not a request that was already sent: its answer decides whether the
 /// orchestrator expects a terminal event.
 pub async fn claim(exchange: &Exchange, stop: &Stop) -> Claim {
-    let mut event = exchange.event(Kind::Started, "claiming the task");
+    let mut event = exchange.next_event(Kind::Started, "claiming the task");
     event.add_limits(&exchange.settings);
-    let mut retries = Retries::within(exchange.settings.claim_deadline);
+    let mut retries = Retries::within(exchange.settings.claim_timeout);
     loop {
         if stop.reason().is_some() {
             return Claim::Stopped;

@@ -18,7 +18,7 @@ use crate::redact::Redactor;
 use crate::webhook::SigningKey;
 
 /// How long an identity token is reused. The platform's tokens are valid for about ten minutes.
-const TOKEN_REUSE: Duration = Duration::from_secs(60);
+const TOKEN_REUSE_TIME: Duration = Duration::from_secs(60);
 /// How long the platform's socket may take to answer. It is on this machine, so a later answer is not to be expected.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,14 +79,14 @@ impl Credentials {
             let timestamp = Timestamp::now().as_second();
             let keys = self.settings.signing_keys.iter();
             let signatures: Vec<String> = keys.map(|key| key.sign(id, timestamp, body)).collect();
-            headers.insert(HeaderName::from_static("webhook-id"), value(id));
+            headers.insert(HeaderName::from_static("webhook-id"), header_value(id));
             headers.insert(
                 HeaderName::from_static("webhook-timestamp"),
                 timestamp.into(),
             );
             headers.insert(
                 HeaderName::from_static("webhook-signature"),
-                value(&signatures.join(" ")),
+                header_value(&signatures.join(" ")),
             );
         }
         if let Some(bearer) = &self.settings.bearer {
@@ -101,7 +101,7 @@ impl Credentials {
             Bearer::Identity { audience, socket } => (audience, socket),
         };
         let last = self.identity.borrow().clone();
-        if let Some((_, token)) = last.filter(|(since, _)| since.elapsed() < TOKEN_REUSE) {
+        if let Some((_, token)) = last.filter(|(since, _)| since.elapsed() < TOKEN_REUSE_TIME) {
             return Ok(token);
         }
         let token = identity_token(audience, socket, &self.redactor).await?;
@@ -158,13 +158,13 @@ pub fn is_visible_ascii(text: &str) -> bool {
 }
 
 /// A header's value from visible ASCII.
-fn value(text: &str) -> HeaderValue {
+fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("ids and signatures are visible ASCII")
 }
 
 /// The value of the header `authorization`.
 fn bearer_value(token: &str) -> HeaderValue {
-    let mut value = value(&format!("Bearer {token}"));
+    let mut value = header_value(&format!("Bearer {token}"));
     value.set_sensitive(true);
     value
 }

@@ -83,7 +83,7 @@ impl<'a> Attempts<'a> {
             stop,
             event: event.clone(),
             route: event.kind().route(),
-            retries: Retries::within(exchange.settings.finish_deadline),
+            retries: Retries::within(exchange.settings.finish_timeout),
             missing_route: None,
             last_answer: String::from("the stop window was over before there was an answer"),
         }
@@ -163,7 +163,7 @@ impl<'a> Attempts<'a> {
     ) -> Option<Delivery> {
         let (can_use_completed, is_stopped) =
             (self.can_use_completed(), self.stop.has_stop_window_begun());
-        let mut time_left = self.retries.left();
+        let mut time_left = self.retries.time_left();
         if can_use_completed {
             // The second half of the time is for the other route.
             time_left /= 2;

@@ -24,7 +24,7 @@ impl Exchange {
     /// Opens no connection yet.
     pub fn new(mut settings: Settings, redactor: Redactor) -> Result<Self, SetupError> {
         let transport = Transport::new(&settings, &redactor)?;
-        settings.identity = settings.identity.redacted(&redactor);
+        settings.identity = settings.identity.masked(&redactor);
         Ok(Self {
             settings,
             redactor,
@@ -34,9 +34,9 @@ impl Exchange {
     }
 
     /// A new event with the next sequence number.
-    pub fn event(&self, kind: Kind, message: &str) -> Event {
+    pub fn next_event(&self, kind: Kind, message: &str) -> Event {
         let sequence = self.sequence.replace(self.sequence.get() + 1);
-        let message = self.redactor.text(message);
+        let message = self.redactor.mask(message);
         Event::new(kind, &self.settings.identity, sequence, &message)
     }
 

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 const MISSING_ROUTE_ANSWERS: u32 = 5;
 
 /// The next step after the answer to a heartbeat.
-enum Next {
+enum NextStep {
     Continue,
     /// The orchestrator wants smaller heartbeats.
     WithoutOutput,
@@ -54,11 +54,11 @@ pub async fn send_heartbeats(exchange: &Exchange, progress: &Progress) -> Option
         // The interval starts at the last answer, so that a slow orchestrator gets fewer heartbeats.
         sleep(interval).await;
         let answer = send_one(exchange, progress, with_output).await;
-        with_output = match route.next(answer) {
-            Next::Continue => true,
-            Next::WithoutOutput => false,
-            Next::TurnOff => return pending().await,
-            Next::Cancelled(reason) => return reason,
+        with_output = match route.next_step(answer) {
+            NextStep::Continue => true,
+            NextStep::WithoutOutput => false,
+            NextStep::TurnOff => return pending().await,
+            NextStep::Cancelled(reason) => return reason,
         };
     }
 }
@@ -67,7 +67,7 @@ pub async fn send_heartbeats(exchange: &Exchange, progress: &Progress) -> Option
 async fn send_one(exchange: &Exchange, progress: &Progress, with_output: bool) -> Answer {
     let window = with_output.then(|| progress.take_output_window());
     let snapshot = progress.snapshot();
-    let mut event = exchange.event(Kind::Progress, &snapshot.message());
+    let mut event = exchange.next_event(Kind::Progress, &snapshot.message());
     event.add_progress(&snapshot, window.as_ref(), &exchange.redactor);
     let deadline = Instant::now() + exchange.settings.request_timeout;
     let answer = exchange.post(event.kind().route(), &event, deadline).await;
@@ -79,35 +79,35 @@ async fn send_one(exchange: &Exchange, progress: &Progress, with_output: bool) -
 
 impl Route {
     /// Decides the next step, and logs an error of a kind that was not logged before.
-    fn next(&mut self, answer: Answer) -> Next {
+    fn next_step(&mut self, answer: Answer) -> NextStep {
         let not_found_before = replace(&mut self.not_found_in_a_row, 0);
         let (is_logged, why, next) = match answer {
             Answer::Accepted { body } => {
                 self.exists = true;
                 return match wire::cancellation(&body) {
-                    Some(cancellation) => Next::Cancelled(cancellation.reason),
-                    None => Next::Continue,
+                    Some(cancellation) => NextStep::Cancelled(cancellation.reason),
+                    None => NextStep::Continue,
                 };
             }
-            Answer::ConflictOrGone { why } => return Next::Cancelled(Some(why)),
+            Answer::ConflictOrGone { why } => return NextStep::Cancelled(Some(why)),
             Answer::NoRoute { why } => return turn_off(&why),
             Answer::NotFound { why, .. } => {
                 self.not_found_in_a_row = not_found_before + 1;
                 if !self.exists && self.not_found_in_a_row >= MISSING_ROUTE_ANSWERS {
                     return turn_off(&why);
                 }
-                (&mut self.temporary_error_is_logged, why, Next::Continue)
+                (&mut self.temporary_error_is_logged, why, NextStep::Continue)
             }
             Answer::PermanentError { why } => {
-                (&mut self.permanent_error_is_logged, why, Next::Continue)
+                (&mut self.permanent_error_is_logged, why, NextStep::Continue)
             }
             Answer::TemporaryError { why, .. } => {
-                (&mut self.temporary_error_is_logged, why, Next::Continue)
+                (&mut self.temporary_error_is_logged, why, NextStep::Continue)
             }
             Answer::TooLarge { why } => (
                 &mut self.temporary_error_is_logged,
                 why,
-                Next::WithoutOutput,
+                NextStep::WithoutOutput,
             ),
         };
         if !replace(is_logged, true) {
@@ -121,10 +121,10 @@ impl Route {
 }
 
 /// Logs that the orchestrator has no route for heartbeats, and turns them off.
-fn turn_off(why: &str) -> Next {
+fn turn_off(why: &str) -> NextStep {
     tracing::info!(
         why,
         "the orchestrator has no route /progress: no further heartbeats"
     );
-    Next::TurnOff
+    NextStep::TurnOff
 }

@@ -11,16 +11,17 @@ use super::credentials;
 use crate::isolation::Isolation;
 use crate::redact::Redactor;
 
+/// Everything that the callbacks of one run need.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The base URL; `/started` and the other routes are appended to its path.
     pub url: Url,
     /// The longest time that one request may take.
     pub request_timeout: Duration,
-    /// How long the claim is repeated until there is a usable answer.
-    pub claim_deadline: Duration,
-    /// How long the worker tries to deliver the terminal event.
-    pub finish_deadline: Duration,
+    /// How long the claim is repeated until there is a usable answer (`DESCARTES_CLAIM_DEADLINE`).
+    pub claim_timeout: Duration,
+    /// How long the worker tries to deliver the terminal event (`DESCARTES_FINISH_DEADLINE`).
+    pub finish_timeout: Duration,
     /// The time between two heartbeats; `None` turns heartbeats off.
     pub heartbeat_interval: Option<Duration>,
     pub credentials: credentials::Settings,
@@ -51,10 +52,10 @@ pub struct Identity {
 impl Identity {
     /// The same identity with secrets masked in the values that come from the platform. The ids of the task,
     /// the project and the run are not masked, because they identify the run.
-    pub fn redacted(self, redactor: &Redactor) -> Self {
-        let optional = |text: Option<String>| text.map(|text| redactor.text(&text));
+    pub fn masked(self, redactor: &Redactor) -> Self {
+        let optional = |text: Option<String>| text.map(|text| redactor.mask(&text));
         Self {
-            hostname: redactor.text(&self.hostname),
+            hostname: redactor.mask(&self.hostname),
             revision: optional(self.revision),
             machine: self.machine.map(|machine| Machine {
                 id: optional(machine.id),

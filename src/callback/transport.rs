@@ -32,6 +32,7 @@ pub enum SetupError {
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Sends requests to one orchestrator.
 #[derive(Debug)]
 pub struct Transport {
     client: Client,

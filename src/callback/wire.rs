@@ -1,6 +1,6 @@
 //! The JSON of the protocol, version 1. Only this module and its submodules know the names of the fields.
 //!
-//! docs/protocol.md describes the fields and docs/callback.schema.json defines them; both are API. Within version 1,
+//! docs/protocol.md describes the fields and docs/callback.schema.json defines them; other programs rely on both. Within version 1,
 //! fields are added and never removed. Unknown numbers are `null`, never 0.
 
 mod cancellation;
@@ -24,6 +24,7 @@ use progress::Progress;
 use result::{Failure, TaskResult};
 use text::one_line;
 
+/// The version of the protocol.
 const VERSION: u32 = 1;
 /// The maximum size of a body, in bytes.
 const MAX_BODY_SIZE: usize = 256 * 1024;
@@ -193,7 +194,7 @@ impl Event {
     /// parts do not suffice, because one byte of output can take six bytes in JSON.
     fn shrink_to_fit(&mut self) {
         for drop_part in [
-            TaskResult::drop_passed_output,
+            TaskResult::drop_output_of_passed_checks,
             TaskResult::drop_prompts,
             TaskResult::drop_patch,
             TaskResult::drop_patch_prompts_and_output,

@@ -52,7 +52,7 @@ pub fn agent_settings(
             tokens: reader.optional(&settings::MAX_TOKENS, values::tokens),
             ..turn_and_cost_limits(reader)
         },
-        model_access: access(reader),
+        model_access: model_access(reader),
         gateway: gateway::Settings {
             mode: reader.with_default(&settings::MODEL_GATEWAY, values::model_gateway),
             proxies: reader.environment.proxy_variables(&["HTTP_PROXY"]),
@@ -66,7 +66,7 @@ pub fn agent_settings(
 }
 
 /// How agents reach their model. The base URL is validated here and passed on unchanged.
-fn access(reader: &mut Reader) -> model::Access {
+fn model_access(reader: &mut Reader) -> model::Access {
     let mut base_url = |setting: &'static settings::Setting| {
         reader.optional(setting, values::service_url);
         let text = reader.environment.get(setting.name());

@@ -1,33 +1,26 @@
 //! The command line, made from the table of settings.
 
+mod dispatch;
+mod flags;
+
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use super::help::{SEE_LONG_HELP, with_help, with_output_flags};
+use super::help::{SEE_LONG_HELP, with_output_flags};
 use super::settings::{
     AGENT_ENV, AGENT_ENV_FILE, CALLBACK_OIDC_AUDIENCE, CALLBACK_OIDC_SOCKET, CALLBACK_TIMEOUT,
-    DISPATCH_SETTINGS, IDLE_TIMEOUT, LISTEN, LOG_FORMAT, MAX_BUDGET_USD, MAX_TURNS, MODEL,
-    PROJECT_ID, RUST_LOG, Setting, TAG, WORKER_SETTINGS,
+    IDLE_TIMEOUT, LISTEN, LOG_FORMAT, MAX_BUDGET_USD, MAX_TURNS, MODEL, PROJECT_ID, RUST_LOG, TAG,
 };
 use crate::builtin::COMMAND as BUILTIN_COMMAND;
 use crate::gateway::COMMAND as GATEWAY_COMMAND;
 use crate::terminal::Format;
+use dispatch::dispatch_command;
+use flags::{
+    flag_of, flags_except, json_lines_flag, report_flag, switch, unflagged_help, value_flag,
+    with_worker_flags,
+};
 
 /// The flags that `local` does not have, because it sets them itself or has a flag with another name instead.
 const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
-/// The flags of a worker that `dispatch` does not have, because it sets them itself or has a flag with the same name
-/// and another meaning.
-const NOT_FOR_DISPATCH: [&str; 10] = [
-    "branch",
-    "callback-oidc-audience",
-    "callback-oidc-socket",
-    "callback-url",
-    "force",
-    "max-budget-usd",
-    "ref",
-    "run-id",
-    "task",
-    "workspace",
-];
 /// The flags that `demo` does not have, because it makes its own project.
 const NOT_FOR_DEMO: [&str; 9] = [
     "branch",
@@ -43,6 +36,7 @@ const NOT_FOR_DEMO: [&str; 9] = [
 
 /// The help of `--report` for a command that runs one worker.
 const REPORT_PAGE_HELP: &str = "Write a page about the run at the end; FILE must end in .html";
+
 /// The version, with the commit that the program was built from if the build script found one.
 pub const VERSION: &str = match option_env!("DESCARTES_WORKER_VERSION") {
     Some(version) => version,
@@ -99,7 +93,6 @@ pub fn cli() -> Command {
             Command::new("check")
                 .about("Checks whether everything that a run needs is there; connects to the repository, but not to the orchestrator")
                 .defer(|check| {
-                    let switch = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
                     with_worker_flags(check.args([
                         switch("local", "For a run with `local`: PROJECT_ID and CALLBACK_URL are not needed"),
                         switch("json", "Print the findings as one JSON object"),
@@ -160,22 +153,8 @@ pub fn cli() -> Command {
         }))
 }
 
-/// The flag `--json` of a command that prints events.
-fn json_lines_flag() -> Arg {
-    Arg::new("json")
-        .long("json")
-        .action(ArgAction::SetTrue)
-        .help("Print every event as a line of JSON on standard output")
-}
-
 /// The flags that only `local` has.
 fn local_args() -> [Arg; 3] {
-    let switch = |name, help| {
-        Arg::new(name)
-            .long(name)
-            .action(ArgAction::SetTrue)
-            .help(help)
-    };
     [
         switch(
             "commit",
@@ -190,33 +169,12 @@ fn local_args() -> [Arg; 3] {
     ]
 }
 
-fn dispatch_command() -> Command {
-    Command::new("dispatch")
-                .about("Works through a project's whole graph: starts a worker for every ready task, merges the finished work, until no task is left")
-                .defer(|dispatch| {
-                    let variables = DISPATCH_SETTINGS.map(|setting| {
-                        format!("\n  {}\n          {}", setting.name(), setting.help)
-                    });
-                    dispatch
-                        .args(dispatch_args())
-                        .args(flags_except(&NOT_FOR_DISPATCH))
-                        .after_help(SEE_LONG_HELP)
-                        .after_long_help(unflagged_help() + &variables.concat())
-                })
-}
-
 fn tasks_command() -> Command {
     Command::new("tasks")
         .about(
             "Lists the tasks of a project: which are ready, which wait, and which are blocked and why",
         )
         .defer(|tasks| {
-            let switch = |name, help| {
-                Arg::new(name)
-                    .long(name)
-                    .action(ArgAction::SetTrue)
-                    .help(help)
-            };
             let project = Arg::new("project")
                 .long("project")
                 .value_name("DIR")
@@ -241,62 +199,16 @@ fn tasks_command() -> Command {
         })
 }
 
-/// The flag `--report`, with this help text.
-fn report_flag(help: &'static str) -> Arg {
-    let report = Arg::new("report").long("report").value_name("FILE");
-    report
-        .help(help)
-        .value_parser(value_parser!(std::path::PathBuf))
-}
-
-/// The arguments of `dispatch` that no variable sets.
-fn dispatch_args() -> Vec<Arg> {
-    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
-    let switch = |name, help| {
-        Arg::new(name)
-            .long(name)
-            .action(ArgAction::SetTrue)
-            .help(help)
-    };
-    let path = value_parser!(std::path::PathBuf);
-    vec![
-        Arg::new("action")
-            .value_name("ACTION")
-            .value_parser(["status", "retry", "skip", "cancel"])
-            .help("Controls the running dispatch: status; retry, skip or cancel with a TASK; cancel alone cancels all runs"),
-        Arg::new("task-of-action").value_name("TASK").help("The task to retry, skip or cancel"),
-        arg("project", "DIR", "The project's directory [default: the current directory]")
-            .value_parser(path.clone()),
-        arg("base", "REF", "The branch, tag or commit to begin at [default: the project's HEAD]"),
-        arg("branch", "BRANCH", "The branch for the merged work [default: descartes/<phase>]"),
-        arg("into", "BRANCH", "Move this branch forward to the merged work at the end, if a fast-forward is possible"),
-        switch("all-phases", "Work on all phases; needs --branch").conflicts_with("tag"),
-        arg("only", "IDS", "Only these tasks, separated by commas; a split task stands for its subtasks"),
-        arg("engine", "ENGINE", "Where workers run: local, docker, fly or command; local=2 for at most two. Can be repeated: the first one with room gets the next run [default: local]")
-            .action(ArgAction::Append),
-        arg("jobs", "COUNT", "How many workers at a time [default: the sum of the limits of the engines; without limits, half of the cores, at least 2]"),
-        arg("attempts", "COUNT", "How many attempts a task has [default: 3]"),
-        arg("max-budget-usd", "DOLLARS", "How much all agents together may spend before nothing new starts; DESCARTES_MAX_BUDGET_USD limits each one"),
-        arg("verify", "WHEN", "When the checks run on merged work: changed (if the merged tree differs from the one that a run has checked), always, end or never [default: changed]")
-            .value_parser(["changed", "always", "end", "never"]),
-        switch("plan", "Print what would run in which order, and what is blocked and why; start nothing"),
-        switch("fresh", "Start a new journal and put the last one aside; tasks whose work is on the branch stay done"),
-        switch("json", "Print every journal entry as a line of JSON; with --plan or an ACTION, print the answer as one JSON object"),
-        report_flag("Write a report at the end: a page if FILE ends in .html, else JSON. With status: write it now"),
-    ]
-}
-
 /// The flags that only `receive` has. A variable sets `--secret` too; the others are flags only.
 fn receive_args() -> [Arg; 5] {
-    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
     [
-        arg(
+        value_flag(
             "secret",
             "SECRET",
             "Accepts only requests with a signature by this secret (whsec_ and base64; several separated by spaces). \
              Other users of this machine can read flags: the variable is safer [DESCARTES_CALLBACK_SECRET]",
         ),
-        arg(
+        value_flag(
             "lease",
             "DURATION",
             "How long a task stays with a worker that sends nothing; default: four of its heartbeat intervals, at least 60s",
@@ -304,13 +216,13 @@ fn receive_args() -> [Arg; 5] {
         Arg::new("again").long("again").action(ArgAction::SetTrue).help(
             "Grants also tasks that are completed, or failed in a way that another run would not change",
         ),
-        arg(
+        value_flag(
             "cancel",
             "ID",
             "Cancels this task, or this run, at each of its heartbeats; can be repeated",
         )
         .action(ArgAction::Append),
-        arg(
+        value_flag(
             "answer",
             "ROUTE=STATUS",
             "Answers started, progress, completed or failed with this status; several, separated by commas, are used in \
@@ -333,30 +245,25 @@ fn probe_command() -> Command {
 
 /// The arguments that only `probe` has. A variable sets the URL too; the others are arguments only.
 fn probe_args() -> [Arg; 6] {
-    let arg = |name, value, help| Arg::new(name).long(name).value_name(value).help(help);
-    let switch = |name, help| {
-        let arg = Arg::new(name).long(name).help(help);
-        arg.action(ArgAction::SetTrue)
-    };
     [
         // An `OsString`, because `reader` reads this argument like the flag of the setting CALLBACK_URL.
         Arg::new("callback-url")
             .value_name("URL")
             .value_parser(value_parser!(std::ffi::OsString))
             .help("The orchestrator's callback URL [CALLBACK_URL]"),
-        arg(
+        value_flag(
             "task",
             "ID",
             "A task that the orchestrator knows and that nobody works on; up to four, one flag for each: the first is completed, \
              the second is claimed by several runs at once, the third is left silent, the fourth is cancelled; default: probe-1 to probe-4",
         )
         .action(ArgAction::Append),
-        arg(
+        value_flag(
             "other-project-id",
             "ID",
             "Another project that has a task of the same id as the first; default: the project's id and -other",
         ),
-        arg(
+        value_flag(
             "cancel-within",
             "DURATION",
             "Waits this long for you to cancel the fourth task at the orchestrator; default: cancelling is not tried",
@@ -364,53 +271,6 @@ fn probe_args() -> [Arg; 6] {
         switch("leases", "Waits until the lease of a silent run is over, which takes more than a minute"),
         switch("json", "Print the verdicts as one JSON object"),
     ]
-}
-
-/// Adds all of the worker's flags, and the settings without a flag at the end of the help.
-fn with_worker_flags(command: Command) -> Command {
-    command
-        .args(WORKER_SETTINGS.iter().copied().filter_map(flag_of))
-        .after_help(SEE_LONG_HELP)
-        .after_long_help(unflagged_help())
-}
-
-/// The worker's flags, without those in `excluded`.
-fn flags_except(excluded: &[&str]) -> impl Iterator<Item = Arg> {
-    let flags = WORKER_SETTINGS.iter().copied().filter_map(flag_of);
-    flags.filter(|arg| !excluded.contains(&arg.get_id().as_str()))
-}
-
-/// A text about the worker's settings without a flag, for the end of the help.
-fn unflagged_help() -> String {
-    let unflagged = WORKER_SETTINGS
-        .iter()
-        .copied()
-        .filter(|setting| setting.flag.is_none());
-    let lines =
-        unflagged.map(|setting| format!("\n  {}\n          {}", setting.name(), setting.help));
-    format!("From the environment only:{}", lines.collect::<String>())
-}
-
-/// The flag of a setting. clap does not validate the value; `reader` reports all invalid values together.
-fn flag_of(setting: &Setting) -> Option<Arg> {
-    let flag = setting.flag?;
-    let arg = Arg::new(flag)
-        .long(flag)
-        .value_name(setting.value_name)
-        .action(ArgAction::Set)
-        .value_parser(value_parser!(std::ffi::OsString));
-    let arg = with_help(arg, setting);
-    let arg = match setting.variable {
-        "DESCARTES_RUST_LOG" => arg.conflicts_with_all(["verbose", "quiet"]),
-        _ => arg,
-    };
-    Some(match setting.value_name {
-        "BOOL" => arg
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
-        _ => arg,
-    })
 }
 
 /// The output format of a command that has the flag `--json`.

@@ -202,7 +202,7 @@ pub fn receive_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> local:
         secret: flag("secret").map(Into::into),
         receiver: receiver::Settings {
             signing_keys: flag_keys.or(variable_keys).unwrap_or_default(),
-            cancelled: repeated("cancel").cloned().collect(),
+            cancelled_ids: repeated("cancel").cloned().collect(),
             answers,
             lease,
             repetition: if flags.get_flag("again") {

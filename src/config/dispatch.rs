@@ -20,12 +20,16 @@ use crate::redact::Redactor;
 use crate::runner::project_settings::ProjectSettingsReader;
 
 /// The settings of `demo --graph`: those of `dispatch` without arguments, with the report file of `demo`.
-pub fn demo_settings(reader: &mut Reader, demo: &ArgMatches, shared: SharedSettings) -> Settings {
+pub fn demo_settings(
+    reader: &mut Reader,
+    demo_flags: &ArgMatches,
+    shared: SharedSettings,
+) -> Settings {
     let program = env!("CARGO_PKG_NAME");
     let matches = command_line::cli().get_matches_from([program, "dispatch"]);
     let (_, flags) = matches.subcommand().expect("the subcommand that is named");
     Settings {
-        report: demo.get_one::<PathBuf>("report").cloned(),
+        report: demo_flags.get_one::<PathBuf>("report").cloned(),
         ..settings(reader, flags, shared)
     }
 }
@@ -254,12 +258,12 @@ fn worker_settings(reader: &mut Reader) -> WorkerSettings {
     let mut variables = reader.flags_as_variables();
     // Each worker gets its task's id together with the phase.
     variables.retain(|(name, _)| *name != settings::TAG.name());
-    let passed_on = reader.optional(&settings::AGENT_ENV, values::names);
+    let names_for_agent = reader.optional(&settings::AGENT_ENV, values::names);
     let names = settings::WORKER_SETTINGS
         .iter()
         .flat_map(|setting| setting.short_name.into_iter().chain([setting.variable]))
         .map(str::to_owned)
-        .chain(passed_on.into_iter().flatten());
+        .chain(names_for_agent.into_iter().flatten());
     let inherited = names.filter_map(|name| {
         let value = reader.environment.get(&name)?.to_owned();
         Some((name.into(), value))

@@ -155,30 +155,33 @@ impl Environment {
         directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")))
     }
 
+    /// The value of a variable, if it is set and UTF-8.
     fn text(&self, name: &str) -> Option<String> {
         Some(self.get(name)?.to_str()?.to_owned())
     }
 
-    fn pair(&self, name: &str) -> Option<(OsString, OsString)> {
+    /// A variable with its name, if it is set.
+    fn variable(&self, name: &str) -> Option<(OsString, OsString)> {
         Some((name.into(), self.get(name)?.to_owned()))
     }
 
-    /// The proxy variables that are set, and the variables in `further` that are set.
-    pub fn proxy_variables(&self, further: &[&str]) -> Variables {
-        let names = PROXY_VARIABLES.iter().chain(further);
-        names.filter_map(|name| self.pair(name)).collect()
+    /// The proxy variables that are set, and the variables in `more_names` that are set.
+    pub fn proxy_variables(&self, more_names: &[&str]) -> Variables {
+        let names = PROXY_VARIABLES.iter().chain(more_names);
+        names.filter_map(|name| self.variable(name)).collect()
     }
 
-    /// The variables for the agent and the checks, without the agent's access to its model.
-    pub fn for_agent(&self, further: &[String]) -> Variables {
+    /// The variables for the agent and the checks: those that every agent gets, and those in `more_names` that are set.
+    /// Without the agent's access to its model.
+    pub fn for_agent(&self, more_names: &[String]) -> Variables {
         let mut base: Variables = PASSED_ON_VARIABLES
             .iter()
-            .filter_map(|name| self.pair(name))
+            .filter_map(|name| self.variable(name))
             .collect();
         if self.get("PATH").is_none() {
             base.push(("PATH".into(), DEFAULT_PATH.into()));
         }
-        base.extend(further.iter().filter_map(|name| self.pair(name)));
+        base.extend(more_names.iter().filter_map(|name| self.variable(name)));
         base
     }
 

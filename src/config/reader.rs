@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
                 } else {
                     String::new()
                 };
-                Redactor::new(&self.environment.secrets()).text(&format!("{shown}{error}"))
+                Redactor::new(&self.environment.secrets()).mask(&format!("{shown}{error}"))
             }),
         };
         parsed
@@ -164,7 +164,9 @@ impl<'a> Reader<'a> {
         WORKER_SETTINGS
             .iter()
             .filter_map(|setting| {
-                let value = self.flag(setting).or_else(|| self.verbosity(setting));
+                let value = self
+                    .flag_value(setting)
+                    .or_else(|| self.verbosity_filter(setting));
                 Some((setting.name(), value?.to_owned()))
             })
             .collect()
@@ -194,7 +196,7 @@ impl<'a> Reader<'a> {
 
     /// The value of the flag, else of the variable with the short name, else of the variable with the full name.
     fn find(&self, setting: &Setting) -> Option<FoundValue> {
-        if let Some(value) = self.flag(setting) {
+        if let Some(value) = self.flag_value(setting) {
             let name = format!("--{}", setting.flag?);
             return Some(FoundValue {
                 name,
@@ -202,7 +204,7 @@ impl<'a> Reader<'a> {
                 value: value.to_owned(),
             });
         }
-        if let Some(filter) = self.verbosity(setting) {
+        if let Some(filter) = self.verbosity_filter(setting) {
             return Some(FoundValue {
                 name: "-v or -q".to_owned(),
                 source: SettingSource::Flag,
@@ -221,8 +223,8 @@ impl<'a> Reader<'a> {
         found.next()
     }
 
-    /// The log filter that `-v` and `-q` stand for.
-    fn verbosity(&self, setting: &Setting) -> Option<&'static OsStr> {
+    /// The log filter that `-v` and `-q` stand for; `None` for every setting but the log filter.
+    fn verbosity_filter(&self, setting: &Setting) -> Option<&'static OsStr> {
         if setting.variable != RUST_LOG.variable {
             return None;
         }
@@ -242,7 +244,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of a setting's flag, if the command line has it.
-    fn flag(&self, setting: &Setting) -> Option<&OsStr> {
+    fn flag_value(&self, setting: &Setting) -> Option<&OsStr> {
         let flag = setting.flag?;
         let value = self.flags.try_get_one::<OsString>(flag).ok()??;
         let is_from_command_line = self.flags.value_source(flag) == Some(ValueSource::CommandLine);

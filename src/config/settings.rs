@@ -1,12 +1,15 @@
 //! The table of all settings.
 //!
-//! [`super::command_line`] makes flags and help from it, [`super::reader`] reads the values,
-//! [`super::values`] parses them.
+//! `command_line` makes flags and help from it, `reader` reads the values, `values` parses them.
 
 mod dispatch;
+mod internal;
+mod receive;
 
 pub use super::setting::{InProjectFile, Setting};
 pub use dispatch::*;
+pub use internal::*;
+pub use receive::*;
 
 /// Defines the settings of a worker, and `WORKER_SETTINGS`, the list of them in the order of the help.
 macro_rules! settings {
@@ -372,34 +375,6 @@ pub fn is_model_key(name: &str) -> bool {
         .into_iter()
         .any(|setting| setting.name() == name)
 }
-
-/// Set by `local` for its worker only.
-pub const STOP_AT_END_OF_STDIN: Setting = Setting::unflagged(
-    "DESCARTES_STOP_AT_END_OF_STDIN",
-    "Whether to stop when standard input, a pipe, ends",
-)
-.default("false");
-/// Set by `local` for its worker only.
-pub const TASK_LOCK: Setting = Setting::unflagged(
-    "DESCARTES_TASK_LOCK",
-    "A file to keep locked until the worker has ended",
-);
-
-/// Set by `dispatch` for its workers only.
-pub const NEW_SESSION: Setting = Setting::unflagged(
-    "DESCARTES_NEW_SESSION",
-    "Whether the worker starts a new session, so that it outlives the process that started it",
-)
-.default("false");
-
-/// Used by `receive` only.
-pub const LISTEN: Setting = Setting::new(
-    "DESCARTES_LISTEN",
-    "listen",
-    "ADDRESS",
-    "The address that the built-in orchestrator listens on",
-)
-.default("127.0.0.1:8080");
 
 /// The settings that a worker needs before it has read the project's files.
 pub const NEEDED_BEFORE_THE_PROJECT: [&Setting; 16] = [

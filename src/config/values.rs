@@ -32,7 +32,8 @@ use text::ParseResult;
 pub use git::{branch, branch_part, git_reference, repository};
 pub use text::{line, text};
 
-/// The longest duration. It is longer than any task, and adding it to a point in time cannot overflow.
+/// The longest duration that a setting may have. It is longer than any task, and adding it to a point in time cannot
+/// overflow.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 pub fn path(text: &str) -> ParseResult<PathBuf> {
@@ -63,7 +64,7 @@ pub fn duration(text: &str) -> ParseResult<Duration> {
 
 /// A duration; `None` (off) if it is zero. Zero needs no unit.
 pub fn duration_or_off(text: &str) -> ParseResult<Option<Duration>> {
-    let wrong = || "is not a duration; write it like 250ms, 90s, 15m or 1h30m".to_owned();
+    let not_a_duration = || "is not a duration; write it like 250ms, 90s, 15m or 1h30m".to_owned();
     if text == "0" {
         return Ok(None);
     }
@@ -72,10 +73,10 @@ pub fn duration_or_off(text: &str) -> ParseResult<Option<Duration>> {
         .chars()
         .all(|c| c.is_ascii_digit() || matches!(c, 'h' | 'm' | 's'))
     {
-        return Err(wrong());
+        return Err(not_a_duration());
     }
-    let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
-    let duration = Duration::try_from(duration).map_err(|_| wrong())?;
+    let duration: SignedDuration = text.parse().map_err(|_| not_a_duration())?;
+    let duration = Duration::try_from(duration).map_err(|_| not_a_duration())?;
     if duration > MAX_DURATION {
         return Err("is too long; at most 720h are allowed".to_owned());
     }
@@ -133,8 +134,8 @@ pub fn token(text: &str) -> ParseResult<SecretString> {
 
 /// A `traceparent` header as W3C Trace Context specifies it.
 pub fn traceparent(text: &str) -> ParseResult<HeaderValue> {
-    let wrong = "is not a traceparent as W3C Trace Context specifies it, so it is ignored";
-    callback::traceparent::parse(text).ok_or_else(|| wrong.to_owned())
+    let message = "is not a traceparent as W3C Trace Context specifies it, so it is ignored";
+    callback::traceparent::parse(text).ok_or_else(|| message.to_owned())
 }
 
 pub fn address(text: &str) -> ParseResult<SocketAddr> {
@@ -149,11 +150,11 @@ pub fn engine(text: &str) -> ParseResult<EngineChoice> {
         None => (text, None),
     };
     let words = EngineKind::ALL.map(EngineKind::word);
-    let wrong = || format!("is not an engine; the engines are {}", words.join(", "));
+    let not_an_engine = || format!("is not an engine; the engines are {}", words.join(", "));
     let engine = EngineKind::of_word(word);
     let limit = limit.map(|limit| limit.parse().ok().filter(|limit| *limit <= 10_000));
     Ok(EngineChoice {
-        engine: engine.ok_or_else(wrong)?,
+        engine: engine.ok_or_else(not_an_engine)?,
         limit: match limit {
             Some(None) => return Err("needs a number up to 10000 after the equals sign".to_owned()),
             limit => limit.flatten(),

@@ -79,8 +79,8 @@ pub fn callback_settings(
     callback::Settings {
         url: reader.required(&settings::CALLBACK_URL, values::callback_url),
         request_timeout: reader.with_default(&settings::CALLBACK_TIMEOUT, values::duration),
-        claim_deadline: reader.with_default(&settings::CLAIM_DEADLINE, values::duration),
-        finish_deadline: reader.with_default(&settings::FINISH_DEADLINE, values::duration),
+        claim_timeout: reader.with_default(&settings::CLAIM_DEADLINE, values::duration),
+        finish_timeout: reader.with_default(&settings::FINISH_DEADLINE, values::duration),
         heartbeat_interval: reader.with_default(&settings::HEARTBEAT, values::duration_or_off),
         credentials: credentials(reader),
         traceparent: reader.optional_or_warn(&settings::TRACEPARENT, values::traceparent),

@@ -158,7 +158,7 @@ impl ProjectRules {
         let settings = self.agent.as_ref()?.with_project_settings(project);
         usable_agent(&settings)
             .err()
-            .map(|failure| failure.sentence())
+            .map(|failure| failure.message_with_causes())
     }
 
     /// The commands that workers run as checks. Like a worker, reads the file with the checks only if no other setting

@@ -16,7 +16,7 @@ impl Contents<'_> {
             Format::Html => report::render(&self.page()),
             Format::Json => {
                 let mut report = json::json_report(self);
-                self.redactor.json(&mut report);
+                self.redactor.mask_json(&mut report);
                 serde_json::to_string_pretty(&report)? + "\n"
             }
         })

@@ -1,4 +1,4 @@
-//! Extracts a few members from the bytes of a JSON object, without storing the other members. Pure, needs
+//! Extracts a few members from the bytes of a JSON object, without storing the other members. No I/O; needs
 //! bounded memory.
 
 /// The longest member that is extracted, in bytes with its name. A longer member counts as absent.
@@ -17,7 +17,7 @@ pub struct Document {
     member: Vec<u8>,
     part: Part,
     /// The members that were extracted, separated by commas.
-    extracted: Vec<u8>,
+    extracted_members: Vec<u8>,
 }
 
 /// Whether the current byte is in a string.
@@ -49,7 +49,7 @@ impl Document {
             string: StringState::Outside,
             member: Vec::new(),
             part: Part::Skipped,
-            extracted: Vec::new(),
+            extracted_members: Vec::new(),
         }
     }
 
@@ -73,7 +73,7 @@ impl Document {
 
     /// An object with the members that were extracted.
     pub fn object(&self) -> Vec<u8> {
-        [b"{", self.extracted.as_slice(), b"}"].concat()
+        [b"{", self.extracted_members.as_slice(), b"}"].concat()
     }
 
     /// Reads one byte. The part changes before the depth: the braces and commas at depth 1 separate the members.
@@ -127,11 +127,13 @@ impl Document {
 
     fn end_member(&mut self) {
         let size = self.member.len();
-        if self.part == Part::ExtractedValue && self.extracted.len() + size < MAX_EXTRACTED_SIZE {
-            if !self.extracted.is_empty() {
-                self.extracted.push(b',');
+        if self.part == Part::ExtractedValue
+            && self.extracted_members.len() + size < MAX_EXTRACTED_SIZE
+        {
+            if !self.extracted_members.is_empty() {
+                self.extracted_members.push(b',');
             }
-            self.extracted.append(&mut self.member);
+            self.extracted_members.append(&mut self.member);
         }
         self.part = Part::Skipped;
     }
@@ -205,7 +207,10 @@ mod tests {
         }
         document.push(b"\",\"usage\":{\"input_tokens\":7}}");
         assert_eq!(document.object(), b"{\"usage\":{\"input_tokens\":7}}");
-        assert!(document.member.capacity() + document.extracted.capacity() <= 4 * MAX_MEMBER_SIZE);
+        assert!(
+            document.member.capacity() + document.extracted_members.capacity()
+                <= 4 * MAX_MEMBER_SIZE
+        );
     }
 
     proptest::proptest! {

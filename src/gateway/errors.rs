@@ -1,4 +1,4 @@
-//! The gateway's own errors, in the form of the API that the client speaks. Pure.
+//! The gateway's own errors, in the form of the API that the client speaks. No I/O.
 
 use hyper::StatusCode;
 use serde_json::json;

@@ -193,7 +193,7 @@ impl Forwarding {
             _ => request.body(body),
         };
         open_request.state = RequestState::Sent;
-        open_request.began = Instant::now();
+        open_request.started_at = Instant::now();
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) => {
@@ -266,11 +266,11 @@ impl Forwarding {
         }
         let cost = request_cost::read(body).map_err(GatewayError::Unreadable)?;
         loop {
-            let settled = shared.settled.notified();
+            let settlement = shared.settlement.notified();
             let admission = shared.ledger.borrow_mut().admit(&cost);
             match admission {
                 Admission::Admitted(reservation) => return Ok(Some(reservation)),
-                Admission::Wait => settled.await,
+                Admission::Wait => settlement.await,
                 Admission::Refused(refusal) => {
                     self.report_refusal(&refusal);
                     return Err(GatewayError::Refused(refusal).into());
@@ -298,7 +298,7 @@ impl Forwarding {
             reservation: None,
             state: RequestState::Free,
             status: None,
-            began: Instant::now(),
+            started_at: Instant::now(),
             time_to_first_byte: None,
         }
     }

@@ -1,5 +1,5 @@
 //! Adds up the spent and the reserved dollars and tokens, and decides whether another request may be forwarded.
-//! Pure.
+//! No I/O.
 //!
 //! A request is forwarded if the spent and the reserved amounts together are below the limit. So at most one
 //! answer exceeds the limit, however many requests come at the same time.
@@ -63,7 +63,7 @@ pub struct Totals {
     pub cost_usd: Option<f64>,
 }
 
-/// The account of one gateway.
+/// The amounts that the requests of one gateway have spent or reserved.
 #[derive(Debug)]
 pub struct Ledger {
     limits: Limits,
@@ -199,11 +199,13 @@ fn estimate(answer_usage: &AnswerUsage, upper_bound: UpperBound) -> Usage {
 }
 
 impl Reservation {
+    /// The maximum cost in US dollars; 0 if the price of the model is not known.
     fn usd(&self) -> f64 {
         let maximum = self.upper_bound.of_missing_numbers(Usage::default());
         self.price.map_or(0.0, |price| price.cost(maximum))
     }
 
+    /// The maximum number of tokens.
     fn tokens(&self) -> u64 {
         let UpperBound {
             input_tokens,

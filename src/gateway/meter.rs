@@ -1,4 +1,4 @@
-//! Reads the usage and the name of the model from the bytes of an answer. Pure, needs bounded memory, and
+//! Reads the usage and the name of the model from the bytes of an answer. No I/O; needs bounded memory, and
 //! does not change the bytes.
 
 use serde::Deserialize;
@@ -37,6 +37,7 @@ pub struct Meter {
     answer_usage: AnswerUsage,
 }
 
+/// The format of an answer, with the part that was not read completely yet.
 #[derive(Debug)]
 enum AnswerFormat {
     /// Server-sent events.

@@ -35,9 +35,10 @@ pub struct OpenRequest {
     pub state: RequestState,
     /// The status of the service's answer.
     pub status: Option<u16>,
-    /// The time at which the request was sent to the service; until then, the time at which the client's body had arrived.
-    pub began: Instant,
-    /// The time from `began` to the first byte of the answer's body.
+    /// The time at which the request was sent to the service; until then, the time at which the client's body had
+    /// arrived.
+    pub started_at: Instant,
+    /// The time from `started_at` to the first byte of the answer's body.
     pub time_to_first_byte: Option<Duration>,
 }
 
@@ -56,7 +57,7 @@ impl Drop for OpenRequest {
             .ledger
             .borrow_mut()
             .settle(self.reservation.take(), &end);
-        self.shared.settled.notify_waiters();
+        self.shared.settlement.notify_waiters();
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
         self.shared.reports.add(&Report::Request(wire::Request {
             method: self.method.to_string(),
@@ -65,7 +66,7 @@ impl Drop for OpenRequest {
             model: answer_usage.model,
             status: self.status,
             first_byte_ms: self.time_to_first_byte.map(milliseconds),
-            total_ms: milliseconds(self.began.elapsed()),
+            total_ms: milliseconds(self.started_at.elapsed()),
         }));
         self.shared.report_totals();
     }
@@ -93,7 +94,7 @@ impl Body for MeteredBody {
                 if let Some(bytes) = frame.data_ref() {
                     open_request
                         .time_to_first_byte
-                        .get_or_insert_with(|| open_request.began.elapsed());
+                        .get_or_insert_with(|| open_request.started_at.elapsed());
                     if let RequestState::Answered(meter) = &mut open_request.state {
                         meter.push(bytes);
                         // hyper does not poll again after the last bytes.

@@ -1,4 +1,4 @@
-//! Reads the maximum cost of a request from its body. Pure.
+//! Reads the maximum cost of a request from its body. No I/O.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! Decides whether a request is forwarded, and to which URL. Pure: no input or output.
+//! Decides whether a request is forwarded, and to which URL. No I/O.
 
 use hyper::Method;
 use reqwest::Url;

@@ -169,7 +169,7 @@ async fn read_configuration(
         services,
         endpoints,
         ledger: RefCell::new(Ledger::new(limits)),
-        settled: Notify::new(),
+        settlement: Notify::new(),
         has_refused: Cell::new(false),
         buffered_size: Cell::new(0),
         requests: Cell::new(0),

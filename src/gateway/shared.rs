@@ -28,7 +28,7 @@ pub struct Shared {
     pub endpoints: Vec<Endpoint>,
     pub ledger: RefCell<Ledger>,
     /// Is notified when the cost of a request was settled.
-    pub settled: Notify,
+    pub settlement: Notify,
     /// Whether a refusal was reported to the worker, which gets only the first one.
     pub has_refused: Cell<bool>,
     /// The size of the bodies of all requests in memory, in bytes.

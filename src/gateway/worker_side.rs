@@ -1,60 +1,26 @@
 //! The worker's side: starts the gateway's process, sends it the keys, and reads its reports.
 
-use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::wire::{self, Configuration, Report};
-use crate::environment::{Variables, value_of};
-use crate::model::{ANTHROPIC, Access, Limits, ServiceAccess, Usage, UsageAndCost, service_url};
-use crate::process::{HelperProcess, Program, Stderr};
-use crate::programs;
+use super::launch::{
+    Listening, PipeLines, START_TIMEOUT, StartError, configuration_line, gateway_program,
+    send_keys, stderr_text_or,
+};
+use super::settings::{Mode, Settings};
+use super::wire::{self, Report};
+use crate::environment::Variables;
+use crate::model::{ANTHROPIC, Access, Limits, ServiceAccess, Usage, UsageAndCost};
+use crate::process::HelperProcess;
 use crate::progress::Progress;
 
-/// The name of the subcommand that the worker starts as the gateway.
-pub const COMMAND: &str = "gateway";
-
-/// How long the gateway may take to start: a few milliseconds, but longer on a busy machine.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the gateway has to report its last totals.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many of the last lines of standard error an error message contains.
-const MAX_STDERR_LINES: usize = 5;
-
-/// Whether the worker starts the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// The worker starts the gateway if there is a key or a token that only the gateway needs.
-    Auto,
-    Off,
-}
-
-/// The settings of the gateway.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub mode: Mode,
-    /// The worker's variables that set HTTP proxies.
-    pub proxies: Variables,
-}
-
-/// Why the gateway did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the model gateway cannot be started")]
-    NotStarted(#[source] io::Error),
-    #[error("the model gateway ended before it was ready: {message}")]
-    Ended { message: String },
-    #[error("the model gateway was not ready within {} s", START_TIMEOUT.as_secs())]
-    Late,
-}
-
 /// The reports of the gateway so far.
 #[derive(Debug, Clone, Default)]
 struct State {
@@ -131,11 +97,11 @@ impl Gateway {
         };
         let (mut keys_pipe, mut reports, mut stderr) = pipes().map_err(StartError::NotStarted)?;
         let configuration = configuration_line(&services, limits);
-        let started = timeout(
+        let start = timeout(
             START_TIMEOUT,
             send_keys(&mut keys_pipe, &mut reports, &configuration),
         );
-        let (port, paths) = match started.await {
+        let Listening { port, paths } = match start.await {
             Ok(Ok(listening)) => listening,
             Ok(Err(error)) => {
                 let message = stderr_text_or(&mut stderr, &error).await;
@@ -279,107 +245,6 @@ fn spent(totals: wire::Totals) -> UsageAndCost {
     }
 }
 
-/// The gateway's command line and environment.
-fn gateway_program(settings: &Settings, environment: &Variables) -> io::Result<Program> {
-    // The gateway needs the proxies and the private certificate authorities to reach the services.
-    let authorities = value_of(environment, "SSL_CERT_FILE");
-    let authorities = authorities.map(|path| ("SSL_CERT_FILE".into(), path.to_owned()));
-    Ok(Program {
-        program: programs::own_executable()?.into(),
-        args: vec![COMMAND.into()],
-        dir: "/".into(),
-        env: settings
-            .proxies
-            .iter()
-            .cloned()
-            .chain(authorities)
-            .collect(),
-        stdin: None,
-        stderr: Stderr::Separate,
-        inherited: None,
-        launch: None,
-    })
-}
-
-/// The line with the services, their keys and the limits.
-fn configuration_line(services: &[&ServiceAccess], limits: Limits) -> SecretString {
-    let expose = |secret: &Option<SecretString>| {
-        let secret = secret.as_ref();
-        secret.map(|secret| secret.expose_secret().to_owned())
-    };
-    let service = |service: &&ServiceAccess| {
-        let url = service.base_url.as_ref();
-        // The settings were validated, so this is a URL.
-        let url = url.and_then(|url| url.to_str()?.parse::<Url>().ok());
-        wire::Service {
-            provider: service.provider.name.to_owned(),
-            url: url.unwrap_or_else(|| service_url(service.provider)).into(),
-            key: expose(&service.api_key),
-            token: expose(&service.auth_token),
-        }
-    };
-    let configuration = Configuration {
-        services: services.iter().map(service).collect(),
-        max_budget_usd: limits.usd,
-        max_tokens: limits.tokens,
-    };
-    let mut line =
-        serde_json::to_string(&configuration).expect("texts and numbers are always JSON");
-    line.push('\n');
-    line.into()
-}
-
-type PipeLines = Lines<BufReader<pipe::Receiver>>;
-
-/// Waits until the gateway reports that no other process can read its memory, sends it the keys, and waits until it
-/// reports its port and its secret paths.
-async fn send_keys(
-    keys_pipe: &mut pipe::Sender,
-    reports: &mut PipeLines,
-    configuration: &SecretString,
-) -> Result<(u16, Vec<String>), String> {
-    let closed = || "it closed its standard output".to_owned();
-    let mut next = async || -> Result<Report, String> {
-        let line = reports
-            .next_line()
-            .await
-            .map_err(|error| error.to_string())?;
-        serde_json::from_str(&line.ok_or_else(closed)?).map_err(|error| error.to_string())
-    };
-    if !matches!(next().await?, Report::Ready) {
-        return Err("it did not report that it is ready".to_owned());
-    }
-    let keys = configuration.expose_secret().as_bytes();
-    keys_pipe
-        .write_all(keys)
-        .await
-        .map_err(|error| error.to_string())?;
-    match next().await? {
-        Report::Listening { port, paths } => Ok((port, paths)),
-        _ => Err("it did not report its port".to_owned()),
-    }
-}
-
-/// The last lines that the gateway printed to standard error before it ended; `error` if there are none.
-async fn stderr_text_or(stderr: &mut PipeLines, error: &str) -> String {
-    let mut last = VecDeque::new();
-    let read = async {
-        while let Ok(Some(line)) = stderr.next_line().await {
-            last.push_back(line);
-            if last.len() > MAX_STDERR_LINES {
-                last.pop_front();
-            }
-        }
-    };
-    let _ = timeout(END_TIMEOUT, read).await;
-    let text = Vec::from(last).join(" ");
-    if text.is_empty() {
-        error.to_owned()
-    } else {
-        text
-    }
-}
-
 /// Logs the gateway's standard error as warnings.
 async fn log_stderr(mut stderr: PipeLines) {
     while let Ok(Some(line)) = stderr.next_line().await {
@@ -393,7 +258,7 @@ async fn read_reports(mut reports: PipeLines, state: watch::Sender<State>, progr
         match serde_json::from_str(&line) {
             Ok(Report::Request(request)) => log_request(&request),
             Ok(Report::Totals(totals)) => {
-                progress.set_metered(spent(totals));
+                progress.set_gateway_totals(spent(totals));
                 state.send_modify(|state| state.totals = totals);
             }
             Ok(Report::Refused { why }) => {

@@ -117,7 +117,7 @@ impl Git<'_> {
     /// The end of git's standard error, redacted, without progress lines.
     fn messages_in(&self, stderr: File) -> String {
         let text = end_of_file(stderr, self.side.max_stderr_size());
-        self.redactor.text(&without_progress(&text))
+        self.redactor.mask(&without_progress(&text))
     }
 }
 

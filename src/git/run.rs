@@ -113,7 +113,7 @@ impl Git<'_> {
             } else {
                 errors.text()
             };
-            self.redactor.text(&without_progress(&text))
+            self.redactor.mask(&without_progress(&text))
         };
         match ending {
             Ok(Ending::Exited(0)) => Ok(messages()),

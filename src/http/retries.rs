@@ -92,13 +92,13 @@ impl Retries {
     }
 
     /// The time until the deadline.
-    pub fn left(&self) -> Duration {
+    pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// How long to wait before the next attempt: never shorter than `retry_after`, which the server has sent.
     pub fn delay(&mut self, retry_after: Option<Duration>) -> Result<Duration, NoRetry> {
-        let left = self.left_for_waiting()?;
+        let left = self.time_left_for_waiting()?;
         let asked = retry_after.unwrap_or_default();
         if asked > left {
             return Err(NoRetry::RetryAfterTooLong { asked, left });
@@ -112,12 +112,12 @@ impl Retries {
     /// How long to wait before the next attempt after a stop signal. The wait is short, because the process will be
     /// killed soon.
     pub fn hurried_delay(&self) -> Result<Duration, NoRetry> {
-        let left = self.left_for_waiting()?;
+        let left = self.time_left_for_waiting()?;
         Ok(HURRIED_BOUND.mul_f64(random_fraction()).min(left))
     }
 
     /// The time until the latest start of an attempt.
-    fn left_for_waiting(&self) -> Result<Duration, NoRetry> {
+    fn time_left_for_waiting(&self) -> Result<Duration, NoRetry> {
         let left = self.latest_start.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(NoRetry::OutOfTime);

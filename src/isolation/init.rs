@@ -16,18 +16,18 @@ pub fn run(mut command: Command, mut socket: LauncherSocket) -> ExitCode {
     // Outside of a PID namespace, kill(-1) would signal every process of the machine.
     if !getpid().is_init() {
         let error = io::Error::other("this process is not the first one of a PID namespace");
-        return socket.not_started(&error);
+        return socket.report_not_started(&error);
     }
     // The program may run as the same user, and must not be able to trace this process.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let program = match command.process_group(0).spawn() {
         Ok(child) => Pid::from_child(&child),
-        Err(error) => return socket.not_started(&error),
+        Err(error) => return socket.report_not_started(&error),
     };
     match socket.try_clone() {
         Ok(requests) => drop(thread::spawn(|| handle_requests(requests))),
-        Err(error) => return socket.not_started(&error),
+        Err(error) => return socket.report_not_started(&error),
     }
     let mut code = ExitCode::FAILURE;
     loop {

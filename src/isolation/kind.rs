@@ -1,16 +1,16 @@
 //! The kinds of isolation, and the words in the launcher's command line.
 
 /// The name of the hidden command (the launcher), which restricts itself and executes a program.
-pub(super) const COMMAND: &str = "launch";
+pub(super) const LAUNCH_COMMAND: &str = "launch";
 /// The word before the name and the value of a variable for the program alone. In the environment of bubblewrap and
 /// the launcher, a variable of the loader such as `LD_PRELOAD` could break them.
-pub(super) const SET: &str = "set";
+pub(super) const SET_WORD: &str = "set";
 /// The word before the file to which the launcher writes to become a member of a control group.
-pub(super) const GROUP: &str = "group";
+pub(super) const GROUP_WORD: &str = "group";
 /// The word before the ids of the program's user and group.
-pub(super) const USER: &str = "user";
+pub(super) const USER_WORD: &str = "user";
 /// The word before the program and its arguments.
-pub(super) const PROGRAM: &str = "program";
+pub(super) const PROGRAM_WORD: &str = "program";
 /// A launcher without a program only tests the isolation. Its exit code is this number plus the index of the kind in
 /// [`Kind::ALL`]. No error of bubblewrap or of the launcher has such an exit code.
 pub(super) const TEST_EXIT_CODE: i32 = 40;

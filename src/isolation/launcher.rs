@@ -7,12 +7,14 @@ use std::process::{Command, ExitCode, Stdio};
 
 use super::control_group;
 use super::init;
-use super::kind::{COMMAND, GROUP, Kind, PROGRAM, SET, TEST_EXIT_CODE, USER};
+use super::kind::{
+    GROUP_WORD, Kind, LAUNCH_COMMAND, PROGRAM_WORD, SET_WORD, TEST_EXIT_CODE, USER_WORD,
+};
 use super::socket::{LauncherSocket, NOT_STARTED};
 
 /// The hidden command was not started by a worker.
 #[derive(Debug, thiserror::Error)]
-#[error("`{COMMAND}` is used by the worker itself; run `descartes-worker --help`")]
+#[error("`{LAUNCH_COMMAND}` is used by the worker itself; run `descartes-worker --help`")]
 pub struct NotStartedByWorker;
 
 /// Runs the hidden command if the arguments of this process name it; returns its exit code.
@@ -21,7 +23,7 @@ pub struct NotStartedByWorker;
 /// capabilities are dropped before Landlock, and the user changes last: another user could not do the other steps.
 pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
     let mut args = std::env::args_os().skip(1);
-    if args.next()? != COMMAND {
+    if args.next()? != LAUNCH_COMMAND {
         return None;
     }
     let kind = args.next().unwrap_or_default();
@@ -29,15 +31,15 @@ pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
     let (mut variables, mut user, mut group_members) = (Vec::new(), None, None);
     let program = loop {
         match args.next() {
-            Some(word) if word == SET => variables.extend(args.next().zip(args.next())),
-            Some(word) if word == GROUP => group_members = args.next(),
-            Some(word) if word == USER => {
+            Some(word) if word == SET_WORD => variables.extend(args.next().zip(args.next())),
+            Some(word) if word == GROUP_WORD => group_members = args.next(),
+            Some(word) if word == USER_WORD => {
                 match (parse_number(args.next()), parse_number(args.next())) {
                     (Some(uid), Some(gid)) => user = Some((uid, gid)),
                     _ => return Some(Err(NotStartedByWorker)),
                 }
             }
-            Some(word) if word == PROGRAM => break args.next(),
+            Some(word) if word == PROGRAM_WORD => break args.next(),
             _ => break None,
         }
     };
@@ -79,7 +81,7 @@ pub fn run_if_requested() -> Option<Result<ExitCode, NotStartedByWorker>> {
         init::run(command, socket)
     } else {
         let error = command.exec();
-        socket.not_started(&error)
+        socket.report_not_started(&error)
     }))
 }
 

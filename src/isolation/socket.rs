@@ -138,7 +138,7 @@ impl LauncherSocket {
     }
 
     /// Reports that the program could not be executed; returns the launcher's exit code for that.
-    pub fn not_started(mut self, error: &io::Error) -> ExitCode {
+    pub fn report_not_started(mut self, error: &io::Error) -> ExitCode {
         self.send(Message::NotStarted(
             error.raw_os_error().unwrap_or_default(),
         ));

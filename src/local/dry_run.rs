@@ -41,9 +41,9 @@ pub async fn dry_run(settings: &DryRun, redactor: &Redactor) -> eyre::Result<()>
     };
     task_list::require_graph(dir)?;
     let round = first_round(&settings.runner, dir, workplace, redactor).await;
-    let round = round.map_err(|failure| eyre!(failure.sentence()))?;
+    let round = round.map_err(|failure| eyre!(failure.message_with_causes()))?;
     match settings.format {
-        Format::Lines => task_list::print(&redactor.text(&format_text(&round))),
+        Format::Lines => task_list::print(&redactor.mask(&format_text(&round))),
         Format::Json => Ok(print_object("dry_run", json_fields(&round), redactor)?),
     }
 }

@@ -13,7 +13,8 @@ const MAX_WAITING_LINES: usize = 64;
 /// The size of the buffer for one read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 
-/// Reads the lines of a pipe in a task. A line that is too long is cut and ends with an ellipsis. `None` has no lines.
+/// Reads the lines of a pipe in a task. A line that is too long is cut and ends with an ellipsis. If `pipe` is `None`, there are no
+/// lines.
 pub fn read_lines(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(MAX_WAITING_LINES);
     if let Some(mut pipe) = pipe {

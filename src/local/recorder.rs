@@ -27,12 +27,12 @@ pub struct Recorder {
     project: String,
     /// The task in the project's graph, if it was found.
     task: Option<Task>,
-    /// When the worker was about to be started.
-    intended: Millis,
-    started: Option<Millis>,
+    /// When this process began to start the worker.
+    start_requested_at: Millis,
+    started_at: Option<Millis>,
     /// When the claim was granted.
-    granted: Option<Millis>,
-    ended: Option<Millis>,
+    granted_at: Option<Millis>,
+    ended_at: Option<Millis>,
     run_id: String,
     /// The terminal event, once the worker has sent it.
     event: Option<Value>,
@@ -54,10 +54,10 @@ impl Recorder {
             task_name: String::new(),
             project: String::new(),
             task: None,
-            intended: now(),
-            started: None,
-            granted: None,
-            ended: None,
+            start_requested_at: now(),
+            started_at: None,
+            granted_at: None,
+            ended_at: None,
             run_id: String::new(),
             event: None,
             samples: Samples::default(),
@@ -89,14 +89,14 @@ impl Recorder {
         }
     }
 
-    /// Records the time at which the worker is about to be started.
-    pub fn record_intended_start(&mut self) {
-        self.intended = now();
+    /// Records that this process begins to start the worker.
+    pub fn record_start_request(&mut self) {
+        self.start_requested_at = now();
     }
 
     /// Records the time at which the worker was started.
     pub fn record_start(&mut self) {
-        self.started = Some(now());
+        self.started_at = Some(now());
     }
 
     /// Records the facts of an event that the built-in orchestrator received.
@@ -107,7 +107,7 @@ impl Recorder {
         let is_accepted = received.answer.status.is_success();
         match received.route {
             Route::Started if is_accepted => {
-                self.granted.get_or_insert_with(now);
+                self.granted_at.get_or_insert_with(now);
                 received.text("/run_id").clone_into(&mut self.run_id);
             }
             Route::Progress => {
@@ -116,7 +116,7 @@ impl Recorder {
                 }
             }
             Route::Completed | Route::Failed if is_accepted && self.event.is_none() => {
-                self.ended = Some(now());
+                self.ended_at = Some(now());
                 self.event = Some(received.event.clone());
             }
             _ => {}
@@ -140,7 +140,7 @@ impl Recorder {
     /// Records the end of the worker, and its exit code.
     pub fn record_end(&mut self, code: Option<i32>) {
         self.exit_code = code;
-        self.ended.get_or_insert_with(now);
+        self.ended_at.get_or_insert_with(now);
     }
 
     /// Sets the patch of a project that the worker has changed in place.
@@ -150,7 +150,7 @@ impl Recorder {
 
     /// Writes the page. A failure is only printed, because the outcome of the run matters more.
     pub fn write(&self, screen: &Screen) {
-        let Some(file) = self.file.as_ref().filter(|_| self.started.is_some()) else {
+        let Some(file) = self.file.as_ref().filter(|_| self.started_at.is_some()) else {
             return;
         };
         match file.write(&report::render(&self.page())) {
@@ -177,7 +177,7 @@ impl Recorder {
             |task| format!("{}:{}", task.phase, task.id),
         );
         let title = task.map_or("", |task| task.title.as_str());
-        let to = self.ended.unwrap_or_else(now);
+        let to = self.ended_at.unwrap_or_else(now);
         Report {
             title: line(&format!("Task {name} {title}")),
             outcome,
@@ -185,7 +185,7 @@ impl Recorder {
             facts: vec![("project", line(&self.project))],
             written_at: now(),
             sessions: vec![Interval {
-                from: self.intended,
+                from: self.start_requested_at,
                 to,
             }],
             tasks: vec![report::Task {
@@ -217,12 +217,12 @@ impl Recorder {
     fn attempt(&self) -> Attempt {
         let limits = TextLimits::of(1, 1);
         let times = RunTimes {
-            requested: self.intended,
-            started: self.started,
-            granted: self.granted,
-            ended: self.ended,
+            requested_at: self.start_requested_at,
+            started_at: self.started_at,
+            granted_at: self.granted_at,
+            ended_at: self.ended_at,
             is_merging: false,
-            settled: None,
+            settled_at: None,
             now: now(),
         };
         let lines: Vec<&str> = self.log.iter().map(String::as_str).collect();
@@ -231,7 +231,7 @@ impl Recorder {
             run: self.cleaner.line(&self.run_id),
             number: 1,
             engine: "local",
-            spans: report::stages_of(&times, self.event.as_ref(), &self.samples),
+            stages: report::stages_of(&times, self.event.as_ref(), &self.samples),
             samples: self.samples.cleaned(&self.cleaner),
             log: (!log.is_empty()).then_some(log),
             merge: MergeEnd::None,
@@ -242,7 +242,7 @@ impl Recorder {
                 let event = self.with_patch(event);
                 report::add_terminal_event(&mut attempt, &event, &self.cleaner, limits);
             }
-            None if self.started.is_some() => {
+            None if self.started_at.is_some() => {
                 attempt.end = End::Lost {
                     why: self.cleaner.line("the worker has ended without a report"),
                     exit_code: self.exit_code,

@@ -24,10 +24,12 @@ const MAX_CHECKS: usize = 20;
 struct Rows(Vec<String>);
 
 impl Rows {
+    /// Adds a row.
     fn add(&mut self, label: &str, text: &str) {
         self.add_styled(&Style::new().bold(), label, text);
     }
 
+    /// Adds a row whose label has this style.
     fn add_styled(&mut self, label_style: &Style, label: &str, text: &str) {
         let label = format!("{label:<LABEL_WIDTH$}");
         let label = label_style.clone().for_stderr().apply_to(label);
@@ -242,14 +244,20 @@ fn add_work(rows: &mut Rows, worker_end: &WorkerEnd, screen: &Screen) {
         };
         rows.add("branch", &format!("{} of {repository}", visible(branch)));
         if worker_end.committed_to.is_some() && worker_end.text("/status") == Some("completed") {
-            rows.add("next", &format!("git merge {}", quoted(&visible(branch))));
+            rows.add(
+                "next",
+                &format!("git merge {}", quote_for_shell(&visible(branch))),
+            );
         }
     }
     match &worker_end.patch {
         Some(Ok(path)) => {
             rows.add("patch", &file_link(path, screen));
             let path = path.display().to_string();
-            rows.add_line(&format!("apply it with: git apply {}", quoted(&path)));
+            rows.add_line(&format!(
+                "apply it with: git apply {}",
+                quote_for_shell(&path)
+            ));
         }
         Some(Err(why)) => rows.add("patch", &format!("could not be saved: {why}")),
         None if work["patch_truncated"] == true && work["pushed"] != true => {
@@ -284,6 +292,6 @@ fn file_link(path: &Path, screen: &Screen) -> String {
 }
 
 /// The text as one word of a shell.
-fn quoted(text: &str) -> String {
+fn quote_for_shell(text: &str) -> String {
     shlex::try_quote(text).map_or_else(|_| text.to_owned(), Into::into)
 }

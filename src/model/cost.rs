@@ -16,7 +16,7 @@ pub struct CostMeter {
 
 /// Whether the cost has reached the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CostLimit {
+pub enum CostLimitState {
     Within,
     Reached,
 }
@@ -54,7 +54,7 @@ impl CostMeter {
 
     /// Adds the usage of one answer, even of an incomplete one. If there is a limit, missing and impossible
     /// numbers are replaced by their upper bounds: a service that reports nothing must not cost nothing.
-    pub fn add(&mut self, usage: Usage, upper_bound: UpperBound) -> CostLimit {
+    pub fn add(&mut self, usage: Usage, upper_bound: UpperBound) -> CostLimitState {
         self.reported_usage = self.reported_usage.plus(usage);
         let estimate = upper_bound.of_missing_numbers(usage);
         if self.limit_usd.is_some() && estimate != Usage::default() {
@@ -81,12 +81,12 @@ impl CostMeter {
     }
 
     /// Whether the cost has reached the limit.
-    pub fn limit_state(&self) -> CostLimit {
+    pub fn limit_state(&self) -> CostLimitState {
         let cost = self.cost().unwrap_or(0.0);
         if self.limit_usd.is_some_and(|limit| cost >= limit) {
-            CostLimit::Reached
+            CostLimitState::Reached
         } else {
-            CostLimit::Within
+            CostLimitState::Within
         }
     }
 }
@@ -168,7 +168,10 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_estimated() {
         let mut meter = CostMeter::new("claude-sonnet-5-5", None);
-        assert_eq!(meter.add(Usage::default(), UPPER_BOUND), CostLimit::Within);
+        assert_eq!(
+            meter.add(Usage::default(), UPPER_BOUND),
+            CostLimitState::Within
+        );
         assert_eq!(meter.cost(), Some(0.0));
     }
 
@@ -176,7 +179,10 @@ mod tests {
     fn an_estimate_can_reach_the_limit() {
         // 1,000 tokens at 2.5 dollars for a million, and 2,000 tokens at 10 dollars.
         let mut meter = CostMeter::new("claude-sonnet-5-5", Some(0.02));
-        assert_eq!(meter.add(Usage::default(), UPPER_BOUND), CostLimit::Reached);
+        assert_eq!(
+            meter.add(Usage::default(), UPPER_BOUND),
+            CostLimitState::Reached
+        );
         let cost = meter.cost().unwrap();
         assert!((cost - 0.0225).abs() < 1e-9, "{cost}");
         assert_eq!(meter.usage(), Usage::default());

@@ -15,6 +15,7 @@ const TABLE: &str = include_str!("prices.toml");
 static PRICES: LazyLock<Table> =
     LazyLock::new(|| toml::from_str(TABLE).expect("a test parses the table"));
 
+/// The content of `prices.toml`.
 #[derive(Deserialize)]
 struct Table {
     /// The date of the prices, in ISO 8601.

@@ -59,14 +59,14 @@ impl UsageAndCost {
     }
 
     /// The larger cost and the larger usage: those of the agent (`self`) or those that the model gateway has counted
-    /// (`metered`). The agent's numbers do not include requests since its last report, and the gateway may not know the
-    /// cost.
-    pub fn or_larger(self, metered: Self) -> Self {
-        let costs = self.cost_usd.into_iter().chain(metered.cost_usd);
-        let usages = metered.usage.into_iter().chain(self.usage);
+    /// (`gateway_totals`). The agent's numbers do not include requests since its last report, and the gateway may not
+    /// know the cost.
+    pub fn or_larger(self, gateway_totals: Self) -> Self {
+        let costs = self.cost_usd.into_iter().chain(gateway_totals.cost_usd);
+        let usages = gateway_totals.usage.into_iter().chain(self.usage);
         Self {
-            turns: self.turns.or(metered.turns),
-            tool_calls: self.tool_calls.or(metered.tool_calls),
+            turns: self.turns.or(gateway_totals.turns),
+            tool_calls: self.tool_calls.or(gateway_totals.tool_calls),
             cost_usd: costs.reduce(f64::max),
             // If both totals are equal, `max_by_key` returns the last one, which is the agent's.
             usage: usages.max_by_key(|usage| usage.total()),

@@ -32,6 +32,7 @@ impl RuleVerdict {
     }
 }
 
+/// A rule, and the verdict about it.
 #[derive(Debug, Serialize)]
 struct Finding {
     /// A section of docs/protocol.md.
@@ -42,6 +43,7 @@ struct Finding {
     message: String,
 }
 
+/// The verdicts about one orchestrator.
 #[derive(Debug)]
 pub struct Report {
     url: Url,

@@ -1,33 +1,22 @@
 //! The rules of docs/protocol.md, in the order in which they can be tried.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
 
 use super::expected::Expected;
 use super::report::{Report, RuleVerdict};
+use super::rule_tester::RuleTester;
 use super::sample::SampleRun;
 use super::sender::{Answer, RequestCredentials, Sender};
-use super::settings::{Leases, Settings};
-use crate::callback::{Event, cancellation};
+use super::settings::Settings;
+use super::waiting_rules::{try_cancellation, try_lease};
+use crate::callback::Event;
 use crate::task::Reason;
 
 /// How many runs claim one task at the same time.
 const CONCURRENT_CLAIMS: usize = 8;
 /// The age of a signature that must be refused, in seconds. docs/protocol.md allows five minutes.
 const INVALID_SIGNATURE_AGE: i64 = 10 * 60;
-/// The heartbeat interval in the claim of the silent run, which sends nothing after its claim (see `try_lease`). It gives the run the shortest lease: a minute.
-const SHORT_HEARTBEAT: Duration = Duration::from_secs(1);
-/// If the task of the silent run is granted again before this time, the lease was too short. The protocol says a
-/// minute; ten seconds less allow for the time that requests take.
-const MIN_LEASE: Duration = Duration::from_secs(50);
-/// The longest that the lease of the silent run may last. The protocol says a minute; the rest is for an orchestrator
-/// that looks for ended leases only from time to time.
-const MAX_LEASE: Duration = Duration::from_secs(90);
-/// The time between two heartbeats of the run that a person has to cancel.
-const CANCEL_HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// Whether the first claim got any answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +29,12 @@ pub enum FirstClaim {
 /// the rules that wait for a person or for a lease. If the first claim is not granted, all other rules are reported as
 /// not tried.
 pub async fn try_all(settings: &Settings, sender: &Sender, report: &mut Report) -> FirstClaim {
-    let mut probe = Probe {
+    let mut tester = RuleTester {
         settings,
         sender,
         report,
     };
-    let first = probe.new_run(&settings.tasks.completed);
+    let first = tester.new_run(&settings.tasks.completed);
     let claim = first.claim();
     let answer = sender.send(&claim).await;
     let first_claim = match &answer {
@@ -53,78 +42,33 @@ pub async fn try_all(settings: &Settings, sender: &Sender, report: &mut Report) 
         Err(_) => FirstClaim::Unanswered,
     };
     let is_granted = answer.as_ref().is_ok_and(Answer::is_success);
-    probe.judge(
+    tester.judge(
         "claims",
         "a free task is granted",
         Expected::Success,
         answer,
     );
     if !is_granted {
-        probe.add_not_tried(
+        tester.add_not_tried(
             "claims",
             "all other rules",
             "the orchestrator must know the tasks of --task, and no run may have claimed them",
         );
         return first_claim;
     }
-    probe.try_claims(&first, &claim).await;
-    probe.try_credentials(&first).await;
-    probe.try_heartbeats(&first).await;
-    probe.try_failures().await;
-    probe.try_terminal_event(&first).await;
-    probe.try_concurrent_claims().await;
-    probe.try_cancellation().await;
-    probe.try_lease().await;
+    tester.try_claims(&first, &claim).await;
+    tester.try_credentials(&first).await;
+    tester.try_heartbeats(&first).await;
+    tester.try_failures().await;
+    tester.try_terminal_event(&first).await;
+    tester.try_concurrent_claims().await;
+    try_cancellation(&mut tester).await;
+    try_lease(&mut tester).await;
     first_claim
 }
 
-/// Tries the rules, and adds the verdicts to the report.
-struct Probe<'a> {
-    settings: &'a Settings,
-    sender: &'a Sender,
-    report: &'a mut Report,
-}
-
-impl<'a> Probe<'a> {
-    /// A new run for a task of the first project.
-    fn new_run(&self, task: &str) -> SampleRun<'a> {
-        let project = &self.settings.callback.identity.project_id;
-        SampleRun::new(&self.settings.callback, project, task)
-    }
-
-    /// Sends an event and judges the answer.
-    async fn send_and_judge(
-        &mut self,
-        section: &'static str,
-        rule: &'static str,
-        expected: Expected,
-        event: &Event,
-    ) {
-        let answer = self.sender.send(event).await;
-        self.judge(section, rule, expected, answer);
-    }
-
-    /// Adds the verdict about an answer to the report.
-    fn judge(
-        &mut self,
-        section: &'static str,
-        rule: &'static str,
-        expected: Expected,
-        answer: Result<Answer, String>,
-    ) {
-        let (verdict, message) = match answer {
-            Ok(answer) => expected.judge(answer.status),
-            Err(why) => (RuleVerdict::Broken, why),
-        };
-        self.report.add(section, rule, verdict, message);
-    }
-
-    /// Adds to the report that a rule was not tried.
-    fn add_not_tried(&mut self, section: &'static str, rule: &'static str, why: &str) {
-        self.report
-            .add(section, rule, RuleVerdict::NotTried, why.to_owned());
-    }
-
+impl RuleTester<'_> {
+    /// Tries the rules about claims. `first` is the run whose claim was granted.
     async fn try_claims(&mut self, first: &SampleRun<'_>, claim: &Event) {
         let section = "claims";
         let rule = "the same claim, repeated, is granted again";
@@ -139,6 +83,7 @@ impl<'a> Probe<'a> {
             .await;
     }
 
+    /// Tries the rules about signatures and bearer tokens, with heartbeats of the first run.
     async fn try_credentials(&mut self, first: &SampleRun<'_>) {
         let section = "signatures";
         let refused = [
@@ -201,6 +146,7 @@ impl<'a> Probe<'a> {
         }
     }
 
+    /// Tries the rules about heartbeats of the first run.
     async fn try_heartbeats(&mut self, first: &SampleRun<'_>) {
         let (early, late) = (first.heartbeat(), first.heartbeat());
         let rule = "a heartbeat is accepted";
@@ -241,7 +187,7 @@ impl<'a> Probe<'a> {
             return;
         }
         let rule = "a failure with a body of a quarter of a mebibyte is accepted";
-        let failed = first_run.failed_with_large_patch(Reason::AgentKilled);
+        let failed = first_run.failed_event_with_large_patch(Reason::AgentKilled);
         self.send_and_judge("the terminal event", rule, Expected::Success, &failed)
             .await;
         let second_run = new_run();
@@ -249,7 +195,7 @@ impl<'a> Probe<'a> {
         self.send_and_judge("claims", rule, Expected::Success, &second_run.claim())
             .await;
         let rule = "a failure with retryable: false is accepted";
-        let failed = second_run.failed(Reason::ChecksFailed);
+        let failed = second_run.failed_event(Reason::ChecksFailed);
         self.send_and_judge("the terminal event", rule, Expected::Success, &failed)
             .await;
         let rule = "a task whose last run failed with retryable: false is not granted again";
@@ -257,9 +203,10 @@ impl<'a> Probe<'a> {
             .await;
     }
 
+    /// Tries the rules about the terminal event of the first run.
     async fn try_terminal_event(&mut self, first: &SampleRun<'_>) {
         let section = "the terminal event";
-        let completed = first.completed();
+        let completed = first.completed_event();
         let rule = "completed is accepted";
         self.send_and_judge(section, rule, Expected::Success, &completed)
             .await;
@@ -280,7 +227,7 @@ impl<'a> Probe<'a> {
             .await;
     }
 
-    /// Several runs claim one task at the same time.
+    /// Tries the rule about several runs that claim one task at the same time.
     async fn try_concurrent_claims(&mut self) {
         let rule = "of eight claims at the same time, exactly one is granted";
         let task = &self.settings.tasks.contested;
@@ -305,124 +252,8 @@ impl<'a> Probe<'a> {
         self.report.add("claims", rule, verdict, message);
         for winner in winners {
             // Ends the task: otherwise the orchestrator would show it as running.
-            let _ = self.sender.send(&winner.completed()).await;
+            let _ = self.sender.send(&winner.completed_event()).await;
         }
-    }
-
-    /// A run that a person cancels.
-    async fn try_cancellation(&mut self) {
-        let rule = "a cancelled task is cancelled in the answer to a heartbeat";
-        let Some(timeout) = self.settings.cancel_within else {
-            let why = "needs a person who cancels a task: --cancel-within";
-            self.add_not_tried("cancelling", rule, why);
-            return;
-        };
-        let run = self.new_run(&self.settings.tasks.cancelled);
-        if !self.claim_is_granted(&run.claim()).await {
-            let why = format!("the claim of task {} was not granted", run.task());
-            self.add_not_tried("cancelling", rule, &why);
-            return;
-        }
-        self.report.ask(&format!(
-            "cancel task {} (run {}) at your orchestrator now; waiting {} s",
-            run.task(),
-            run.run_id(),
-            timeout.as_secs()
-        ));
-        let deadline = Instant::now() + timeout;
-        let (verdict, message) = loop {
-            let answer = match self.sender.send(&run.heartbeat()).await {
-                Ok(answer) => answer,
-                Err(why) => break (RuleVerdict::Broken, why),
-            };
-            if let Some(description) = describe_cancellation(&answer) {
-                break (RuleVerdict::Kept, description);
-            }
-            if Instant::now() >= deadline {
-                let seconds = timeout.as_secs();
-                let message = format!("no answer cancelled the task within {seconds} s");
-                break (RuleVerdict::Broken, message);
-            }
-            sleep(CANCEL_HEARTBEAT).await;
-        };
-        self.report.add("cancelling", rule, verdict, message);
-        let rule = "the terminal event of a cancelled run is accepted";
-        let failed = run.failed(Reason::Cancelled);
-        self.send_and_judge("cancelling", rule, Expected::SuccessConflictOrGone, &failed)
-            .await;
-    }
-
-    /// A run that sends nothing after its claim.
-    async fn try_lease(&mut self) {
-        let rule =
-            "a task whose worker has been silent for over a minute is granted to another run";
-        if self.settings.leases == Leases::LeaveOut {
-            self.add_not_tried("leases", rule, "takes over a minute: --leases");
-            return;
-        }
-        let task = &self.settings.tasks.silent;
-        let mut settings = self.settings.callback.clone();
-        settings.heartbeat_interval = Some(SHORT_HEARTBEAT);
-        let silent = SampleRun::new(&settings, &settings.identity.project_id, task);
-        if !self.claim_is_granted(&silent.claim()).await {
-            let why = format!("the claim of task {task} was not granted");
-            self.add_not_tried("leases", rule, &why);
-            return;
-        }
-        let (other, began) = (self.new_run(task), Instant::now());
-        let seconds = MAX_LEASE.as_secs();
-        self.report
-            .ask(&format!("waiting up to {seconds} s for a lease to end"));
-        let claim = other.claim();
-        let (verdict, message) = loop {
-            match self.sender.send(&claim).await {
-                Ok(answer) if answer.is_success() && began.elapsed() < MIN_LEASE => {
-                    let seconds = began.elapsed().as_secs();
-                    break (
-                        RuleVerdict::Broken,
-                        format!("it was granted after {seconds} s"),
-                    );
-                }
-                Ok(answer) if answer.is_success() => break (RuleVerdict::Kept, String::new()),
-                Ok(_) if began.elapsed() > MAX_LEASE => {
-                    break (RuleVerdict::Broken, format!("not within {seconds} s"));
-                }
-                Ok(_) => sleep(Duration::from_secs(1)).await,
-                Err(why) => break (RuleVerdict::Broken, why),
-            }
-        };
-        self.report.add("leases", rule, verdict, message);
-        if verdict == RuleVerdict::Kept {
-            let rule = "a heartbeat of the run whose lease was over is refused";
-            self.send_and_judge(
-                "leases",
-                rule,
-                Expected::ConflictOrGone,
-                &silent.heartbeat(),
-            )
-            .await;
-        }
-        let _ = self.sender.send(&other.completed()).await;
-    }
-
-    /// Sends a claim; returns whether it was granted.
-    async fn claim_is_granted(&self, claim: &Event) -> bool {
-        let answer = self.sender.send(claim).await;
-        answer.is_ok_and(|answer| answer.is_success())
-    }
-}
-
-/// A description of how an answer to a heartbeat cancels the run; `None` if it does not.
-fn describe_cancellation(answer: &Answer) -> Option<String> {
-    match answer.status {
-        409 | 410 => Some(format!("answered {}", answer.status)),
-        _ if answer.is_success() => cancellation(&answer.body).map(|cancellation| {
-            cancellation.reason.map_or_else(
-                || "without a reason".to_owned(),
-                |reason| format!("the reason is {reason:?}"),
-            )
-        }),
-        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::callback::{Event, Identity, Kind, Settings};
 use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
-use crate::task::{Failure, Outcome, Patch, Reason, Report, Verdict, Work};
+use crate::task::{Failure, Outcome, Patch, Reason, RunReport, Verdict, Work};
 
 /// The size of a large patch, in bytes. With the other fields, the body is almost as large as the protocol allows.
 const PATCH_SIZE: usize = 240 * 1024;
@@ -44,7 +44,7 @@ impl<'a> SampleRun<'a> {
 
     /// The event that claims the task.
     pub fn claim(&self) -> Event {
-        let mut event = self.event(Kind::Started, "probe: may this run have the task?");
+        let mut event = self.next_event(Kind::Started, "probe: may this run have the task?");
         event.add_limits(self.settings);
         event
     }
@@ -56,51 +56,51 @@ impl<'a> SampleRun<'a> {
         progress.set_activity("probe: a sample heartbeat");
         progress.add_output(b"a line of output\n");
         let window = progress.take_output_window();
-        let mut event = self.event(Kind::Progress, "probe: a sample heartbeat");
+        let mut event = self.next_event(Kind::Progress, "probe: a sample heartbeat");
         event.add_progress(&progress.snapshot(), Some(&window), &Redactor::new(&[]));
         event
     }
 
     /// The terminal event of a run that completed its task, without any work.
-    pub fn completed(&self) -> Event {
+    pub fn completed_event(&self) -> Event {
         let message = "probe: the sample task is done".to_owned();
-        self.terminal(Verdict::Completed { message }, Report::default())
+        self.terminal_event(Verdict::Completed { message }, RunReport::default())
     }
 
     /// The terminal event of a failed run. Its patch makes the body about as large as a worker's largest one.
-    pub fn failed_with_large_patch(&self, reason: Reason) -> Event {
+    pub fn failed_event_with_large_patch(&self, reason: Reason) -> Event {
         let mut work = Work::new(&"0".repeat(40), &"1".repeat(40));
         let line = "+a line of a large patch, as a worker sends it when it cannot push its work\n";
         work.patch = Some(Patch {
             text: line.repeat(PATCH_SIZE / line.len()),
             truncated: false,
         });
-        let report = Report {
+        let report = RunReport {
             work: Some(work),
-            ..Report::default()
+            ..RunReport::default()
         };
         let failure = Failure::new(reason, "probe: a sample failure");
-        self.terminal(Verdict::Failed(failure), report)
+        self.terminal_event(Verdict::Failed(failure), report)
     }
 
     /// The terminal event of a failed run without work.
-    pub fn failed(&self, reason: Reason) -> Event {
+    pub fn failed_event(&self, reason: Reason) -> Event {
         let failure = Failure::new(reason, "probe: a sample failure");
-        self.terminal(Verdict::Failed(failure), Report::default())
+        self.terminal_event(Verdict::Failed(failure), RunReport::default())
     }
 
-    fn terminal(&self, verdict: Verdict, report: Report) -> Event {
+    fn terminal_event(&self, verdict: Verdict, report: RunReport) -> Event {
         let kind = match verdict {
             Verdict::Completed { .. } => Kind::Completed,
             Verdict::Failed(_) => Kind::Failed,
         };
         let outcome = Outcome { verdict, report };
-        let mut event = self.event(kind, outcome.message());
+        let mut event = self.next_event(kind, outcome.message());
         event.add_outcome(&outcome, &Redactor::new(&[]));
         event
     }
 
-    fn event(&self, kind: Kind, message: &str) -> Event {
+    fn next_event(&self, kind: Kind, message: &str) -> Event {
         let sequence = self.sequence.replace(self.sequence.get() + 1);
         Event::new(kind, &self.identity, sequence, message)
     }

@@ -1,4 +1,5 @@
 //! The settings of the command `probe`: which orchestrator, which tasks, which rules.
+
 use std::time::Duration;
 
 use crate::callback;

@@ -20,8 +20,8 @@ const CLONE_AND_PUSH_TIME: Duration = Duration::from_secs(30 * 60);
 /// How long a cancelled run may take to end its agent (10 s) and to push its work (2 min). It sends no
 /// heartbeats during that time, and then delivers its terminal event.
 pub const CANCELLED_RUN_TIME: Duration = Duration::from_secs(130);
-/// The finish deadline of a worker whose claim does not report one.
-const DEFAULT_FINISH_DEADLINE: Duration = Duration::from_secs(15 * 60);
+/// How long a worker tries to deliver its terminal event, if its claim does not say so in `finish_deadline_ms`.
+const DEFAULT_FINISH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// The lease of one run. Every event of the run renews it.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ impl Lease {
     /// The lease for a claim. `fixed` is the length of every lease, if the user has set one.
     pub fn new(claim: &Value, fixed: Option<Duration>, now: Instant) -> Self {
         let length = fixed.unwrap_or_else(|| lease_of_claim(claim));
-        let finish_deadline = milliseconds(claim, "/limits/finish_deadline_ms");
-        let max_silence = CANCELLED_RUN_TIME + finish_deadline.unwrap_or(DEFAULT_FINISH_DEADLINE);
+        let finish_timeout = milliseconds(claim, "/limits/finish_deadline_ms");
+        let max_silence = CANCELLED_RUN_TIME + finish_timeout.unwrap_or(DEFAULT_FINISH_TIMEOUT);
         Self {
             length,
             length_if_cancelled: fixed.unwrap_or(length.max(max_silence)),

@@ -66,20 +66,20 @@ pub struct Ledger {
     /// The length of every lease, if the user has set one.
     fixed_lease: Option<Duration>,
     /// The ids of tasks and runs whose heartbeats are answered with a cancellation.
-    cancelled: Vec<String>,
+    cancelled_ids: Vec<String>,
 }
 
 impl Ledger {
     pub fn new(
         fixed_lease: Option<Duration>,
-        cancelled: Vec<String>,
+        cancelled_ids: Vec<String>,
         repetition: Repetition,
     ) -> Self {
         Self {
             runs: HashMap::new(),
             repetition,
             fixed_lease,
-            cancelled,
+            cancelled_ids,
         }
     }
 
@@ -176,7 +176,7 @@ impl Ledger {
         let ids = [received.text("/task_id"), &run_id];
         let is_cancelled = ids
             .iter()
-            .any(|id| self.cancelled.iter().any(|other| other == id));
+            .any(|id| self.cancelled_ids.iter().any(|other| other == id));
         if received.route == Route::Progress && is_cancelled {
             return Answer::cancellation("cancelled by --cancel");
         }

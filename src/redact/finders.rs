@@ -79,13 +79,13 @@ impl Finders {
     }
 
     /// The position of the last bytes, which may be the beginning of a secret.
-    pub fn start_of_unfinished(&self, bytes: &[u8]) -> usize {
+    pub fn start_of_unfinished_form(&self, bytes: &[u8]) -> usize {
         let plain = self.plain.as_ref();
-        let plain = plain.map_or(bytes.len(), |forms| forms.start_of_unfinished(bytes));
+        let plain = plain.map_or(bytes.len(), |forms| forms.start_of_unfinished_form(bytes));
         let Some((forms, text)) = self.base64_without_line_ends(bytes) else {
             return plain;
         };
-        let from = forms.start_of_unfinished(&text.bytes);
+        let from = forms.start_of_unfinished_form(&text.bytes);
         if text.bytes.len() - from < MIN_BROKEN_PREFIX_SIZE {
             return plain;
         }

@@ -50,14 +50,14 @@ impl Forms {
             search.first_pairs[index_of_pair] |= bit;
             // The shift grows by one for each byte between a block and the end of the window.
             for (shift, block) in (0..).zip(form[..window_size].windows(BLOCK_SIZE).rev()) {
-                let known = &mut search.shifts[hash([block[0], block[1], block[2]])];
-                *known = shift.min(*known);
+                let stored_shift = &mut search.shifts[hash([block[0], block[1], block[2]])];
+                *stored_shift = shift.min(*stored_shift);
             }
-            let last = &form[window_size - BLOCK_SIZE..window_size];
-            let last = hash([last[0], last[1], last[2]]);
+            let last_block = &form[window_size - BLOCK_SIZE..window_size];
+            let last_block = hash([last_block[0], last_block[1], last_block[2]]);
             search
                 .forms_by_last_block
-                .entry(last)
+                .entry(last_block)
                 .or_default()
                 .push(index);
         }
@@ -98,7 +98,7 @@ impl Forms {
     }
 
     /// The beginning of the longest suffix of `bytes` that is a prefix of a form.
-    pub(super) fn start_of_unfinished(&self, bytes: &[u8]) -> usize {
+    pub(super) fn start_of_unfinished_form(&self, bytes: &[u8]) -> usize {
         let first = bytes.len().saturating_sub(self.longest - 1);
         (first..bytes.len())
             .find(|from| self.begins_a_form(&bytes[*from..]))

@@ -1,4 +1,4 @@
-//! Secrets in all encodings, in chunks of any size.
+//! Tests that secrets are masked in all encodings, in chunks of any size.
 
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn a_secret_is_masked_in_all_its_forms() {
     let redactor = redactor(&["hunter/2+zwölf\"x"]);
     let base64 = base64::engine::general_purpose::STANDARD;
     let encoded = base64.encode("user:hunter/2+zwölf\"x");
-    let shown = redactor.text(&format!(
+    let shown = redactor.mask(&format!(
         "a hunter/2+zwölf\"x b hunter%2F2%2Bzw%C3%B6lf%22x c {encoded} d {}",
         serde_json::json!({"k": "hunter/2+zwölf\"x"})
     ));
@@ -87,7 +87,7 @@ fn a_secret_is_masked_with_lower_case_escapes_escaped_slashes_and_as_json_in_jso
         json.as_str(),
         twice.as_str(),
     ] {
-        let shown = redactor.text(text);
+        let shown = redactor.mask(text);
         assert!(shown.contains("***") && !shown.contains("word"), "{shown}");
     }
 }
@@ -133,10 +133,10 @@ fn a_secret_of_several_lines_is_masked_line_by_line() {
     let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC";
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{line}\nshort=\n-----END PRIVATE KEY-----\n");
     let redactor = redactor(&[&pem]);
-    assert_eq!(redactor.text(&format!("key:\n{pem}.")), "key:\n***.");
-    assert_eq!(redactor.text(&format!("  {line}\r\n")), "  ***\r\n");
+    assert_eq!(redactor.mask(&format!("key:\n{pem}.")), "key:\n***.");
+    assert_eq!(redactor.mask(&format!("  {line}\r\n")), "  ***\r\n");
     assert_eq!(
-        redactor.text("-----BEGIN PRIVATE KEY-----"),
+        redactor.mask("-----BEGIN PRIVATE KEY-----"),
         "-----BEGIN PRIVATE KEY-----"
     );
 }
@@ -146,21 +146,21 @@ fn a_value_inside_a_json_secret_is_masked_when_it_is_printed_decoded() {
     let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nqhkiG9w0\n-----END PRIVATE KEY-----\n";
     let secret = serde_json::json!({"type": "service_account", "private_key": key}).to_string();
     let redactor = redactor(&[&secret]);
-    assert_eq!(redactor.text(&format!("<{key}>")), "<***>");
+    assert_eq!(redactor.mask(&format!("<{key}>")), "<***>");
     assert_eq!(
-        redactor.text("<MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nqhkiG9w0>"),
+        redactor.mask("<MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nqhkiG9w0>"),
         "<***>"
     );
     assert_eq!(
-        redactor.text("<MIIEvQIBADANBgkqhkiG9w0BAQEFAASCqhkiG9w0>"),
+        redactor.mask("<MIIEvQIBADANBgkqhkiG9w0BAQEFAASCqhkiG9w0>"),
         "<***>"
     );
-    assert_eq!(redactor.text("service_account"), "service_account");
+    assert_eq!(redactor.mask("service_account"), "service_account");
 }
 
 #[test]
 fn a_secret_is_masked_without_the_white_space_around_it() {
-    assert_eq!(redactor(&["hunter2!\n"]).text("<hunter2!>"), "<***>");
+    assert_eq!(redactor(&["hunter2!\n"]).mask("<hunter2!>"), "<***>");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_secret_with_a_terminal_code_in_it_is_masked_in_a_text() {
         "key supersecret\u{241b}[0mvalue123 end",
         "\u{9b}1mkey \x1b[32msupersecret\x1b[0m\x1b[Kvalue123\x1b[0m end",
     ] {
-        assert_eq!(redactor.text(text), "key *** end", "{text:?}");
+        assert_eq!(redactor.mask(text), "key *** end", "{text:?}");
     }
 }
 
@@ -180,18 +180,18 @@ fn a_secret_with_a_terminal_code_in_it_is_masked_in_a_text() {
 fn terminal_codes_stay_if_no_secret_is_hidden_by_them() {
     let redactor = redactor(&["supersecretvalue123"]);
     let text = "\x1b[31mred\x1b[0m \u{241b}[0m \x1b supersecret value123";
-    assert_eq!(redactor.text(text), text);
-    let text = redactor.text("\x1b[31msupersecretvalue123\x1b[0m");
+    assert_eq!(redactor.mask(text), text);
+    let text = redactor.mask("\x1b[31msupersecretvalue123\x1b[0m");
     assert_eq!(text, "\x1b[31m***\x1b[0m");
     // The result has no control characters that the text did not have.
-    let text = redactor.text("\u{241b} supersecret\u{241b}[0mvalue123");
+    let text = redactor.mask("\u{241b} supersecret\u{241b}[0mvalue123");
     assert_eq!(text, "\u{241b} ***");
 }
 
 #[test]
 fn an_empty_or_very_short_secret_masks_nothing() {
     for secret in ["", " ", "\n\n", "ab"] {
-        assert_eq!(redactor(&[secret]).text("a b\n\nab"), "a b\n\nab");
+        assert_eq!(redactor(&[secret]).mask("a b\n\nab"), "a b\n\nab");
     }
 }
 
@@ -216,7 +216,7 @@ fn a_huge_secret_is_masked_in_pieces_of_any_size() {
 fn the_user_part_of_a_url_is_masked() {
     let redactor = redactor(&[]);
     let shown =
-        redactor.text("clone https://bot:pw@git.example/x failed, see https://git.example/@user:x");
+        redactor.mask("clone https://bot:pw@git.example/x failed, see https://git.example/@user:x");
     assert_eq!(
         shown,
         "clone https://***@git.example/x failed, see https://git.example/@user:x"

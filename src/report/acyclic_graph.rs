@@ -14,7 +14,7 @@ impl AcyclicGraph {
         let count = needs.len();
         let mut dependents = vec![Vec::new(); count];
         let mut open_needs = vec![0_usize; count];
-        let mut clean = vec![Vec::new(); count];
+        let mut valid_needs = vec![Vec::new(); count];
         for (task, needed) in needs.iter().enumerate() {
             let mut needed: Vec<usize> = needed
                 .iter()
@@ -27,7 +27,7 @@ impl AcyclicGraph {
             for at in &needed {
                 dependents[*at].push(task);
             }
-            clean[task] = needed;
+            valid_needs[task] = needed;
         }
         let mut ready: std::collections::BTreeSet<usize> =
             (0..count).filter(|task| open_needs[*task] == 0).collect();
@@ -40,7 +40,7 @@ impl AcyclicGraph {
                 while is_placed[first_open] {
                     first_open += 1;
                 }
-                clean[first_open].retain(|needed| is_placed[*needed]);
+                valid_needs[first_open].retain(|needed| is_placed[*needed]);
                 first_open
             });
             if std::mem::replace(&mut is_placed[task], true) {
@@ -55,7 +55,7 @@ impl AcyclicGraph {
             }
         }
         Self {
-            needs: clean,
+            needs: valid_needs,
             order,
         }
     }
@@ -65,28 +65,28 @@ impl AcyclicGraph {
     pub fn without_redundant_edges(&self) -> Self {
         let count = self.needs.len();
         let words = count.div_ceil(64);
-        // For each task, a bit for each task that it needs directly or indirectly.
-        let mut reached = vec![vec![0_u64; words]; count];
+        // For each task, one bit for each task that it needs, directly or indirectly.
+        let mut all_needs = vec![vec![0_u64; words]; count];
         let mut needs = vec![Vec::new(); count];
         let mut position = vec![0; count];
         for (at, task) in self.order.iter().enumerate() {
             position[*task] = at;
         }
         for task in self.order.iter().copied() {
-            let mut reachable = vec![0_u64; words];
+            let mut needs_of_this_task = vec![0_u64; words];
             let mut nearest_first = self.needs[task].clone();
             nearest_first.sort_by_key(|needed| std::cmp::Reverse(position[*needed]));
             for needed in nearest_first {
-                if reachable[needed / 64] >> (needed % 64) & 1 == 0 {
+                if needs_of_this_task[needed / 64] >> (needed % 64) & 1 == 0 {
                     needs[task].push(needed);
-                    reachable[needed / 64] |= 1 << (needed % 64);
-                    for (word, more) in reachable.iter_mut().zip(&reached[needed]) {
+                    needs_of_this_task[needed / 64] |= 1 << (needed % 64);
+                    for (word, more) in needs_of_this_task.iter_mut().zip(&all_needs[needed]) {
                         *word |= more;
                     }
                 }
             }
             needs[task].sort_unstable();
-            reached[task] = reachable;
+            all_needs[task] = needs_of_this_task;
         }
         Self {
             needs,

@@ -51,10 +51,10 @@ fn content(attempt: &Attempt, detail: Detail) -> Markup {
             (facts(attempt, detail))
             (prompts(&attempt.prompts, detail))
             @if let Some(note) = attempt.note.as_ref().filter(|_| !attempt.has_first_prompt()) {
-                (part(&html! { "What the prompt said about earlier attempts" }, &html! { pre { (note) } }, false, detail))
+                (part(&html! { "What the prompt said about earlier attempts" }, &html! { pre { (note) } }, Initially::Closed, detail))
             }
             @if let Some(summary) = &attempt.summary {
-                (part(&html! { "What the agent said at the end" }, &html! { pre.words { (summary) } }, true, detail))
+                (part(&html! { "What the agent said at the end" }, &html! { pre.words { (summary) } }, Initially::Open, detail))
             }
             (activity(attempt, detail))
             (checks(&attempt.checks, detail))
@@ -188,7 +188,7 @@ fn prompts(prompts: &[(usize, Text)], detail: Detail) -> Markup {
             @let head = html! {
                 @if *round == 1 { "The prompt" } @else { "The prompt after failed checks, round " (round) }
             };
-            (part(&head, &html! { pre.words { (prompt) } }, false, detail))
+            (part(&head, &html! { pre.words { (prompt) } }, Initially::Closed, detail))
         }
     }
 }
@@ -205,16 +205,16 @@ fn activity(attempt: &Attempt, detail: Detail) -> Markup {
         // On a page with many attempts, only the chart shows the cost.
         @if detail == Detail::Full { @if let Some(curve) = curve_of_attempt(attempt) { (curve) } }
         @if let Some(log) = &attempt.log {
-            (part(&html! { "What the worker and the agent did (the worker's log)" }, &html! { pre { (log) } }, false, detail))
+            (part(&html! { "What the worker and the agent did (the worker's log)" }, &html! { pre { (log) } }, Initially::Closed, detail))
         } @else if !activities.is_empty() {
             @let list = html! {
                 ol.activities { @for (at, activity) in &activities { li { span.quiet { (duration(at - begin)) } " " (activity) } } }
             };
-            (part(&html! { "What the agent did (from its heartbeats)" }, &list, false, detail))
+            (part(&html! { "What the agent did (from its heartbeats)" }, &list, Initially::Closed, detail))
         }
         @if let Some(output) = attempt.output.as_ref().filter(|_| detail == Detail::Full || attempt.log.is_none()) {
             @let head = html! { "What the agent printed " span.quiet { "(" (with_commas(output.total_bytes)) " bytes)" } };
-            (part(&head, &html! { pre { (output.text) } }, false, detail))
+            (part(&head, &html! { pre { (output.text) } }, Initially::Closed, detail))
         }
     }
 }
@@ -232,7 +232,7 @@ fn checks(checks: &[Check], detail: Detail) -> Markup {
             @if check.output.is_empty() {
                 p.check { (head) }
             } @else {
-                (part(&head, &html! { pre { (check.output) } }, !is_passed, detail))
+                (part(&head, &html! { pre { (check.output) } }, if is_passed { Initially::Closed } else { Initially::Open }, detail))
             }
         }
     }
@@ -256,16 +256,23 @@ fn changes(work: &Work, detail: Detail) -> Markup {
                 }
                 @if work.is_truncated { p.quiet { "The patch is not complete." } }
             };
-            (part(&head, &content, false, detail))
+            (part(&head, &content, Initially::Closed, detail))
         }
     }
 }
 
+/// Whether a part of an attempt is open or closed when a reader opens the page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Initially {
+    Open,
+    Closed,
+}
+
 /// A part of an attempt under its heading. On a page with many attempts, only whole tasks can be opened and closed.
-fn part(head: &Markup, content: &Markup, is_open: bool, detail: Detail) -> Markup {
+fn part(head: &Markup, content: &Markup, initially: Initially, detail: Detail) -> Markup {
     html! {
         @match detail {
-            Detail::Full => details open[is_open] { summary { (head) } (content) },
+            Detail::Full => details open[initially == Initially::Open] { summary { (head) } (content) },
             Detail::Short => { h5 { (head) } (content) },
         }
     }

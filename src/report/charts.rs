@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::axis::{Axis, Part, format_position};
 use super::model::{Attempt, End, Interval, MergeEnd, Report};
 use super::spending::cost_row;
-use super::stage::{Span, Stage};
+use super::stage::{Stage, StageInterval};
 use super::text::Text;
 use super::text_limits::Detail;
 use super::time::duration;
@@ -18,10 +18,10 @@ const MIN_BAR_WIDTH_OF_MANY: f64 = 0.02;
 const VIEW_BOX: &str = "0 0 100 100";
 
 /// The bars of the stages. All bars of a stage are one element, because a large page has many.
-fn bars(spans: &[Span], axis: &Axis, detail: Detail) -> Markup {
-    let bar = |span: &Span| {
-        let left = axis.position(span.from);
-        let width = axis.position(span.to) - left;
+fn bars(stages: &[StageInterval], axis: &Axis, detail: Detail) -> Markup {
+    let bar = |interval: &StageInterval| {
+        let left = axis.position(interval.from);
+        let width = axis.position(interval.to) - left;
         (width >= MIN_BAR_WIDTH_OF_MANY || detail == Detail::Full).then(|| {
             rectangle(
                 left.min(100.0 - MIN_BAR_WIDTH),
@@ -31,7 +31,11 @@ fn bars(spans: &[Span], axis: &Axis, detail: Detail) -> Markup {
             )
         })
     };
-    let of_stage = |stage: Stage| spans.iter().filter(move |span| span.stage == stage);
+    let of_stage = |stage: Stage| {
+        stages
+            .iter()
+            .filter(move |interval| interval.stage == stage)
+    };
     let bars = Stage::ALL.into_iter().filter_map(|stage| {
         let outline: String = of_stage(stage).filter_map(bar).collect();
         (!outline.is_empty()).then_some((stage, outline))
@@ -40,7 +44,7 @@ fn bars(spans: &[Span], axis: &Axis, detail: Detail) -> Markup {
         @for (stage, outline) in bars {
             path.(stage.word()) d=(outline) {
                 @if detail == Detail::Full {
-                    title { (stage.word()) ": " (duration(of_stage(stage).map(|span| span.to - span.from).sum())) }
+                    title { (stage.word()) ": " (duration(of_stage(stage).map(|interval| interval.to - interval.from).sum())) }
                 }
             }
         }
@@ -55,15 +59,15 @@ fn rectangle(left: f64, width: f64, top: u32, height: u32) -> String {
 
 /// The stages of one attempt alone, over its whole width.
 pub fn attempt_bar(attempt: &Attempt) -> Markup {
-    let axis = Axis::of(attempt.spans.iter().map(|span| Interval {
-        from: span.from,
-        to: span.to,
+    let axis = Axis::of(attempt.stages.iter().map(|stage| Interval {
+        from: stage.from,
+        to: stage.to,
     }));
     html! {
-        svg.bar viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label="stages of this attempt" { (bars(&attempt.spans, &axis, Detail::Full)) }
+        svg.bar viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label="stages of this attempt" { (bars(&attempt.stages, &axis, Detail::Full)) }
         ul.stages {
-            @for span in &attempt.spans {
-                li { (swatch(span.stage.word())) (span.stage.word()) " " span.quiet { (duration(span.to - span.from)) } }
+            @for interval in &attempt.stages {
+                li { (swatch(interval.stage.word())) (interval.stage.word()) " " span.quiet { (duration(interval.to - interval.from)) } }
             }
         }
     }
@@ -87,14 +91,14 @@ pub fn chart(report: &Report, detail: Detail) -> Markup {
     rows.sort_by_key(|(task, attempt)| {
         (attempt.started_at(), task.map(|(at, _)| at), attempt.number)
     });
-    let spans = || rows.iter().flat_map(|(_, attempt)| &attempt.spans);
-    let axis = Axis::of(spans().map(|span| Interval {
-        from: span.from,
-        to: span.to,
+    let stages = || rows.iter().flat_map(|(_, attempt)| &attempt.stages);
+    let axis = Axis::of(stages().map(|interval| Interval {
+        from: interval.from,
+        to: interval.to,
     }));
     let used: Vec<Stage> = Stage::ALL
         .into_iter()
-        .filter(|stage| spans().any(|span| span.stage == *stage))
+        .filter(|stage| stages().any(|interval| interval.stage == *stage))
         .collect();
     html! {
         ul.legend {
@@ -148,7 +152,7 @@ fn row(
         }
         svg.lane viewBox=(VIEW_BOX) preserveAspectRatio="none" role="img" aria-label=(mark.word) {
             @if !pauses.is_empty() { path.pause d=(pauses) {} }
-            (bars(&attempt.spans, axis, detail))
+            (bars(&attempt.stages, axis, detail))
         }
         span.time { (duration(attempt.duration())) " " span.(mark.class) title=(mark.word) { (mark.sign) } }
     };

@@ -44,17 +44,17 @@ fn time_of(task: &Task) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::stage::{Span, Stage};
+    use crate::report::stage::{Stage, StageInterval};
 
     fn task(from: Millis, to: Millis) -> Task {
-        let span = Span {
+        let interval = StageInterval {
             stage: Stage::Agent,
             from,
             to,
         };
         Task {
             attempts: vec![Attempt {
-                spans: vec![span],
+                stages: vec![interval],
                 ..Attempt::default()
             }],
             ..Task::default()

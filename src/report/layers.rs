@@ -151,7 +151,7 @@ fn build_grid(graph: &AcyclicGraph, layer_of: &[usize], is_isolated: &[bool]) ->
     let has_waypoints = edges.clone().map(length).sum::<usize>() <= MAX_WAYPOINTS;
     let mut grid_edges = Edges::new();
     for (from, to) in edges {
-        let (mut through, mut last) = (Vec::new(), from);
+        let (mut waypoints, mut last) = (Vec::new(), from);
         let between = if has_waypoints {
             layer_of[from] + 1..layer_of[to]
         } else {
@@ -164,14 +164,14 @@ fn build_grid(graph: &AcyclicGraph, layer_of: &[usize], is_isolated: &[bool]) ->
             grid.right.push(Vec::new());
             grid.right[last].push(item);
             grid.layers[layer].push(item);
-            through.push(item);
+            waypoints.push(item);
             last = item;
         }
         if has_waypoints || length((from, to)) == 0 {
             grid.right[last].push(to);
             grid.left[to].push(last);
         }
-        grid_edges.push((from, to, through));
+        grid_edges.push((from, to, waypoints));
     }
     (grid, grid_edges)
 }
@@ -189,19 +189,11 @@ impl Grid {
             store_places(&mut place, layer);
         }
         for sweep in 0..ORDER_SWEEPS {
-            let is_to_the_right = sweep % 2 == 0;
-            let neighbors = if is_to_the_right {
-                &self.left
-            } else {
-                &self.right
-            };
+            let goes_right = sweep % 2 == 0;
+            let neighbors = if goes_right { &self.left } else { &self.right };
             let count = self.layers.len();
             for step in 0..count {
-                let at = if is_to_the_right {
-                    step
-                } else {
-                    count - 1 - step
-                };
+                let at = if goes_right { step } else { count - 1 - step };
                 let layer = &mut self.layers[at];
                 // The sort is stable, so the result depends on the graph alone.
                 layer.sort_by(|a, b| {

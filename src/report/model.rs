@@ -1,7 +1,7 @@
 //! The model of a report. The page shows it unchanged.
 
 use super::samples::Samples;
-use super::stage::Span;
+use super::stage::StageInterval;
 use super::text::{Cleaner, Text};
 use super::text_limits::TextLimits;
 use crate::clock::Millis;
@@ -37,6 +37,7 @@ pub enum Outcome {
     Running,
 }
 
+/// The time between two points in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval {
     pub from: Millis,
@@ -111,7 +112,8 @@ pub struct Attempt {
     pub note: Option<Text>,
     /// The memory limit in bytes.
     pub memory: Option<u64>,
-    pub spans: Vec<Span>,
+    /// The stages in the order in which they began.
+    pub stages: Vec<StageInterval>,
     pub end: End,
     /// The last message of the agent.
     pub summary: Option<Text>,
@@ -172,6 +174,7 @@ pub enum NextStep {
     None,
 }
 
+/// What the terminal event says about the agent.
 #[derive(Debug, Clone, Default)]
 pub struct Agent {
     pub kind: Text,
@@ -183,6 +186,7 @@ pub struct Agent {
     pub usage: Option<Usage>,
 }
 
+/// Numbers of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input: u64,
@@ -199,6 +203,7 @@ impl Usage {
     }
 }
 
+/// The result of one check.
 #[derive(Debug, Clone)]
 pub struct Check {
     pub command: Text,
@@ -207,6 +212,7 @@ pub struct Check {
     pub output: Text,
 }
 
+/// The agent's changes, as commits.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
     pub base: Text,
@@ -230,6 +236,7 @@ pub struct File {
     pub is_binary: bool,
 }
 
+/// The output of the agent.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
     pub text: Text,
@@ -251,12 +258,12 @@ impl Attempt {
 
     /// When the first stage began.
     pub fn started_at(&self) -> Option<Millis> {
-        self.spans.iter().map(|span| span.from).min()
+        self.stages.iter().map(|stage| stage.from).min()
     }
 
     /// When the last stage ended.
     pub fn ended_at(&self) -> Option<Millis> {
-        self.spans.iter().map(|span| span.to).max()
+        self.stages.iter().map(|stage| stage.to).max()
     }
 
     pub fn duration(&self) -> Millis {

@@ -23,6 +23,7 @@ pub fn render(report: &Report) -> String {
         "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'"
     );
     let has_graph = report.tasks.len() > 1;
+    let badge = outcome_badge(report.outcome);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -38,7 +39,7 @@ pub fn render(report: &Report) -> String {
             }
             body {
                 header {
-                    h1 { bdi { (report.title) } " " span.badge.(outcome(report.outcome).1) { (outcome(report.outcome).0) } }
+                    h1 { bdi { (report.title) } " " span.badge.(badge.class) { (badge.word) } }
                     p { (report.sentence) }
                     @for note in &report.notes { p.quiet { (note) } }
                     (numbers(report, &totals))
@@ -66,14 +67,21 @@ pub fn render(report: &Report) -> String {
     page.into_string()
 }
 
-/// The words for an outcome, and the CSS class of their color.
-fn outcome(outcome: Outcome) -> (&'static str, &'static str) {
-    match outcome {
+/// The outcome next to the title of the page.
+struct OutcomeBadge {
+    word: &'static str,
+    /// The CSS class of the color.
+    class: &'static str,
+}
+
+fn outcome_badge(outcome: Outcome) -> OutcomeBadge {
+    let (word, class) = match outcome {
         Outcome::Done => ("done", "good"),
         Outcome::Failed => ("not all done", "bad"),
         Outcome::Stopped => ("stopped", "bad"),
         Outcome::Running => ("running", "active"),
-    }
+    };
+    OutcomeBadge { word, class }
 }
 
 /// The important numbers at the top of the page, such as the cost.

@@ -149,16 +149,16 @@ fn tokens(attempt: &Attempt) -> Vec<Point> {
 
 /// When the agent of an attempt began. If that is not known, when the attempt began.
 fn begin_of_agent(attempt: &Attempt) -> Option<Millis> {
-    let mut spans = attempt.spans.iter();
-    let agent = spans.find(|span| span.stage == Stage::Agent);
-    agent.map(|span| span.from).or(attempt.started_at())
+    let mut stages = attempt.stages.iter();
+    let agent = stages.find(|interval| interval.stage == Stage::Agent);
+    agent.map(|interval| interval.from).or(attempt.started_at())
 }
 
 /// When the agent of an attempt ended. If that is not known, when the attempt ended.
 fn end_of_agent(attempt: &Attempt) -> Option<Millis> {
-    let mut spans = attempt.spans.iter().rev();
-    let agent = spans.find(|span| span.stage == Stage::Agent);
-    agent.map(|span| span.to).or(attempt.ended_at())
+    let mut stages = attempt.stages.iter().rev();
+    let agent = stages.find(|interval| interval.stage == Stage::Agent);
+    agent.map(|interval| interval.to).or(attempt.ended_at())
 }
 
 /// The outline of the area below a curve that goes up in steps. Positions are in percent of the width, amounts in
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use crate::report::model::{Agent, Interval};
     use crate::report::samples::Samples;
-    use crate::report::stage::Span;
+    use crate::report::stage::StageInterval;
     use crate::report::totals::Totals;
     use serde_json::json;
 
@@ -212,13 +212,13 @@ mod tests {
                 &json!({ "phase": "agent", "cost_usd": cost, "usage": usage }),
             );
         }
-        let span = |stage, from, to| Span { stage, from, to };
+        let interval = |stage, from, to| StageInterval { stage, from, to };
         Attempt {
             samples,
-            spans: vec![
-                span(Stage::Prepare, 0, 10_000),
-                span(Stage::Agent, 10_000, 110_000),
-                span(Stage::Push, 110_000, 120_000),
+            stages: vec![
+                interval(Stage::Prepare, 0, 10_000),
+                interval(Stage::Agent, 10_000, 110_000),
+                interval(Stage::Push, 110_000, 120_000),
             ],
             agent: Some(Agent {
                 cost_usd,
@@ -329,7 +329,7 @@ mod tests {
         let mut running = attempt(None, &[(35_000, 0.1), (60_000, 0.5)]);
         running.agent = None;
         let mut without_times = attempt(Some(0.25), &[]);
-        without_times.spans.clear();
+        without_times.stages.clear();
         let report = report_of(vec![running, without_times]);
         let row = row_html(&report).unwrap();
         assert!(row.contains("$0.75"), "{row}");

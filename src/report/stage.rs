@@ -4,7 +4,7 @@ use crate::clock::Millis;
 
 /// The time that an attempt spent in a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct StageInterval {
     pub stage: Stage,
     pub from: Millis,
     pub to: Millis,

@@ -56,7 +56,7 @@ impl Cleaner {
     }
 
     fn clean(&self, text: &str) -> String {
-        let masked = self.redactor.text(text);
+        let masked = self.redactor.mask(text);
         // A terminal shows only the text after the last carriage return of a line. Progress bars use that.
         let lines = masked.split('\n').map(|line| {
             let line = line.strip_suffix('\r').unwrap_or(line);
@@ -65,7 +65,7 @@ impl Cleaner {
         let lines: Vec<&str> = lines.collect();
         let shown = visible(&strip_ansi_codes(&lines.join("\n")));
         // Masks again: a terminal code may have been in the middle of a secret.
-        self.redactor.text(&shown)
+        self.redactor.mask(&shown)
     }
 }
 

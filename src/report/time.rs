@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::samples::Samples;
-use super::stage::{Span, Stage};
+use super::stage::{Stage, StageInterval};
 use crate::clock::Millis;
 
 /// A duration with at most two units: `3 min 05 s`.
@@ -39,26 +39,26 @@ pub fn html_datetime(millis: Millis) -> String {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunTimes {
     /// When the start of the run was requested.
-    pub requested: Millis,
+    pub requested_at: Millis,
     /// When the engine confirmed the start.
-    pub started: Option<Millis>,
+    pub started_at: Option<Millis>,
     /// When the claim of the worker was granted.
-    pub granted: Option<Millis>,
+    pub granted_at: Option<Millis>,
     /// When the worker reported the end, or the run was fenced.
-    pub ended: Option<Millis>,
+    pub ended_at: Option<Millis>,
     /// Whether the work of the run is merged, or will be.
     pub is_merging: bool,
     /// When the work of the run was merged or rejected.
-    pub settled: Option<Millis>,
+    pub settled_at: Option<Millis>,
     pub now: Millis,
 }
 
 /// The stages of a run, without gaps. The phases come from the terminal event, else from the heartbeats.
-pub fn stages_of(times: &RunTimes, event: Option<&Value>, samples: &Samples) -> Vec<Span> {
-    let end = times.ended.unwrap_or(times.now);
-    let started = times.started.or(times.granted).unwrap_or(end);
-    let mut starts = vec![(Stage::Start, times.requested), (Stage::Claim, started)];
-    if let Some(granted) = times.granted {
+pub fn stages_of(times: &RunTimes, event: Option<&Value>, samples: &Samples) -> Vec<StageInterval> {
+    let end = times.ended_at.unwrap_or(times.now);
+    let started = times.started_at.or(times.granted_at).unwrap_or(end);
+    let mut starts = vec![(Stage::Start, times.requested_at), (Stage::Claim, started)];
+    if let Some(granted) = times.granted_at {
         let phases = phases(event, granted);
         if phases.is_empty() {
             starts.push((Stage::Unknown, granted));
@@ -71,14 +71,14 @@ pub fn stages_of(times: &RunTimes, event: Option<&Value>, samples: &Samples) -> 
             );
         }
     }
-    let end_of_last = match (times.is_merging, times.settled) {
+    let end_of_last = match (times.is_merging, times.settled_at) {
         (true, settled) => {
             starts.push((Stage::Merge, end));
             settled.unwrap_or(times.now)
         }
         (false, _) => end,
     };
-    spans(&starts, end_of_last)
+    intervals_of(&starts, end_of_last)
 }
 
 /// The phases in a terminal event (`result.phases`), with points in time.
@@ -94,17 +94,17 @@ fn phases(event: Option<&Value>, granted: Millis) -> Vec<(Stage, Millis)> {
 
 /// The stages between their starts: each one lasts until the next one begins, and the last one until `end`. The clock
 /// of the worker may differ from that of this machine, so a stage that begins before the previous one ended is moved.
-fn spans(starts: &[(Stage, Millis)], end: Millis) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
+fn intervals_of(starts: &[(Stage, Millis)], end: Millis) -> Vec<StageInterval> {
+    let mut stages: Vec<StageInterval> = Vec::new();
     let mut earliest = Millis::MIN;
     for (position, (stage, from)) in starts.iter().enumerate() {
         let from = (*from).max(earliest).min(end);
         let next = starts.get(position + 1).map_or(end, |(_, next)| *next);
         let to = next.max(from).min(end);
         earliest = to;
-        match spans.last_mut() {
+        match stages.last_mut() {
             Some(previous) if previous.stage == *stage => previous.to = to,
-            _ if to > from => spans.push(Span {
+            _ if to > from => stages.push(StageInterval {
                 stage: *stage,
                 from,
                 to,
@@ -112,15 +112,15 @@ fn spans(starts: &[(Stage, Millis)], end: Millis) -> Vec<Span> {
             _ => {}
         }
     }
-    if let (true, Some((stage, from))) = (spans.is_empty(), starts.first()) {
+    if let (true, Some((stage, from))) = (stages.is_empty(), starts.first()) {
         // A run that took no time is shown anyway.
-        spans.push(Span {
+        stages.push(StageInterval {
             stage: *stage,
             from: *from,
             to: *from,
         });
     }
-    spans
+    stages
 }
 
 #[cfg(test)]
@@ -130,20 +130,20 @@ mod tests {
 
     fn times() -> RunTimes {
         RunTimes {
-            requested: 1_000,
-            started: Some(1_200),
-            granted: Some(1_500),
-            ended: Some(9_000),
+            requested_at: 1_000,
+            started_at: Some(1_200),
+            granted_at: Some(1_500),
+            ended_at: Some(9_000),
             is_merging: true,
-            settled: Some(9_700),
+            settled_at: Some(9_700),
             now: 20_000,
         }
     }
 
-    fn words(spans: &[Span]) -> Vec<(&'static str, Millis, Millis)> {
-        spans
+    fn words(stages: &[StageInterval]) -> Vec<(&'static str, Millis, Millis)> {
+        stages
             .iter()
-            .map(|span| (span.stage.word(), span.from, span.to))
+            .map(|interval| (interval.stage.word(), interval.from, interval.to))
             .collect()
     }
 
@@ -179,7 +179,7 @@ mod tests {
         }
         let times = RunTimes {
             is_merging: false,
-            settled: None,
+            settled_at: None,
             ..times()
         };
         assert_eq!(
@@ -200,9 +200,9 @@ mod tests {
             { "phase": "preparing", "start_ms": 0 },
             { "phase": "agent", "start_ms": 90_000_000 },
         ] } });
-        let spans = stages_of(&times(), Some(&event), &Samples::default());
+        let stages = stages_of(&times(), Some(&event), &Samples::default());
         assert_eq!(
-            words(&spans)[2..],
+            words(&stages)[2..],
             [("prepare", 1_500, 9_000), ("merge", 9_000, 9_700)]
         );
     }
@@ -210,12 +210,12 @@ mod tests {
     #[test]
     fn a_run_that_was_not_started_has_one_stage() {
         let times = RunTimes {
-            requested: 5,
-            ended: Some(5),
+            requested_at: 5,
+            ended_at: Some(5),
             ..RunTimes::default()
         };
-        let spans = stages_of(&times, None, &Samples::default());
-        assert_eq!(words(&spans), [("start", 5, 5)]);
+        let stages = stages_of(&times, None, &Samples::default());
+        assert_eq!(words(&stages), [("start", 5, 5)]);
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl Totals {
         totals
     }
 
+    /// The number of tasks without the excluded ones.
     pub fn tasks(&self) -> usize {
         self.done + self.failed + self.open
     }

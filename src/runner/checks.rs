@@ -72,6 +72,7 @@ pub struct FinishedCheck {
     result: Result<(), CheckError>,
 }
 
+/// Why a check did not pass.
 #[derive(Debug, Clone)]
 enum CheckError {
     /// How the check ended, as the end of a sentence.

@@ -87,7 +87,7 @@ pub async fn first_round(
         Workplace::Project => Location::Project(&dir),
         Workplace::Clone => Location::Clone(&dir),
     };
-    let note = settings.note.as_ref().map(|note| redactor.text(note));
+    let note = settings.note.as_ref().map(|note| redactor.mask(note));
     let prompt = prompt::first_prompt(
         &task,
         definition.as_ref(),
@@ -117,7 +117,7 @@ pub async fn first_round(
         model_access: &settings.agent.model_access,
     })?;
     let words = std::iter::once(program_name(&program.program)).chain(program.args);
-    let command = words.map(|word| redactor.text(&word.to_string_lossy()));
+    let command = words.map(|word| redactor.mask(&word.to_string_lossy()));
     Ok(FirstRound {
         agent: report.kind,
         model: report.model,
@@ -137,8 +137,7 @@ pub async fn first_round(
 /// The program as a user can start it. The worker starts its own program as `/proc/self/exe`, which means another
 /// program in another process.
 fn program_name(program: &OsStr) -> OsString {
-    let is_own =
-        programs::own_executable().is_ok_and(|project_settings| project_settings == program);
+    let is_own = programs::own_executable().is_ok_and(|executable| executable == program);
     match std::env::current_exe() {
         Ok(path) if is_own => path.into(),
         _ => program.to_owned(),

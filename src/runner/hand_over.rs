@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::failures::stop_failure;
 use super::product::{self, CommitMessage, Product};
-use super::push::{Push, Pushed};
+use super::push::{Push, PushResult};
 use super::run::{PreparedWorkspace, Run};
 use super::settings::Steps;
 use super::workspace::Source;
@@ -103,7 +103,7 @@ impl Run<'_> {
                 match result {
                     Some(Ok(location)) => tracing::info!("the partial work: {location}"),
                     Some(Err(error)) => {
-                        let error = error.sentence();
+                        let error = error.message_with_causes();
                         tracing::warn!("the partial work was not pushed: {error}");
                     }
                     None => tracing::warn!("there was no time to push the partial work"),
@@ -221,7 +221,7 @@ impl Run<'_> {
             }
             if !work.is_empty() {
                 let pushed = push.push(&work.head_commit, &branch).await?;
-                let Pushed {
+                let PushResult {
                     branch,
                     earlier_commit,
                 } = pushed;
@@ -271,7 +271,7 @@ impl Run<'_> {
             ("Run-Id", self.settings.run_id.clone()),
         ];
         CommitMessage {
-            subject: self.redactor.text(&subject),
+            subject: self.redactor.mask(&subject),
             trailers,
             done_task: self
                 .task
@@ -294,7 +294,7 @@ async fn push_branches(
             .strip_prefix(result_branch)
             .unwrap_or(&branch.name);
         let target = format!("{result_branch}-{}", without_special_characters(name));
-        let Pushed { branch: pushed, .. } = push.push(&branch.commit, &target).await?;
+        let PushResult { branch: pushed, .. } = push.push(&branch.commit, &target).await?;
         let name = branch.name.escape_debug();
         let _ = write!(
             sentences,

@@ -36,7 +36,7 @@ pub async fn test_isolation(
     progress: &Progress,
 ) -> Result<Kind, Failure> {
     if isolation.mode == Mode::Off {
-        isolation.set_tested(Kind::Off);
+        isolation.set_tested_kind(Kind::Off);
         return Ok(Kind::Off);
     }
     let mut why = "bubblewrap (bwrap) is not on the PATH".to_owned();
@@ -44,7 +44,7 @@ pub async fn test_isolation(
         match test_launcher(launch, environment, stop, progress).await {
             Ok(kind) => {
                 test_user(isolation, kind, environment, stop, progress).await?;
-                isolation.set_tested(kind);
+                isolation.set_tested_kind(kind);
                 return Ok(kind);
             }
             Err(error) => why = format!("bubblewrap does not work here: {error}"),
@@ -72,7 +72,7 @@ pub async fn test_isolation(
         let error = "programs cannot be started with another user here";
         return Err(user_failure(user, &error));
     }
-    isolation.set_tested(kind);
+    isolation.set_tested_kind(kind);
     Ok(kind)
 }
 

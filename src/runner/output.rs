@@ -13,7 +13,7 @@ use crate::excerpt;
 use crate::line_splitter::{Line, LineEnd, LineSplitter};
 use crate::model::UsageAndCost;
 use crate::progress::Progress;
-use crate::redact::{Redactor, Stream};
+use crate::redact::{Redactor, StreamMasker};
 use crate::stream_json::{ToolCall, ToolResult};
 use crate::telemetry::{Span, TraceContext};
 
@@ -29,7 +29,7 @@ const MAX_TOOL_CALL: usize = 200;
 /// The output of an agent, in all its rounds.
 pub struct AgentOutput<'a> {
     redactor: Redactor,
-    redaction: Stream,
+    masker: StreamMasker,
     sinks: Sinks<'a>,
     logged_turns: u64,
     tools: ToolSpans,
@@ -45,7 +45,7 @@ impl<'a> AgentOutput<'a> {
     pub fn new(redactor: &Redactor, progress: &'a Progress) -> Self {
         Self {
             redactor: redactor.clone(),
-            redaction: redactor.stream(),
+            masker: redactor.stream(),
             sinks: Sinks {
                 progress,
                 log: LogLines::new("agent"),
@@ -67,21 +67,19 @@ impl<'a> AgentOutput<'a> {
 
     /// Adds bytes that the agent printed.
     pub fn push(&mut self, bytes: &[u8]) {
-        let Self {
-            redaction, sinks, ..
-        } = self;
-        redaction.push(bytes, &mut |masked| sinks.push(masked));
+        let Self { masker, sinks, .. } = self;
+        masker.push(bytes, &mut |masked| sinks.push(masked));
     }
 
     /// Adds a complete message of the agent.
     pub fn add_text(&mut self, text: &str) {
-        let masked = self.redactor.text(text);
+        let masked = self.redactor.mask(text);
         self.push_text("agent", &masked, &masked);
     }
 
     /// Logs a thought of the agent. Thoughts are not a part of the output.
     pub fn log_thought(&mut self, text: &str) {
-        let masked = self.redactor.text(text);
+        let masked = self.redactor.mask(text);
         self.sinks.log.log_thought(&masked);
     }
 
@@ -89,7 +87,7 @@ impl<'a> AgentOutput<'a> {
     pub fn begin_tool_call(&mut self, call: &ToolCall) {
         self.tools.begin(call);
         // Secrets are masked first: a part of a secret would not be recognised.
-        let masked = self.redactor.text(&call.description);
+        let masked = self.redactor.mask(&call.description);
         // The words on one line. Each word has at least one character, so this many words are enough.
         let words: Vec<&str> = masked.split_whitespace().take(MAX_TOOL_CALL + 1).collect();
         let line = excerpt::first_chars(&words.join(" "), MAX_TOOL_CALL);
@@ -111,6 +109,7 @@ impl<'a> AgentOutput<'a> {
         self.logged_turns = turns;
     }
 
+    /// Adds `reported` to the output, and logs `logged` with the prefix. Both have masked secrets.
     fn push_text(&mut self, prefix: &str, logged: &str, reported: &str) {
         let Sinks { progress, log } = &mut self.sinks;
         progress.add_output(reported.as_bytes());
@@ -132,10 +131,8 @@ impl<'a> AgentOutput<'a> {
 
     /// Must be called after the last round; returns the last line of the output.
     pub fn finish(&mut self) -> Option<String> {
-        let Self {
-            redaction, sinks, ..
-        } = self;
-        redaction.finish(&mut |masked| sinks.push(masked));
+        let Self { masker, sinks, .. } = self;
+        masker.finish(&mut |masked| sinks.push(masked));
         self.sinks.log.finish();
         self.last_line()
     }
@@ -235,12 +232,14 @@ impl LogLines {
         self.start_interval();
     }
 
+    /// Starts a new interval if the current one is over.
     fn update_interval(&mut self) {
         if self.interval_start.elapsed() >= RATE_INTERVAL {
             self.start_interval();
         }
     }
 
+    /// Starts a new interval, and logs how many bytes were skipped in the last one.
     fn start_interval(&mut self) {
         if self.skipped_bytes > 0 {
             tracing::info!("{}: [{} bytes not shown]", self.prefix, self.skipped_bytes);
@@ -250,6 +249,7 @@ impl LogLines {
         self.skipped_bytes = 0;
     }
 
+    /// Logs one line; returns the text that was logged, `None` if the line is empty.
     fn log(&mut self, line: &Line) -> Option<String> {
         let line = readable_line(&line.bytes);
         if line.is_empty() {

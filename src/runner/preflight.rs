@@ -39,7 +39,7 @@ const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All findings of a preflight check.
 #[derive(Debug)]
-pub struct Report {
+pub struct PreflightReport {
     /// The findings, in the order in which a run would use what was checked.
     pub findings: Vec<Finding>,
     /// The settings in the project's `.descartes.toml`; `None` if there is no such file on this machine.
@@ -48,7 +48,7 @@ pub struct Report {
 
 /// Checks everything that a run would use, in the order of use. If something is missing, the checks that depend on it
 /// are skipped.
-pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> Report {
+pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) -> PreflightReport {
     let mut findings = Findings(Vec::new());
     check_machine(&mut findings, settings, stop).await;
     let local_project = project_file::local_project(settings);
@@ -78,7 +78,7 @@ pub async fn preflight(settings: &Settings, redactor: &Redactor, stop: &Stop) ->
         }
         (Source::Directory(_) | Source::StartDirectory { .. }, None) => {}
     }
-    Report {
+    PreflightReport {
         findings: findings.0,
         project_settings,
     }

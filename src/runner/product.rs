@@ -84,13 +84,13 @@ pub async fn collect(
     check_that_the_agent_is_dead()?;
     tracing::warn!(
         "{}; the base is fetched again, and all differences become one commit",
-        failure.sentence()
+        failure.message_with_causes()
     );
     match collect_from_files(git, &agents_git, clone, message).await {
         Err(second) if git.stop.reason().is_none() => {
             tracing::warn!(
                 "{}; only the agent's own commits are used",
-                second.sentence()
+                second.message_with_causes()
             );
             collect_from_commits(git, &agents_git, clone, message, &failure)
                 .await
@@ -198,7 +198,7 @@ async fn collect_from_commits(
         left_behind: LeftBehind::default(),
         references: Vec::new(),
         has_plain_commits: false,
-        incomplete_reason: Some(failure.sentence()),
+        incomplete_reason: Some(failure.message_with_causes()),
         has_submodules: true,
         objects: vec![objects],
         lfs_objects: lfs::stores(&[&clone.dir.join(".git")], None),

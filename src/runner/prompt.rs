@@ -77,7 +77,7 @@ fn note_section(note: &str) -> String {
 
 /// The prompt as a report contains it: without secrets, and without its middle if it is long.
 pub fn for_report(prompt: &str, redactor: &Redactor) -> String {
-    excerpt::both_ends(&redactor.text(prompt), MAX_REPORTED_SIZE)
+    excerpt::both_ends(&redactor.mask(prompt), MAX_REPORTED_SIZE)
 }
 
 /// The prompt of a round after a failed check.

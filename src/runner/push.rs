@@ -12,7 +12,7 @@ use crate::git::{Git, GitError, GitErrorKind};
 use crate::task::{Failure, Reason};
 
 /// The waits between attempts. They are long enough for a remote that restarts; after a longer outage, the push fails.
-const WAITS: [Duration; 3] = [
+const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
     Duration::from_secs(12),
@@ -54,7 +54,7 @@ pub struct Push<'a> {
 
 /// The result of a push.
 #[derive(Debug)]
-pub struct Pushed {
+pub struct PushResult {
     pub branch: String,
     /// The commit that an earlier worker of the same run has pushed. If there is one, this worker pushes no
     /// commit.
@@ -64,15 +64,15 @@ pub struct Pushed {
 impl Push<'_> {
     /// Pushes the commit `head` to the branch `wanted` or, if that branch cannot be used, to another one. If an
     /// earlier worker of this run has pushed to the branch, pushes no commit.
-    pub async fn push(&self, head: &str, wanted: &str) -> Result<Pushed, Failure> {
+    pub async fn push(&self, head: &str, wanted: &str) -> Result<PushResult, Failure> {
         let mut branch = wanted.to_owned();
         let mut other_names = other_branch_names(wanted, self.suffix).into_iter();
-        let mut waits = WAITS.iter();
+        let mut waits = RETRY_DELAYS.iter();
         loop {
             let error = match self.attempt(head, &branch).await {
                 Answer::Accepted => {
                     tracing::info!(branch, head, "pushed");
-                    return Ok(Pushed {
+                    return Ok(PushResult {
                         branch,
                         earlier_commit: None,
                     });
@@ -84,7 +84,7 @@ impl Push<'_> {
                             commit,
                             "an earlier worker of this run has already pushed, so this one pushes no commit"
                         );
-                        return Ok(Pushed {
+                        return Ok(PushResult {
                             branch,
                             earlier_commit: Some(commit),
                         });
@@ -141,7 +141,7 @@ impl Push<'_> {
 
     /// Uploads Git LFS objects. This must happen before the push of the commits that refer to them.
     pub async fn upload(&self, upload: &Upload) -> Result<(), Failure> {
-        let mut waits = WAITS.iter();
+        let mut waits = RETRY_DELAYS.iter();
         loop {
             let Err(error) = upload.send(self.git).await else {
                 return Ok(());

@@ -121,7 +121,7 @@ impl Rounds<'_, '_> {
             None => Location::Project(&self.workspace.dir),
         };
         let note = self.run.settings.note.as_ref();
-        let note = note.map(|note| self.run.redactor.text(note));
+        let note = note.map(|note| self.run.redactor.mask(note));
         let mut prompt =
             prompt::first_prompt(task, definition.as_ref(), location, checks, note.as_deref())?;
         let mut repairs = 0;
@@ -131,7 +131,9 @@ impl Rounds<'_, '_> {
             result.map_err(|mut failure| {
                 // The report also names the failed check that started this round.
                 let check = last_failed.as_ref().map(checks::FailedCheck::failure);
-                failure.causes.extend(check.map(|check| check.sentence()));
+                failure
+                    .causes
+                    .extend(check.map(|check| check.message_with_causes()));
                 failure
             })?;
             let Some(failed) = run_checks(self.run, self.workspace, self.deadline, checks).await?
@@ -223,7 +225,7 @@ impl Rounds<'_, '_> {
         });
         let result = agent.judge(ending).map_err(|failure| {
             // Secrets are masked first: a part of a secret would not be recognised.
-            let message = run.redactor.text(&failure.message);
+            let message = run.redactor.mask(&failure.message);
             let message = excerpt::first_chars(&message, MAX_MESSAGE);
             Failure { message, ..failure }
         });
@@ -324,16 +326,16 @@ async fn run_checks(
             idle_timeout: None,
         };
         let (redactor, stop) = (run.redactor, run.stop);
-        let checked = checks::run(command, program, limits, redactor, stop, run.progress);
-        let checked = checked
+        let finished_check = checks::run(command, program, limits, redactor, stop, run.progress);
+        let finished_check = finished_check
             .await
             .inspect_err(|failure| span.fail(failure.reason.word()))?;
-        describe_check(&mut span, &checked);
+        describe_check(&mut span, &finished_check);
         span.end();
         if run.report.checks.len() < MAX_REPORTED_CHECKS {
-            run.report.checks.push(checked.report.clone());
+            run.report.checks.push(finished_check.report.clone());
         }
-        if let Some(failed) = checked.failed_check()? {
+        if let Some(failed) = finished_check.failed_check()? {
             if time_until(deadline).is_zero() {
                 return Err(timeout_failure(run.settings.task_timeout));
             }
@@ -347,12 +349,12 @@ async fn run_checks(
 }
 
 /// Adds the exit code and the failure of a check to its span.
-fn describe_check(span: &mut Span, checked: &checks::FinishedCheck) {
-    let code = checked.report.exit_code;
+fn describe_check(span: &mut Span, finished_check: &checks::FinishedCheck) {
+    let code = finished_check.report.exit_code;
     if let Some(code) = code.and_then(|code| u64::try_from(code).ok()) {
         span.set_number("process.exit.code", code);
     }
-    match checked.failed_check() {
+    match finished_check.failed_check() {
         Ok(None) => {}
         Ok(Some(_)) => span.fail(Reason::ChecksFailed.word()),
         Err(failure) => span.fail(failure.reason.word()),

@@ -16,7 +16,7 @@ use crate::isolation::{self, Kind, Mode};
 use crate::progress::Progress;
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
-use crate::task::{Failure, Reason, Report, Task};
+use crate::task::{Failure, Reason, RunReport, Task};
 use crate::telemetry::TraceContext;
 
 /// How long a clone may take that makes progress; without progress it ends much earlier. The task's
@@ -31,7 +31,7 @@ pub struct Run<'a> {
     pub progress: &'a Progress,
     /// The span of the run.
     pub trace: &'a TraceContext,
-    pub report: Report,
+    pub report: RunReport,
     /// The task; `None` until the graph was read.
     pub task: Option<Task>,
     /// Variables of the agent's user, such as HOME, which replace the worker's. Empty if the agent has the worker's
@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
             stop,
             progress,
             trace,
-            report: Report::default(),
+            report: RunReport::default(),
             task: None,
             user_variables: Variables::new(),
         }
@@ -198,6 +198,7 @@ impl<'a> Run<'a> {
         self.with_variables_file(VariablesFile::merged_over_without_loader_variables)
     }
 
+    /// The environment without the variables file, or the result of `merge` if there is such a file.
     fn with_variables_file(
         &self,
         merge: impl Fn(&VariablesFile, &Variables) -> Variables,

@@ -17,14 +17,14 @@ pub struct ToolSpans {
     /// The span of the agent in this round.
     agent: TraceContext,
     /// The id of each call, with its span.
-    open: VecDeque<(String, Span)>,
+    open_spans: VecDeque<(String, Span)>,
 }
 
 impl ToolSpans {
     pub fn new(agent: TraceContext) -> Self {
         Self {
             agent,
-            open: VecDeque::new(),
+            open_spans: VecDeque::new(),
         }
     }
 
@@ -42,16 +42,19 @@ impl ToolSpans {
         span.set_text("gen_ai.operation.name", "execute_tool");
         span.set_text("gen_ai.tool.name", &call.name);
         span.set_text("gen_ai.tool.call.id", &call.id);
-        if self.open.len() == MAX_OPEN {
-            self.open.pop_front();
+        if self.open_spans.len() == MAX_OPEN {
+            self.open_spans.pop_front();
         }
-        self.open.push_back((call.id.clone(), span));
+        self.open_spans.push_back((call.id.clone(), span));
     }
 
     /// Ends the span of the call that has this result.
     pub fn end(&mut self, result: &ToolResult) {
-        let position = self.open.iter().position(|(id, _)| *id == result.call_id);
-        if let Some((_, mut span)) = position.and_then(|at| self.open.remove(at)) {
+        let position = self
+            .open_spans
+            .iter()
+            .position(|(id, _)| *id == result.call_id);
+        if let Some((_, mut span)) = position.and_then(|at| self.open_spans.remove(at)) {
             if result.is_error {
                 span.fail("tool_failed");
             }
@@ -61,6 +64,6 @@ impl ToolSpans {
 
     /// Ends the calls whose results the agent has not reported.
     pub fn end_all(&mut self) {
-        self.open.clear();
+        self.open_spans.clear();
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::lexer::{Item, Items, first_two_fields};
+use super::fields::first_two_fields;
+use super::lexer::{Item, Items};
 use super::project::Project;
 use super::search::id_in_phase;
 use super::settings::{MAX_FILE_SIZE, SettingsError, parse};
@@ -166,8 +167,8 @@ struct Prompt {
 pub const MAX_PROMPT_SIZE: usize = 8 * 1024 * 1024;
 
 impl AgentDefinition {
-    /// The agent's own prompt for a task, if it has one. The text of the task is not expanded again, and
-    /// braces that are not a placeholder of SCUD stay as they are.
+    /// The agent's own prompt for a task, if it has one. Placeholders in the texts of the task are not
+    /// replaced, and braces that are not a placeholder of SCUD stay as they are.
     pub fn render(&self, task: &Task) -> Option<String> {
         let template = self.template.as_deref()?;
         let mut prompt = String::with_capacity(template.len());
@@ -193,6 +194,7 @@ impl AgentDefinition {
     }
 }
 
+/// Computes the value of a placeholder from the task.
 type PlaceholderValue = fn(&Task) -> String;
 
 /// The placeholders of SCUD's templates. A missing field becomes an empty text, as in SCUD.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, FileError};
-use super::graph_file::{GRAPH_COMPONENTS, Malformed, ReadError, read_graph};
+use super::graph_file::{GRAPH_COMPONENTS, Malformed, ReadError, not_utf8_error, read_graph};
 use super::lexer::SyntaxError;
 use super::project::Project;
 use super::row::Row;
@@ -73,12 +73,8 @@ pub fn set_status_in_bytes(
     status: Status,
 ) -> Result<bool, EditError> {
     let path: PathBuf = GRAPH_COMPONENTS.iter().collect();
-    let not_utf8 = || SyntaxError {
-        line: 1,
-        message: "the text is not UTF-8".to_owned(),
-    };
     let text = std::str::from_utf8(graph)
-        .map_err(|_| EditError::Malformed(Malformed::new(&path, not_utf8())))?;
+        .map_err(|error| EditError::Malformed(not_utf8_error(graph, error, &path)))?;
     let Some(offset) = letter_offset(text, &path, phase, id, status)? else {
         return Ok(false);
     };

@@ -116,8 +116,8 @@ fn describe_finished(status: Status) -> String {
 /// The tags of phases for a message, which shows a limited number of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseNames {
-    shown: Vec<String>,
-    omitted: usize,
+    shown_names: Vec<String>,
+    omitted_count: usize,
 }
 
 impl PhaseNames {
@@ -125,35 +125,35 @@ impl PhaseNames {
         /// A project has a handful of phases; a broken file may have millions.
         const MAX_SHOWN: usize = 12;
         let mut this = Self {
-            shown: Vec::new(),
-            omitted: 0,
+            shown_names: Vec::new(),
+            omitted_count: 0,
         };
         for name in names {
-            if this.shown.len() < MAX_SHOWN {
-                this.shown.push(name.to_owned());
+            if this.shown_names.len() < MAX_SHOWN {
+                this.shown_names.push(name.to_owned());
             } else {
-                this.omitted += 1;
+                this.omitted_count += 1;
             }
         }
         this
     }
 
     fn list(&self) -> String {
-        let shown = format!("`{}`", self.shown.join("`, `"));
-        match self.omitted {
+        let shown = format!("`{}`", self.shown_names.join("`, `"));
+        match self.omitted_count {
             0 => shown,
             more => format!("{shown} and {more} more"),
         }
     }
 
     fn first(&self) -> &str {
-        self.shown.first().map_or("", String::as_str)
+        self.shown_names.first().map_or("", String::as_str)
     }
 }
 
 impl fmt::Display for PhaseNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.shown.len() {
+        match self.shown_names.len() {
             0 => return f.write_str("no phases"),
             1 => f.write_str("the phase ")?,
             _ => f.write_str("the phases ")?,
@@ -291,10 +291,10 @@ fn similar_ids(search: &Search<'_>, query: &TaskQuery<'_>) -> Vec<String> {
     similar.sort_unstable();
     let format_id = |one: &SimilarId<'_>| {
         let in_other_phase = |other: &SimilarId<'_>| other.id == one.id && other.tag != one.tag;
-        let with_phase = one.distance == 0
+        let needs_phase = one.distance == 0
             || query.reference.contains(':')
             || similar.iter().any(in_other_phase);
-        if with_phase {
+        if needs_phase {
             format!("{}:{}", one.tag, one.id)
         } else {
             one.id.to_owned()

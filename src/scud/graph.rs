@@ -1,7 +1,8 @@
 //! Reads a whole task: its line of `@nodes`, and its lines in the other sections.
 
 use super::dependencies;
-use super::lexer::{Item, Items, Position, SyntaxError, first_two_fields, parse_edge};
+use super::fields::first_two_fields;
+use super::lexer::{Item, Items, Position, SyntaxError, parse_edge};
 use super::row::{Row, title_for_display};
 use super::search::{Candidate, Search, id_in_phase};
 use super::texts::TaskTexts;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::str::Utf8Error;
 
 use super::files::{self, FileError};
 use super::lexer::SyntaxError;
@@ -51,9 +52,15 @@ pub(super) fn read_graph(file: &File, path: &Path) -> Result<String, ReadError> 
         )));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.split(|byte| *byte == b'\n').count();
-        let message = "the text is not UTF-8".to_owned();
-        ReadError::Malformed(Malformed::new(path, SyntaxError { line, message }))
+        let malformed = not_utf8_error(error.as_bytes(), error.utf8_error(), path);
+        ReadError::Malformed(malformed)
     })
+}
+
+/// The error for a graph that is not UTF-8, with the line of the first invalid byte.
+pub(super) fn not_utf8_error(graph: &[u8], error: Utf8Error, path: &Path) -> Malformed {
+    let valid = &graph[..error.valid_up_to()];
+    let line = valid.split(|byte| *byte == b'\n').count();
+    let message = "the text is not UTF-8".to_owned();
+    Malformed::new(path, SyntaxError { line, message })
 }

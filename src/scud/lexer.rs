@@ -4,6 +4,8 @@
 //! Between lines it remembers only the current section, and it reads a field only to find the field's end.
 //! `search` and `graph` decide what the lines mean together.
 
+use super::fields::{Fields, first_two_fields, trim};
+
 /// The error for an invalid line; the caller adds the path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
@@ -11,6 +13,24 @@ pub struct SyntaxError {
     /// Counted from 1.
     pub line: usize,
     pub message: String,
+}
+
+impl SyntaxError {
+    /// The error for a task or a phase (`kind`) whose name is defined in two lines.
+    pub(super) fn defined_twice(
+        kind: &str,
+        name: &str,
+        first_line: usize,
+        second_line: usize,
+    ) -> Self {
+        let name = quote(name);
+        Self {
+            line: second_line,
+            message: format!(
+                "{kind} {name} is defined twice (lines {first_line} and {second_line})"
+            ),
+        }
+    }
 }
 
 /// One line that carries information.
@@ -30,7 +50,7 @@ pub(super) enum Item<'a> {
     Edge(&'a str),
     /// A line of `@parents`, which [`parse_parent`] splits.
     Parent(&'a str),
-    /// A line of `@agents`, which [`first_two_fields`] splits.
+    /// A line of `@agents`, which `first_two_fields` splits.
     Agent(&'a str),
     /// The heading of a text; the [`Item::Text`] lines that follow are its content.
     Heading {
@@ -100,6 +120,7 @@ pub(super) struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
+    /// The items of the whole `text`.
     pub fn of(text: &'a str) -> Self {
         Self {
             text,
@@ -296,6 +317,7 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
+/// The section that a line with `@` begins.
 fn section_of(header: &str) -> Section {
     match header {
         "@meta" | "@meta {" => Section::Meta,
@@ -310,33 +332,19 @@ fn section_of(header: &str) -> Section {
     }
 }
 
-/// `str::trim`, but faster for ASCII text without white space around it, as most lines are.
-fn trim(text: &str) -> &str {
-    match text.as_bytes() {
-        [b'!'..=b'~'] | [b'!'..=b'~', .., b'!'..=b'~'] => text,
-        _ => text.trim(),
-    }
-}
-
 /// The dependent and the dependency in a line of `@edges`; `None` if the line has no `->`.
 pub(super) fn parse_edge(line: &str) -> Option<(&str, &str)> {
     let (dependent, dependency) = line.split_once("->")?;
     Some((dependent.trim(), dependency.trim()))
 }
 
-/// The parent and its subtasks in a line of `@parents`.
+/// The parent and its subtasks in a line of `@parents`; `None` if the line has no colon.
 pub(super) fn parse_parent(line: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
     // In a graph that SCUD wrote, ids have no colon. In a migrated graph every id has the prefix of its phase (`a:8`),
     // but only the colon after the parent is followed by a space.
     let (parent, subtasks) = line.split_once(": ").or_else(|| line.split_once(':'))?;
     let subtasks = subtasks.split(',').map(str::trim);
     Some((parent.trim(), subtasks.filter(|id| !id.is_empty())))
-}
-
-/// The first two fields of a line; `None` if it has only one.
-pub(super) fn first_two_fields(line: &str) -> Option<(&str, &str)> {
-    let mut fields = Fields::of(line);
-    Some((fields.next()?.text, fields.next()?.text))
 }
 
 /// Quotes a text in a message: short, and without control characters.
@@ -352,73 +360,6 @@ pub(super) fn quote(text: &str) -> String {
         quoted.push('…');
     }
     format!("`{quoted}`")
-}
-
-/// A field of a line with `|`: trimmed and still escaped, with its offset in the line in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Field<'a> {
-    pub text: &'a str,
-    pub offset: usize,
-}
-
-/// The fields of a line: `|` ends a field unless a backslash precedes it.
-#[derive(Debug, Clone)]
-pub(super) struct Fields<'a> {
-    rest: Option<&'a str>,
-    /// The offset of `rest` in the line, in bytes.
-    offset: usize,
-}
-
-impl<'a> Fields<'a> {
-    pub fn of(line: &'a str) -> Self {
-        Self {
-            rest: Some(line),
-            offset: 0,
-        }
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Field<'a>;
-
-    fn next(&mut self) -> Option<Field<'a>> {
-        let rest = self.rest.take()?;
-        let bytes = rest.as_bytes();
-        let mut end = 0;
-        while end < bytes.len() && bytes[end] != b'|' {
-            let escaped = bytes[end] == b'\\' && matches!(bytes.get(end + 1), Some(b'|' | b'\\'));
-            end += if escaped { 2 } else { 1 };
-        }
-        let field = &rest[..end];
-        let begin = self.offset + field.len() - field.trim_start().len();
-        if end < bytes.len() {
-            self.rest = Some(&rest[end + 1..]);
-            self.offset += end + 1;
-        }
-        Some(Field {
-            text: trim(field),
-            offset: begin,
-        })
-    }
-}
-
-/// The text of a field: `\|`, `\\` and `\n` are replaced, any other backslash stays.
-pub(super) fn unescape(field: &str) -> String {
-    let mut text = String::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((before, after)) = rest.split_once('\\') {
-        text.push_str(before);
-        let unescaped = match after.as_bytes().first() {
-            Some(b'\\') => Some('\\'),
-            Some(b'|') => Some('|'),
-            Some(b'n') => Some('\n'),
-            _ => None,
-        };
-        text.push(unescaped.unwrap_or('\\'));
-        rest = &after[usize::from(unescaped.is_some())..];
-    }
-    text.push_str(rest);
-    text
 }
 
 #[cfg(test)]

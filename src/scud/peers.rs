@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::FindError;
-use super::samples::{LETTERS, Sample, block_on, graphs, status_of_letter};
+use super::samples::{GeneratedTask, LETTERS, Sample, block_on, graphs, status_of_letter};
 use super::search::id_in_phase;
 use crate::task::{Priority, Status, Task};
 
@@ -330,10 +330,10 @@ proptest! {
         let text = graph.text.replace("\r\n", "\n").replace("@future\n0 | not | D | a | task\n", "");
         let text = without_indented_sections(&text);
         let sample = Sample::with_graph(text);
-        let (phase, id, ..) = chosen.get(&graph.tasks);
+        let GeneratedTask { phase, id, .. } = chosen.get(&graph.tasks);
         let task = sample.find(&format!("{phase}:{id}")).unwrap();
         block_on(sample.project.set_status(&task, status_of_letter(letter))).unwrap();
-        let mut tags: Vec<_> = graph.tasks.iter().map(|(tag, ..)| tag).collect();
+        let mut tags: Vec<_> = graph.tasks.iter().map(|task| &task.phase).collect();
         tags.dedup();
         for tag in tags {
             for scud_task in list_with_scud(&sample, tag) {

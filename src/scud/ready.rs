@@ -71,10 +71,10 @@ impl TaskGraph {
     /// The longest chain of unfinished tasks, from its beginning.
     pub fn critical_path(&self) -> Vec<usize> {
         let dependents = self.dependents();
-        let open = |task: &usize| self.is_open(*task);
-        let all: Vec<usize> = (0..self.tasks.len()).filter(open).collect();
+        let is_unfinished = |task: &usize| self.is_unfinished(*task);
+        let all: Vec<usize> = (0..self.tasks.len()).filter(is_unfinished).collect();
         let longest = |tasks: &[usize]| {
-            let chains = tasks.iter().copied().filter(open);
+            let chains = tasks.iter().copied().filter(is_unfinished);
             // If chains have the same length, the first one is chosen.
             chains
                 .rev()
@@ -139,7 +139,7 @@ impl TaskGraph {
     }
 
     /// Whether a task still has to be done, by a run or by its subtasks.
-    fn is_open(&self, task: usize) -> bool {
+    fn is_unfinished(&self, task: usize) -> bool {
         let node = &self.tasks[task];
         !node.is_done && matches!(node.status, Status::Pending | Status::Expanded)
     }
@@ -168,7 +168,7 @@ impl TaskGraph {
                     .map(|next| self.tasks[*next].chain_length);
                 let longest_after = chains.max().unwrap_or_default();
                 let task_length = usize::from(
-                    self.is_open(*task) && self.tasks[*task].status != Status::Expanded,
+                    self.is_unfinished(*task) && self.tasks[*task].status != Status::Expanded,
                 );
                 self.tasks[*task].chain_length = longest_after + task_length;
             }
@@ -198,8 +198,12 @@ impl TaskGraph {
         if !matches!(node.status, Status::Pending | Status::Expanded) {
             return Standing::Closed;
         }
-        let mut obstacles: Vec<Obstacle> =
-            node.absent.iter().cloned().map(Obstacle::Absent).collect();
+        let mut obstacles: Vec<Obstacle> = node
+            .absent_dependencies
+            .iter()
+            .cloned()
+            .map(Obstacle::Absent)
+            .collect();
         obstacles.extend(cycle.map(|members| Obstacle::Cycle(members.to_vec())));
         if node.status == Status::Expanded && node.subtasks.is_empty() {
             obstacles.push(Obstacle::Closed(task));

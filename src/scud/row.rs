@@ -1,6 +1,7 @@
 //! One line of `@nodes` with its fields.
 
-use super::lexer::{Fields, Node, SyntaxError, quote, unescape};
+use super::fields::{Fields, unescape};
+use super::lexer::{Node, SyntaxError, quote};
 use crate::excerpt::{first_chars, visible};
 use crate::task::{Priority, Status};
 

@@ -99,8 +99,18 @@ pub const LETTERS: &[u8] = b"PIDRBFCX!";
 #[derive(Debug, Clone)]
 pub struct GeneratedGraph {
     pub text: String,
-    /// Phase, id, title, status letter of every task.
-    pub tasks: Vec<(String, String, String, u8)>,
+    pub tasks: Vec<GeneratedTask>,
+}
+
+/// A task of a generated graph.
+#[derive(Debug, Clone)]
+pub struct GeneratedTask {
+    pub phase: String,
+    /// The id without the phase.
+    pub id: String,
+    /// The title as it is written in the graph, with its escapes.
+    pub title: String,
+    pub status_letter: u8,
 }
 
 /// One generated task: the layout of its line, its title, its status letter, its details.
@@ -149,7 +159,7 @@ fn append_phase(
     text: &mut String,
     tag: &str,
     rows: &[GeneratedRow],
-    tasks: &mut Vec<(String, String, String, u8)>,
+    tasks: &mut Vec<GeneratedTask>,
 ) {
     let _ = write!(
         text,
@@ -173,7 +183,12 @@ fn append_phase(
             "{indent}{id}{gap}|{gap}{title} |{gap}{letter_char}{gap}|3|H{more}"
         );
         let id_in_phase = id.rsplit(':').next().unwrap().to_owned();
-        tasks.push((tag.to_owned(), id_in_phase, title, *letter));
+        tasks.push(GeneratedTask {
+            phase: tag.to_owned(),
+            id: id_in_phase,
+            title,
+            status_letter: *letter,
+        });
     }
     text.push_str("\n@future\n0 | not | D | a | task\n@edges\n1 -> 0\n@details\n");
     for (id, (.., lines)) in rows.iter().enumerate() {

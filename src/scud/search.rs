@@ -7,7 +7,7 @@
 //! not use `scud` on the file either, and an id without a phase could belong to any of its phases. A
 //! broken node is an error only when that node is requested, as in SCUD.
 
-use super::lexer::{Item, Items, Node, Position, SyntaxError, quote};
+use super::lexer::{Item, Items, Node, Position, SyntaxError};
 
 /// The name of the task to search for.
 #[derive(Debug, Clone, Copy)]
@@ -109,16 +109,26 @@ impl<'a> Search<'a> {
         let tag = self.phases[phase].tag;
         let mut same_tag = self.phases.iter().filter(|other| other.tag == tag);
         if let (Some(first), Some(second)) = (same_tag.next(), same_tag.next()) {
-            return Err(defined_twice_error("phase", tag, first.line, second.line));
+            return Err(SyntaxError::defined_twice(
+                "phase",
+                tag,
+                first.line,
+                second.line,
+            ));
         }
-        let mut nodes = self.candidates.iter().filter(|one| one.phase == phase);
-        let first = nodes
+        let mut candidates = self.candidates.iter().filter(|one| one.phase == phase);
+        let first = candidates
             .next()
             .expect("the caller passes the phase of a candidate");
-        if let Some(second) = nodes.next() {
+        if let Some(second) = candidates.next() {
             let (first_line, second_line) = (first.node.line, second.node.line);
             let id = second.node.id();
-            return Err(defined_twice_error("task", id, first_line, second_line));
+            return Err(SyntaxError::defined_twice(
+                "task",
+                id,
+                first_line,
+                second_line,
+            ));
         }
         Ok(*first)
     }
@@ -136,21 +146,6 @@ impl<'a> Search<'a> {
                 _ => None,
             })
         })
-    }
-}
-
-fn defined_twice_error(
-    kind: &str,
-    name: &str,
-    first_line: usize,
-    second_line: usize,
-) -> SyntaxError {
-    SyntaxError {
-        line: second_line,
-        message: format!(
-            "{kind} {} is defined twice (lines {first_line} and {second_line})",
-            quote(name)
-        ),
     }
 }
 

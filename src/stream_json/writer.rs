@@ -17,7 +17,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// The largest content block that is written, in bytes of JSON. Larger blocks are shortened, because the reader skips
 /// long lines.
 const MAX_BLOCK_SIZE: usize = 256 * 1024;
-/// Shorter fields of a block that is too large are written, in bytes.
+/// A field of a shortened block is written only if it is shorter than this, in bytes.
 const MAX_FIELD_SIZE: usize = 100;
 /// The longest final message, in characters.
 const MAX_FINAL_MESSAGE_CHARS: usize = 64 * 1024;

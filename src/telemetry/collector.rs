@@ -24,6 +24,7 @@ use crate::http::{answer_body, json_client};
 use crate::redact::Redactor;
 use crate::shutdown::Stop;
 
+/// The content type of requests.
 const PROTOBUF: &str = "application/x-protobuf";
 /// The longest part of a collector's message that is quoted in a warning, in characters.
 const MAX_QUOTED_CHARS: usize = 200;
@@ -204,7 +205,7 @@ pub async fn ask_collectors(settings: &Settings, redactor: &Redactor, stop: &Sto
     let answers = answers.into_iter().filter_map(|(subject, sentence)| {
         Some(Answer {
             subject,
-            sentence: redactor.text(&sentence?),
+            sentence: redactor.mask(&sentence?),
         })
     });
     answers.collect()

@@ -41,7 +41,7 @@ pub struct Queue(Arc<QueueState>);
 struct QueueState {
     spans: Mutex<VecDeque<SpanData>>,
     /// How many spans were dropped because the queue was full.
-    dropped: AtomicU64,
+    dropped_count: AtomicU64,
 }
 
 /// Spans that are being sent. When a batch is dropped, its spans return to the queue, so that an aborted request loses
@@ -77,7 +77,7 @@ impl Queue {
         let mut spans = self.spans();
         for span in batch.into_iter().rev() {
             if spans.len() == MAX_WAITING_SPANS {
-                self.0.dropped.fetch_add(1, Ordering::Relaxed);
+                self.0.dropped_count.fetch_add(1, Ordering::Relaxed);
             } else {
                 spans.push_front(span);
             }
@@ -94,7 +94,7 @@ impl SpanProcessor for Queue {
         }
         let mut spans = self.spans();
         if spans.len() == MAX_WAITING_SPANS {
-            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            self.0.dropped_count.fetch_add(1, Ordering::Relaxed);
         } else {
             spans.push_back(span);
         }
@@ -199,7 +199,7 @@ impl Exporter {
     }
 
     /// The exports that have not ended, like `traces to http://collector.example/v1/traces`.
-    pub fn unfinished(&self) -> String {
+    pub fn unfinished_exports(&self) -> String {
         let signals = [
             ("traces", &self.traces, &self.has_sent_traces),
             ("metrics", &self.metrics, &self.has_sent_metrics),
@@ -229,7 +229,7 @@ impl Exporter {
 
     /// Warns about the spans that were dropped because the queue was full.
     pub fn warn_about_dropped_spans(&self) {
-        let dropped = self.queue.0.dropped.load(Ordering::Relaxed);
+        let dropped = self.queue.0.dropped_count.load(Ordering::Relaxed);
         if dropped > 0 {
             self.warn_once(&format!(
                 "{dropped} spans were dropped, because more than {MAX_WAITING_SPANS} were waiting"

@@ -96,7 +96,7 @@ pub fn of_run(
 fn record(provider: &SdkMeterProvider, outcome: &Outcome, project: &str, redactor: &Redactor) {
     let meter = provider.meter(env!("CARGO_PKG_NAME"));
     let mut run_attributes = vec![
-        KeyValue::new("cicd.pipeline.name", redactor.text(project)),
+        KeyValue::new("cicd.pipeline.name", redactor.mask(project)),
         KeyValue::new("cicd.pipeline.result", result_word(&outcome.verdict)),
     ];
     if let Verdict::Failed(failure) = &outcome.verdict {
@@ -124,7 +124,7 @@ fn record(provider: &SdkMeterProvider, outcome: &Outcome, project: &str, redacto
         KeyValue::new("gen_ai.agent.name", agent.kind),
     ];
     if let Some(model) = &agent.model {
-        agent_attributes.push(KeyValue::new("gen_ai.request.model", redactor.text(model)));
+        agent_attributes.push(KeyValue::new("gen_ai.request.model", redactor.mask(model)));
     }
     if let Some(cost) = agent.spent.cost_usd {
         let costs = meter.f64_counter("descartes.cost").with_unit("{USD}");

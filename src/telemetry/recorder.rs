@@ -145,7 +145,7 @@ impl Telemetry {
             state.exporter.warn_once(&format!(
                 "{}: no answer within {} s; `descartes-worker check` shows whether a collector answers, and \
                  OTEL_SDK_DISABLED=true turns the export off",
-                state.exporter.unfinished(),
+                state.exporter.unfinished_exports(),
                 LAST_EXPORT_TIME_LIMIT.as_secs()
             ));
         }
@@ -166,6 +166,6 @@ fn resource(settings: &Settings, instance: &str, redactor: &Redactor) -> Resourc
     // A later attribute replaces an earlier one with the same key, and OTEL_SERVICE_NAME replaces all others.
     let service_name = name.map(|name| ("service.name", name));
     let all = defaults.into_iter().chain(configured).chain(service_name);
-    let all = all.map(|(key, value)| KeyValue::new(key.to_owned(), redactor.text(value)));
+    let all = all.map(|(key, value)| KeyValue::new(key.to_owned(), redactor.mask(value)));
     Resource::builder_empty().with_attributes(all).build()
 }

@@ -58,7 +58,7 @@ impl SpanFactory {
 
     /// Masks the secrets before it shortens the text: a part of a secret would not be recognised.
     fn masked(&self, text: &str) -> String {
-        excerpt::first_chars(&self.redactor.text(text), MAX_TEXT_LENGTH)
+        excerpt::first_chars(&self.redactor.mask(text), MAX_TEXT_LENGTH)
     }
 }
 

@@ -42,11 +42,11 @@ impl<'a, T: Serialize> Object<'a, T> {
     /// The object as a line. Only strings are masked, because masking a number would make the JSON invalid.
     fn line(&self, redactor: &Redactor) -> String {
         let text = serde_json::to_string(self).expect("the fields have names that are strings");
-        if redactor.text(&text) == text {
+        if redactor.mask(&text) == text {
             return text + "\n";
         }
         let mut value = serde_json::from_str(&text).expect("the JSON that was just written");
-        redactor.json(&mut value);
+        redactor.mask_json(&mut value);
         format!("{value}\n")
     }
 }

@@ -31,7 +31,7 @@ struct State {
     /// The width of each line on the screen, in cells.
     drawn_widths: Vec<usize>,
     /// The size of the window at the last drawing; `None` if nothing is drawn.
-    drawn_for: Option<Size>,
+    size_at_last_drawing: Option<Size>,
 }
 
 impl LiveArea {
@@ -40,14 +40,16 @@ impl LiveArea {
             output,
             lines: Vec::new(),
             drawn_widths: Vec::new(),
-            drawn_for: None,
+            size_at_last_drawing: None,
         })))
     }
 
     /// Replaces the lines. Draws nothing if nothing has changed, or if the terminal does not accept output.
     pub fn set(&self, lines: Vec<String>, size: Size) {
         let mut state = self.state();
-        if state.lines == lines && state.drawn_for == Some(size) || state.output.is_stuck() {
+        if state.lines == lines && state.size_at_last_drawing == Some(size)
+            || state.output.is_stuck()
+        {
             return;
         }
         let mut output = state.erase(size);
@@ -87,7 +89,7 @@ impl LiveArea {
 impl State {
     /// The escape sequence that erases the drawn lines in a window of this size.
     fn erase(&mut self, size: Size) -> String {
-        self.drawn_for = None;
+        self.size_at_last_drawing = None;
         if self.drawn_widths.is_empty() {
             return String::new();
         }
@@ -116,6 +118,6 @@ impl State {
             self.drawn_widths.push(measure_text_width(&line));
             output.push_str(&line);
         }
-        self.drawn_for = Some(size);
+        self.size_at_last_drawing = Some(size);
     }
 }

@@ -13,7 +13,7 @@ pub struct Markdown {
 
 impl Markdown {
     /// Returns the line with styles. It must have no control characters.
-    pub fn line(&mut self, line: &str) -> String {
+    pub fn style_line(&mut self, line: &str) -> String {
         if line.trim_start().starts_with(FENCE) {
             self.is_in_code_block = !self.is_in_code_block;
             return paint(Style::new().dim(), line).to_string();
@@ -95,7 +95,7 @@ mod tests {
 
     /// The text without styles: the test's standard error may be a terminal or not.
     fn plain(line: &str) -> String {
-        console::strip_ansi_codes(&Markdown::default().line(line)).into_owned()
+        console::strip_ansi_codes(&Markdown::default().style_line(line)).into_owned()
     }
 
     #[test]
@@ -117,7 +117,8 @@ mod tests {
     fn text_in_a_code_block_stays_as_it_is() {
         let mut markdown = Markdown::default();
         let lines = ["```sh", "echo **a** `b`", "```", "**a**"];
-        let shown = lines.map(|line| console::strip_ansi_codes(&markdown.line(line)).into_owned());
+        let shown =
+            lines.map(|line| console::strip_ansi_codes(&markdown.style_line(line)).into_owned());
         assert_eq!(shown, ["```sh", "echo **a** `b`", "```", "a"]);
     }
 
@@ -126,7 +127,7 @@ mod tests {
         fn any_line_is_styled_without_a_panic(lines in proptest::collection::vec(".{0,40}", 1..5)) {
             let mut markdown = Markdown::default();
             for line in lines {
-                markdown.line(&line);
+                markdown.style_line(&line);
             }
         }
     }

@@ -76,13 +76,24 @@ struct State {
     is_closed: bool,
 }
 
+/// Whether all queued bytes are written.
+enum WriteState {
+    AllWritten,
+    /// Bytes still wait to be written.
+    Waiting,
+    /// The rest cannot be written.
+    Closed,
+}
+
 impl State {
-    /// True if everything is written, false if the rest cannot be written, `None` if bytes still wait to be written.
-    fn is_everything_written(&self) -> Option<bool> {
+    fn write_state(&self) -> WriteState {
         if self.is_closed {
-            return Some(false);
+            WriteState::Closed
+        } else if self.is_writing || !self.waiting.is_empty() {
+            WriteState::Waiting
+        } else {
+            WriteState::AllWritten
         }
-        (!self.is_writing && self.waiting.is_empty()).then_some(true)
     }
 }
 
@@ -156,10 +167,11 @@ impl OutputQueue {
         let is_written = async {
             loop {
                 let written = self.0.written.notified();
-                let result = self.state().is_everything_written();
-                match result {
-                    Some(is_written) => return is_written,
-                    None => written.await,
+                let write_state = self.state().write_state();
+                match write_state {
+                    WriteState::AllWritten => return true,
+                    WriteState::Closed => return false,
+                    WriteState::Waiting => written.await,
                 }
             }
         };
@@ -171,8 +183,10 @@ impl OutputQueue {
         let deadline = Instant::now() + time_limit;
         let mut state = self.state();
         loop {
-            if let Some(is_written) = state.is_everything_written() {
-                return is_written;
+            match state.write_state() {
+                WriteState::AllWritten => return true,
+                WriteState::Closed => return false,
+                WriteState::Waiting => {}
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

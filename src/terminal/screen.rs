@@ -1,7 +1,7 @@
 //! Standard error: log lines, and a status line or table if it is a terminal.
 //!
-//! No other module writes to standard error, so that lines never mix. All text is redacted before it
-//! is written. No method of [`Screen`] waits for a slow reader, except [`Screen::close`], which has a time limit.
+//! No other module writes to standard error, so that lines never mix. Secrets in all text are masked before
+//! it is written. No method of [`Screen`] waits for a slow reader, except [`Screen::close`], which has a time limit.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -124,7 +124,7 @@ impl Screen {
 
     /// Prints one line above the status line.
     pub fn line(&self, line: &str) {
-        let line = self.redactor.text(line);
+        let line = self.redactor.mask(line);
         self.write(format!("{line}\n").as_bytes());
     }
 
@@ -159,7 +159,7 @@ impl Screen {
         };
         let count = self.status_count.fetch_add(1, Ordering::Relaxed);
         let spinner = SPINNER[count % SPINNER.len()];
-        let status = without_control_characters(&self.redactor.text(status));
+        let status = without_control_characters(&self.redactor.mask(status));
         live_area.set(vec![format!("{spinner} {status}")], size());
     }
 
@@ -177,7 +177,7 @@ impl Screen {
     pub fn set_table(&self, lines: &[String]) {
         if let Some(live_area) = &self.live_area {
             let lines = lines.iter();
-            let lines = lines.map(|line| without_control_characters(&self.redactor.text(line)));
+            let lines = lines.map(|line| without_control_characters(&self.redactor.mask(line)));
             live_area.set(lines.collect(), size());
         }
     }
@@ -192,7 +192,7 @@ impl Screen {
     /// Shows a run's progress in the status line until the returned guard is dropped.
     pub fn show_progress(&self, progress: &Progress) -> StatusLine {
         let (screen, progress) = (self.clone(), progress.clone());
-        let drawing = self.is_live().then(|| {
+        let drawing_task = self.is_live().then(|| {
             tokio::spawn(async move {
                 loop {
                     screen.set_status(&status_text(&progress));
@@ -201,7 +201,7 @@ impl Screen {
             })
         });
         StatusLine {
-            drawing,
+            drawing_task,
             screen: self.clone(),
         }
     }
@@ -213,6 +213,7 @@ impl Screen {
         self.output.block_until_written(LAST_LINES_TIMEOUT);
     }
 
+    /// Writes bytes above the status line.
     fn write(&self, bytes: &[u8]) {
         match &self.live_area {
             Some(live_area) => live_area.print_above(bytes, size()),
@@ -247,14 +248,14 @@ impl FormatTime for SinceStart {
 /// Removes the status line when it is dropped.
 #[derive(Debug)]
 pub struct StatusLine {
-    drawing: Option<JoinHandle<()>>,
+    drawing_task: Option<JoinHandle<()>>,
     screen: Screen,
 }
 
 impl Drop for StatusLine {
     fn drop(&mut self) {
-        if let Some(drawing) = &self.drawing {
-            drawing.abort();
+        if let Some(task) = &self.drawing_task {
+            task.abort();
         }
         self.screen.clear_status();
     }
@@ -330,6 +331,6 @@ impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.bytes);
         self.screen
-            .write(self.screen.redactor.text(&text).as_bytes());
+            .write(self.screen.redactor.mask(&text).as_bytes());
     }
 }

@@ -28,7 +28,7 @@ const AGENT_PREFIX: &str = "agent: ";
 pub struct Timeline<'a> {
     screen: &'a Screen,
     json: JsonLines,
-    began: Instant,
+    started_at: Instant,
     runs: Runs,
     heartbeats: Heartbeats,
     markdown: Markdown,
@@ -71,6 +71,7 @@ struct Runs {
 }
 
 impl Runs {
+    /// Updates the status lines after an event.
     fn update(&mut self, received: &ReceivedEvent) {
         let (run_id, task_id) = (received.text("/run_id"), received.text("/task_id"));
         match received.route.word() {
@@ -93,6 +94,7 @@ impl Runs {
         self.last_run_id = run_id.to_owned();
     }
 
+    /// The text of the status line.
     fn status(&self) -> String {
         let last = self
             .active_runs
@@ -133,7 +135,7 @@ impl<'a> Timeline<'a> {
                 last_texts: BTreeMap::new(),
             },
             markdown: Markdown::default(),
-            began: Instant::now(),
+            started_at: Instant::now(),
             runs: Runs {
                 idle_status: "starting",
                 active_runs: BTreeMap::new(),
@@ -166,7 +168,7 @@ impl<'a> Timeline<'a> {
 
     /// Shows a message of a process, such as `worker`.
     pub fn show_message(&self, process: &str, message: &str) {
-        self.row(&Style::new().bold(), process, message);
+        self.print_row(&Style::new().bold(), process, message);
     }
 
     /// Shows a notice of the orchestrator.
@@ -179,7 +181,7 @@ impl<'a> Timeline<'a> {
             Notice::Refused { path, why } => {
                 let fields = json!({ "path": path, "why": why });
                 self.json.write_now("refused", fields);
-                self.row(
+                self.print_row(
                     &Style::new().red().bold(),
                     "refused",
                     &format!("{path}: {why}"),
@@ -205,7 +207,7 @@ impl<'a> Timeline<'a> {
                     "{task_id}: run {run_id} has been silent for {}, its lease is over",
                     clock_text(*silence)
                 );
-                self.row(&Style::new().yellow().bold(), "lease", &row_text);
+                self.print_row(&Style::new().yellow().bold(), "lease", &row_text);
             }
         }
         self.draw();
@@ -265,9 +267,9 @@ impl<'a> Timeline<'a> {
             };
             row_text = format!("{row_text} → {word} ({code}): {}", answer.message);
         }
-        self.row(&row_style, &format!("POST /{route}"), &row_text);
+        self.print_row(&row_style, &format!("POST /{route}"), &row_text);
         for problem in &received.problems {
-            self.row(&Style::new().red().bold(), "protocol", problem);
+            self.print_row(&Style::new().red().bold(), "protocol", problem);
         }
     }
 
@@ -281,7 +283,7 @@ impl<'a> Timeline<'a> {
         let text = visible(text);
         let text = match text.split_once(AGENT_PREFIX) {
             Some(("", agent_text)) if self.screen.is_live() => {
-                format!("{AGENT_PREFIX}{}", self.markdown.line(agent_text))
+                format!("{AGENT_PREFIX}{}", self.markdown.style_line(agent_text))
             }
             _ => text,
         };
@@ -299,10 +301,10 @@ impl<'a> Timeline<'a> {
         if let Some(json) = result_line::json_of(line) {
             let size = json.len();
             let text = format!("descartes-result, {size} bytes of JSON");
-            return self.row(&label_style, "stdout", &text);
+            return self.print_row(&label_style, "stdout", &text);
         }
         self.json.write_now("output", json!({ "line": line }));
-        self.row(&label_style, "stdout", line);
+        self.print_row(&label_style, "stdout", line);
     }
 
     /// Shows the end of the worker.
@@ -321,13 +323,13 @@ impl<'a> Timeline<'a> {
     }
 
     fn draw(&self) {
-        let (elapsed, status) = (clock_text(self.began.elapsed()), self.runs.status());
+        let (elapsed, status) = (clock_text(self.started_at.elapsed()), self.runs.status());
         self.screen
             .set_status(&format!("{elapsed} · {}", visible(&status)));
     }
 
     /// Prints a line with the source of the text in its first column.
-    fn row(&self, row_style: &Style, source: &str, text: &str) {
+    fn print_row(&self, row_style: &Style, source: &str, text: &str) {
         let source = row_style
             .clone()
             .for_stderr()
@@ -339,7 +341,7 @@ impl<'a> Timeline<'a> {
 
     /// Prints a line that begins with the time since the timeline began.
     fn print_with_time(&self, text: &str) {
-        let elapsed = format!("{:>8.3}s", self.began.elapsed().as_secs_f64());
+        let elapsed = format!("{:>8.3}s", self.started_at.elapsed().as_secs_f64());
         let elapsed = style(elapsed).for_stderr().dim();
         self.screen.line(&format!("{elapsed} {text}"));
     }

@@ -1,4 +1,4 @@
-//! The man page: `docs/descartes-worker.1` has all commands, flags, variables and exit codes.
+//! Tests that the man page, `docs/descartes-worker.1`, has all commands, flags, variables and exit codes.
 //!
 //! The page is a file of the repository, so that the program does not need `clap_mangen`, and packages only copy the
 //! page.

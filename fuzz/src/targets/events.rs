@@ -18,7 +18,7 @@ use crate::progress::{Phase, Progress};
 use crate::redact::Redactor;
 use crate::stream_json::{Reader, TotalsScope};
 use crate::task::{
-    AgentReport, CheckReport, Failure, Outcome, Patch, PhaseStart, Reason, Report, Verdict, Work,
+    AgentReport, CheckReport, Failure, Outcome, Patch, PhaseStart, Reason, RunReport, Verdict, Work,
 };
 
 const SCHEMA: &str = include_str!("../../../docs/callback.schema.json");
@@ -35,11 +35,11 @@ pub fn events(data: &[u8]) {
 fn check(input: &mut Unstructured<'_>) -> Result<()> {
     let redactor = Redactor::new(&[SecretString::from(SECRET)]);
     let mut settings = settings(input)?;
-    settings.identity = settings.identity.redacted(&redactor);
+    settings.identity = settings.identity.masked(&redactor);
     let progress = progress(input, &redactor)?;
     let snapshot = progress.snapshot();
     let new_event = |kind: Kind, message: &str| {
-        Event::new(kind, &settings.identity, 7, &redactor.text(message))
+        Event::new(kind, &settings.identity, 7, &redactor.mask(message))
     };
     match input.int_in_range(0..=3)? {
         0 => {
@@ -155,8 +155,8 @@ fn settings(input: &mut Unstructured<'_>) -> Result<Settings> {
     Ok(Settings {
         url: Url::parse("http://localhost/").expect("a URL"),
         request_timeout: duration(input)?,
-        claim_deadline: duration(input)?,
-        finish_deadline: duration(input)?,
+        claim_timeout: duration(input)?,
+        finish_timeout: duration(input)?,
         heartbeat_interval: maybe(input, duration)?,
         credentials: credentials::Settings,
         traceparent: None,
@@ -257,12 +257,12 @@ fn outcome(
         })
     };
     let check = check_report(input, redactor)?;
-    let report = Report {
+    let report = RunReport {
         summary: maybe(input, text)?,
         prompts: (0..input.int_in_range(0..=8)?)
             .map(|_| {
                 Ok(excerpt::both_ends(
-                    &redactor.text(&format!("# Task {}", text(input)?)),
+                    &redactor.mask(&format!("# Task {}", text(input)?)),
                     MAX_PROMPT_SIZE,
                 ))
             })
@@ -296,7 +296,7 @@ fn phase_start(input: &mut Unstructured<'_>) -> Result<PhaseStart> {
     ];
     Ok(PhaseStart {
         phase: input.choose(&phases)?.word(),
-        after: duration(input)?,
+        since_claim: duration(input)?,
     })
 }
 
@@ -305,7 +305,7 @@ fn exit_code(input: &mut Unstructured<'_>) -> Result<Option<i32>> {
 }
 
 fn check_report(input: &mut Unstructured<'_>, redactor: &Redactor) -> Result<CheckReport> {
-    let output = redactor.text(&text(input)?);
+    let output = redactor.mask(&text(input)?);
     let output = &output.as_bytes()[output.len().saturating_sub(MAX_CHECK_OUTPUT)..];
     Ok(CheckReport {
         command: text(input)?,
@@ -320,7 +320,7 @@ fn work(input: &mut Unstructured<'_>, redactor: &Redactor) -> Result<Work> {
     let mut work = Work::new(&"0".repeat(40), &head);
     work.branch = maybe(input, name)?;
     (work.files_changed, work.insertions, work.deletions) = input.arbitrary()?;
-    let mut patch = redactor.text(&text(input)?);
+    let mut patch = redactor.mask(&text(input)?);
     let end = (0..=patch.len().min(MAX_PATCH_SIZE))
         .rev()
         .find(|end| patch.is_char_boundary(*end));

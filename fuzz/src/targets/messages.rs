@@ -7,7 +7,8 @@ use futures_util::{StreamExt, stream};
 use sse_stream::SseStream;
 
 use super::block_on;
-use crate::builtin::messages::{Answer, Change, PartialAnswer, error_of_body, is_thinking};
+use crate::builtin::messages::stream::{Change, PartialAnswer};
+use crate::builtin::messages::{Answer, error_of_body, is_thinking};
 
 /// Reads the input as a stream of events and as the body of an error.
 pub fn messages(data: &[u8]) {

@@ -43,18 +43,23 @@ impl Editor {
     /// Executes one call of the tool.
     pub fn call(&self, input: &Value) -> Result<String, String> {
         let command = string_argument(input, "command")?;
-        let given_path = string_argument(input, "path")?;
-        let path = self.resolve(given_path)?;
+        let path_argument = string_argument(input, "path")?;
+        let path = self.resolve(path_argument)?;
         match command {
-            "view" if path.is_dir() => view_directory(&path, given_path),
-            "view" => view(&read(&path, given_path)?, &input["view_range"]),
-            "create" => create(&path, given_path, string_argument(input, "file_text")?),
+            "view" if path.is_dir() => view_directory(&path, path_argument),
+            "view" => view(&read(&path, path_argument)?, &input["view_range"]),
+            "create" => create(&path, path_argument, string_argument(input, "file_text")?),
             "str_replace" => {
                 let new = match &input["new_str"] {
                     Value::Null => "",
                     _ => string_argument(input, "new_str")?,
                 };
-                replace(&path, given_path, string_argument(input, "old_str")?, new)
+                replace(
+                    &path,
+                    path_argument,
+                    string_argument(input, "old_str")?,
+                    new,
+                )
             }
             "insert" => {
                 // The argument's name in earlier versions of the tool, which models still use.
@@ -62,8 +67,8 @@ impl Editor {
                     Value::Null => "new_str",
                     _ => "insert_text",
                 };
-                let added = string_argument(input, name).map_err(|_| missing_text())?;
-                insert(&path, given_path, &input["insert_line"], added)
+                let new_text = string_argument(input, name).map_err(|_| missing_text_error())?;
+                insert(&path, path_argument, &input["insert_line"], new_text)
             }
             _ => Err(format!(
                 "there is no command {command:?}; there are view, create, str_replace and insert"
@@ -72,14 +77,14 @@ impl Editor {
     }
 
     /// The path without symbolic links; an error if it is outside of the workspace. The file may be missing.
-    fn resolve(&self, given_path: &str) -> Result<PathBuf, String> {
+    fn resolve(&self, path_argument: &str) -> Result<PathBuf, String> {
         let outside = || {
             format!(
-                "{given_path} is not in the project's directory {}; this tool only views and changes files in that directory",
+                "{path_argument} is not in the project's directory {}; this tool only views and changes files in that directory",
                 self.root.display()
             )
         };
-        let path = self.root.join(given_path);
+        let path = self.root.join(path_argument);
         // Only the part that exists can contain symbolic links.
         let (mut existing, mut missing) = (path.as_path(), Vec::new());
         let real = loop {
@@ -89,7 +94,7 @@ impl Editor {
                     // Writing to a dangling link would create its target.
                     if existing.is_symlink() {
                         return Err(format!(
-                            "{given_path} is a symbolic link to a file that does not exist"
+                            "{path_argument} is a symbolic link to a file that does not exist"
                         ));
                     }
                     match (existing.parent(), existing.components().next_back()) {
@@ -100,7 +105,7 @@ impl Editor {
                         _ => return Err(outside()),
                     }
                 }
-                Err(error) => return Err(format!("{given_path} cannot be reached: {error}")),
+                Err(error) => return Err(format!("{path_argument} cannot be reached: {error}")),
             }
         };
         if !real.starts_with(&self.root) {
@@ -113,38 +118,38 @@ impl Editor {
     }
 }
 
-fn missing_text() -> String {
+fn missing_text_error() -> String {
     "`insert_text` must be a string".to_owned()
 }
 
 /// The text of a file.
-fn read(path: &Path, given_path: &str) -> Result<String, String> {
+fn read(path: &Path, path_argument: &str) -> Result<String, String> {
     let read_error = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no file {given_path}"),
-        _ => format!("{given_path} cannot be read: {error}"),
+        io::ErrorKind::NotFound => format!("there is no file {path_argument}"),
+        _ => format!("{path_argument} cannot be read: {error}"),
     };
     let metadata = fs::metadata(path).map_err(read_error)?;
     if metadata.is_dir() {
-        return Err(format!("{given_path} is a directory"));
+        return Err(format!("{path_argument} is a directory"));
     }
     if !metadata.is_file() {
-        return Err(format!("{given_path} is not a regular file"));
+        return Err(format!("{path_argument} is not a regular file"));
     }
     if metadata.len() > MAX_FILE_SIZE {
         let size = metadata.len();
         return Err(format!(
-            "{given_path} is {size} bytes long, which is too large for this tool; use bash"
+            "{path_argument} is {size} bytes long, which is too large for this tool; use bash"
         ));
     }
     let bytes = fs::read(path).map_err(read_error)?;
-    String::from_utf8(bytes).map_err(|_| format!("{given_path} is not text in UTF-8; use bash"))
+    String::from_utf8(bytes).map_err(|_| format!("{path_argument} is not text in UTF-8; use bash"))
 }
 
 /// Writes a file. After an error, the file has its old content, never a part of the new one.
-fn write(path: &Path, given_path: &str, content: &str) -> Result<(), String> {
+fn write(path: &Path, path_argument: &str, content: &str) -> Result<(), String> {
     let written = match fs::metadata(path) {
         Ok(metadata) if metadata.permissions().readonly() => {
-            return Err(format!("{given_path} is read-only"));
+            return Err(format!("{path_argument} is read-only"));
         }
         Ok(metadata) => {
             atomic_file::replace(path, content.as_bytes(), Some(metadata.permissions()))
@@ -152,11 +157,11 @@ fn write(path: &Path, given_path: &str, content: &str) -> Result<(), String> {
         // An incomplete new file is removed.
         Err(_) => fs::write(path, content).inspect_err(|_| drop(fs::remove_file(path))),
     };
-    written.map_err(|error| format!("{given_path} cannot be written: {error}"))
+    written.map_err(|error| format!("{path_argument} cannot be written: {error}"))
 }
 
 /// Lines with their numbers, in the format of `cat -n`. `first` is the number of the first line.
-fn numbered(lines: &[&str], first: usize) -> String {
+fn with_line_numbers(lines: &[&str], first: usize) -> String {
     let mut text = String::new();
     for (number, line) in (first..).zip(lines) {
         let _ = writeln!(text, "{number:>6}\t{line}");
@@ -193,16 +198,16 @@ fn view(content: &str, range: &Value) -> Result<String, String> {
             (first, last)
         }
     };
-    Ok(numbered(&lines[first - 1..last], first))
+    Ok(with_line_numbers(&lines[first - 1..last], first))
 }
 
 /// The entries of a directory, [`MAX_DEPTH`] levels deep.
-fn view_directory(path: &Path, given_path: &str) -> Result<String, String> {
-    let mut text = format!("{given_path}/\n");
+fn view_directory(path: &Path, path_argument: &str) -> Result<String, String> {
+    let mut text = format!("{path_argument}/\n");
     // Becomes 0 at the first entry that is left out.
     let mut entries_left = MAX_ENTRIES + 1;
     list(path, 1, &mut text, &mut entries_left)
-        .map_err(|error| format!("{given_path} cannot be read: {error}"))?;
+        .map_err(|error| format!("{path_argument} cannot be read: {error}"))?;
     if entries_left == 0 {
         let _ = writeln!(
             text,
@@ -238,30 +243,31 @@ fn list(path: &Path, depth: usize, text: &mut String, entries_left: &mut usize) 
 }
 
 /// Creates or overwrites a file.
-fn create(path: &Path, given_path: &str, content: &str) -> Result<String, String> {
+fn create(path: &Path, path_argument: &str, content: &str) -> Result<String, String> {
     let existed = match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => true,
-        Ok(_) => return Err(format!("{given_path} exists and is not a regular file")),
+        Ok(_) => return Err(format!("{path_argument} exists and is not a regular file")),
         Err(_) => false,
     };
     if let (false, Some(parent)) = (existed, path.parent()) {
-        fs::create_dir_all(parent)
-            .map_err(|error| format!("the directory of {given_path} cannot be created: {error}"))?;
+        fs::create_dir_all(parent).map_err(|error| {
+            format!("the directory of {path_argument} cannot be created: {error}")
+        })?;
     }
-    write(path, given_path, content)?;
+    write(path, path_argument, content)?;
     let change = if existed { "overwritten" } else { "created" };
     Ok(format!(
-        "{given_path} is {change}: {} lines",
+        "{path_argument} is {change}: {} lines",
         content.lines().count()
     ))
 }
 
 /// Replaces a text that occurs exactly once.
-fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String, String> {
+fn replace(path: &Path, path_argument: &str, old: &str, new: &str) -> Result<String, String> {
     if old.is_empty() {
         return Err("`old_str` is empty; use insert or create".to_owned());
     }
-    let content = read(path, given_path)?;
+    let content = read(path, path_argument)?;
     let (mut old, mut new) = (old.to_owned(), new.to_owned());
     // The view does not show line ends, so the model cannot know that the file has carriage returns.
     if !content.contains(&old) && content.contains("\r\n") {
@@ -273,15 +279,15 @@ fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String
     let line = |at: usize| content[..at].matches('\n').count() + 1;
     match positions.as_slice() {
         [] => Err(format!(
-            "`old_str` is not in {given_path}; it must match exactly, white space included"
+            "`old_str` is not in {path_argument}; it must match exactly, white space included"
         )),
         [at] => {
             let changed = format!("{}{new}{}", &content[..*at], &content[at + old.len()..]);
-            write(path, given_path, &changed)?;
+            write(path, path_argument, &changed)?;
             let first = line(*at);
             Ok(format!(
-                "{given_path} is changed:\n{}",
-                numbered_with_context(&changed, first, first + new.matches('\n').count())
+                "{path_argument} is changed:\n{}",
+                with_line_numbers_and_context(&changed, first, first + new.matches('\n').count())
             ))
         }
         several => {
@@ -292,7 +298,7 @@ fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String
                 ""
             };
             Err(format!(
-                "`old_str` occurs {least}{} times in {given_path} (lines {}); it must occur once, so include more of the text around it",
+                "`old_str` occurs {least}{} times in {path_argument} (lines {}); it must occur once, so include more of the text around it",
                 several.len(),
                 lines.join(", ")
             ))
@@ -301,8 +307,13 @@ fn replace(path: &Path, given_path: &str, old: &str, new: &str) -> Result<String
 }
 
 /// Inserts lines after the line number `after`.
-fn insert(path: &Path, given_path: &str, after: &Value, added: &str) -> Result<String, String> {
-    let content = read(path, given_path)?;
+fn insert(
+    path: &Path,
+    path_argument: &str,
+    after: &Value,
+    new_text: &str,
+) -> Result<String, String> {
+    let content = read(path, path_argument)?;
     let lines = content.lines().count();
     let after = after.as_u64().and_then(|line| usize::try_from(line).ok());
     let Some(after) = after.filter(|after| *after <= lines) else {
@@ -327,31 +338,31 @@ fn insert(path: &Path, given_path: &str, after: &Value, added: &str) -> Result<S
     } else {
         end
     };
-    let added = added.replace("\r\n", "\n");
-    let added = added
+    let new_text = new_text.replace("\r\n", "\n");
+    let new_text = new_text
         .strip_suffix('\n')
-        .unwrap_or(&added)
+        .unwrap_or(&new_text)
         .replace('\n', end);
-    let added_end = if rest.is_empty() && !content.is_empty() && !content.ends_with('\n') {
+    let new_text_end = if rest.is_empty() && !content.is_empty() && !content.ends_with('\n') {
         ""
     } else {
         end
     };
-    let changed = format!("{before}{before_end}{added}{added_end}{rest}");
-    write(path, given_path, &changed)?;
-    let last = after + 1 + added.matches('\n').count();
+    let changed = format!("{before}{before_end}{new_text}{new_text_end}{rest}");
+    write(path, path_argument, &changed)?;
+    let last = after + 1 + new_text.matches('\n').count();
     Ok(format!(
-        "{given_path} is changed:\n{}",
-        numbered_with_context(&changed, after + 1, last)
+        "{path_argument} is changed:\n{}",
+        with_line_numbers_and_context(&changed, after + 1, last)
     ))
 }
 
 /// The lines from `first` to `last` with [`CONTEXT_LINES`] before and after them.
-fn numbered_with_context(content: &str, first: usize, last: usize) -> String {
+fn with_line_numbers_and_context(content: &str, first: usize, last: usize) -> String {
     let lines: Vec<&str> = content.lines().collect();
     let begin = first.saturating_sub(CONTEXT_LINES + 1).min(lines.len());
     let end = (last + CONTEXT_LINES).min(lines.len()).max(begin);
-    numbered(&lines[begin..end], begin + 1)
+    with_line_numbers(&lines[begin..end], begin + 1)
 }
 
 #[cfg(test)]

@@ -20,12 +20,10 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::arguments::string_argument;
-use super::result::MAX_RESULT_SIZE;
+use super::command_output::{CommandOutput, with_exit_code, with_note};
 use crate::environment::Variables;
-use crate::excerpt;
 use crate::line_splitter::{LineEnd, LineSplitter};
 use crate::programs::on_path;
-use crate::ring_buffer::RingBuffer;
 
 /// How long one command may take: enough for a large build. Shorter if the idle timeout is short.
 const MAX_TIME_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -41,9 +39,6 @@ const SHORT_GRACE_DIVISOR: u32 = 8;
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often to check whether the process group is empty.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How much of the beginning and of the end of a command's output the model gets, in bytes each. The rest of
-/// [`MAX_RESULT_SIZE`] is for notes.
-const MAX_PART_SIZE: usize = MAX_RESULT_SIZE / 2 - 1_000;
 /// The size of one read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 /// The longest line that is read from the shell's standard error, in bytes.
@@ -84,14 +79,6 @@ enum CommandEnd {
     /// The shell itself ended, with this exit status.
     ShellExited(String),
     TimedOut,
-}
-
-/// The beginning and the end of a command's output.
-struct CommandOutput {
-    head: Vec<u8>,
-    tail: RingBuffer,
-    /// How many bytes between `head` and `tail` were left out.
-    left_out: u64,
 }
 
 impl Shell {
@@ -244,7 +231,7 @@ impl ShellProcess {
                 // Concurrent with the reads: a shell that echoes its input blocks until it is read.
                 written = self.stdin.write(unwritten), if !unwritten.is_empty() => match written {
                     Ok(count) => unwritten = &unwritten[count..],
-                    Err(error) => return self.shell_exited(&error).await,
+                    Err(error) => return self.handle_closed_stream(&error).await,
                 },
                 read = self.output.read(&mut output), if is_output_open => match read {
                     Ok(0) | Err(_) => is_output_open = false,
@@ -254,7 +241,7 @@ impl ShellProcess {
                     }
                 },
                 read = self.status.read(&mut status) => match read {
-                    Ok(0) | Err(_) => return self.shell_exited(&"it closed its streams").await,
+                    Ok(0) | Err(_) => return self.handle_closed_stream(&"it closed its streams").await,
                     Ok(count) => {
                         if let Some(code) = self.exit_code(&status[..count], command_output) {
                             return CommandEnd::ExitCode(code);
@@ -298,7 +285,7 @@ impl ShellProcess {
 
     /// Handles a stream that the shell has closed: returns the shell's exit status, or `reason` if it has
     /// not exited.
-    async fn shell_exited(&mut self, reason: &dyn Display) -> CommandEnd {
+    async fn handle_closed_stream(&mut self, reason: &dyn Display) -> CommandEnd {
         match timeout(EXIT_TIMEOUT, self.child.wait()).await {
             Ok(Ok(status)) => CommandEnd::ShellExited(status.to_string()),
             _ => CommandEnd::ShellExited(reason.to_string()),
@@ -359,50 +346,5 @@ impl Drop for ShellProcess {
         if self.child.id().is_some() {
             let _ = kill_process_group(self.group, Signal::KILL);
         }
-    }
-}
-
-impl CommandOutput {
-    fn new() -> Self {
-        Self {
-            head: Vec::new(),
-            tail: RingBuffer::new(MAX_PART_SIZE),
-            left_out: 0,
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        let room = (MAX_PART_SIZE - self.head.len()).min(bytes.len());
-        self.head.extend_from_slice(&bytes[..room]);
-        self.left_out += self.tail.push(&bytes[room..]);
-    }
-
-    fn text(&self) -> String {
-        let tail = self.tail.bytes();
-        let note = match self.left_out {
-            0 => String::new(),
-            bytes => excerpt::left_out_note(bytes),
-        };
-        let bytes = [self.head.as_slice(), note.as_bytes(), &tail].concat();
-        String::from_utf8_lossy(&bytes).trim_end().to_owned()
-    }
-}
-
-/// The text that the model reads about a command that ended.
-fn with_exit_code(output: &str, code: i32) -> String {
-    match (output, code) {
-        ("", 0) => "[no output]".to_owned(),
-        (output, 0) => output.to_owned(),
-        ("", code) => format!("[no output; exit code {code}]"),
-        (output, code) => with_note(output, &format!("[exit code {code}]")),
-    }
-}
-
-/// The output of a command with a note of the tool on a line below it.
-fn with_note(output: &str, note: &str) -> String {
-    if output.is_empty() {
-        note.to_owned()
-    } else {
-        format!("{output}\n{note}")
     }
 }

@@ -34,8 +34,8 @@ impl StartedFields {
             heartbeat_interval_ms: settings.heartbeat_interval.map(milliseconds),
             limits: Limits {
                 callback_timeout_ms: milliseconds(settings.request_timeout),
-                claim_deadline_ms: milliseconds(settings.claim_deadline),
-                finish_deadline_ms: milliseconds(settings.finish_deadline),
+                claim_deadline_ms: milliseconds(settings.claim_timeout),
+                finish_deadline_ms: milliseconds(settings.finish_timeout),
                 task_timeout_ms: milliseconds(limits.task_timeout),
                 idle_timeout_ms: limits.idle_timeout.map(milliseconds),
                 stop_window_ms: milliseconds(limits.stop_window),

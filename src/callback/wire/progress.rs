@@ -21,6 +21,7 @@ pub struct Progress {
     output: Option<NewOutput>,
 }
 
+/// The progress of a clone or a push.
 #[derive(Debug, Clone, Serialize)]
 struct Transfer {
     phase: &'static str,
@@ -28,6 +29,7 @@ struct Transfer {
     bytes: Option<u64>,
 }
 
+/// The output since the last heartbeat.
 #[derive(Debug, Clone, Serialize)]
 struct NewOutput {
     offset: u64,
@@ -48,7 +50,7 @@ impl Progress {
             activity: snapshot
                 .activity
                 .as_deref()
-                .map(|activity| one_line(&redactor.text(activity))),
+                .map(|activity| one_line(&redactor.mask(activity))),
             transfer: snapshot.transfer.map(|transfer| Transfer {
                 phase: transfer.step,
                 percent: transfer.percent,

@@ -9,12 +9,12 @@ use crate::redact::Redactor;
 use crate::task;
 
 /// The maximum length of the summary and of the causes of a failure, in characters.
-const MAX_TEXT: usize = 8 * 1024;
+const MAX_TEXT_CHARS: usize = 8 * 1024;
 /// The maximum number of checks that one report lists.
 pub const MAX_CHECKS: usize = 100;
 /// The maximum length of a check's command in a body that is too large, in characters: enough to
 /// recognize it.
-const MAX_SHORT_COMMAND: usize = 80;
+const MAX_SHORT_COMMAND_CHARS: usize = 80;
 
 /// The field `result` of a terminal event.
 #[derive(Debug, Clone, Serialize)]
@@ -85,12 +85,12 @@ pub struct Failure {
 }
 
 impl TaskResult {
-    pub fn new(report: &task::Report, redactor: &Redactor) -> Self {
+    pub fn new(report: &task::RunReport, redactor: &Redactor) -> Self {
         Self {
             summary: report
                 .summary
                 .as_deref()
-                .map(|summary| cut(&redactor.text(summary), MAX_TEXT)),
+                .map(|summary| cut(&redactor.mask(summary), MAX_TEXT_CHARS)),
             prompts: report
                 .prompts
                 .iter()
@@ -102,7 +102,7 @@ impl TaskResult {
                 .iter()
                 .map(|start| Phase {
                     phase: start.phase,
-                    start_ms: milliseconds(start.after),
+                    start_ms: milliseconds(start.since_claim),
                 })
                 .collect(),
             agent: report.agent.as_ref().map(|agent| Agent {
@@ -111,11 +111,11 @@ impl TaskResult {
                 model: agent
                     .model
                     .as_deref()
-                    .map(|model| one_line(&redactor.text(model))),
+                    .map(|model| one_line(&redactor.mask(model))),
                 session_id: agent
                     .session_id
                     .as_deref()
-                    .map(|id| one_line(&redactor.text(id))),
+                    .map(|id| one_line(&redactor.mask(id))),
                 exit_code: agent.exit_code,
                 turns: agent.spent.turns,
                 tool_calls: agent.spent.tool_calls,
@@ -128,7 +128,7 @@ impl TaskResult {
                 .iter()
                 .take(MAX_CHECKS)
                 .map(|check| Check {
-                    command: one_line(&redactor.text(&check.command)),
+                    command: one_line(&redactor.mask(&check.command)),
                     exit_code: check.exit_code,
                     duration_ms: milliseconds(check.duration),
                     output_tail: check.output_tail.clone(),
@@ -152,7 +152,7 @@ impl TaskResult {
     }
 
     /// Drops the output of passed checks, which is the least important part.
-    pub fn drop_passed_output(&mut self) {
+    pub fn drop_output_of_passed_checks(&mut self) {
         for check in &mut self.checks {
             if check.exit_code == Some(0) {
                 check.output_tail.clear();
@@ -169,7 +169,7 @@ impl TaskResult {
     pub fn drop_summary_and_shorten_commands(&mut self) {
         self.summary = None;
         for check in &mut self.checks {
-            check.command = cut(&check.command, MAX_SHORT_COMMAND);
+            check.command = cut(&check.command, MAX_SHORT_COMMAND_CHARS);
         }
     }
 
@@ -197,8 +197,8 @@ impl Failure {
     pub fn new(failure: &task::Failure, redactor: &Redactor) -> Self {
         Self {
             reason: failure.reason.word(),
-            message: one_line(&redactor.text(&failure.message)),
-            detail: cut(&redactor.text(&failure.causes.join("\n")), MAX_TEXT),
+            message: one_line(&redactor.mask(&failure.message)),
+            detail: cut(&redactor.mask(&failure.causes.join("\n")), MAX_TEXT_CHARS),
             retryable: failure.retryable,
         }
     }

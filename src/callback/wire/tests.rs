@@ -1,4 +1,4 @@
-//! The largest possible bodies, which the black-box tests cannot produce, and cancellations.
+//! Tests the largest possible bodies, which the black-box tests cannot produce, and cancellations.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::result::MAX_CHECKS;
 use super::*;
 use crate::callback::settings::Machine;
 use crate::model::UsageAndCost;
-use crate::task::{self, AgentReport, CheckReport, Reason, Report};
+use crate::task::{self, AgentReport, CheckReport, Reason, RunReport};
 
 /// A text of control characters: each of them takes six bytes in JSON.
 fn control_characters(length: usize) -> String {
@@ -44,7 +44,7 @@ fn checks(count: usize, command_length: usize, exit_code: i32) -> Vec<CheckRepor
     vec![check; count]
 }
 
-fn failed_event(report: Report) -> Event {
+fn failed_event(report: RunReport) -> Event {
     let failure = task::Failure {
         causes: vec![control_characters(1_000_000)],
         ..task::Failure::new(Reason::ChecksFailed, control_characters(1_000_000))
@@ -60,7 +60,7 @@ fn failed_event(report: Report) -> Event {
 
 #[test]
 fn the_largest_possible_event_is_within_the_limit() {
-    let event = failed_event(Report {
+    let event = failed_event(RunReport {
         summary: Some(control_characters(1_000_000)),
         prompts: vec![control_characters(16 * 1024); 8],
         agent: Some(AgentReport {
@@ -77,7 +77,7 @@ fn the_largest_possible_event_is_within_the_limit() {
             total_bytes: 12 * 1024,
             dropped_bytes: 0,
         },
-        ..Report::default()
+        ..RunReport::default()
     });
     let size = event.body().len();
     assert!(size <= MAX_BODY_SIZE, "{size}");
@@ -88,9 +88,9 @@ fn the_largest_possible_event_is_within_the_limit() {
 fn the_failed_check_keeps_its_output_if_there_are_too_many_passed_checks() {
     let mut checks = checks(20, 10, 0);
     checks.last_mut().unwrap().exit_code = Some(1);
-    let event = failed_event(Report {
+    let event = failed_event(RunReport {
         checks,
-        ..Report::default()
+        ..RunReport::default()
     });
     assert!(event.body().len() <= MAX_BODY_SIZE);
     let checks = event.result.unwrap().checks;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::excerpt::visible;
 
 /// The maximum length of a one-line message, in characters.
-const MAX_LINE: usize = 500;
+const MAX_LINE_CHARS: usize = 500;
 
 pub fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
@@ -14,12 +14,12 @@ pub fn milliseconds(duration: Duration) -> u64 {
 /// The text on one line, cut to the maximum length.
 pub fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
-    cut(&words.join(" "), MAX_LINE)
+    cut(&words.join(" "), MAX_LINE_CHARS)
 }
 
-/// The beginning of a text, with an ellipsis if the rest was cut off. Escapes control characters.
-pub fn cut(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
+/// The first `max_chars` characters of a text, with an ellipsis if the rest was cut off. Escapes control characters.
+pub fn cut(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         None => visible(text),
         Some((end, _)) => format!("{}…", visible(&text[..end])),
     }

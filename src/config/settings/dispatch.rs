@@ -1,6 +1,6 @@
 //! The settings of `dispatch` alone, which are variables without flags.
 
-use super::Setting;
+use crate::config::setting::Setting;
 
 pub const DISPATCH_STATE: Setting = Setting::unflagged(
     "DESCARTES_DISPATCH_STATE",

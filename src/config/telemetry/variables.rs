@@ -59,6 +59,7 @@ impl Variables<'_, '_> {
         }
     }
 
+    /// The value of a variable without white space around it, if it is set and UTF-8.
     fn text(&self, name: &str) -> Option<String> {
         let value = self.reader.environment.get(name)?.to_str()?.trim();
         (!value.is_empty()).then(|| value.to_owned())
@@ -115,6 +116,7 @@ impl Variables<'_, '_> {
         })
     }
 
+    /// The time limit of a request for one signal.
     fn timeout(&mut self, signal: &str) -> Duration {
         let Some((name, text)) = self.signal_variable(signal, "TIMEOUT") else {
             return DEFAULT_TIMEOUT;
@@ -145,6 +147,7 @@ impl Variables<'_, '_> {
         headers
     }
 
+    /// The attributes in `OTEL_RESOURCE_ATTRIBUTES`, as keys and values.
     fn resource(&mut self) -> Vec<(String, String)> {
         let name = "OTEL_RESOURCE_ATTRIBUTES";
         let text = self.text(name).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Texts of one line.
+//! Texts and names.
 
 /// The value, or the end of a sentence that says why the text is invalid.
 pub type ParseResult<T> = Result<T, String>;

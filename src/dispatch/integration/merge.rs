@@ -239,6 +239,6 @@ impl Integration {
             // Writing to a string does not fail.
             let _ = writeln!(message, "{name}: {value}");
         }
-        self.repositories.settings.redactor.text(&message)
+        self.repositories.settings.redactor.mask(&message)
     }
 }

@@ -138,7 +138,7 @@ impl Contents<'_> {
             base: cleaner.line(&run.base),
             note: run.note.as_deref().map(block),
             memory: run.memory,
-            spans: self.spans(run),
+            stages: self.stages(run),
             log: tail_of_log(&self.runs_dir.join(&run.id), limits.max_log())
                 .map(|log| cleaner.block(&log, limits.max_log())),
             samples: run.samples.cleaned(cleaner),
@@ -166,7 +166,7 @@ impl Contents<'_> {
     }
 
     /// The stages of a run on the time axis.
-    fn spans(&self, run: &Run) -> Vec<report::Span> {
+    fn stages(&self, run: &Run) -> Vec<report::StageInterval> {
         let reported = run.report.as_ref().map(|report| report.at);
         let is_running = *self.status == DispatchStatus::Running;
         let last = self
@@ -175,12 +175,12 @@ impl Contents<'_> {
             .last()
             .map_or(run.intended_at, |session| session.to);
         let times = RunTimes {
-            requested: run.intended_at,
-            started: run.started_at,
-            granted: run.grant.as_ref().map(|grant| grant.at),
-            ended: reported.or(run.fence.as_ref().map(|fence| fence.at)),
+            requested_at: run.intended_at,
+            started_at: run.started_at,
+            granted_at: run.grant.as_ref().map(|grant| grant.at),
+            ended_at: reported.or(run.fence.as_ref().map(|fence| fence.at)),
             is_merging: run.task.is_some() && run.report.as_ref().is_some_and(Report::is_completed),
-            settled: run.merge_ended_at,
+            settled_at: run.merge_ended_at,
             now: if is_running { now() } else { last },
         };
         let worker = run

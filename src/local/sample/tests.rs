@@ -1,4 +1,4 @@
-//! The shop of `demo --graph`, worked through by its scripted agent, one task after the other.
+//! Tests the shop of `demo --graph`: its scripted agent works on one task after the other.
 
 use std::path::Path;
 use std::process::Output;

@@ -1,4 +1,4 @@
-//! The order of events, and which run has a task, with a clock that the tests set.
+//! Tests the order of events, and which run has a task, with a clock that the tests set.
 
 use serde_json::json;
 

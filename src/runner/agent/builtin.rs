@@ -66,7 +66,7 @@ impl CommandLine for Builtin {
         Some(self.model.clone())
     }
 
-    fn totals(&self) -> TotalsScope {
+    fn totals_scope(&self) -> TotalsScope {
         TotalsScope::Round
     }
 

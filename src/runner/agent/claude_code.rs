@@ -64,7 +64,7 @@ impl CommandLine for ClaudeCode {
         self.model.clone()
     }
 
-    fn totals(&self) -> TotalsScope {
+    fn totals_scope(&self) -> TotalsScope {
         TotalsScope::Session
     }
 

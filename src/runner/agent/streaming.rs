@@ -22,7 +22,7 @@ pub trait CommandLine {
     fn model(&self) -> Option<String>;
 
     /// Whether the numbers in a `result` line include earlier rounds.
-    fn totals(&self) -> TotalsScope;
+    fn totals_scope(&self) -> TotalsScope;
 
     /// The program of a round. `remaining` are the limits minus what earlier rounds have used; `session` is the session
     /// of the earlier rounds.
@@ -46,7 +46,7 @@ impl<C: CommandLine> Streaming<C> {
     /// `limits` are for all rounds together.
     pub fn new(command_line: C, limits: Limits) -> Self {
         Self {
-            reader: Reader::new(command_line.totals()),
+            reader: Reader::new(command_line.totals_scope()),
             command_line,
             limits,
             exit_code: None,

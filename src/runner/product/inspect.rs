@@ -14,7 +14,7 @@ use super::lfs::{MAX_POINTER_SIZE, Pointer, PointerFile};
 use super::records::Records;
 use super::repository::PrivateRepository;
 use crate::git::{Git, UnnamedFile};
-use crate::redact::{Redactor, Stream};
+use crate::redact::{Redactor, StreamMasker};
 use crate::task::Failure;
 
 /// The largest file that is committed, in bytes. Forges reject larger files, and most of them are build products.
@@ -215,7 +215,7 @@ struct BatchReader<'a> {
     /// How many bytes of the current object have not been read yet, including the line feed after it.
     unread: u64,
     /// Finds secrets in the current object.
-    scan: Stream,
+    scan: StreamMasker,
     /// Finds conflict markers in the current object.
     markers: Markers,
     /// The names of objects with secrets.

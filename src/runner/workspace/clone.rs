@@ -37,7 +37,7 @@ pub struct LocalClone {
 struct IndexCopy {
     file: File,
     /// The modification time of the index. git reads a file again if it was modified at this time or later.
-    modified: SystemTime,
+    modified_at: SystemTime,
 }
 
 impl LocalClone {
@@ -73,7 +73,7 @@ impl LocalClone {
         from.rewind()?;
         let mut file = File::create(to)?;
         io::copy(&mut from, &mut file)?;
-        file.set_modified(self.index.modified)
+        file.set_modified(self.index.modified_at)
     }
 }
 
@@ -84,7 +84,7 @@ impl IndexCopy {
         io::copy(&mut from, &mut file)?;
         Ok(Self {
             file: file.into_file()?,
-            modified: from.metadata()?.modified()?,
+            modified_at: from.metadata()?.modified()?,
         })
     }
 }

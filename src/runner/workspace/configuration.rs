@@ -10,7 +10,7 @@ use std::path::Path;
 pub fn append(clone: &Path, values: &[(&str, &str, &String)]) -> io::Result<()> {
     let mut text = String::new();
     for (section, key, value) in values {
-        text += &["[", section, "]\n\t", key, " = ", &quoted(value), "\n"].concat();
+        text += &["[", section, "]\n\t", key, " = ", &quote(value), "\n"].concat();
     }
     let mut file = File::options()
         .append(true)
@@ -19,7 +19,7 @@ pub fn append(clone: &Path, values: &[(&str, &str, &String)]) -> io::Result<()> 
 }
 
 /// A value in quotes, so that git reads exactly this value.
-fn quoted(value: &str) -> String {
+fn quote(value: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in value.chars() {
         match letter {

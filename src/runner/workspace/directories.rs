@@ -96,6 +96,7 @@ pub fn new_run_directory() -> Result<TempDir, Failure> {
 /// Whether a directory has only a few small files, and no directory, so that deleting it takes very little time.
 pub fn has_few_files(dir: &Path) -> bool {
     const MAX_FILES: usize = 16;
+    /// In bytes.
     const MAX_FILE_SIZE: u64 = 1 << 20;
     let Ok(entries) = fs::read_dir(dir) else {
         return false;

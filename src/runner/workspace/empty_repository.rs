@@ -59,10 +59,10 @@ fn stores_executable_bit(file: &Path) -> io::Result<bool> {
     if fs::set_permissions(file, Permissions::from_mode(before ^ 0o100)).is_err() {
         return Ok(false);
     }
-    let is_kept = mode()? == before ^ 0o100;
+    let is_stored = mode()? == before ^ 0o100;
     fs::set_permissions(file, Permissions::from_mode(before))?;
     // If the new file is executable already, the file system probably reports every file as executable.
-    Ok(is_kept && before & 0o100 == 0)
+    Ok(is_stored && before & 0o100 == 0)
 }
 
 /// Whether the file system has symbolic links.

@@ -11,7 +11,7 @@ use super::empty_repository::{self, ObjectFormat};
 use crate::git::{Call, Git, GitError};
 
 /// The waits between attempts after a transient error.
-pub const WAITS: [Duration; 3] = [
+pub const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
     Duration::from_secs(12),
@@ -56,7 +56,7 @@ async fn fetch(
     url: &str,
     reference: Option<&str>,
 ) -> Result<(), GitError> {
-    let mut waits = WAITS.iter();
+    let mut waits = RETRY_DELAYS.iter();
     loop {
         let args = ["fetch", "--progress", "--no-tags", "--depth=1"];
         let call = Call::new(dir, args).args(git.file_remote_option(url, "upload-pack"));
@@ -88,7 +88,7 @@ async fn reject_ambiguous(
     url: &str,
     name: &str,
 ) -> Result<(), GitError> {
-    if name.starts_with("refs/") || !fetched_a_tag(dir) {
+    if name.starts_with("refs/") || !has_fetched_tag(dir) {
         return Ok(());
     }
     let branch = format!("refs/heads/{name}");
@@ -110,7 +110,7 @@ async fn reject_ambiguous(
     Ok(())
 }
 
-fn fetched_a_tag(dir: &Path) -> bool {
+fn has_fetched_tag(dir: &Path) -> bool {
     let text = fs::read_to_string(dir.join(".git/FETCH_HEAD")).unwrap_or_default();
     text.contains("\ttag '")
 }
@@ -119,6 +119,7 @@ fn is_hash(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Makes the empty repository in `dir`.
 fn init(dir: &Path, format: ObjectFormat) -> Result<(), GitError> {
     empty_repository::create(dir, format).map_err(|error| {
         let how = format!(

@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::time::sleep;
 
 use super::configuration;
-use super::fetch::WAITS;
+use super::fetch::RETRY_DELAYS;
 use crate::git::{Call, Git, GitError, lfs_progress_variable};
 
 /// Configures the filter of Git LFS if the project uses it, so that the agent's git turns changed files into pointers.
@@ -50,7 +50,7 @@ async fn is_used(git: &Git<'_>, dir: &Path) -> Result<bool, GitError> {
 
 /// Downloads the files of Git LFS, and retries after a transient error.
 async fn pull(git: &Git<'_>, dir: &Path) -> Result<(), GitError> {
-    let mut waits = WAITS.iter();
+    let mut waits = RETRY_DELAYS.iter();
     loop {
         let call = Call::new(dir, ["lfs", "pull", "origin"]);
         let call = call

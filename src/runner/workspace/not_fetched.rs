@@ -34,6 +34,7 @@ pub fn warn(dir: &Path, repository: &RemoteRepository) {
 /// The first values that `parse` returns for the lines of a file; none if the path is not a regular file.
 fn values_in(path: &Path, parse: impl Fn(&str) -> Option<String>) -> Vec<String> {
     const MAX_VALUES: usize = 10;
+    /// In bytes.
     const MAX_FILE_SIZE: u64 = 1024 * 1024;
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return Vec::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::scud::samples::{LETTERS, Sample, block_on, graphs, status_of_letter};
+use crate::scud::samples::{GeneratedTask, LETTERS, Sample, block_on, graphs, status_of_letter};
 
 fn set_status(sample: &Sample, task: &Task, status: Status) -> Result<(), EditError> {
     block_on(sample.project.set_status(task, status))
@@ -63,6 +63,14 @@ fn the_error_for_a_removed_task_names_it() {
     let expected = "task `8` of phase `a` is no longer in .scud/tasks/tasks.scg";
     assert_eq!(sample.without_root(&error), expected);
     assert!(matches!(error, EditError::TaskNotFound { .. }));
+}
+
+#[test]
+fn the_error_for_bytes_that_are_not_utf_8_names_their_line() {
+    let mut graph = b"# SCUD Graph v1\n# Phase: a\n\xff\n".to_vec();
+    let error = set_status_in_bytes(&mut graph, "a", "8", Status::Done).unwrap_err();
+    let expected = ".scud/tasks/tasks.scg, line 3: the text is not UTF-8";
+    assert_eq!(error.to_string(), expected);
 }
 
 #[test]
@@ -146,7 +154,7 @@ proptest! {
         letter in prop::sample::select(LETTERS),
     ) {
         let sample = Sample::with_graph(&graph.text);
-        let (phase, id, _, old_letter) = chosen.get(&graph.tasks);
+        let GeneratedTask { phase, id, status_letter: old_letter, .. } = chosen.get(&graph.tasks);
         let task = sample.find(&format!("{phase}:{id}")).unwrap();
         set_status(&sample, &task, status_of_letter(letter)).unwrap();
 
@@ -158,10 +166,11 @@ proptest! {
             prop_assert_eq!((before[at], after[at]), (*old_letter, letter));
         }
         // Only this task has the new status.
-        for (other_phase, other_id, title, other_letter) in &graph.tasks {
-            let found = sample.find(&format!("{other_phase}:{other_id}")).unwrap();
-            let expected = if (other_phase, other_id) == (phase, id) { letter } else { *other_letter };
-            prop_assert_eq!((found.status, &found.id), (status_of_letter(expected), other_id), "{}", title);
+        for other in &graph.tasks {
+            let found = sample.find(&format!("{}:{}", other.phase, other.id)).unwrap();
+            let is_changed = (&other.phase, &other.id) == (phase, id);
+            let expected = if is_changed { letter } else { other.status_letter };
+            prop_assert_eq!((found.status, &found.id), (status_of_letter(expected), &other.id), "{}", other.title);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The task that a reference finds, and the errors when it finds none.
+//! Tests which task a reference finds, and the errors if it finds none.
 
 use super::*;
 use crate::scud::samples::Sample;

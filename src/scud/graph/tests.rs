@@ -1,4 +1,4 @@
-//! Reading whole tasks from whole graphs, and the errors for broken graphs.
+//! Tests that whole tasks are read from whole graphs, and the errors for broken graphs.
 
 use proptest::prelude::*;
 
@@ -299,11 +299,12 @@ proptest! {
     #[test]
     fn every_generated_task_is_found_as_it_was_written(graph in graphs()) {
         let sample = Sample::with_graph(&graph.text);
-        for (phase, id, title, letter) in &graph.tasks {
+        for generated in &graph.tasks {
+            let (phase, id) = (&generated.phase, &generated.id);
             let task = sample.find(&format!("{phase}:{id}")).unwrap();
             prop_assert_eq!((&task.phase, &task.id), (phase, id));
-            prop_assert_eq!(task.title, title_for_display(title.trim()));
-            prop_assert_eq!(task.status, status_of_letter(*letter));
+            prop_assert_eq!(task.title, title_for_display(generated.title.trim()));
+            prop_assert_eq!(task.status, status_of_letter(generated.status_letter));
         }
         let not_found = matches!(sample.find("phase0:decoy"), Err(FindError::NotFound { .. }));
         prop_assert!(not_found);

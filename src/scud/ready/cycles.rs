@@ -15,15 +15,15 @@ struct Step {
 pub fn components(tasks: &[TaskNode]) -> Vec<Vec<usize>> {
     let mut finder = Finder {
         tasks,
-        visited_at: vec![None; tasks.len()],
-        lowest: vec![0; tasks.len()],
-        is_open: vec![false; tasks.len()],
-        open: Vec::new(),
+        visit_number: vec![None; tasks.len()],
+        low_link: vec![0; tasks.len()],
+        is_on_stack: vec![false; tasks.len()],
+        stack: Vec::new(),
         count: 0,
         components: Vec::new(),
     };
     for task in 0..tasks.len() {
-        if finder.visited_at[task].is_none() {
+        if finder.visit_number[task].is_none() {
             finder.visit(task);
         }
     }
@@ -33,14 +33,14 @@ pub fn components(tasks: &[TaskNode]) -> Vec<Vec<usize>> {
 /// The state of Tarjan's algorithm.
 struct Finder<'a> {
     tasks: &'a [TaskNode],
-    /// When each task was first visited, as a number that counts visits.
-    visited_at: Vec<Option<usize>>,
-    /// The lowest `visited_at` of the open tasks that can be reached from each task.
-    lowest: Vec<usize>,
-    /// Whether the task is in `open`.
-    is_open: Vec<bool>,
-    /// Tasks whose component is not complete.
-    open: Vec<usize>,
+    /// How many tasks were visited before each task; `None` if it was not visited.
+    visit_number: Vec<Option<usize>>,
+    /// The lowest `visit_number` of the tasks on the stack that can be reached from each task.
+    low_link: Vec<usize>,
+    /// Whether each task is on the stack.
+    is_on_stack: Vec<bool>,
+    /// The tasks whose component is not complete.
+    stack: Vec<usize>,
     /// The number of visited tasks.
     count: usize,
     /// The complete components.
@@ -56,19 +56,19 @@ impl Finder<'_> {
             let needed = self.tasks[task].needs.get(step.next_need).copied();
             step.next_need += 1;
             if let Some(needed) = needed {
-                match self.visited_at[needed] {
+                match self.visit_number[needed] {
                     None => path.push(self.enter(needed)),
-                    Some(visited_at) if self.is_open[needed] => {
-                        self.lowest[task] = self.lowest[task].min(visited_at);
+                    Some(visit_number) if self.is_on_stack[needed] => {
+                        self.low_link[task] = self.low_link[task].min(visit_number);
                     }
                     Some(_) => {}
                 }
                 continue;
             }
             path.pop();
-            if let Some(before) = path.last() {
-                let lowest = self.lowest[task].min(self.lowest[before.task]);
-                self.lowest[before.task] = lowest;
+            if let Some(previous) = path.last() {
+                let low_link = self.low_link[task].min(self.low_link[previous.task]);
+                self.low_link[previous.task] = low_link;
             }
             self.close_component(task);
         }
@@ -76,23 +76,23 @@ impl Finder<'_> {
 
     /// Registers the first visit of a task.
     fn enter(&mut self, task: usize) -> Step {
-        self.visited_at[task] = Some(self.count);
-        self.lowest[task] = self.count;
+        self.visit_number[task] = Some(self.count);
+        self.low_link[task] = self.count;
         self.count += 1;
-        self.open.push(task);
-        self.is_open[task] = true;
+        self.stack.push(task);
+        self.is_on_stack[task] = true;
         Step { task, next_need: 0 }
     }
 
     /// Closes the component of a task if the task is its first one.
     fn close_component(&mut self, task: usize) {
-        if self.visited_at[task] != Some(self.lowest[task]) {
+        if self.visit_number[task] != Some(self.low_link[task]) {
             return;
         }
-        let begin = self.open.iter().rposition(|open| *open == task);
-        let component = self.open.split_off(begin.unwrap_or_default());
+        let begin = self.stack.iter().rposition(|member| *member == task);
+        let component = self.stack.split_off(begin.unwrap_or_default());
         for member in &component {
-            self.is_open[*member] = false;
+            self.is_on_stack[*member] = false;
         }
         self.components.push(component);
     }

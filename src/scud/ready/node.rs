@@ -18,7 +18,7 @@ pub struct TaskNode {
     pub needs: Vec<usize>,
     pub subtasks: Vec<usize>,
     /// Dependencies that are not in the graph, as the edges name them.
-    pub absent: Vec<String>,
+    pub absent_dependencies: Vec<String>,
     /// Whether the task is marked as done, or split into subtasks that are all done.
     pub is_done: bool,
     /// The number of unfinished tasks in the longest chain of dependents that begins with this task.
@@ -47,7 +47,7 @@ pub enum Obstacle {
     Absent(String),
     /// It is a member of a cycle: the members in the order of their dependencies.
     Cycle(Vec<usize>),
-    /// It needs a task that is neither done nor pending.
+    /// It needs a task that is neither done nor pending, or it is itself split but has no subtasks.
     Closed(usize),
     /// It needs a task that is blocked.
     BlockedTask(usize),

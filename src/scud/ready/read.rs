@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use super::node::{Standing, TaskNode};
-use crate::scud::lexer::{
-    Item, Items, Node, SyntaxError, parse_edge, parse_parent, quote, unescape,
-};
+use crate::scud::fields::unescape;
+use crate::scud::lexer::{Item, Items, Node, SyntaxError, parse_edge, parse_parent};
 use crate::scud::row::Row;
 use crate::scud::search::id_in_phase;
 use crate::task::Status;
@@ -30,7 +29,7 @@ struct Index<'a> {
     /// The phases by their tag, for edges with a phase.
     phases: HashMap<&'a str, usize>,
     /// The tasks by their id alone: `None` if several phases have the id.
-    anywhere: HashMap<&'a str, Option<usize>>,
+    any_phase: HashMap<&'a str, Option<usize>>,
 }
 
 impl Index<'_> {
@@ -44,7 +43,7 @@ impl Index<'_> {
         same_phase
             .or_else(with_phase)
             .copied()
-            .or_else(|| self.anywhere.get(name).copied().flatten())
+            .or_else(|| self.any_phase.get(name).copied().flatten())
     }
 }
 
@@ -96,18 +95,12 @@ fn reject_duplicate_phases(phases: &[Phase<'_>]) -> Result<(), SyntaxError> {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for phase in phases {
         if let Some(first) = lines.insert(phase.tag, phase.line) {
-            return Err(defined_twice_error("phase", phase.tag, first, phase.line));
+            return Err(SyntaxError::defined_twice(
+                "phase", phase.tag, first, phase.line,
+            ));
         }
     }
     Ok(())
-}
-
-fn defined_twice_error(kind: &str, name: &str, first: usize, second: usize) -> SyntaxError {
-    let name = quote(name);
-    SyntaxError {
-        line: second,
-        message: format!("the {kind} {name} is defined twice (lines {first} and {second})"),
-    }
 }
 
 /// Returns the tasks without their needs, and the index to find them.
@@ -118,7 +111,7 @@ fn read_tasks<'a>(
     let mut index = Index {
         in_phase: HashMap::with_capacity(nodes.len()),
         phases: HashMap::new(),
-        anywhere: HashMap::with_capacity(nodes.len()),
+        any_phase: HashMap::with_capacity(nodes.len()),
     };
     let tags = phases.iter().enumerate();
     index
@@ -131,16 +124,16 @@ fn read_tasks<'a>(
         let id = id_in_phase(tag, node.id());
         let task = tasks.len();
         if let Some(first) = index.in_phase.insert((*phase, id), task) {
-            return Err(defined_twice_error(
+            return Err(SyntaxError::defined_twice(
                 "task",
                 id,
                 nodes[first].1.line,
                 node.line,
             ));
         }
-        let anywhere = index.anywhere.entry(id).or_insert(Some(task));
-        if *anywhere != Some(task) {
-            *anywhere = None;
+        let entry = index.any_phase.entry(id).or_insert(Some(task));
+        if *entry != Some(task) {
+            *entry = None;
         }
         tasks.push(TaskNode {
             phase: tag.to_owned(),
@@ -151,7 +144,7 @@ fn read_tasks<'a>(
             priority: row.priority,
             needs: Vec::new(),
             subtasks: Vec::new(),
-            absent: Vec::new(),
+            absent_dependencies: Vec::new(),
             is_done: false,
             chain_length: 0,
             standing: Standing::Closed,
@@ -203,7 +196,7 @@ fn connect_dependencies(
     parents: &[Option<usize>],
 ) {
     let mut own_needs: Vec<Vec<usize>> = vec![Vec::new(); tasks.len()];
-    let mut own_absent: Vec<Vec<String>> = vec![Vec::new(); tasks.len()];
+    let mut own_absent_dependencies: Vec<Vec<String>> = vec![Vec::new(); tasks.len()];
     for (phase_index, phase) in phases
         .iter()
         .enumerate()
@@ -215,7 +208,7 @@ fn connect_dependencies(
             };
             match index.find(phase_index, phase.tag, dependency) {
                 Some(needed) => own_needs[task].push(needed),
-                None => own_absent[task].push((*dependency).to_owned()),
+                None => own_absent_dependencies[task].push((*dependency).to_owned()),
             }
         }
     }
@@ -224,18 +217,18 @@ fn connect_dependencies(
             node.needs = node.subtasks.clone();
             continue;
         }
-        let (mut needs, mut absent) = (Vec::new(), Vec::new());
+        let (mut needs, mut absent_dependencies) = (Vec::new(), Vec::new());
         let (mut next, mut seen) = (Some(task), Vec::new());
         while let Some(ancestor) = next.filter(|task| !seen.contains(task)) {
             seen.push(ancestor);
             needs.extend_from_slice(&own_needs[ancestor]);
-            absent.extend_from_slice(&own_absent[ancestor]);
+            absent_dependencies.extend_from_slice(&own_absent_dependencies[ancestor]);
             next = parents[ancestor];
         }
         needs.sort_unstable();
         needs.dedup();
-        absent.dedup();
+        absent_dependencies.dedup();
         node.needs = needs;
-        node.absent = absent;
+        node.absent_dependencies = absent_dependencies;
     }
 }

@@ -123,7 +123,7 @@ fn the_error_for_an_id_that_is_defined_twice_names_both_lines() {
     let text = "# SCUD Graph v1\n# Phase: p\n@nodes\n1 | a | P | 1 | M\n1 | b | P | 1 | M\n";
     assert_eq!(
         TaskGraph::parse(text).unwrap_err().to_string(),
-        "line 5: the task `1` is defined twice (lines 4 and 5)"
+        "line 5: task `1` is defined twice (lines 4 and 5)"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Settings as SCUD's users write them.
+//! Tests settings as SCUD's users write them.
 
 use proptest::prelude::*;
 

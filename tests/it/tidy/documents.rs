@@ -209,7 +209,7 @@ fn the_failure_reasons_are_the_same_in_every_document() {
 #[test]
 fn the_table_of_git_trouble_is_the_same_as_in_the_program() {
     let vocabulary = vocabulary();
-    let trouble = list(&vocabulary, "git_trouble").iter().map(|entry| {
+    let trouble = list(&vocabulary, "git_errors").iter().map(|entry| {
         let retryable = if entry["retryable"] == true {
             "yes"
         } else {
