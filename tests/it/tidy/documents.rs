@@ -207,7 +207,7 @@ fn the_failure_reasons_are_the_same_in_every_document() {
 }
 
 #[test]
-fn the_table_of_git_trouble_is_the_same_as_in_the_program() {
+fn the_table_of_git_errors_is_the_same_as_in_the_program() {
     let vocabulary = vocabulary();
     let trouble = list(&vocabulary, "git_errors").iter().map(|entry| {
         let retryable = if entry["retryable"] == true {
