@@ -19,10 +19,11 @@ pub fn tarball() -> &'static Path {
     TARBALL.get_or_init(|| pack(Path::new(env!("CARGO_TARGET_TMPDIR"))))
 }
 
-/// Makes the tarball in this directory.
+/// Makes the tarball in this directory. Two test processes may do so at the same time, so it is made in a temporary directory and
+/// then moved.
 fn pack(dir: &Path) -> PathBuf {
-    let root = dir.join("engines-image");
-    let _ = fs::remove_dir_all(&root);
+    let temporary = tempfile::tempdir_in(dir).expect("a temporary directory");
+    let root = temporary.path().join("image");
     let worker = root.join("app/descartes-worker");
     copy(Path::new(env!("CARGO_BIN_EXE_descartes-worker")), &worker);
     // Most of the program's size is debug symbols.
@@ -55,14 +56,15 @@ fn pack(dir: &Path) -> PathBuf {
     for name in ["tmp", "root", "usr/share/git-core/templates"] {
         fs::create_dir_all(root.join(name)).expect("a directory");
     }
-    let tarball = dir.join("engines-image.tar");
+    let unfinished = temporary.path().join("image.tar");
     run(Command::new("tar")
         .arg("-C")
         .arg(&root)
         .arg("-cf")
-        .arg(&tarball)
+        .arg(&unfinished)
         .arg("."));
-    fs::remove_dir_all(&root).expect("the files are in the tarball");
+    let tarball = dir.join("engines-image.tar");
+    fs::rename(&unfinished, &tarball).expect("the same file system");
     tarball
 }
 
