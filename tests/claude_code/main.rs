@@ -30,10 +30,12 @@ fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
         .env("ANTHROPIC_BASE_URL", model.url())
 }
 
+/// Runs a worker with Claude Code and a fake model that follows the script.
 fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
     run_with(Project::new(), script, |worker| worker)
 }
 
+/// Like [`run`], with this project, and with settings that `change` adds to the worker.
 fn run_with(
     project: Project,
     script: impl IntoIterator<Item = impl Into<Turn>>,
@@ -44,6 +46,7 @@ fn run_with(
     })
 }
 
+/// An answer with a call of Claude Code's tool for shell commands.
 fn bash_call(command: &str) -> Answer {
     tool_call(
         "Bash",

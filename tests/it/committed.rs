@@ -27,7 +27,8 @@ impl Run {
         self.event["message"].as_str().expect("a message")
     }
 
-    fn detail(&self) -> String {
+    /// The message and the detail of the failure.
+    fn failure_text(&self) -> String {
         format!(
             "{}\n{}",
             self.event["failure"]["message"]

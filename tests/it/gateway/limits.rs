@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::service::{
     Part, Service, complete_answer, message_document, message_start, stream_head,
 };
-use super::{KEY, Session, post, question, read_answer};
+use super::session::{Session, post, read_answer};
+use super::{KEY, question};
 use crate::support::{Hold, Project, Receiver, Worker, wait_until};
 
 fn error_of(body: &str) -> Value {

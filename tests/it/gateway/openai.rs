@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use serde_json::json;
 
 use super::service::{Service, complete_answer, stream_end, stream_event, stream_head};
-use super::{Session, post, read_answer};
+use super::session::{Answer, Session, post, read_answer};
 use crate::support::wait_until;
 
 const OPENAI_KEY: &str = "sk-proj-test-0123456789";
@@ -21,7 +21,7 @@ fn start(service: &Service) -> Session {
     })
 }
 
-fn send(session: &Session, target: &str, body: &str) -> super::Answer {
+fn send(session: &Session, target: &str, body: &str) -> Answer {
     let (address, path) = session.address_and_path("OPENAI_BASE_URL");
     let stream = TcpStream::connect(address).expect("the gateway listens");
     let request = post(
@@ -61,8 +61,11 @@ fn requests_of_both_apis_are_forwarded_with_the_real_key_and_counted() {
     assert!(answer.body.contains("response.completed"), "{answer:?}");
     assert_eq!(send(&session, "/v1/chat/completions", &body).status, 200);
     let arrived = service.requests();
-    assert_eq!(arrived[0].line(), "POST /v1/responses HTTP/1.1");
-    assert_eq!(arrived[1].line(), "POST /v1/chat/completions HTTP/1.1");
+    assert_eq!(arrived[0].request_line(), "POST /v1/responses HTTP/1.1");
+    assert_eq!(
+        arrived[1].request_line(),
+        "POST /v1/chat/completions HTTP/1.1"
+    );
     for arrived in arrived {
         let bearer = format!("Bearer {OPENAI_KEY}");
         assert_eq!(arrived.header("authorization"), Some(bearer.as_str()));

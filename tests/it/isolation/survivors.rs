@@ -34,7 +34,7 @@ fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
         .env("DESCARTES_REPO", forge.url())
         .env("DESCARTES_GIT_TOKEN", TOKEN)
         .agent(agent)
-        .through("setpriv", |program| {
+        .started_by("setpriv", |program| {
             vec![
                 "--bounding-set=-kill".into(),
                 "--inh-caps=-kill".into(),
@@ -44,9 +44,9 @@ fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
     let ended = worker.run();
     let survivor = std::fs::read_to_string(&pid).unwrap();
     let survivor = survivor.trim().parse().ok().and_then(Pid::from_raw);
-    let killed = kill_process(survivor.unwrap(), Signal::KILL);
+    let kill_result = kill_process(survivor.unwrap(), Signal::KILL);
     let event = ended.assert_failed(&receiver, "push_failed");
-    assert_eq!(killed, Ok(()), "the process should have survived");
+    assert_eq!(kill_result, Ok(()), "the process should have survived");
     let failure = event["failure"].to_string();
     let words = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
     assert!(failure.contains(words), "{failure}");
@@ -87,7 +87,7 @@ fn a_control_group_also_ends_processes_of_the_agent_that_have_another_user() {
          until grep -q '^Uid:.{NOBODY}' /proc/$!/status; do :; done"
     );
     let worker = Worker::new(&receiver, &project).env("PATH", path_without("bwrap", bin.path()));
-    let worker = worker.agent(agent).through("setpriv", |program| {
+    let worker = worker.agent(agent).started_by("setpriv", |program| {
         vec![
             "--bounding-set=-kill".into(),
             "--inh-caps=-kill".into(),

@@ -106,7 +106,7 @@ fn no_part_of_the_status_line_is_left_in_a_window_that_becomes_narrower() {
         .on(terminal)
         .start();
     // The status line is too long for the window, so its end is cut.
-    running.wait_for_screen("9: agent: a long line");
+    running.wait_for_live_area("9: agent: a long line");
     for columns in [70, 40, 100, 20] {
         resizer.set_columns(columns, &running);
         let size = running.output_size();

@@ -54,8 +54,8 @@ fn all_processes() -> Vec<Process> {
     pids.filter_map(Process::with_pid).collect()
 }
 
-/// The processes that work in this directory. A dead process has no working directory.
-pub fn with_working_directory(dir: &Path) -> Vec<Process> {
+/// The processes whose working directory is this one. A dead process has no working directory.
+pub fn processes_with_working_directory(dir: &Path) -> Vec<Process> {
     let dir = dir.canonicalize().expect("the directory");
     let mut processes = all_processes();
     processes.retain(|process| {
