@@ -2,10 +2,10 @@
 # gives each to nix/arguments.nix, which `mkImage` asks.
 {
   pkgs,
-  # The packages of a Mac, of another processor, and of 32-bit programs on this one.
-  mac,
-  other,
-  small,
+  # The packages for other systems: for a Mac, for Linux on ARM, and for 32-bit programs on this processor.
+  macPackages,
+  armPackages,
+  i686Packages,
 }:
 let
   wrong = arguments: begins: { inherit arguments begins; };
@@ -57,7 +57,7 @@ in
     ];
     tools = [
       pkgs.hello
-      small.hello
+      i686Packages.hello
       ./run
     ];
     libraries = [ pkgs.zlib ];
@@ -219,16 +219,16 @@ in
     {
       tools = [
         pkgs.hello
-        mac.tree
+        macPackages.tree
       ];
     }
     "`tools` is the package tree; it is for aarch64-darwin, and the programs of the image are for x86_64-linux: "
   )
-  (wrong { tools = [ other.tree ]; } "`tools` is the package tree; it is for aarch64-linux")
-  (wrong { libraries = [ mac.zlib ]; } "`libraries` is the package zlib; it is for aarch64-darwin")
-  (wrong { agent = mac.opencode; } "`agent` is the package opencode; it is for aarch64-darwin")
+  (wrong { tools = [ armPackages.tree ]; } "`tools` is the package tree; it is for aarch64-linux")
+  (wrong { libraries = [ macPackages.zlib ]; } "`libraries` is the package zlib; it is for aarch64-darwin")
+  (wrong { agent = macPackages.opencode; } "`agent` is the package opencode; it is for aarch64-darwin")
   (wrong {
-    devShell = mac.mkShellNoCC { };
+    devShell = macPackages.mkShellNoCC { };
   } "`devShell` is the package nix-shell; it is for aarch64-darwin")
   (wrong { libraries = [ 7 ]; } "`libraries` is 7; ")
   (wrong { devShell = { }; } "`devShell` is a set; ")
