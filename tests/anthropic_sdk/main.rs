@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use support::model::{Answer, Block, Turn, bash_call, error_reply, text_answer, tool_call};
 use support::{Model, Project, Receiver, Reply, Worker, path};
 
+/// The name of Anthropic's tool for editing files.
 const EDITOR: &str = "str_replace_based_edit_tool";
 /// After how many bytes the service stops sending an answer: in the middle of an event.
 const BREAK_POSITION: usize = 700;

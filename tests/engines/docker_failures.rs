@@ -97,6 +97,7 @@ fn fault_of_first_request(
     }
 }
 
+/// The nodes of a graph with one task.
 const ONE_TASK: &str = "1 | Only | P | 1 | H\n";
 
 #[test]

@@ -68,6 +68,7 @@ fn pack(dir: &Path) -> PathBuf {
     tarball
 }
 
+/// Copies a file, and makes the directory that it is copied to.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().expect("a parent")).expect("directories");
     fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
@@ -92,6 +93,7 @@ fn libraries_of(program: &Path) -> Vec<PathBuf> {
     words.map(PathBuf::from).collect()
 }
 
+/// Runs a command that must succeed.
 #[track_caller]
 fn run(command: &mut Command) {
     let status = command.status().expect("a program of the system");

@@ -23,6 +23,7 @@ use service::{
 };
 use support::{Project, Receiver, Worker, quoted};
 
+/// The key of the model's service.
 const KEY: &str = "sk-ant-test-0123456789";
 
 /// The quoted path of a file in the npm packages of these tests; fails if it is not installed.

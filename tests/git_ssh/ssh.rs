@@ -8,6 +8,7 @@ use crate::server::SshServer;
 use crate::support::origin::write_program;
 use crate::support::{Forge, Origin, Receiver, Worker, lfs, quoted};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
 /// An ssh server that clients call `forge`.

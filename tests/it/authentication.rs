@@ -19,10 +19,12 @@ use crate::support::{
     Project, Receiver, Reply, Worker, assert_within, duration_setting, each, with_enough_time,
 };
 
+/// The secret that signs the worker's requests.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// A second secret, as during the rotation of secrets.
 const OLD_SECRET: &str = "whsec_YW4gb2xkZXIgc2VjcmV0IG9mIGEgZ29vZCBsZW5ndGg=";
 
+/// The headers of a request, in the type of the library that verifies signatures.
 fn headers(request: &ReceivedRequest) -> HeaderMap {
     let pairs = request.headers.iter().map(|(name, value)| {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -31,6 +33,7 @@ fn headers(request: &ReceivedRequest) -> HeaderMap {
     pairs.collect()
 }
 
+/// Whether the official library accepts a signature of the request as one by this secret.
 fn has_valid_signature(request: &ReceivedRequest, secret: &str) -> bool {
     let webhook = Webhook::new(secret).unwrap();
     webhook.verify(&request.body, &headers(request)).is_ok()

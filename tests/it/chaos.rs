@@ -174,6 +174,7 @@ struct Run {
 /// The error says which rule a run has broken.
 type CheckResult<T> = Result<T, String>;
 
+/// An error with this violation if a rule does not hold.
 fn ensure(holds: bool, violation: &str) -> CheckResult<()> {
     if holds {
         Ok(())
@@ -329,7 +330,7 @@ impl Run {
         self.check_outcome(&first.event)
     }
 
-    /// Checks that the outcome matches the behaviour of the agent and the faults of the run.
+    /// Checks that the outcome matches the behavior of the agent and the faults of the run.
     fn check_outcome(&self, event: &Value) -> CheckResult<()> {
         let holds = match (reason_of(event), self.scenario.agent) {
             ("completed", agent) => agent == AgentBehavior::Succeed && self.agent_ran(),

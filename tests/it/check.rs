@@ -34,6 +34,7 @@ fn assert_line(ended: &FinishedWorker, line: &str) {
     );
 }
 
+/// `check` for a worker of this project.
 fn check_of_project(receiver: &Receiver, project: &Project) -> Worker {
     Worker::new(receiver, project).arg("check")
 }

@@ -13,6 +13,7 @@ use crate::support::origin::{git, write_program};
 use crate::support::worker::FinishedWorker;
 use crate::support::{Origin, Project, Receiver, duration_setting, path, quoted, with_enough_time};
 
+/// The git token of the worker.
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
 /// The message and the detail of a failure to clone; asserts that the failure is retryable.
@@ -36,6 +37,7 @@ fn workspace_failure(receiver: &Receiver, ended: &FinishedWorker, retryable: boo
     )
 }
 
+/// The text of a JSON string.
 fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
@@ -292,13 +294,13 @@ fn a_temporary_clone_is_deleted_unless_keep_workspace_is_set() {
 #[test]
 fn the_progress_of_a_clone_is_reported_and_not_quoted_in_an_error() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let go = quoted(origin.path("go"));
+    let go_file = quoted(origin.path("go"));
     // After the reason for the failure, git prints as many progress lines as for a large clone.
     let script = format!(
         "[ \"$1\" = fetch ] || exit 0
          echo 'fatal: Authentication failed' >&2
-         for n in $(seq 500); do printf 'Receiving objects:  45%% (9/20), 1.25 MiB | 300.00 KiB/s\\r' >&2; done
-         until [ -e {go} ]; do sleep 0.02; done
+         for line in $(seq 500); do printf 'Receiving objects:  45%% (9/20), 1.25 MiB | 300.00 KiB/s\\r' >&2; done
+         until [ -e {go_file} ]; do sleep 0.02; done
          printf 'Receiving objects:  99%% (19/20), 2.25 MiB | 300.00 KiB' >&2; exit 128"
     );
     write_program(&origin.path("bin/git"), &script);

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::support::worker::FinishedWorker;
 use crate::support::{Origin, Receiver, Worker, path};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
 /// A finished run: its terminal event and its process.

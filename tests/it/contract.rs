@@ -20,6 +20,7 @@ fn failed_event() -> Value {
     receiver.only_event("failed")
 }
 
+/// Asserts that the schema does not allow an event; `what` says in the failure message what is wrong with the event.
 #[track_caller]
 fn assert_rejected_by_schema(event: &Value, what: &str) {
     assert!(

@@ -10,7 +10,9 @@ use crate::support::{Project, Receiver, Reply, Worker, duration_setting, each, w
 
 /// Gives a worker an agent whose output is longer than the tail in the result.
 fn with_long_output(worker: Worker) -> Worker {
-    worker.agent("i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done")
+    worker.agent(
+        "number=0; while [ $number -lt 300 ]; do echo line $number; number=$((number+1)); done",
+    )
 }
 
 #[test]

@@ -274,8 +274,8 @@ fn reassemble(outputs: &[Value]) -> (Vec<Option<u8>>, u64) {
 }
 
 /// A command that prints numbered lines of 8 bytes until the file `go` exists.
-const PRINT_NUMBERS: &str = r"n=1000000
-while [ ! -e go ]; do i=0; while [ $i -lt 500 ]; do echo $n; n=$((n+1)); i=$((i+1)); done; done";
+const PRINT_NUMBERS: &str = r"number=1000000
+while [ ! -e go ]; do count=0; while [ $count -lt 500 ]; do echo $number; number=$((number+1)); count=$((count+1)); done; done";
 
 #[test]
 fn output_can_be_reassembled_from_heartbeats_except_for_the_dropped_bytes() {

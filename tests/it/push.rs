@@ -9,8 +9,10 @@ use serde_json::Value;
 
 use crate::support::{Forge, Origin, Receiver, Reply, ServerBehavior, nobody, quoted, wait_until};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
+/// The git token of the worker.
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
 #[test]

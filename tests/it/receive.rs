@@ -120,14 +120,14 @@ fn post(url: &str, body: &str) -> (u16, Value) {
 fn the_command_of_the_readme_completes_its_task_in_the_root_of_this_repository() {
     let (receiving, url) = receive();
     let project = root_of_this_repository();
-    let tmp = tempfile::tempdir().expect("a temporary directory");
+    let temporary_dir = tempfile::tempdir().expect("a temporary directory");
     // TASK_ID=test-123 PROJECT_ID=proj-456 CALLBACK_URL=http://localhost:…/api/agents/callback \
     //   descartes-worker --task test-123
     let ended = program(&["--task", "test-123"], &project)
         .env("TASK_ID", "test-123")
         .env("PROJECT_ID", "proj-456")
         .env("CALLBACK_URL", url)
-        .env("TMPDIR", tmp.path())
+        .env("TMPDIR", temporary_dir.path())
         .run();
     ended.assert_code(0);
     let event = ended.result_line();
@@ -145,7 +145,9 @@ fn the_command_of_the_readme_completes_its_task_in_the_root_of_this_repository()
     );
     assert!(!ended.stderr.contains("protocol  "), "{ended:#?}");
     assert_eq!(git(project.dir(), &["status", "--porcelain"]), "");
-    let count = fs::read_dir(tmp.path()).expect("a directory").count();
+    let count = fs::read_dir(temporary_dir.path())
+        .expect("a directory")
+        .count();
     assert_eq!(count, 0, "the copy of the sample is still there");
 }
 

@@ -231,7 +231,7 @@ fn version_prints_one_line() {
 }
 
 #[test]
-fn verbose_and_quiet_change_the_log_of_the_worker_and_win_over_the_variable() {
+fn verbose_and_quiet_change_the_log_of_the_worker_and_take_precedence_over_the_variable() {
     let log = |args: &[&str]| {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project).env("RUST_LOG", "info");

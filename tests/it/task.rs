@@ -56,6 +56,7 @@ fn failure_message(project: &Project, task: &str, reason: &str) -> String {
     event["message"].as_str().expect("a message").to_owned()
 }
 
+/// For [`success_message`]: adds no settings to the worker.
 fn without_changes(worker: Worker) -> Worker {
     worker
 }

@@ -2,6 +2,7 @@
 
 use crate::support::{Project, Worker, schema};
 
+/// A graph with tasks in every state that `tasks` prints.
 const GRAPH: &str = "\
 # SCUD Graph v1
 # Phase: webapp
@@ -153,5 +154,6 @@ fn tasks_without_a_graph_says_what_is_missing() {
     }
 }
 
+/// The error for a project without a graph.
 const MISSING_GRAPH: &str = "./.scud/tasks/tasks.scg does not exist; name the project's directory with --project, or write the task \
                              graph there, by hand or with the command `scud`\n";

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::support::{Origin, Receiver};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
 /// Runs an agent on a clone; returns `result.work` of the completed task.

@@ -57,6 +57,7 @@ pub struct Point {
 /// The answer to a request: the status, the content type and the body.
 pub type Answer = (&'static str, &'static str, &'static str);
 
+/// The answer of a collector that has stored the data.
 const ACCEPTED: Answer = ("200 OK", "application/x-protobuf", "");
 
 /// A listening collector; closed when it is dropped.
@@ -254,6 +255,7 @@ impl Collector {
     }
 }
 
+/// The value of a data point.
 fn number(value: Option<&number_data_point::Value>) -> f64 {
     match value.expect("a value") {
         number_data_point::Value::AsDouble(number) => *number,
@@ -285,6 +287,7 @@ fn texts(attributes: &[KeyValue]) -> HashMap<String, String> {
         .collect()
 }
 
+/// The bytes in hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -3,6 +3,7 @@
 use crate::collector::Collector;
 use crate::support::{FinishedWorker, Hold, Project, Receiver, Server, Worker, wait_until};
 
+/// The words with which the worker warns of a failed export.
 const WARNING: &str = "traces or metrics were not exported";
 
 /// Runs a worker whose collector is at this URL, and asserts that the task is completed.

@@ -15,6 +15,7 @@ pub enum Kind {
     TypeScript,
 }
 
+/// All of them.
 pub const PEERS: [Kind; 2] = [Kind::Python, Kind::TypeScript];
 
 impl Kind {
@@ -66,6 +67,7 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A receiver that verifies signatures with this secret.
     pub fn start(kind: Kind, secret: &str) -> Self {
         Self::start_with_lease(kind, secret, "60")
     }

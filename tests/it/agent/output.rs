@@ -97,7 +97,7 @@ fn the_log_shows_the_agents_lines_without_control_characters() {
 }
 
 #[test]
-fn secrets_are_masked_in_output_log_and_reports() {
+fn secrets_are_masked_in_output_log_and_events() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let ended = worker_with_many_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN SERVICE_PASSWORD")

@@ -6,7 +6,7 @@ use super::{results_in_last_message, run};
 use crate::support::model::{Answer, Block, Turn, bash_call, error_reply, text_answer};
 
 #[test]
-fn an_answer_that_is_cut_off_is_continued() {
+fn an_answer_that_ends_at_its_token_limit_is_continued() {
     let incomplete_call = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": "echo ha"#.to_owned(),
@@ -50,7 +50,7 @@ fn an_answer_that_is_cut_off_is_continued() {
 }
 
 #[test]
-fn nine_cut_off_answers_in_a_row_are_a_failure() {
+fn nine_answers_in_a_row_that_end_at_their_token_limit_are_a_failure() {
     let run = run(vec![text_answer("and").with_stop_reason("max_tokens"); 9]);
     let event = run.assert_failed("agent_failed");
     assert_eq!(

@@ -329,7 +329,7 @@ fn events_without_content_do_not_extend_the_idle_timeout() {
         let headers = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
         let turn = Turn::Repeat {
             first: format!("{headers}{start}"),
-            then: event.to_owned(),
+            repeated: event.to_owned(),
         };
         with_enough_time(Duration::from_secs(2), |limit| {
             let run = run_with(Project::new(), vec![turn.clone(); 8], |worker| {

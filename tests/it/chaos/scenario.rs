@@ -202,6 +202,7 @@ fn faulty_answers(random: &mut Random, later: &Reply, rejections: &[u16]) -> Vec
         .collect()
 }
 
+/// A random faulty answer; see [`faulty_answers`].
 fn faulty_answer(random: &mut Random, later: &Reply, rejections: &[u16]) -> Reply {
     let temporary = [408, 425, 429, 500, 502, 503, 504];
     match random.below(10) {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{assistant_line, result_line, run, run_script};
 use crate::support::{Project, Worker};
 
+// Recorded output of the real Claude Code.
 const RECORDING_WITH_BACKGROUND_TASK: &str = include_str!("../recordings/background_short.jsonl");
 const RECORDING_OF_CUT_STREAM: &str = include_str!("../recordings/stream_cut_then_ok.jsonl");
 const RECORDING_OF_TOO_LONG_ANSWER: &str = include_str!("../recordings/max_tokens.jsonl");
@@ -182,8 +183,8 @@ fn message_ids_of_megabytes_do_not_use_up_the_memory() {
     // The parent process is the worker.
     let script = r#"cat > /dev/null
         id=$(head -c 3900000 /dev/zero | tr '\0' a)
-        for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-            printf '{"type":"assistant","message":{"id":"%s%d","content":[],"usage":{"output_tokens":1}}}\n' "$id" $n
+        for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+            printf '{"type":"assistant","message":{"id":"%s%d","content":[],"usage":{"output_tokens":1}}}\n' "$id" $number
         done
         grep VmHWM /proc/$PPID/status > "$dir/peak"
         cat "$dir/stream""#;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::service::{Part, Service, bytes, complete_answer, header, message_document};
 use super::session::{Session, end_agent, post, read_answer};
 use super::{KEY, question};
+use crate::support::processes::Process;
 use crate::support::{Project, Receiver, Worker, wait_until};
 
 #[test]
@@ -294,11 +295,12 @@ fn the_gateway_ignores_stop_signals_until_the_agent_has_ended() {
 fn if_the_worker_is_killed_the_gateway_ends() {
     let service = Service::start([]);
     let session = Session::start(&service, |worker| worker);
-    let address = session.address();
+    let worker = session.running().pid().as_raw_nonzero().get();
+    let gateway = gateway_pid(worker).as_raw_nonzero().get();
+    let gateway = Process::with_pid(gateway).expect("the gateway");
     session.running().signal(Signal::KILL);
-    wait_until("the end of the gateway", || {
-        TcpStream::connect(&address).is_err()
-    });
+    // The port is no evidence: another test may get it.
+    wait_until("the end of the gateway", || !gateway.is_alive());
     // The agent waits until it can read its exit code from the pipe, so the pipe must stay open.
     let _pipe = end_agent(&session.project, 0);
     session.wait();

@@ -9,6 +9,7 @@ use super::session::{Session, post, read_answer};
 use super::{KEY, question};
 use crate::support::{Hold, Project, Receiver, Worker, wait_until};
 
+/// The field `error` of a body.
 fn error_of(body: &str) -> Value {
     serde_json::from_str::<Value>(body).expect("JSON")["error"].clone()
 }

@@ -10,8 +10,10 @@ use super::service::{Service, complete_answer, stream_end, stream_event, stream_
 use super::session::{Answer, Session, post, read_answer};
 use crate::support::wait_until;
 
+/// The key of the OpenAI-style service.
 const OPENAI_KEY: &str = "sk-proj-test-0123456789";
 
+/// Starts a worker with a key for an OpenAI-style service, and with a limit of tokens that no test reaches.
 fn start(service: &Service) -> Session {
     Session::start(service, |worker| {
         worker
@@ -21,6 +23,7 @@ fn start(service: &Service) -> Session {
     })
 }
 
+/// Sends a request to the gateway, as an agent does; `target` is the part of the URL after `OPENAI_BASE_URL`.
 fn send(session: &Session, target: &str, body: &str) -> Answer {
     let (address, path) = session.address_and_path("OPENAI_BASE_URL");
     let stream = TcpStream::connect(address).expect("the gateway listens");

@@ -37,21 +37,21 @@ echo "read $count files, gateway ${gateway:+there}"
 fn the_key_is_in_no_place_that_the_agent_can_read() {
     let (receiver, project) = (Receiver::start(), nobody::project());
     let bin = nobody::shared_dir();
-    let (home, tmp) = (nobody::shared_dir(), nobody::shared_dir());
+    let (home, temporary_dir) = (nobody::shared_dir(), nobody::shared_dir());
     // Only this test has this key: without root, the agent can read the environment of a worker that another test has just started.
-    let name = tmp.path().display().to_string();
+    let name = temporary_dir.path().display().to_string();
     let second_half: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     let key = format!("sk-ant-test-{second_half}");
     let worker = Worker::new(&receiver, &project)
         .env("HOME", home.path())
-        .env("TMPDIR", tmp.path())
+        .env("TMPDIR", temporary_dir.path())
         .env("ANTHROPIC_API_KEY", &key)
         .env("OPENAI_API_KEY", &key)
         // In a PID namespace, the script would not see the processes that it searches.
         .env("DESCARTES_ISOLATION", "off")
         .agent(SEARCH.replace("SECOND_HALF", &second_half));
     if nobody::is_root() && nobody::may_become_nobody() {
-        for dir in [&home, &tmp] {
+        for dir in [&home, &temporary_dir] {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
             std::fs::set_permissions(dir.path(), mode).expect("the owner can change the mode");
         }
@@ -72,9 +72,9 @@ fn the_secret_path_and_the_key_are_not_on_the_gateways_command_line_or_in_its_en
         .env("ANTHROPIC_API_KEY", KEY)
         .agent(WAITING_AGENT)
         .start();
-    wait_until("the agent", || project.path("seen").exists());
-    let seen = project.read("seen");
-    let url = seen
+    wait_until("the agent", || project.path("environment").exists());
+    let environment = project.read("environment");
+    let url = environment
         .lines()
         .find_map(|line| line.strip_prefix("ANTHROPIC_BASE_URL="));
     let path = url.and_then(|url| url.rsplit('/').next()).expect("a path");

@@ -54,6 +54,7 @@ struct State {
 }
 
 impl Service {
+    /// Starts the service; each element of the script is the answer to one request.
     pub fn start(script: impl IntoIterator<Item = Vec<Part>>) -> Self {
         let state = Arc::new(Mutex::new(State {
             requests: Vec::new(),
@@ -82,6 +83,7 @@ impl Service {
         format!("http://{}", self.server.address())
     }
 
+    /// The host and the port, as in the header `host`.
     pub fn host(&self) -> String {
         self.server.address().to_string()
     }

@@ -10,10 +10,9 @@ use super::KEY;
 use super::service::{Service, header, read_head};
 use crate::support::{FinishedWorker, Project, Receiver, RunningWorker, Worker, wait_until};
 
-/// The command of an agent that writes its environment to the file `seen`, and waits until the test writes an exit code to the
-/// pipe `go`.
-pub const WAITING_AGENT: &str =
-    "mkfifo go && env > seen.new && mv seen.new seen && read code < go && exit \"$code\"";
+/// The command of an agent that writes its environment to the file `environment`, and waits until the test writes an exit code
+/// to the pipe `exit_code`.
+pub const WAITING_AGENT: &str = "mkfifo exit_code && env > environment.new && mv environment.new environment && read code < exit_code && exit \"$code\"";
 
 /// A worker whose agent waits, and the URL of its gateway.
 pub struct Session {
@@ -33,6 +32,7 @@ pub struct Answer {
 }
 
 impl Session {
+    /// Starts the worker, with settings that `change` adds, and waits until its agent runs.
     pub fn start(service: &Service, change: impl FnOnce(Worker) -> Worker) -> Self {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project)
@@ -42,8 +42,8 @@ impl Session {
             .env("DESCARTES_ISOLATION", "off")
             .agent(WAITING_AGENT);
         let running = change(worker).start();
-        wait_until("the agent", || project.path("seen").exists());
-        let environment = project.read("seen");
+        wait_until("the agent", || project.path("environment").exists());
+        let environment = project.read("environment");
         Self {
             receiver,
             project,
@@ -99,7 +99,7 @@ impl Session {
         self.send(&post("{path}/v1/messages", "", &body.to_string()))
     }
 
-    /// Ends the agent with this exit code, and waits for the worker.
+    /// Ends the agent with this exit code, and waits for the worker; returns the receiver and the worker.
     pub fn end(self, code: i32) -> (Receiver, FinishedWorker) {
         let _pipe = end_agent(&self.project, code);
         (self.receiver, self.running.wait())
@@ -110,7 +110,7 @@ impl Session {
         self.end(0).1.assert_code(0);
     }
 
-    /// Waits for the worker, which ends the agent by itself.
+    /// Waits for the worker, which ends the agent by itself; returns the receiver and the worker.
     pub fn wait(self) -> (Receiver, FinishedWorker) {
         (self.receiver, self.running.wait())
     }
@@ -128,7 +128,10 @@ impl Session {
 #[must_use]
 pub fn end_agent(project: &Project, code: i32) -> fs::File {
     let mut options = fs::OpenOptions::new();
-    let pipe = options.read(true).write(true).open(project.path("go"));
+    let pipe = options
+        .read(true)
+        .write(true)
+        .open(project.path("exit_code"));
     let mut pipe = pipe.expect("the agent has made the pipe");
     pipe.write_all(format!("{code}\n").as_bytes())
         .expect("the pipe is empty");

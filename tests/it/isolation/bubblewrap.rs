@@ -42,11 +42,11 @@ fn the_agent_is_in_a_pid_namespace_as_root_and_as_an_ordinary_user() {
 #[test]
 fn no_process_of_the_agent_survives_a_killed_worker() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let agent = "for n in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; : > ready.$0; while :; do sleep 1; done' $n & done
+    let agent = "for number in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; : > ready.$0; while :; do sleep 1; done' $number & done
                  exec sleep 1000";
     let worker = strict_worker(&receiver, &project).agent(agent).start();
     wait_until("the agent's processes to start", || {
-        (1..=3).all(|n| project.path(&format!("ready.{n}")).exists())
+        (1..=3).all(|number| project.path(&format!("ready.{number}")).exists())
     });
     worker.signal(Signal::KILL);
     assert_eq!(worker.wait().signal, Some(Signal::KILL.as_raw()));

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::support::{Forge, Origin, Receiver, Worker, quoted, wait_until};
 
+/// The git token of the worker.
 const TOKEN: &str = "the-secret-git-token";
 /// Only one test uses this token, so no process of another test contains it.
 const TOKEN_OF_ONE_TEST: &str = "the-token-of-one-test";
@@ -44,6 +45,7 @@ fn readable_files(except: i32) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// Whether the bytes contain the text.
 fn contains(content: &[u8], part: &str) -> bool {
     content
         .windows(part.len())

@@ -12,6 +12,7 @@ use crate::support::{
     Forge, Origin, Project, Receiver, Worker, path, path_without, quoted, wait_until,
 };
 
+/// The git token of the worker.
 const TOKEN: &str = "the-secret-git-token";
 
 #[test]
@@ -121,11 +122,11 @@ fn a_git_that_the_workers_user_can_write_gets_no_token() {
     }
     let mut dirs = vec![bin.path().to_owned()];
     dirs.extend(std::env::split_paths(&path));
-    let tmp = nobody::project();
-    let worker = Worker::new(&receiver, &tmp)
+    let project = nobody::project();
+    let worker = Worker::new(&receiver, &project)
         .remove_env("DESCARTES_WORKSPACE")
         .env("PATH", std::env::join_paths(dirs).unwrap())
-        .env("TMPDIR", tmp.path("."))
+        .env("TMPDIR", project.path("."))
         .env("DESCARTES_REPO", forge.url())
         .env("DESCARTES_GIT_TOKEN", TOKEN);
     let worker = worker
@@ -198,6 +199,7 @@ fn the_launcher_for_a_namespace_starts_nothing_outside_of_a_namespace() {
     assert_eq!(status.code(), Some(127));
     let mut message = Vec::new();
     test_side.read_to_end(&mut message).unwrap();
+    // The launcher reports an error.
     assert_eq!(message.first(), Some(&b'E'));
     assert!(!started.exists());
 }

@@ -1,4 +1,4 @@
-//! `local` on a terminal: colours, links and styles. There are none in a pipe, and an agent cannot print them.
+//! `local` on a terminal: colors, links and styles. There are none in a pipe, and an agent cannot print them.
 
 use super::program;
 use crate::support::{Emulator, Project, Terminal, Worker, wait_until};
@@ -14,7 +14,7 @@ fn local(project: &Project) -> Worker {
 const WARNING: &str = "\u{1b}[33m\u{1b}[1mWARN \u{1b}[0m";
 
 #[test]
-fn levels_have_colours_on_a_terminal_and_none_in_a_pipe() {
+fn levels_have_colors_on_a_terminal_and_none_in_a_pipe() {
     let project = Project::new();
     let on_terminal = local(&project).agent("exit 5").on_terminal(200).run();
     on_terminal.assert_code(1);

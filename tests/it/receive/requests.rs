@@ -118,7 +118,9 @@ fn receive_shows_every_request_that_it_answered_before_a_signal_ended_it() {
                     paths
                 }
             };
-            let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(client(n))).collect();
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|number| scope.spawn(client(number)))
+                .collect();
             let paths = clients.into_iter().map(std::thread::ScopedJoinHandle::join);
             paths
                 .flat_map(|paths| paths.expect("answered paths"))

@@ -115,6 +115,7 @@ pub struct Page {
     pub elements: Vec<Element>,
 }
 
+/// An element of the page.
 #[derive(Debug, Clone, Default)]
 pub struct Element {
     pub name: String,

@@ -140,7 +140,7 @@ fn processes_that_fork_again_and_again_are_killed() {
     project.write("fork.sh", ": > forked; setsid sh fork.sh & exit\n");
     let ended = Worker::new(&receiver, &project)
         .agent(
-            "for n in 1 2 3; do setsid sh fork.sh; done; until [ -e forked ]; do sleep 0.01; done",
+            "for number in 1 2 3; do setsid sh fork.sh; done; until [ -e forked ]; do sleep 0.01; done",
         )
         .run();
     ended.assert_code(0);
@@ -156,7 +156,7 @@ fn processes_that_fork_again_and_again_are_killed() {
 #[test]
 fn hundreds_of_forgotten_processes_are_killed() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let script = "n=0; while [ $n -lt 300 ]; do setsid sleep 1000 & n=$((n + 1)); done; echo done";
+    let script = "count=0; while [ $count -lt 300 ]; do setsid sleep 1000 & count=$((count + 1)); done; echo done";
     let ended = Worker::new(&receiver, &project).agent(script).run();
     ended.assert_code(0);
     assert_eq!(assert_completed(&receiver), "done\n");

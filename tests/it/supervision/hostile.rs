@@ -90,7 +90,7 @@ fn standard_streams_that_are_not_read_do_not_delay_the_run() {
     let (_stdout_reader, stdout) = full_pipe();
     let (_stderr_reader, stderr) = full_pipe();
     let worker = Worker::new(&receiver, &project).env("RUST_LOG", "trace");
-    let agent = "n=0; while [ $n -lt 2000 ]; do echo some words; n=$((n + 1)); done; echo done";
+    let agent = "count=0; while [ $count -lt 2000 ]; do echo some words; count=$((count + 1)); done; echo done";
     let ended = worker
         .agent(agent)
         .change_command(|command| {

@@ -23,10 +23,10 @@ fn as_pid_1(worker: Worker) -> Worker {
 fn as_pid_1_the_worker_reaps_orphans() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project)
-        .env("DESCARTES_TASK_TIMEOUT", "30s")
+        .env("DESCARTES_TASK_TIMEOUT", "10m")
         .agent(
             "echo \"the parent is $PPID\"
-             for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done
+             for number in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done
              while grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.01; done
              echo reaped",
         );

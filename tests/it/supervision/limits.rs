@@ -110,7 +110,7 @@ fn an_agent_that_prints_a_byte_from_time_to_time_is_not_idle() {
         let worker =
             Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit));
         let interval = limit.as_secs_f64() / 6.0;
-        let agent = format!("for n in 1 2 3 4 5 6 7 8; do sleep {interval}; printf .; done");
+        let agent = format!("for number in 1 2 3 4 5 6 7 8; do sleep {interval}; printf .; done");
         let ended = worker.agent(agent).run();
         assert!(ended.duration > limit);
         if ended.code == Some(1) {

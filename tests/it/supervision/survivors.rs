@@ -21,6 +21,7 @@ const START_PROCESSES_THAT_IGNORE_SIGTERM: &str = "
     until [ -e a ] && [ -e b ] && [ -e c ] && [ -e d ] && [ -e e ]; do sleep 0.01; done
     echo ready";
 
+/// A project with `ignore-signals.sh`: it ignores stop signals, makes the file in its argument, and sleeps.
 fn project_with_script_that_ignores_signals() -> Project {
     let project = Project::new();
     project.write(
@@ -30,6 +31,7 @@ fn project_with_script_that_ignores_signals() -> Project {
     project
 }
 
+/// Asserts that none of these processes exists, not even as a zombie.
 #[track_caller]
 fn assert_none_exists(processes: &[Process]) {
     let existing: Vec<_> = processes
@@ -73,7 +75,7 @@ fn orphans_that_die_while_the_agent_works_are_reaped() {
     let worker = worker_with_fast_heartbeats(&receiver, &project)
         .without_isolation()
         .agent(
-            "for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000",
+            "for number in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000",
         )
         .start();
     wait_for_output_in_heartbeats(&receiver, "ready");
@@ -161,7 +163,7 @@ fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_terminal_event()
             // 30 % of the stop window are for the terminal event.
             .env("DESCARTES_STOP_WINDOW", duration_setting(window))
             // Another thread deletes many files.
-            .agent("mkdir many; for n in $(seq 500); do : > many/$n; done")
+            .agent("mkdir many; for number in $(seq 500); do : > many/$number; done")
             .start();
         worker.wait_for_log("the blocking point `delete` is armed");
         worker.signal(Signal::TERM);

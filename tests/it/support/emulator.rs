@@ -15,6 +15,7 @@ pub const RESIZE_MARK: &str = "resize;";
 /// Erases everything from the cursor to the end of the window.
 const ERASE_TO_END: &str = "\x1b[J";
 
+/// A window and everything that it has shown.
 pub struct Emulator {
     width: usize,
     rows: Vec<Row>,
@@ -49,7 +50,7 @@ impl Emulator {
             match c {
                 '\r' => emulator.column = 0,
                 '\n' => emulator.line_feed(),
-                '\x1b' => emulator.escape(&mut chars),
+                '\x1b' => emulator.read_escape_sequence(&mut chars),
                 c if c.is_control() => panic!("the control character {c:?}"),
                 c => emulator.print(c),
             }
@@ -63,6 +64,7 @@ impl Emulator {
         self.rows.iter().map(text).collect()
     }
 
+    /// Moves the cursor to the next row; the column stays the same.
     fn line_feed(&mut self) {
         self.row += 1;
         if self.row == self.rows.len() {
@@ -70,6 +72,7 @@ impl Emulator {
         }
     }
 
+    /// Shows a character at the cursor, in the next row if this one is full.
     fn print(&mut self, c: char) {
         if self.column == self.width {
             self.rows[self.row].is_continued = true;
@@ -85,7 +88,7 @@ impl Emulator {
     }
 
     /// Reads an escape sequence, after its first character, and does what it says.
-    fn escape(&mut self, chars: &mut Peekable<Chars<'_>>) {
+    fn read_escape_sequence(&mut self, chars: &mut Peekable<Chars<'_>>) {
         match chars.next() {
             Some('[') => {
                 let mut numbers = String::new();

@@ -79,6 +79,7 @@ fn batch(git_dir: &Path, base: &str, request: &Value) -> Value {
     json!({ "transfer": "basic", "objects": objects.collect::<Vec<_>>() })
 }
 
+/// The bytes of an HTTP answer.
 fn response(status: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let mut answer = format!(

@@ -37,7 +37,7 @@ pub enum Turn {
     /// A first text, then another one again and again, until the client closes the connection.
     Repeat {
         first: String,
-        then: String,
+        repeated: String,
     },
     /// The server closes the connection.
     Close,
@@ -110,6 +110,7 @@ pub struct Model {
 }
 
 impl Model {
+    /// Starts a server that answers each request by the next turn of the script.
     pub fn start(script: impl IntoIterator<Item = impl Into<Turn>>) -> Self {
         let shared: Arc<Shared> = Arc::default();
         shared.state().script = script.into_iter().map(Into::into).collect();
@@ -256,10 +257,10 @@ fn send_turn(connection: &Connection, turn: &Turn, number: usize, model: &Value)
             stream.write_all(&body.as_bytes()[..*bytes]).ok()?;
             send_turn(connection, then, number, model)
         }
-        Turn::Repeat { first, then } => {
+        Turn::Repeat { first, repeated } => {
             use std::io::Write;
             stream.write_all(first.as_bytes()).ok()?;
-            while stream.write_all(then.as_bytes()).is_ok() {
+            while stream.write_all(repeated.as_bytes()).is_ok() {
                 #[expect(
                     clippy::disallowed_methods,
                     reason = "the fake service sends an event at intervals"

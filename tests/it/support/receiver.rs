@@ -335,6 +335,7 @@ pub(super) fn read_request(
     }
 }
 
+/// Reads more bytes; `None` if the connection has ended.
 fn read_more(mut stream: &TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 8 * 1024];
     match stream.read(&mut chunk) {

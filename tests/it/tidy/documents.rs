@@ -374,7 +374,7 @@ fn the_protocol_has_the_sizes_of_the_reported_output() {
 }
 
 #[test]
-fn the_readme_is_short() {
+fn the_readme_has_at_most_150_lines() {
     let lines = read("README.md").lines().count();
     assert!(lines <= 150, "README.md has {lines} lines; 150 are allowed");
 }

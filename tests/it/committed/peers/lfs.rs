@@ -10,7 +10,9 @@ use crate::support::lfs::{object_path, oid, pointer, store_object};
 use crate::support::origin::git;
 use crate::support::{Forge, Origin, Receiver, Worker, quoted};
 
+/// The git token of the worker.
 const TOKEN: &str = "git-token-0123456789abcdef";
+/// The name and the content of a file: files that end in `.bin` are in Git LFS.
 const ATTRIBUTES: (&str, &str) = (
     ".gitattributes",
     "*.bin filter=lfs diff=lfs merge=lfs -text\n",
@@ -51,6 +53,7 @@ impl Project {
         [Remote::Directory, Remote::Server].map(Self::new)
     }
 
+    /// A worker that clones the project, with the token if the remote is a server.
     fn worker(&self, receiver: &Receiver) -> Worker {
         let worker = self.origin.worker(receiver);
         match &self.forge {
@@ -86,6 +89,7 @@ impl Project {
         object_path(&self.origin.path("project.git"), &oid(content))
     }
 
+    /// Asserts that the file is a pointer to this content on the pushed branch, and that the remote has the content.
     #[track_caller]
     fn assert_pointer_and_object_are_pushed(&self, file: &str, content: &[u8]) {
         let pushed = self.origin.show(BRANCH, file);
@@ -143,8 +147,10 @@ fn new_and_changed_files_are_pushed_as_pointers_with_their_objects() {
 #[test]
 fn a_file_larger_than_the_limit_of_git_files_is_pushed_as_a_pointer() {
     let project = Project::new(Remote::Directory);
-    project.run_and_assert_completed("head -c 62914560 /dev/zero > new.bin");
-    project.assert_pointer_and_object_are_pushed("new.bin", &vec![0; 62_914_560]);
+    // In bytes; the worker pushes no file that is larger than 50 MiB.
+    let size = 60 << 20;
+    project.run_and_assert_completed(&format!("head -c {size} /dev/zero > new.bin"));
+    project.assert_pointer_and_object_are_pushed("new.bin", &vec![0; size]);
 }
 
 #[test]
@@ -295,12 +301,13 @@ fn links_among_the_objects_are_not_followed() {
 #[test]
 fn objects_that_are_too_large_together_are_not_copied() {
     let project = Project::new(Remote::Directory);
-    let content = oid(b"huge");
-    let (first, second) = (&content[..2], &content[2..4]);
-    let size = 33_u64 * 1024 * 1024 * 1024;
+    let hash = oid(b"huge");
+    let (first, second) = (&hash[..2], &hash[2..4]);
+    // In bytes; the worker uploads at most 32 GiB.
+    let size = 33_u64 << 30;
     let agent = format!(
-        "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:{content}\\nsize {size}\\n' > new.bin
-         mkdir -p .git/lfs/objects/{first}/{second}; truncate -s {size} .git/lfs/objects/{first}/{second}/{content}"
+        "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:{hash}\\nsize {size}\\n' > new.bin
+         mkdir -p .git/lfs/objects/{first}/{second}; truncate -s {size} .git/lfs/objects/{first}/{second}/{hash}"
     );
     let message = project.run_and_assert_not_pushed(&agent);
     assert!(

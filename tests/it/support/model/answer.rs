@@ -121,6 +121,7 @@ impl Answer {
         events
     }
 
+    /// The body of a streamed answer.
     pub(super) fn stream(&self, number: usize, model: &Value) -> String {
         stream_of(&self.events(number, model))
     }
@@ -184,6 +185,7 @@ impl Block {
     }
 }
 
+/// The events in the format of server-sent events.
 fn stream_of(events: &[Value]) -> String {
     let event = |event: &Value| {
         let kind = event["type"].as_str().expect("a type");
