@@ -27,20 +27,23 @@ use service::{
 use support::{Project, Receiver, Worker, wait_until};
 
 /// How many times the time to the first byte is measured.
-const ROUNDS: usize = 300;
+const FIRST_BYTE_ROUNDS: usize = 300;
 /// How many times a stream of small events is measured.
-const STREAMS: usize = 20;
+const STREAM_ROUNDS: usize = 20;
 /// The number of events in such a stream.
-const EVENTS: usize = 1_000;
+const EVENTS_OF_STREAM: usize = 1_000;
 /// The size of the large answer, in bytes.
 const LARGE_BODY_SIZE: usize = 64 << 20;
-/// An agent that writes its environment to the file `seen`, and waits until the benchmark writes to the pipe `go`.
-const AGENT: &str = "mkfifo go && env > seen.new && mv seen.new seen && read code < go";
+/// An agent that writes its environment to the file `environment`, and waits until the benchmark writes to `end_pipe`.
+const AGENT: &str = "mkfifo end_pipe && env > environment.new && mv environment.new environment && read line < end_pipe";
+
+/// How many times the large answer is measured.
+const LARGE_ANSWER_ROUNDS: usize = 3;
 
 /// How much the gateway may add to the time to the first byte.
 const MAX_ADDED_TIME: Duration = Duration::from_millis(1);
-/// How much private memory the gateway may have, in MiB.
-const MAX_MEMORY: f64 = 3.0;
+/// How much private memory the gateway may have.
+const MAX_MEMORY_MIB: f64 = 3.0;
 
 fn main() -> ExitCode {
     println!("{:<48}\t{:>12}\t{:>12}\tbudget", "", "gateway", "direct");
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
     let stream = || {
         let text = json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": "Hello" } });
         let mut parts = vec![stream_head(), message_start()];
-        parts.extend((0..EVENTS).map(|_| stream_event(&text)));
+        parts.extend((0..EVENTS_OF_STREAM).map(|_| stream_event(&text)));
         parts.push(stream_end());
         parts
     };
@@ -56,13 +59,13 @@ fn main() -> ExitCode {
         gateway,
         direct,
         memory,
-    } = measure_both(ROUNDS, first_bytes, time_to_first_byte);
+    } = measure_both(FIRST_BYTE_ROUNDS, first_bytes, time_to_first_byte);
     let is_fast = gateway <= direct + MAX_ADDED_TIME;
-    let is_small = memory <= MAX_MEMORY;
+    let is_small = memory <= MAX_MEMORY_MIB;
     print_row(
         "median to the first byte",
-        &ms(gateway),
-        &ms(direct),
+        &milliseconds(gateway),
+        &milliseconds(direct),
         &with_verdict("at most 1 ms more", is_fast),
     );
     print_row(
@@ -73,12 +76,22 @@ fn main() -> ExitCode {
     );
     let Measurement {
         gateway, direct, ..
-    } = measure_both(STREAMS, stream, time_to_end);
-    print_row("1,000 small events", &ms(gateway), &ms(direct), "");
+    } = measure_both(STREAM_ROUNDS, stream, time_to_end);
+    print_row(
+        "1,000 small events",
+        &milliseconds(gateway),
+        &milliseconds(direct),
+        "",
+    );
     let Measurement {
         gateway, direct, ..
-    } = measure_both(3, large_answer, time_to_end);
-    print_row("a body of 64 MiB", &ms(gateway), &ms(direct), "");
+    } = measure_both(LARGE_ANSWER_ROUNDS, large_answer, time_to_end);
+    print_row(
+        "a body of 64 MiB",
+        &milliseconds(gateway),
+        &milliseconds(direct),
+        "",
+    );
     if is_fast && is_small {
         ExitCode::SUCCESS
     } else {
@@ -128,9 +141,9 @@ fn measure_both(
         .env("ANTHROPIC_BASE_URL", service.url())
         .agent(AGENT)
         .start();
-    wait_until("the agent", || project.path("seen").exists());
-    let seen = project.read("seen");
-    let mut lines = seen.lines();
+    wait_until("the agent", || project.path("environment").exists());
+    let environment = project.read("environment");
+    let mut lines = environment.lines();
     let url = lines.find_map(|line| line.strip_prefix("ANTHROPIC_BASE_URL=http://"));
     let (address, path) = url.expect("a URL").split_once('/').expect("a path");
     let (mut gateway, mut direct) = (Vec::new(), Vec::new());
@@ -139,7 +152,7 @@ fn measure_both(
         direct.push(measure(&service.host(), "/v1/messages"));
     }
     let memory = memory_of_gateway(running.pid().as_raw_nonzero().get());
-    fs::write(project.path("go"), "\n").expect("the agent reads");
+    fs::write(project.path("end_pipe"), "\n").expect("the agent reads");
     running.wait().assert_code(0);
     Measurement {
         gateway: median(gateway),
@@ -176,11 +189,12 @@ fn time_to_end(address: &str, path: &str) -> Duration {
     let stream = send_request(address, path);
     let head = read_head(&stream).expect("a head");
     let length = service::header(&head, "content-length").map(|length| length.parse().unwrap());
-    let (mut buffer, mut read, mut last) = (vec![0; 256 * 1024], 0, [0; 5]);
-    // The service keeps the connection open.
+    let (mut buffer, mut read) = (vec![0; 256 * 1024], 0);
+    // A body without a length is in chunks. The service keeps the connection open, so these last bytes are its end.
+    let mut last = [0; 5];
     while length.map_or(&last != b"0\r\n\r\n", |length: usize| read < length) {
         let count = { &stream }.read(&mut buffer).expect("bytes");
-        assert!(count > 0, "the answer breaks off");
+        assert!(count > 0, "the answer is cut off");
         read += count;
         if count >= last.len() {
             last.copy_from_slice(&buffer[count - 5..count]);
@@ -222,6 +236,6 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn ms(time: Duration) -> String {
+fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }

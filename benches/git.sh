@@ -19,11 +19,12 @@ export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER
 git init -q -b main "$dir/seed"
 mkdir -p "$dir/seed/.scud/tasks"
 printf '# SCUD Graph v1\n# Phase: p\n\n@nodes\n1 | Do it | P | 1 | M\n' > "$dir/seed/.scud/tasks/tasks.scg"
-awk -v at="$dir/seed" -v n="$files" 'BEGIN {
-    for (i = 0; i < n; i++) {
-        if (i % 250 == 0) { dir = at "/d" int(i / 250); system("mkdir -p " dir) }
-        file = dir "/f" i ".txt"
-        for (l = 0; l < 40; l++) print "line " l " of file " i ", " i * 7919 + l > file
+# 250 files in each directory, 40 lines in each file.
+awk -v seed="$dir/seed" -v files="$files" 'BEGIN {
+    for (number = 0; number < files; number++) {
+        if (number % 250 == 0) { dir = seed "/d" int(number / 250); system("mkdir -p " dir) }
+        file = dir "/f" number ".txt"
+        for (line = 0; line < 40; line++) print "line " line " of file " number ", " number * 7919 + line > file
         close(file)
     }
 }'
@@ -35,8 +36,10 @@ change='echo changed >> d0/f1.txt; echo new > new.txt'
 port=$((20000 + RANDOM % 10000))
 "$worker" receive --listen "127.0.0.1:$port" > "$dir/receiver" 2>&1 &
 receiver=$!
+# It prints its first line when it listens.
 until grep -q . "$dir/receiver"; do :; done
 
+# The time in milliseconds.
 now() { date +%s%3N; }
 
 run_plain_git() {
@@ -59,5 +62,5 @@ for round in $(seq "$rounds"); do
     [ "$plain_time" -lt "$best_plain" ] && best_plain=$plain_time
     [ "$worker_time" -lt "$best_worker" ] && best_worker=$worker_time
 done
-awk -v p="$best_plain" -v w="$best_worker" -v n="$files" \
-    'BEGIN { printf "%d files: plain git %d ms, worker %d ms, %.2f times (budget 1.20)\n", n, p, w, w / p; exit w / p > 1.2 }'
+awk -v plain="$best_plain" -v worker="$best_worker" -v files="$files" \
+    'BEGIN { ratio = worker / plain; printf "%d files: plain git %d ms, worker %d ms, %.2f times (budget 1.20)\n", files, plain, worker, ratio; exit ratio > 1.2 }'

@@ -73,7 +73,7 @@ let
     else
       toJSON value;
 
-  # One sentence if the condition does not hold.
+  # One sentence if the condition does not hold: it names the argument and its wrong value, and `right` says which values are right.
   rule =
     condition: argument: value: right:
     if condition then [ ] else [ "`${argument}` is ${show value}; ${right}" ];
@@ -81,7 +81,7 @@ let
   each =
     argument: values: right: rules:
     if isList values then concatLists (map rules values) else rule false argument values right;
-  # A package must be for the system of the image. On a Mac it is easy to pass packages of the Mac.
+  # The rule of a package: it must be for the system of the image. On a Mac it is easy to pass packages of the Mac.
   package =
     argument: value: condition: right:
     if condition && !isForImage value then
@@ -89,7 +89,7 @@ let
         "it is for ${value.system}, and the programs of the image are for ${pkgs.stdenv.hostPlatform.system}: take it from `pkgs`"
     else
       rule condition argument value right;
-  # The same for the names and values of a set.
+  # The sentences of `rules` for the names and values of a set, or one sentence if it is not a set.
   eachOf =
     argument: set: right: rules:
     if isAttrs set && !isPackage set then
@@ -115,14 +115,14 @@ let
       time = "([01][0-9]|2[0-3]):[0-5][0-9]";
       parts = match "${date}T${time}:[0-5][0-9]([.][0-9]+)?(Z|[+-]${time})" text;
       # JSON knows no numbers with a zero in front.
-      number = at: fromJSON (elemAt (match "0*([0-9]+)" (elemAt parts at)) 0);
-      year = number 0;
-      month = number 1;
-      day = number 2;
-      divides = by: year / by * by == year;
-      days =
+      partAsNumber = index: fromJSON (elemAt (match "0*([0-9]+)" (elemAt parts index)) 0);
+      year = partAsNumber 0;
+      month = partAsNumber 1;
+      day = partAsNumber 2;
+      isDivisibleBy = number: year / number * number == year;
+      daysInMonth =
         if month == 2 then
-          if divides 4 && (!divides 100 || divides 400) then 29 else 28
+          if isDivisibleBy 4 && (!isDivisibleBy 100 || isDivisibleBy 400) then 29 else 28
         else if
           elem month [
             4
@@ -135,15 +135,15 @@ let
         else
           31;
     in
-    isString text && parts != null && month >= 1 && month <= 12 && day >= 1 && day <= days;
+    isString text && parts != null && month >= 1 && month <= 12 && day >= 1 && day <= daysInMonth;
 
   isVariable = matches "[A-Za-z_][A-Za-z0-9_]*";
   variableRule = "the name of a variable consists of letters, digits and `_`, and does not begin with a digit";
 
-  # Neither a shell nor /etc/passwd gives these characters a meaning.
+  # Only characters to which neither a shell nor /etc/passwd gives a meaning; no `.` and no `..` between the slashes.
   isDirectory =
     text: matches "(/[A-Za-z0-9._+@-]+)+" text && match "(.*/)?[.][.]?(/.*)?" text == null;
-  ofTheImage =
+  isReserved =
     text:
     elem (lib.head (match "/([^/]*).*" text)) [
       "app"
@@ -167,7 +167,7 @@ let
       rule false argument value
         "a directory is an absolute path of letters, digits and the characters . _ + @ -, such as /home/worker"
     else
-      rule (!ofTheImage value) argument value
+      rule (!isReserved value) argument value
         "the image or the container's platform owns that directory; choose one such as /home/worker or /data";
 
   # 65534 is `nobody`, 0 is root. Docker refuses numbers that do not fit into 31 bits.

@@ -31,7 +31,7 @@ let
   testedFiles = [ (fileset.fileFilter (_: true) ../.) ];
 
   # A check that runs a command in a directory with the given files.
-  run =
+  runIn =
     name: tools: files: command:
     pkgs.runCommand name { nativeBuildInputs = tools; } ''
       cd ${crate.source files}
@@ -48,7 +48,7 @@ let
     ../nix/load.sh
     ../tests/nix/engine
   ];
-  ending = extension: fileset.fileFilter (file: file.hasExt extension) ../.;
+  filesWithExtension = extension: fileset.fileFilter (file: file.hasExt extension) ../.;
 
   # A program as another distribution would build it.
   foreignProgram =
@@ -58,6 +58,7 @@ let
       ${lib.getExe pkgs.patchelf} --remove-rpath --set-interpreter \
         /${programs.loaderDirectory}/${programs.loaderName} $out
     '';
+  # A check that tests the promises of docs/nix.md on an image.
   promises =
     name: image: arguments:
     pkgs.runCommand name
@@ -123,12 +124,12 @@ in
     inherit advisory-db;
   };
 
-  nixfmt = run "nixfmt" [ pkgs.nixfmt ] [ (ending "nix") ] ''
+  nixfmt = runIn "nixfmt" [ pkgs.nixfmt ] [ (filesWithExtension "nix") ] ''
     find . -name '*.nix' -exec nixfmt --check {} +
   '';
 
   actionlint =
-    run "actionlint"
+    runIn "actionlint"
       [
         pkgs.actionlint
         pkgs.shellcheck
@@ -139,10 +140,10 @@ in
       '';
 
   shellcheck =
-    run "shellcheck"
+    runIn "shellcheck"
       [ pkgs.shellcheck ]
       [
-        (ending "sh")
+        (filesWithExtension "sh")
         ../tests/nix/run
         ../tests/nix/push
         ../tests/nix/engine
@@ -205,12 +206,15 @@ in
   # Builds the worker a second time, and an image of it: both images must be the same, bit for bit.
   reproducible =
     let
-      worker = crate.worker.overrideAttrs { buildAgain = "1"; };
-      again = imagesOf (crate // { inherit worker; }) (ownArguments // { inherit pkgs; });
+      # Another attribute makes another derivation, so Nix builds the worker again.
+      rebuiltWorker = crate.worker.overrideAttrs { buildAgain = "1"; };
+      rebuiltImage = imagesOf (crate // { worker = rebuiltWorker; }) (
+        ownArguments // { inherit pkgs; }
+      );
     in
     pkgs.runCommand "reproducible" { nativeBuildInputs = [ pkgs.jq ]; } ''
       # If both were the same derivation, the comparison could not fail.
-      test ${crate.worker} != ${worker}
+      test ${crate.worker} != ${rebuiltWorker}
       unpack() {
         mkdir $2
         $1 | tar --extract --directory $2
@@ -221,7 +225,7 @@ in
         rm $config $2/manifest.json
       }
       unpack ${image} first
-      unpack ${again} second
+      unpack ${rebuiltImage} second
       diff --recursive first second
       (cd first && find . -type f -exec sha256sum {} + | sort) > $out
     '';

@@ -22,9 +22,9 @@ let
     created =
       let
         date = self.lastModifiedDate or "19700101000000";
-        at = from: length: builtins.substring from length date;
+        digits = start: length: builtins.substring start length date;
       in
-      "${at 0 4}-${at 4 2}-${at 6 2}T${at 8 2}:${at 10 2}:${at 12 2}Z";
+      "${digits 0 4}-${digits 4 2}-${digits 6 2}T${digits 8 2}:${digits 10 2}:${digits 12 2}Z";
   };
 
   imagesOf = crate: import ./image.nix { inherit crate origin; };
@@ -52,7 +52,7 @@ let
         base = "minimal";
       }
     );
-    # Claude Code's licence is unfree: it is allowed for this package alone, in an instance of nixpkgs that only this image uses.
+    # Claude Code's license is unfree: it is allowed for this package alone, in an instance of nixpkgs that only this image uses.
     image-claude-code =
       let
         unfree = import inputs.nixpkgs {

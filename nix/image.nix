@@ -127,7 +127,7 @@ let
     SHELL = person.shell;
     LANG = "C.UTF-8";
     # The only variable with authorities: OpenSSL's programs, curl, git and nixpkgs' programs read it, and the worker adds the
-    # file to its built-in authorities. Any further variable would win over it in some program, and a platform that sets only
+    # file to its built-in authorities. Any further variable would take precedence over it in some program, and a platform that sets only
     # this one, for a private authority, would break that program.
     SSL_CERT_FILE = "/etc/ssl/certs/ca-bundle.crt";
     DESCARTES_AGENT_ENV_FILE = "/app/environment.json";

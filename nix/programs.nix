@@ -16,7 +16,7 @@ in
   # The tools that coding agents use. No compiler: each project brings its own.
   full = [
     pkgs.bashInteractive
-    # Isolates the agent from the rest of the machine, if a setting of the worker asks for it.
+    # Isolates the agent from the worker, by a PID namespace.
     pkgs.bubblewrap
     pkgs.coreutils
     pkgs.curl
@@ -59,7 +59,7 @@ in
       name = "${name}-programs";
       paths = paths ++ everydayPrograms;
       pathsToLink = [ "/bin" ];
-      # The first package with a program wins, so the project's tools replace the everyday ones.
+      # If two packages have a program of the same name, the first one is used: the project's tools replace the everyday ones.
       ignoreCollisions = true;
     };
 

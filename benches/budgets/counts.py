@@ -25,7 +25,7 @@ def measure(report, program):
 
 def calls(report, program):
     if shutil.which("strace") is None:
-        report.without("system calls", "install strace")
+        report.peer_is_missing("system calls", "install strace")
         return
     lines = traced(["strace", "-f", "-o"], program)
     count = sum(1 for line in lines if re.match(r"\d+ +\w+\(", line))
@@ -37,7 +37,7 @@ def calls(report, program):
 
 def instructions(report, program):
     if shutil.which("valgrind") is None:
-        report.without("instructions", "install valgrind")
+        report.peer_is_missing("instructions", "install valgrind")
         return
     count = count_instructions(program)
     report.row("instructions of an empty run", "instructions", Samples([count]), budget=f"{INSTRUCTIONS_BUDGET:,}",
@@ -58,7 +58,7 @@ def count_instructions(program, **further):
 
 def git_processes(report, program):
     if shutil.which("strace") is None:
-        report.without("processes of git", "install strace")
+        report.peer_is_missing("processes of git", "install strace")
         return
     lines = traced(["strace", "-f", "-e", "trace=execve", "-o"], program, with_repository=True)
     # Those that git starts itself are `git` in another directory, or a shell.

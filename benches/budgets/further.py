@@ -85,7 +85,7 @@ def agents(report, program, turns=100, rounds=3):
     claude = find_program("claude", ROOT / "target/peers/claude/node_modules/.bin")
     path = os.environ["PATH"]
     if claude is None:
-        report.without("Claude Code", "install it: npm install --prefix target/peers/claude @anthropic-ai/claude-code")
+        report.peer_is_missing("Claude Code", "install it: npm install --prefix target/peers/claude @anthropic-ai/claude-code")
     else:
         path = os.path.dirname(claude) + os.pathsep + path
     finished = subprocess.run([ROOT / "benches/agents.sh", str(turns), str(rounds)], cwd=ROOT, text=True, check=False,
@@ -93,7 +93,7 @@ def agents(report, program, turns=100, rounds=3):
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     print(finished.stdout)
     if finished.returncode != 0:
-        report.without("the agents", f"benches/agents.sh ended with {finished.returncode}")
+        report.peer_is_missing("the agents", f"benches/agents.sh ended with {finished.returncode}")
         return
     values = parse_agents_memory(finished.stdout)
     if not values:

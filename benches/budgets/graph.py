@@ -14,7 +14,7 @@ def graph_of(count):
 def measure(report, program, rounds):
     scud = find_program("scud", ROOT / "target/peers/scud/bin")
     if scud is None:
-        report.without("scud show", "install it: cargo install scud-cli --locked --root target/peers/scud")
+        report.peer_is_missing("scud show", "install it: cargo install scud-cli --locked --root target/peers/scud")
     last = str(TASKS // 2 + 7)
     with Project(graph_of(TASKS), last) as project, Project() as small:
         receiver = Receiver()

@@ -90,7 +90,7 @@ def measure_turns(report, program):
     """Conversations of the built-in agent. Every request repeats the conversation so far, so the bytes grow with the square of the
     turns, and the time may grow with the bytes."""
     if not Path("/usr/bin/time").exists():
-        report.without("conversations of many turns", "/usr/bin/time measures their memory: install the package time")
+        report.peer_is_missing("conversations of many turns", "/usr/bin/time measures their memory: install the package time")
         return
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from agents_model import conversations

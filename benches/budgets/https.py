@@ -13,7 +13,7 @@ EC_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
 def measure(report, program, rounds):
     if find_program("openssl") is None:
-        report.without("https", "openssl makes its certificates: install it")
+        report.peer_is_missing("https", "openssl makes its certificates: install it")
         return
     with Project() as project:
         receiver = TlsReceiver(project.dir)

@@ -70,7 +70,7 @@ def main():
         files["json"].write_text(report.json(), encoding="utf-8")
     if "svg" in files:
         files["svg"].write_text(report.svg(), encoding="utf-8")
-    for missing in report.missing:
+    for missing in report.missing_peers:
         print(f"not measured: {missing}")
     failed = report.failed(stable_only=options.short)
     print(f"missed: {', '.join(failed)}" if failed else "every judged budget is met")

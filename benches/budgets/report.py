@@ -11,8 +11,8 @@ class Report:
         self.only = only
         self.rows = []
         self.curves = []
-        self.missing = []
-        self.broken = []
+        self.missing_peers = []
+        self.failed_benchmarks = []
 
     def row(self, name, unit, worker, peers=(), budget="", met=None, stable=False):
         """One row. `peers` are pairs of a name and its samples. `met` is None if the row has no budget. `stable` marks a
@@ -20,31 +20,32 @@ class Report:
         row = {"name": name, "unit": unit, "worker": worker, "peers": list(peers), "budget": budget, "met": met,
                "stable": stable}
         self.rows.append(row)
-        print(self.line(row), flush=True)
+        print(self.format_row(row), flush=True)
 
     def curve(self, name, x_unit, unit, points, budget="", met=None):
-        """How a figure grows: pairs of a size and its figure."""
+        """How a figure grows: `points` are pairs of a size and the figure at this size."""
         self.curves.append({"name": name, "x_unit": x_unit, "unit": unit, "points": points, "budget": budget, "met": met})
-        shown = ", ".join(f"{size:,} {x_unit}: {value:.1f} {unit}" for size, value in points)
-        print(f"  curve  {name}: {shown}  [{budget}{verdict(met)}]", flush=True)
+        points_text = ", ".join(f"{size:,} {x_unit}: {value:.1f} {unit}" for size, value in points)
+        print(f"  curve  {name}: {points_text}  [{budget}{verdict(met)}]", flush=True)
 
-    def without(self, peer, why):
-        self.missing.append(f"{peer}: {why}")
+    def peer_is_missing(self, peer, why):
+        self.missing_peers.append(f"{peer}: {why}")
         print(f"  not measured  {peer}: {why}", flush=True)
 
     def failure(self, benchmark, why):
         """A benchmark that failed: its budgets count as missed, also in the short form."""
-        self.broken.append(benchmark)
+        self.failed_benchmarks.append(benchmark)
         print(f"  FAILED  {benchmark}: {why}", flush=True)
 
-    def line(self, row):
-        cells = [f"{row['name']:<46}", f"{shown(row['worker'], row['unit']):>26}"]
-        cells += [f"{name} {shown(samples, row['unit'])}" for name, samples in row["peers"]]
+    def format_row(self, row):
+        cells = [f"{row['name']:<46}", f"{format_samples(row['worker'], row['unit']):>26}"]
+        cells += [f"{name} {format_samples(samples, row['unit'])}" for name, samples in row["peers"]]
         return "  ".join(cells) + (f"  [{row['budget']}{verdict(row['met'])}]" if row["budget"] else "")
 
     def failed(self, stable_only):
+        """The names of the missed budgets and the failed benchmarks. With `stable_only`, only stable rows can miss a budget."""
         judged = [row for row in self.rows + self.curves if row["met"] is False]
-        return [row["name"] for row in judged if not stable_only or row.get("stable")] + self.broken
+        return [row["name"] for row in judged if not stable_only or row.get("stable")] + self.failed_benchmarks
 
     def json(self):
         def values(samples):
@@ -53,8 +54,8 @@ class Report:
         rows = [{**row, "worker": values(row["worker"]),
                  "peers": {name: values(samples) for name, samples in row["peers"]}} for row in self.rows]
         machine = {"processors": os.cpu_count(), "system": platform.platform(), "load": os.getloadavg()[0]}
-        return json.dumps({"machine": machine, "rows": rows, "curves": self.curves, "missing": self.missing,
-                           "failed": self.broken}, indent=1)
+        return json.dumps({"machine": machine, "rows": rows, "curves": self.curves, "missing": self.missing_peers,
+                           "failed": self.failed_benchmarks}, indent=1)
 
     def svg(self):
         """Bars of each row that has peers, longest first in its own scale; the worker's bar is dark."""
@@ -70,7 +71,7 @@ class Report:
                 kind = "own" if name == "worker" else "peer"
                 lines.append(f'<text x="176" y="{y}" class="peer-name">{escape(name)}</text>'
                              f'<rect x="184" y="{y - 10}" width="{width:.1f}" height="12" class="{kind}"/>'
-                             f'<text x="{190 + width:.1f}" y="{y}">{escape(shown(samples, row["unit"]))}</text>')
+                             f'<text x="{190 + width:.1f}" y="{y}">{escape(format_samples(samples, row["unit"]))}</text>')
             y += 28
         style = ("text{font:12px sans-serif;fill:#222}.name{font-weight:bold}.peer-name{text-anchor:end}"
                  ".own{fill:#1f4e79}.peer{fill:#a9bdd0}svg{background:#fff}")
@@ -79,7 +80,7 @@ class Report:
                 f'<rect width="760" height="{y}" fill="#fff"/>' + "\n".join(lines) + "</svg>\n")
 
 
-def shown(samples, unit):
+def format_samples(samples, unit):
     digits = 0 if samples.median >= 100 else 1 if samples.median >= 10 else 2
     if unit in ("calls", "processes", "instructions", "faults"):
         digits = 0

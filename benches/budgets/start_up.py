@@ -8,13 +8,14 @@ from measure import PEERS, Project, Receiver, Samples, compile_c, in_turns, run
 
 def measure(report, program, rounds):
     programs = {"worker": [program], "sh+curl": ["/bin/sh", str(PEERS / "worker.sh")]}
+    # None without a C compiler.
     floor = compile_c("floor", "-static")
     if floor:
         programs["C"] = [floor]
     if subprocess.run([sys.executable, "-c", "import requests"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
         programs["Python"] = [sys.executable, str(PEERS / "worker.py")]
     else:
-        report.without("Python with requests", "install it: pip install requests")
+        report.peer_is_missing("Python with requests", "install it: pip install requests")
     receiver = Receiver()
     with Project() as project:
         settings = project.environment(receiver, "true")
@@ -42,22 +43,22 @@ def measure(report, program, rounds):
             budget += ", twice C"
         report.row(what, "ms", worker, figures.items(), budget, met)
     report.row("  the same with the isolation of this machine", "ms", isolated)
-    memory(report, program)
+    measure_memory(report, program)
 
 
-def memory(report, program):
+def measure_memory(report, program):
     receiver = Receiver()
     with Project() as project:
-        value = peak_memory(program, project, receiver, "true")
+        peak = peak_memory(program, project, receiver, "true")
     receiver.close()
-    report.row("peak memory, empty task", "MiB", Samples([value]), budget="8 MiB", met=value <= 8)
+    report.row("peak memory, empty task", "MiB", Samples([peak]), budget="8 MiB", met=peak <= 8)
 
 
 def peak_memory(program, project, receiver, agent, **settings):
     """The worker's peak memory in MiB, as its agent sees it at the end."""
-    seen = project.dir / "seen"
-    script = f"{agent}\ngrep VmHWM /proc/$PPID/status > '{seen}'"
+    peak_file = project.dir / "peak"
+    script = f"{agent}\ngrep VmHWM /proc/$PPID/status > '{peak_file}'"
     project.reset()
     run([program], project.environment(receiver, script, **settings), project.project)
-    return int(seen.read_text(encoding="utf-8").split()[1]) / 1024
+    return int(peak_file.read_text(encoding="utf-8").split()[1]) / 1024
 

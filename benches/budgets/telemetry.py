@@ -23,7 +23,7 @@ def measure(report, without, program, rounds):
     receiver, collector = Receiver(), Receiver()
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
     if shutil.which("valgrind") is None:
-        report.without("instructions with the feature otel", "install valgrind")
+        report.peer_is_missing("instructions with the feature otel", "install valgrind")
     else:
         count = count_instructions(without)
         compare(report, "instructions of an empty run", "instructions", [count_instructions(program)], [count])

@@ -5,7 +5,7 @@
 
 static const char *task, *host;
 
-static void say(int fd, const char *name, int sequence, const char *rest) {
+static void send_event(int fd, const char *name, int sequence, const char *rest) {
     char body[4096], message[8192], reply[4096];
     int length = snprintf(body, sizeof body,
         "{\"task_id\":\"%s\",\"project_id\":\"%s\",\"status\":\"%s\",\"message\":\"%s\",\"version\":1,\"event\":\"task.%s\","
@@ -33,7 +33,7 @@ int main(void) {
     int one = 1, status, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connect(fd, (void *)&address, sizeof address)) fail("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    say(fd, "started", 0,
+    send_event(fd, "started", 0,
         ",\"heartbeat_interval_ms\":null,\"limits\":{\"callback_timeout_ms\":1,\"claim_deadline_ms\":1,\"finish_deadline_ms\":1,"
         "\"task_timeout_ms\":1,\"idle_timeout_ms\":null,\"stop_window_ms\":1,\"max_turns\":null,\"max_budget_usd\":null,"
         "\"max_tokens\":null}");
@@ -48,7 +48,7 @@ int main(void) {
         _exit(127);
     }
     if (waitpid(pid, &status, 0) < 0 || status) exit(1);
-    say(fd, "completed", 1,
+    send_event(fd, "completed", 1,
         ",\"result\":{\"summary\":null,\"duration_ms\":0,\"agent\":null,\"work\":null,\"checks\":[],\"output\":"
         "{\"head\":\"\",\"tail\":\"\",\"total_bytes\":0,\"dropped_bytes\":0}}");
     return 0;

@@ -4,11 +4,13 @@
 #include "common.h"
 
 #define CONNECTIONS 1024
-// Larger than any event: the output of `dd if=/dev/zero` has six bytes of JSON for each byte.
-#define ROOM (1 << 20)
+// In bytes. Larger than any request: the output of `dd if=/dev/zero` has six bytes of JSON for each byte.
+#define MAX_REQUEST_SIZE (1 << 20)
 
+// What has arrived on each connection and is not answered yet.
 static struct { char *text; long size; } requests[CONNECTIONS];
 
+// Answers the complete requests of the connection with this index.
 static void answer(int fd, int slot) {
     static const char ok[] = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}";
     for (long size; (size = message_size(requests[slot].text, requests[slot].size)) > 0;) {
@@ -38,7 +40,7 @@ int main(void) {
         for (int i = count - 1; i > 0; i--) {
             if (!fds[i].revents) continue;
             long size = requests[i].size;
-            ssize_t got = read(fds[i].fd, requests[i].text + size, ROOM - size - 1);
+            ssize_t got = read(fds[i].fd, requests[i].text + size, MAX_REQUEST_SIZE - size - 1);
             if (got <= 0) {
                 close(fds[i].fd);
                 free(requests[i].text);
@@ -55,7 +57,7 @@ int main(void) {
             if (fd < 0) continue;
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
             fds[count] = (struct pollfd){.fd = fd, .events = POLLIN};
-            requests[count].text = malloc(ROOM);
+            requests[count].text = malloc(MAX_REQUEST_SIZE);
             requests[count++].size = 0;
         }
     }

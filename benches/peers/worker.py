@@ -13,7 +13,7 @@ LIMITS = ("callback_timeout_ms", "claim_deadline_ms", "finish_deadline_ms", "tas
 session = requests.Session()
 
 
-def say(name, sequence, **fields):
+def send_event(name, sequence, **fields):
     worker = {"version": "0.0.0", "revision": None, "hostname": "py", "agent": None, "isolation": "off"}
     event = {"task_id": TASK, "project_id": PROJECT, "status": name, "message": name, "version": 1,
              "event": f"task.{name}", "event_id": f"py.{sequence}", "run_id": "py", "sequence": sequence,
@@ -21,7 +21,7 @@ def say(name, sequence, **fields):
     session.post(f"{URL}/{name}", json=event, timeout=30).raise_for_status()
 
 
-say("started", 0, heartbeat_interval_ms=None, limits=dict.fromkeys(LIMITS))
+send_event("started", 0, heartbeat_interval_ms=None, limits=dict.fromkeys(LIMITS))
 graph = pathlib.Path(".scud/tasks/tasks.scg").read_text(encoding="utf-8")
 if not any(line.split("|")[0].strip() == TASK for line in graph.splitlines() if "|" in line):
     sys.exit(1)
@@ -29,4 +29,4 @@ ended = subprocess.run(["/bin/sh", "-c", os.environ["DESCARTES_AGENT_COMMAND"]],
 if ended.returncode != 0:
     sys.exit(1)
 output = {"head": "", "tail": "", "total_bytes": 0, "dropped_bytes": 0}
-say("completed", 1, result={"summary": None, "duration_ms": 0, "agent": None, "work": None, "checks": [], "output": output})
+send_event("completed", 1, result={"summary": None, "duration_ms": 0, "agent": None, "work": None, "checks": [], "output": output})

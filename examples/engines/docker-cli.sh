@@ -1,8 +1,8 @@
 #!/bin/sh
 # The engine `command` with docker's command line: docker-cli.sh start|look|stop.
-# Tried in CI with Docker Engine 20.10.
+# Tested in CI with Docker Engine 20.10.
 #
-# DOCKER_OPTIONS holds further options of `docker create`, for example: --network host
+# DOCKER_OPTIONS has further options of `docker create`, for example: --network host
 set -eu
 
 # The directories of a repository on this machine, its own and those that it borrows objects from.
@@ -16,8 +16,9 @@ directories() {
     esac
 }
 
-logs() {
-    # A look and a stop can run at the same time, and a container that is gone has no logs: replace the files only by whole ones.
+# Replaces the files with the worker's output. $1 is the command that is running, look or stop: both can run at the same time, so each
+# writes a file of its own first. The files stay as they are if the container is gone.
+save_output() {
     docker logs "$RUN_HANDLE" >"$RUN_OUTPUT.$1" 2>"$RUN_LOG.$1" || return 0
     mv "$RUN_OUTPUT.$1" "$RUN_OUTPUT"
     mv "$RUN_LOG.$1" "$RUN_LOG"
@@ -62,7 +63,7 @@ look)
     fi
     case $found in
     exited* | dead*)
-        logs look
+        save_output look
         echo "exit ${found#* }"
         ;;
     created*) echo starting ;;
@@ -73,7 +74,7 @@ stop)
     # Without a handle, the start had no clear result.
     RUN_HANDLE=${RUN_HANDLE:-$RUN_NAME}
     if docker stop --time "$RUN_GRACE_SECONDS" "$RUN_HANDLE" >/dev/null 2>&1; then
-        logs stop
+        save_output stop
     fi
     found=$(docker rm --force "$RUN_HANDLE" 2>&1) || case $found in
     *"No such container"*) ;;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The engine `command` with Kubernetes Jobs: kubernetes.sh start|look|stop. Needs kubectl and jq.
-# NOT TRIED AGAINST A CLUSTER: read it before you use it.
+# NOT TESTED WITH A CLUSTER: read it before you use it.
 #
 # Use --repo with a URL that the pods reach, and DESCARTES_DISPATCH_LISTEN and _URL with an address that they reach.
 set -eu

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The engine `command` with Slurm: slurm.sh start|look|stop.
-# NOT TRIED AGAINST A CLUSTER: read it before you use it.
+# NOT TESTED WITH A CLUSTER: read it before you use it.
 #
 # The nodes share the file system of this machine, so a repository with a file:// URL works.
 set -eu
@@ -25,7 +25,7 @@ look)
     PENDING* | CONFIGURING*) echo starting ;;
     RUNNING* | COMPLETING* | SUSPENDED*) echo running ;;
     OUT_OF_MEMORY*) echo "exit 137 oom" ;;
-    # The code of a program, and after the colon the signal that has ended it.
+    # sacct prints CODE:SIGNAL. A signal becomes the exit code 128 plus its number, as in a shell.
     *) echo "exit $((${code%:*} + (${code#*:} > 0 ? 128 + ${code#*:} : 0)))" ;;
     esac
     ;;

@@ -1,9 +1,9 @@
 #!/bin/sh
 # The engine `command` with processes on other machines, over ssh: ssh.sh start|look|stop.
-# Tried in CI with OpenSSH's server on the loopback interface.
+# Tested in CI with OpenSSH's server on the loopback interface.
 #
-# SSH_HOSTS is a list of hosts, separated by spaces. Each has descartes-worker, git and the agent on its PATH, and
-# reaches DESCARTES_DISPATCH_URL and the repository. SSH holds the ssh command (default: ssh -o BatchMode=yes).
+# SSH_HOSTS is a list of hosts, separated by spaces. Each must have descartes-worker, git and the agent on its PATH, and
+# reach DESCARTES_DISPATCH_URL and the repository. SSH is the ssh command (default: ssh -o BatchMode=yes).
 set -eu
 SSH=${SSH:-ssh -o BatchMode=yes -o ConnectTimeout=10}
 
@@ -16,7 +16,7 @@ host() {
     echo "$1"
 }
 
-# Runs a script on the host, in the directory of the run.
+# Runs the script $1 on the host of the run, in the directory of the run.
 on_host() {
     # shellcheck disable=SC2086 # a command with options
     $SSH "$(host)" "umask 077; mkdir -p ~/.descartes-runs/$RUN_NAME && cd ~/.descartes-runs/$RUN_NAME && { $1

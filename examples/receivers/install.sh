@@ -6,12 +6,12 @@ cd "$(dirname "$0")/../.."
 for tool in python3 node npm; do
     command -v "$tool" >/dev/null || { echo "$0: $tool is not there; install it first" >&2; exit 1; }
 done
-into="${CARGO_TARGET_DIR:-target}/receivers"
-mkdir -p "$into/typescript"
-[ -x "$into/python/bin/python" ] || python3 -m venv "$into/python"
-"$into/python/bin/python" -m pip install --quiet --requirement examples/receivers/python/requirements.txt
+directory="${CARGO_TARGET_DIR:-target}/receivers"
+mkdir -p "$directory/typescript"
+[ -x "$directory/python/bin/python" ] || python3 -m venv "$directory/python"
+"$directory/python/bin/python" -m pip install --quiet --requirement examples/receivers/python/requirements.txt
 # A copy, so that no foreign files get between the project's own.
-cp -R examples/receivers/typescript/src examples/receivers/typescript/*.json "$into/typescript/"
-cd "$into/typescript"
+cp -R examples/receivers/typescript/src examples/receivers/typescript/*.json "$directory/typescript/"
+cd "$directory/typescript"
 npm ci --no-audit --no-fund --loglevel=error
 npm run --silent build

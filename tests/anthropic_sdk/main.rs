@@ -20,8 +20,9 @@ use serde_json::{Value, json};
 use support::model::{Answer, Block, Turn, bash_call, error_reply, text_answer, tool_call};
 use support::{Model, Project, Receiver, Reply, Worker, path};
 
+/// The name of Anthropic's tool for editing files.
 const EDITOR: &str = "str_replace_based_edit_tool";
-/// After how many bytes an answer breaks off: within an event.
+/// After how many bytes the service stops sending an answer: in the middle of an event.
 const BREAK_POSITION: usize = 700;
 
 /// A script with all kinds of blocks, tool results, stop reasons and errors.
@@ -32,11 +33,10 @@ fn script() -> Vec<Turn> {
         blocks: vec![thinking, Block::Text("Let me look.".to_owned())],
         stop_reason: "tool_use",
     };
-    let half = Block::IncompleteCall {
+    let incomplete_call = Block::IncompleteCall {
         name: "bash".to_owned(),
         json: r#"{"command": "echo ha"#.to_owned(),
     };
-    let close = Box::new(Turn::Close);
     vec![
         error_reply(429, "rate_limit_error", "slower")
             .with_header("retry-after", "0")
@@ -44,7 +44,7 @@ fn script() -> Vec<Turn> {
         Reply::json(200, overloaded)
             .with_header("content-type", "text/event-stream")
             .into(),
-        Turn::BreakOff(answer.clone(), BREAK_POSITION, close),
+        answer.clone().cut_after(BREAK_POSITION, Turn::Close),
         // Three calls: a successful one, one that fails, and one of an unknown tool.
         answer
             .and_tool_call(
@@ -55,7 +55,7 @@ fn script() -> Vec<Turn> {
             .and_tool_call("browser", json!({ "url": "about:blank" }))
             .into(),
         bash_call("echo whole")
-            .with_block(half)
+            .with_block(incomplete_call)
             .with_stop_reason("max_tokens")
             .into(),
         tool_call("bash", json!({ "restart": true }))

@@ -52,12 +52,12 @@ def errors(body):
     try:
         REQUEST.validate_python(body, strict=True)
     except ValidationError as error:
-        found = {(short(error["loc"]), error["msg"]): None for error in error.errors(include_url=False)}
+        found = {(path_without_types(error["loc"]), error["msg"]): None for error in error.errors(include_url=False)}
         return sorted(found, key=lambda pair: -pair[0].count("."))
     return []
 
 
-def short(location):
+def path_without_types(location):
     """The path of an error without the names of types: only indexes and names of fields."""
     return ".".join(str(part) for part in location if isinstance(part, int) or part == part.lower() and "[" not in part)
 

@@ -4,20 +4,20 @@
 //! Needs `claude` on the PATH. Output that Claude Code does not print on demand is tested in
 //! `tests/it/claude_code.rs` with recordings.
 
+mod ending;
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "all tests share the support")]
 mod support;
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
-use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use support::model::{Answer, Run, Turn, error_reply, text_answer, tool_call};
-use support::{Model, Project, Receiver, Reply, Worker, assert_within, nobody, wait_until};
+use support::{Model, Project, Receiver, Reply, Worker, nobody};
 
+/// The key of the model's service.
 const KEY: &str = "sk-ant-test-0123456789";
 
 /// A worker that uses Claude Code.
@@ -30,10 +30,12 @@ fn worker(receiver: &Receiver, project: &Project, model: &Model) -> Worker {
         .env("ANTHROPIC_BASE_URL", model.url())
 }
 
+/// Runs a worker with Claude Code and a fake model that follows the script.
 fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
     run_with(Project::new(), script, |worker| worker)
 }
 
+/// Like [`run`], with this project, and with settings that `change` adds to the worker.
 fn run_with(
     project: Project,
     script: impl IntoIterator<Item = impl Into<Turn>>,
@@ -44,17 +46,12 @@ fn run_with(
     })
 }
 
+/// An answer with a call of Claude Code's tool for shell commands.
 fn bash_call(command: &str) -> Answer {
     tool_call(
         "Bash",
         json!({ "command": command, "description": "a command" }),
     )
-}
-
-/// Whether a process exists and is not a zombie.
-fn is_alive(pid: &str) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-    status.is_ok_and(|status| !status.contains(") Z "))
 }
 
 #[test]
@@ -256,72 +253,6 @@ fn max_turns_and_max_budget_end_the_run() {
         "the agent's budget is used up, and it was not done"
     );
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 50);
-}
-
-#[test]
-fn claude_code_that_hangs_after_its_result_is_ended_and_the_result_counts() {
-    let project = Project::new();
-    // A hook at the end of the session makes it hang.
-    project.write(
-        ".claude/settings.json",
-        json!({ "hooks": { "SessionEnd": [{ "hooks": [{ "type": "command", "command": "echo $$ > hook; exec sleep 1000", "timeout": 1000 }] }] } })
-            .to_string(),
-    );
-    let change = |worker: Worker| {
-        worker
-            .env(
-                "DESCARTES_AGENT_ENV",
-                "CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS",
-            )
-            .env("CLAUDE_CODE_SESSIONEND_HOOKS_TIMEOUT_MS", "1000000")
-            .without_isolation()
-    };
-    let run = run_with(project, [text_answer("All done.")], change);
-    let event = run.assert_completed();
-    assert_eq!(event["result"]["summary"], "All done.");
-    assert_eq!(
-        event["result"]["agent"]["exit_code"],
-        Value::Null,
-        "the worker ended it"
-    );
-    assert!(!is_alive(&run.project.read("hook")));
-    assert_within(Duration::from_secs(30), run.worker.duration);
-}
-
-#[test]
-fn a_stop_signal_ends_claude_code_and_its_running_tool() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let model = Model::start([bash_call(
-        "echo $$ > pid; trap '' TERM; while true; do sleep 0.1; done",
-    )]);
-    // The pids of a process in its namespace cannot be used outside the namespace.
-    let running = worker(&receiver, &project, &model)
-        .without_isolation()
-        .start();
-    wait_until("the tool", || project.path("pid").exists());
-    running.signal(Signal::TERM);
-    let ended = running.wait();
-    let event = ended.assert_failed(&receiver, "interrupted");
-    assert_eq!(event["result"]["agent"]["turns"], 1);
-    assert!(!is_alive(&project.read("pid")));
-}
-
-#[test]
-fn the_failure_is_retryable_if_claude_code_is_killed() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    // The tool's process group is separate; Claude Code is its parent.
-    let kill = "echo $$ > pid; kill -KILL $(ps -o ppid= -p $$); sleep 1000";
-    let model = Model::start([bash_call(kill)]);
-    let event = worker(&receiver, &project, &model)
-        .without_isolation()
-        .run()
-        .assert_failed(&receiver, "agent_killed");
-    assert_eq!(
-        event["failure"]["message"],
-        "the agent was killed by SIGKILL"
-    );
-    assert_eq!(event["failure"]["retryable"], true);
-    assert!(!is_alive(&project.read("pid")));
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::daemon::{Daemon, IMAGE};
+use crate::docker_engine::{DockerEngine, IMAGE};
 use crate::sample::Graph;
 use crate::ssh_server::SshServer;
 use crate::support::{Worker, path};
 
+/// Two tasks; the second one depends on the first one.
 const CHAIN: &str = "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n";
+/// An agent that makes a file of its own for each task.
 const AGENT: &str = "echo done > done-${TASK_ID##*:}";
 
 /// `dispatch` on the engine `command`, with this script of `examples/engines`.
@@ -40,28 +42,28 @@ fn assert_done(graph: &Graph) {
 }
 
 #[test]
-fn dockers_command_line_works_through_a_graph_and_leaves_no_container() {
-    let daemon = Daemon::start();
+fn the_command_docker_works_through_a_graph_and_leaves_no_container() {
+    let engine = DockerEngine::start();
     let graph = Graph::new(CHAIN);
     let with_docker = |agent| {
         dispatch(&graph, "docker-cli.sh", agent)
-            .env("DOCKER_HOST", daemon.host())
+            .env("DOCKER_HOST", engine.host())
             .env("DOCKER_OPTIONS", "--network host")
             .env("DESCARTES_DISPATCH_IMAGE", IMAGE)
     };
     with_docker(AGENT).run().assert_code(0);
     assert_done(&graph);
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
     let graph = Graph::new("1 | Endless | P | 1 | H\n");
     let running = dispatch(&graph, "docker-cli.sh", "sleep 1000")
-        .env("DOCKER_HOST", daemon.host())
+        .env("DOCKER_HOST", engine.host())
         .env("DOCKER_OPTIONS", "--network host")
         .env("DESCARTES_DISPATCH_IMAGE", IMAGE)
         .start();
     running.wait_for_log(" works");
     graph.command(&["cancel"]).run().assert_code(0);
     running.wait().assert_code(3);
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
 }
 
 /// An ssh server whose commands find this program.
@@ -119,7 +121,7 @@ fn processes_of_other_machines_work_through_a_graph_over_ssh() {
 
 #[test]
 fn a_graph_is_shared_by_two_engines_by_their_limits() {
-    let daemon = Daemon::start();
+    let engine = DockerEngine::start();
     let graph = Graph::new("1 | One | P | 1 | H\n2 | Two | P | 1 | H\n3 | Three | P | 1 | H\n");
     let meeting = graph.state_dir().join("integration.git/meeting");
     graph.command(&["--plan"]).run().assert_code(0);
@@ -129,7 +131,7 @@ fn a_graph_is_shared_by_two_engines_by_their_limits() {
     let ended = graph
         .dispatch(agent)
         .args(["--engine", "local=1", "--engine", "docker=2"])
-        .env("DOCKER_HOST", daemon.host())
+        .env("DOCKER_HOST", engine.host())
         .env("DESCARTES_DISPATCH_IMAGE", IMAGE)
         .env("DESCARTES_DISPATCH_NETWORK", "host")
         .env("MEETING", &meeting)
@@ -143,5 +145,5 @@ fn a_graph_is_shared_by_two_engines_by_their_limits() {
     let mut engines: Vec<&str> = engines.collect();
     engines.sort_unstable();
     assert_eq!(engines, ["docker", "docker", "local"]);
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
 }

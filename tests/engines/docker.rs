@@ -4,25 +4,25 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::daemon::{Daemon, IMAGE};
+use crate::docker_engine::{DockerEngine, IMAGE};
 use crate::sample::{AGENT_THAT_LISTS_FILES, DIAMOND, Graph};
 use crate::support::{Worker, wait_until};
 
 /// `dispatch` on the engine `docker`.
-pub fn dispatch(graph: &Graph, daemon: &Daemon, agent: &str) -> Worker {
+pub fn dispatch(graph: &Graph, engine: &DockerEngine, agent: &str) -> Worker {
     graph
         .dispatch(agent)
         .args(["--engine", "docker"])
-        .env("DOCKER_HOST", daemon.host())
+        .env("DOCKER_HOST", engine.host())
         .env("DESCARTES_DISPATCH_IMAGE", IMAGE)
         .env("DESCARTES_DISPATCH_NETWORK", "host")
 }
 
 #[test]
 fn a_diamond_runs_in_containers_and_ends_as_one_branch_with_nothing_left_in_the_engine() {
-    let daemon = Daemon::start();
+    let engine = DockerEngine::start();
     let graph = Graph::new(DIAMOND);
-    let ended = dispatch(&graph, &daemon, AGENT_THAT_LISTS_FILES).run();
+    let ended = dispatch(&graph, &engine, AGENT_THAT_LISTS_FILES).run();
     ended.assert_code(0);
     let bottom = graph.show("descartes/house", "done-4");
     assert_eq!(bottom, "done-1\ndone-2\ndone-3\n");
@@ -36,14 +36,14 @@ fn a_diamond_runs_in_containers_and_ends_as_one_branch_with_nothing_left_in_the_
         let stdout = fs::read_to_string(graph.state_dir().join("runs").join(run).join("stdout"));
         assert!(stdout.expect("the output").starts_with("descartes-result "));
     }
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
 }
 
 #[test]
 fn a_container_that_runs_out_of_memory_is_a_failure_that_says_so() {
-    let daemon = Daemon::start();
+    let engine = DockerEngine::start();
     let graph = Graph::new("1 | Greedy | P | 1 | H\n");
-    let ended = dispatch(&graph, &daemon, "tail /dev/zero")
+    let ended = dispatch(&graph, &engine, "tail /dev/zero")
         .args(["--attempts", "1"])
         .env("DESCARTES_DISPATCH_MEMORY", "64MiB")
         .run();
@@ -59,38 +59,38 @@ fn a_container_that_runs_out_of_memory_is_a_failure_that_says_so() {
         log.contains("the container ran out of memory; its limit is 64 MiB"),
         "{log}"
     );
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
 }
 
 #[test]
 fn a_container_that_another_program_removed_is_a_lost_run_and_the_next_attempt_succeeds() {
-    let daemon = Daemon::start();
+    let engine = DockerEngine::start();
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     // The first attempt waits to be removed.
     let agent = "case $(cat \"$DESCARTES_PROMPT_FILE\") in *'was lost'*) echo again > again;; *) sleep 1000;; esac";
-    let running = dispatch(&graph, &daemon, agent).start();
+    let running = dispatch(&graph, &engine, agent).start();
     running.wait_for_log(" works");
-    let names = daemon.containers();
+    let names = engine.containers();
     assert_eq!(names.len(), 1, "{names:?}");
-    daemon.docker(&["rm", "--force", &names[0]]);
+    engine.docker(&["rm", "--force", &names[0]]);
     let ended = running.wait();
     ended.assert_code(0);
     assert_eq!(graph.show("descartes/house", "again"), "again\n");
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
 }
 
 #[test]
 fn a_restart_of_the_engine_during_a_run_costs_an_attempt_and_no_result() {
-    let mut daemon = Daemon::start();
+    let mut engine = DockerEngine::start();
     let graph = Graph::new("1 | Only | P | 1 | H\n2 | After | P | 1 | H\n\n@edges\n2 -> 1\n");
     let agent = "case $(cat \"$DESCARTES_PROMPT_FILE\") in *'earlier attempt'*|*After*) echo done > done-${TASK_ID##*:};; *) sleep 1000;; esac";
-    let running = dispatch(&graph, &daemon, agent).start();
+    let running = dispatch(&graph, &engine, agent).start();
     running.wait_for_log(" works");
     // The worker may report before the engine answers to its start.
     wait_until("the handle", || graph.entries("handle").len() == 1);
-    daemon.end(Signal::KILL);
+    engine.end(Signal::KILL);
     running.wait_for_log("is unknown until it answers");
-    daemon.run();
+    engine.run();
     let ended = running.wait();
     ended.assert_code(0);
     assert!(
@@ -98,19 +98,19 @@ fn a_restart_of_the_engine_during_a_run_costs_an_attempt_and_no_result() {
         "{ended:#?}"
     );
     assert_eq!(graph.show("descartes/house", "done-2"), "done\n");
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
 }
 
 #[test]
 fn a_dispatcher_that_was_killed_adopts_its_containers_and_starts_none_again() {
-    let daemon = Daemon::start();
+    let engine = DockerEngine::start();
     let graph = Graph::new("1 | Slow | P | 1 | H\n");
     let agent =
         "touch $GATE/begun-$$; while [ ! -e $GATE/open ]; do sleep 0.05; done; echo done > done";
     // Containers can only use directories of the repository, so the gate is in there.
     let gate = graph.state_dir().join("integration.git/gate");
     let dispatch = || {
-        dispatch(&graph, &daemon, agent)
+        dispatch(&graph, &engine, agent)
             .env("GATE", &gate)
             .env("DESCARTES_AGENT_ENV", "GATE")
     };
@@ -130,26 +130,26 @@ fn a_dispatcher_that_was_killed_adopts_its_containers_and_starts_none_again() {
     let intents = graph.journal();
     let intents = intents.iter().filter(|entry| entry["entry"] == "intent");
     assert_eq!(intents.count(), 1);
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
 }
 
 #[test]
 fn cancel_ends_the_containers_and_removes_them() {
-    let daemon = Daemon::start();
+    let engine = DockerEngine::start();
     let graph = Graph::new("1 | Endless | P | 1 | H\n2 | Endless too | P | 1 | H\n");
-    let running = dispatch(&graph, &daemon, "sleep 1000").start();
-    wait_until("two containers", || daemon.containers().len() == 2);
+    let running = dispatch(&graph, &engine, "sleep 1000").start();
+    wait_until("two containers", || engine.containers().len() == 2);
     running.wait_for_log(" works");
     graph.command(&["cancel"]).run().assert_code(0);
     running.wait().assert_code(3);
-    assert_eq!(daemon.containers(), [""; 0]);
+    assert_eq!(engine.containers(), [""; 0]);
 }
 
 #[test]
 fn an_image_that_does_not_exist_is_reported_before_anything_starts() {
-    let daemon = Daemon::start();
+    let engine = DockerEngine::start();
     let graph = Graph::new("1 | Only | P | 1 | H\n");
-    let ended = dispatch(&graph, &daemon, AGENT_THAT_LISTS_FILES)
+    let ended = dispatch(&graph, &engine, AGENT_THAT_LISTS_FILES)
         .env("DESCARTES_DISPATCH_IMAGE", "127.0.0.1:9/no-such-image:1")
         .run();
     ended.assert_code(2);

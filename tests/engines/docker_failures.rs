@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 
-use crate::daemon::Daemon;
 use crate::docker::dispatch;
+use crate::docker_engine::DockerEngine;
 use crate::faulty_engine::{Fault, FaultyEngine};
 use crate::sample::{Graph, independent_tasks, kill_and_adopt, number_from_environment};
 use crate::support::{Hold, Worker, wait_until};
 
 /// A Docker Engine behind a proxy, and a graph whose agents wait until the test opens the gate.
 struct Setup {
-    daemon: Daemon,
+    engine: DockerEngine,
     proxy: FaultyEngine,
     graph: Graph,
     /// The directory of the gate. Containers can only use directories of the repository, so it is in there.
@@ -34,12 +34,12 @@ echo done > done-${TASK_ID##*:}";
 
 impl Setup {
     fn new(nodes: &str) -> Self {
-        let daemon = Daemon::start();
+        let engine = DockerEngine::start();
         let graph = Graph::new(nodes);
         let setup = Self {
-            proxy: FaultyEngine::in_front_of(daemon.socket()),
+            proxy: FaultyEngine::in_front_of(engine.socket()),
             gate: graph.state_dir().join("integration.git/gate"),
-            daemon,
+            engine,
             graph,
         };
         // `--plan` makes the repository.
@@ -49,7 +49,7 @@ impl Setup {
     }
 
     fn dispatch(&self) -> Worker {
-        dispatch(&self.graph, &self.daemon, AGENT)
+        dispatch(&self.graph, &self.engine, AGENT)
             .env("DOCKER_HOST", self.proxy.host())
             .env("GATE", &self.gate)
             .env("DESCARTES_AGENT_ENV", "GATE")
@@ -81,12 +81,12 @@ impl Setup {
         }
         assert_eq!(self.count_begun_agents(), tasks.len());
         assert_eq!(self.graph.entries("intent").len(), tasks.len());
-        assert_eq!(self.daemon.containers(), [""; 0]);
+        assert_eq!(self.engine.containers(), [""; 0]);
     }
 }
 
-/// A rule that gives the fault to the first request whose line contains the words.
-fn first_request(
+/// A rule that gives the fault only to the first request whose line contains the words.
+fn fault_of_first_request(
     words: &'static str,
     fault: Fault,
 ) -> impl Fn(&str) -> Option<Fault> + Send + Sync {
@@ -97,6 +97,7 @@ fn first_request(
     }
 }
 
+/// The nodes of a graph with one task.
 const ONE_TASK: &str = "1 | Only | P | 1 | H\n";
 
 #[test]
@@ -118,7 +119,7 @@ fn after_a_refusal_of_the_engine_no_run_starts_and_running_work_is_merged() {
     setup.dispatch().run().assert_code(0);
     assert_eq!(setup.graph.show("descartes/house", "done-2"), "done\n");
     assert_eq!(setup.count_begun_agents(), 2);
-    assert_eq!(setup.daemon.containers(), [""; 0]);
+    assert_eq!(setup.engine.containers(), [""; 0]);
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn a_container_whose_creation_or_start_had_no_clear_answer_runs_once() {
         let setup = Setup::new(ONE_TASK);
         setup
             .proxy
-            .set_rule(first_request(request, Fault::LoseAnswer));
+            .set_rule(fault_of_first_request(request, Fault::LoseAnswer));
         setup.open_gate();
         setup.dispatch().run().assert_code(0);
         setup.assert_done_once(&["1"]);
@@ -139,7 +140,9 @@ fn a_container_that_starts_long_after_the_request_runs_once() {
     let setup = Setup::new(ONE_TASK);
     let hold = Hold::default();
     let fault = Fault::DeliverLateWithoutAnswer(hold.clone());
-    setup.proxy.set_rule(first_request("/start ", fault));
+    setup
+        .proxy
+        .set_rule(fault_of_first_request("/start ", fault));
     let running = setup.dispatch().start();
     setup.wait_for_agents(1);
     // Only now does the first request for its start arrive.
@@ -188,19 +191,19 @@ fn a_worker_that_was_killed_is_tried_again_although_the_engine_says_that_it_succ
     });
     let running = setup.dispatch().start();
     setup.wait_for_agents(1);
-    let names = setup.daemon.containers();
+    let names = setup.engine.containers();
     setup
-        .daemon
+        .engine
         .docker(&["kill", "--signal", "KILL", &names[0]]);
     setup.open_gate();
     running.wait().assert_code(0);
     assert_eq!(setup.count_begun_agents(), 2);
     assert_eq!(setup.graph.merges_of("descartes/house", "1"), 1);
-    assert_eq!(setup.daemon.containers(), [""; 0]);
+    assert_eq!(setup.engine.containers(), [""; 0]);
 }
 
 #[test]
-fn an_engine_that_keeps_no_output_ends_the_graph_without_it() {
+fn the_graph_is_finished_although_the_engine_cannot_return_the_output_of_its_containers() {
     let setup = Setup::new(ONE_TASK);
     setup.proxy.set_rule(|line| {
         let why = "the logging driver cannot be read";
@@ -267,10 +270,10 @@ fn a_dispatcher_whose_state_directory_was_moved_adopts_its_containers() {
     running.wait().assert_code(0);
     assert_eq!(setup.graph.show("descartes/house", "done-1"), "done\n");
     assert_eq!(setup.count_begun_agents(), 1);
-    assert_eq!(setup.daemon.containers(), [""; 0]);
+    assert_eq!(setup.engine.containers(), [""; 0]);
 }
 
-/// `DISPATCH_CONTAINERS` sets the number of containers. Prints how long each part took, and the requests.
+/// `DISPATCH_CONTAINERS` sets the number of containers. Prints how long each part took, and the number of requests.
 #[test]
 fn many_containers_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
     let count = number_from_environment("DISPATCH_CONTAINERS").unwrap_or(6);
@@ -295,7 +298,7 @@ fn many_containers_are_adopted_by_the_next_dispatcher_and_end_as_one_branch() {
         requests.load(Ordering::SeqCst),
     );
     assert_eq!(setup.count_begun_agents(), agents, "{ended:#?}");
-    assert_eq!(setup.daemon.containers(), [""; 0]);
+    assert_eq!(setup.engine.containers(), [""; 0]);
 }
 
 #[test]
@@ -305,7 +308,7 @@ fn cancel_removes_the_containers_of_a_dispatcher_that_was_killed() {
     setup.wait_for_agents(2);
     running.signal(Signal::KILL);
     running.wait();
-    assert_eq!(setup.daemon.containers().len(), 2);
+    assert_eq!(setup.engine.containers().len(), 2);
     setup.dispatch().arg("cancel").run().assert_code(0);
-    assert_eq!(setup.daemon.containers(), [""; 0]);
+    assert_eq!(setup.engine.containers(), [""; 0]);
 }

@@ -19,10 +19,11 @@ pub fn tarball() -> &'static Path {
     TARBALL.get_or_init(|| pack(Path::new(env!("CARGO_TARGET_TMPDIR"))))
 }
 
-/// Makes the tarball in this directory.
+/// Makes the tarball in this directory. Two test processes may do so at the same time, so it is made in a temporary directory and
+/// then moved.
 fn pack(dir: &Path) -> PathBuf {
-    let root = dir.join("engines-image");
-    let _ = fs::remove_dir_all(&root);
+    let temporary = tempfile::tempdir_in(dir).expect("a temporary directory");
+    let root = temporary.path().join("image");
     let worker = root.join("app/descartes-worker");
     copy(Path::new(env!("CARGO_BIN_EXE_descartes-worker")), &worker);
     // Most of the program's size is debug symbols.
@@ -55,17 +56,19 @@ fn pack(dir: &Path) -> PathBuf {
     for name in ["tmp", "root", "usr/share/git-core/templates"] {
         fs::create_dir_all(root.join(name)).expect("a directory");
     }
-    let tarball = dir.join("engines-image.tar");
+    let unfinished = temporary.path().join("image.tar");
     run(Command::new("tar")
         .arg("-C")
         .arg(&root)
         .arg("-cf")
-        .arg(&tarball)
+        .arg(&unfinished)
         .arg("."));
-    fs::remove_dir_all(&root).expect("the files are in the tarball");
+    let tarball = dir.join("engines-image.tar");
+    fs::rename(&unfinished, &tarball).expect("the same file system");
     tarball
 }
 
+/// Copies a file, and makes the directory that it is copied to.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().expect("a parent")).expect("directories");
     fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
@@ -90,6 +93,7 @@ fn libraries_of(program: &Path) -> Vec<PathBuf> {
     words.map(PathBuf::from).collect()
 }
 
+/// Runs a command that must succeed.
 #[track_caller]
 fn run(command: &mut Command) {
     let status = command.status().expect("a program of the system");

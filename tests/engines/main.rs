@@ -22,8 +22,8 @@ mod sample;
 mod ssh_server;
 
 mod command;
-mod daemon;
 mod docker;
+mod docker_engine;
 mod docker_failures;
 mod faulty_engine;
 mod image;

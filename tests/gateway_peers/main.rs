@@ -23,6 +23,7 @@ use service::{
 };
 use support::{Project, Receiver, Worker, quoted};
 
+/// The key of the model's service.
 const KEY: &str = "sk-ant-test-0123456789";
 
 /// The quoted path of a file in the npm packages of these tests; fails if it is not installed.
@@ -157,7 +158,7 @@ fn codex_works_with_the_configuration_that_the_worker_writes() {
         json!({ "input_tokens": 80, "output_tokens": 14, "cache_read_input_tokens": 120, "cache_creation_input_tokens": null })
     );
     for request in service.requests() {
-        assert_eq!(request.line(), "POST /v1/responses HTTP/1.1");
+        assert_eq!(request.request_line(), "POST /v1/responses HTTP/1.1");
         let key = request.header("authorization");
         assert_eq!(key, Some("Bearer sk-proj-test-0123456789"));
     }
@@ -195,7 +196,7 @@ fn aider_works_with_the_gateways_address_and_never_sees_the_key() {
     assert_eq!(project.read("roof.txt"), "tiles\n");
     let requests = service.requests();
     assert_eq!(requests.len(), 1, "{requests:?}");
-    assert_eq!(requests[0].line(), "POST /v1/messages HTTP/1.1");
+    assert_eq!(requests[0].request_line(), "POST /v1/messages HTTP/1.1");
     assert_eq!(requests[0].header("x-api-key"), Some(KEY));
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 7);
 }

@@ -9,7 +9,8 @@ const question = {
     messages: [{ role: 'user', content: 'Hello' }],
 };
 
-async function say(name, ask) {
+// Prints the result of a request, or its error.
+async function printResult(name, ask) {
     try {
         console.log(JSON.stringify({ name, ...(await ask()) }));
     } catch (error) {
@@ -17,12 +18,12 @@ async function say(name, ask) {
     }
 }
 
-await say('stream', async () => {
+await printResult('stream', async () => {
     const kinds = [];
     const stream = client.messages.stream(question).on('streamEvent', (event) => kinds.push(event.type));
     const message = await stream.finalMessage();
     return { kinds, text: message.content[0].text, usage: message.usage };
 });
-await say('error', async () => client.messages.create(question));
-await say('retry', async () => ({ text: (await client.messages.create(question)).content[0].text }));
-await say('limit', async () => client.messages.create(question));
+await printResult('error', async () => client.messages.create(question));
+await printResult('retry', async () => ({ text: (await client.messages.create(question)).content[0].text }));
+await printResult('limit', async () => client.messages.create(question));

@@ -1,8 +1,8 @@
 //! For people who merge the branches of several workers: branches of tasks of one graph merge without a
 //! conflict, and SCUD can read the result.
 //!
-//! If the lines of two tasks are neighbours in the graph, the merge driver is needed: without it, git treats changes
-//! in two neighbouring lines as a conflict.
+//! If the lines of two tasks are neighbors in the graph, the merge driver is needed: without it, git treats changes
+//! in two neighboring lines as a conflict.
 
 use std::fs;
 use std::process::Command;
@@ -12,14 +12,14 @@ use crate::support::project::GRAPH;
 use crate::support::{Origin, Receiver, quoted};
 
 #[test]
-fn tasks_that_are_not_neighbours_in_the_graph_merge_without_the_driver_and_scud_reads_them_both_as_done()
+fn tasks_that_are_not_neighbors_in_the_graph_merge_without_the_driver_and_scud_reads_them_both_as_done()
  {
     let graph = GRAPH.replace("9 | Paint it", "8.5 | Wait | P | 1 | L\n9 | Paint it");
     assert_merges(&graph, "");
 }
 
 #[test]
-fn neighbours_in_the_graph_merge_with_the_driver_and_scud_reads_them_both_as_done() {
+fn neighbors_in_the_graph_merge_with_the_driver_and_scud_reads_them_both_as_done() {
     assert_merges(GRAPH, ".scud/tasks/tasks.scg merge=scud\n");
 }
 

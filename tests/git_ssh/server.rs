@@ -1,9 +1,9 @@
 //! OpenSSH's server on loopback.
 
-use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::fs::{self, File};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use crate::support::wait_until;
 
@@ -25,9 +25,20 @@ impl SshServer {
             assert!(status.expect("openssh-client is installed").success());
         }
         fs::copy(path("key.pub"), path("authorized_keys")).expect("a key");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        // As root, sshd needs a directory that a service manager usually creates.
+        let _ = fs::create_dir_all("/run/sshd");
+        // Another process may take the free port before sshd does; then sshd ends.
+        let server = (0..20).find_map(|_| Self::start_on(free_port(), dir, variables));
+        let server = server.expect("sshd gets a port");
+        let host_key = fs::read_to_string(path("host_key.pub")).expect("a key");
+        let known = format!("forge,[127.0.0.1]:{} {host_key}", server.port);
+        fs::write(path("known_hosts"), known).expect("a file");
+        server
+    }
+
+    /// Starts the server on this port; `None` if it ends at once.
+    fn start_on(port: u16, dir: &Path, variables: &str) -> Option<Self> {
+        let path = |name: &str| dir.join(name).display().to_string();
         let settings = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nPidFile none\nUsePAM no\n\
              StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
@@ -36,20 +47,32 @@ impl SshServer {
             path("authorized_keys"),
         );
         fs::write(path("sshd_config"), settings).expect("a file");
-        // As root, sshd needs a directory that a service manager usually creates.
-        let _ = fs::create_dir_all("/run/sshd");
+        let log = File::create(path("sshd_log")).expect("a file");
         let child = Command::new("/usr/sbin/sshd")
             .args(["-D", "-e", "-f", &path("sshd_config")])
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("openssh-server is installed");
-        let server = Self { child, port };
-        let host_key = fs::read_to_string(path("host_key.pub")).expect("a key");
-        let known = format!("forge,[127.0.0.1]:{port} {host_key}");
-        fs::write(path("known_hosts"), known).expect("a file");
-        wait_until("sshd", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        server
+        let mut server = Self { child, port };
+        let is_listening = || {
+            let log = fs::read_to_string(path("sshd_log")).unwrap_or_default();
+            log.contains("Server listening on ")
+        };
+        wait_until("sshd to listen or to end", || {
+            is_listening() || server.has_ended()
+        });
+        is_listening().then_some(server)
     }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+}
+
+/// A port that no process uses now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
 }
 
 impl Drop for SshServer {

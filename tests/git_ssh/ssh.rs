@@ -8,14 +8,15 @@ use crate::server::SshServer;
 use crate::support::origin::write_program;
 use crate::support::{Forge, Origin, Receiver, Worker, lfs, quoted};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
 /// An ssh server that clients call `forge`.
-struct Server {
+struct SshRemote {
     sshd: SshServer,
 }
 
-impl Server {
+impl SshRemote {
     /// Starts the server. Writes its files, and a client configuration, below the origin's directory.
     fn start(origin: &Origin) -> Self {
         let programs = origin.path("programs-of-server");
@@ -24,15 +25,15 @@ impl Server {
         let server = Self {
             sshd: SshServer::start(&origin.path(""), &variables),
         };
-        server.configure(origin, "");
+        server.configure(origin);
         server
     }
 
-    /// Writes the client's configuration; it begins with the text `before`.
-    fn configure(&self, origin: &Origin, before: &str) {
+    /// Writes the client's configuration.
+    fn configure(&self, origin: &Origin) {
         let path = |name: &str| origin.path(name).display().to_string();
         let text = format!(
-            "{before}Host forge\n HostName 127.0.0.1\n Port {}\n HostKeyAlias forge\n IdentityFile \"{}\"\n\
+            "Host forge\n HostName 127.0.0.1\n Port {}\n HostKeyAlias forge\n IdentityFile \"{}\"\n\
              IdentitiesOnly yes\n UserKnownHostsFile \"{}\"\n",
             self.sshd.port,
             path("key"),
@@ -68,7 +69,7 @@ fn worker(origin: &Origin, receiver: &Receiver) -> Worker {
 #[test]
 fn a_project_is_cloned_and_pushed_over_ssh() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let server = Server::start(&origin);
+    let server = SshRemote::start(&origin);
     worker(&origin, &receiver)
         .agent("echo done > DONE")
         .run()
@@ -104,18 +105,18 @@ fn a_project_is_cloned_and_pushed_over_ssh() {
 #[test]
 fn an_agent_cannot_change_the_server_of_ssh_or_make_ssh_run_a_program() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let _server = Server::start(&origin);
+    let _server = SshRemote::start(&origin);
     let spy_output = quoted(origin.path("spy_output"));
     write_program(
         &origin.path("spy"),
         &format!("echo \"$*\" >> {spy_output}; exit 1"),
     );
-    // `$SPY` is the path of the spy, `$RUN` a shell command that runs it.
+    // `$SPY` is the path of the spy, `$RUN_SPY` is a shell command that runs it, and `$OUTSIDE` is a directory outside the clone.
     let agent = format!(
-        "AT={}; SPY=\"$AT/spy\"; RUN={}
-         echo done > DONE; git config core.sshCommand \"$RUN\"; cp \"$SPY\" \"$AT/bin/ssh\"; cp \"$SPY\" \"$AT/bin/git\"
-         printf 'ProxyCommand %s %%%%h\\nPermitLocalCommand yes\\nLocalCommand %s local\\n' \"$RUN\" \"$RUN\" > \"$AT/evil\"
-         cat \"$AT/ssh_config\" >> \"$AT/evil\"; mv \"$AT/evil\" \"$AT/ssh_config\"; echo > \"$AT/known_hosts\"",
+        "OUTSIDE={}; SPY=\"$OUTSIDE/spy\"; RUN_SPY={}
+         echo done > DONE; git config core.sshCommand \"$RUN_SPY\"; cp \"$SPY\" \"$OUTSIDE/bin/ssh\"; cp \"$SPY\" \"$OUTSIDE/bin/git\"
+         printf 'ProxyCommand %s %%%%h\\nPermitLocalCommand yes\\nLocalCommand %s local\\n' \"$RUN_SPY\" \"$RUN_SPY\" > \"$OUTSIDE/evil\"
+         cat \"$OUTSIDE/ssh_config\" >> \"$OUTSIDE/evil\"; mv \"$OUTSIDE/evil\" \"$OUTSIDE/ssh_config\"; echo > \"$OUTSIDE/known_hosts\"",
         quoted(origin.path("tmp").parent().unwrap()),
         quoted(quoted(origin.path("spy")))
     );
@@ -133,7 +134,7 @@ fn an_agent_cannot_change_the_server_of_ssh_or_make_ssh_run_a_program() {
 #[test]
 fn an_unknown_host_key_is_a_workspace_failure_and_ssh_asks_no_question() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let _server = Server::start(&origin);
+    let _server = SshRemote::start(&origin);
     fs::write(origin.path("known_hosts"), "").unwrap();
     worker(&origin, &receiver)
         .agent("true")
@@ -148,7 +149,7 @@ fn an_unknown_host_key_is_a_workspace_failure_and_ssh_asks_no_question() {
 #[test]
 fn a_rejected_key_is_a_workspace_failure_and_ssh_asks_no_question() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let _server = Server::start(&origin);
+    let _server = SshRemote::start(&origin);
     fs::write(origin.path("authorized_keys"), "").unwrap();
     worker(&origin, &receiver)
         .agent("true")
@@ -159,9 +160,9 @@ fn a_rejected_key_is_a_workspace_failure_and_ssh_asks_no_question() {
 }
 
 #[test]
-fn the_report_has_the_patch_if_the_key_is_revoked_during_the_run() {
+fn the_terminal_event_has_the_patch_if_the_key_is_revoked_during_the_run() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
-    let _server = Server::start(&origin);
+    let _server = SshRemote::start(&origin);
     let agent = format!(
         "echo mine > mine; : > {}",
         quoted(origin.path("authorized_keys"))
@@ -183,9 +184,8 @@ fn the_report_has_the_patch_if_the_key_is_revoked_during_the_run() {
 /// The value of `Authorization` that `git-lfs-authenticate` gives to the client for the LFS server.
 const AUTHORIZATION: &str = "RemoteAuth token-of-ssh";
 
-/// An origin with Git LFS, an ssh server, and an LFS server. If `has_authenticate`, the ssh server has the program
-/// `git-lfs-authenticate`, which gives the address of the LFS server to clients.
-fn lfs_origin(has_authenticate: bool) -> (Origin, Server, Forge) {
+/// An origin with Git LFS, an ssh server, and an LFS server.
+fn lfs_origin() -> (Origin, SshRemote, Forge) {
     let origin = Origin::with_files(&[
         (
             ".gitattributes",
@@ -193,26 +193,29 @@ fn lfs_origin(has_authenticate: bool) -> (Origin, Server, Forge) {
         ),
         ("a.bin", &lfs::pointer(b"content")),
     ]);
-    lfs::store(&origin.path("project.git"), b"content");
+    lfs::store_object(&origin.path("project.git"), b"content");
     let forge = Forge::start(&origin.path(""), None);
-    let server = Server::start(&origin);
-    if has_authenticate {
-        let href = format!("{}/project.git/info/lfs", forge.base_url());
-        let answer = format!(
-            "echo '{{\"href\": \"{href}\", \"header\": {{\"Authorization\": \"{AUTHORIZATION}\"}}}}'"
-        );
-        let script = format!("echo \"$*\" >> {}; {answer}", quoted(origin.path("calls")));
-        write_program(
-            &origin.path("programs-of-server/git-lfs-authenticate"),
-            &script,
-        );
-    }
+    let server = SshRemote::start(&origin);
     (origin, server, forge)
+}
+
+/// Installs the program `git-lfs-authenticate` on the ssh server. It tells clients the address of the LFS server.
+fn install_git_lfs_authenticate(origin: &Origin, forge: &Forge) {
+    let href = format!("{}/project.git/info/lfs", forge.base_url());
+    let answer = format!(
+        "echo '{{\"href\": \"{href}\", \"header\": {{\"Authorization\": \"{AUTHORIZATION}\"}}}}'"
+    );
+    let script = format!("echo \"$*\" >> {}; {answer}", quoted(origin.path("calls")));
+    write_program(
+        &origin.path("programs-of-server/git-lfs-authenticate"),
+        &script,
+    );
 }
 
 #[test]
 fn git_lfs_files_are_fetched_and_pushed_if_the_remote_is_reached_by_ssh() {
-    let (origin, _server, forge) = lfs_origin(true);
+    let (origin, _server, forge) = lfs_origin();
+    install_git_lfs_authenticate(&origin, &forge);
     let receiver = Receiver::start();
     let worker = worker(&origin, &receiver).env("DESCARTES_LFS", "true");
     let ended = worker
@@ -241,7 +244,7 @@ fn git_lfs_files_are_fetched_and_pushed_if_the_remote_is_reached_by_ssh() {
 
 #[test]
 fn nothing_is_pushed_if_the_ssh_server_has_no_git_lfs() {
-    let (origin, _server, forge) = lfs_origin(false);
+    let (origin, _server, forge) = lfs_origin();
     let receiver = Receiver::start();
     worker(&origin, &receiver)
         .agent("printf new > new.bin")

@@ -11,12 +11,13 @@ use crate::support::{
     Origin, Project, Receiver, Worker, duration_setting, duration_text, path, with_enough_time,
 };
 
-/// Prints the environment, without the variables that shells add, to the file whose name follows.
+/// The beginning of a command that writes the environment, without the variables that shells add, to a file. The name of the
+/// file must follow.
 const WRITE_ENVIRONMENT: &str =
     "env | grep -v -e ^PWD= -e ^OLDPWD= -e ^SHLVL= -e ^_= | LC_ALL=C sort > ";
 
 /// A worker with many environment variables.
-fn with_many_variables(receiver: &Receiver, project: &Project) -> Worker {
+fn worker_with_many_variables(receiver: &Receiver, project: &Project) -> Worker {
     let mut worker = Worker::new(receiver, project);
     for (name, value) in [
         ("ANTHROPIC_API_KEY", "sk-ant-1"),
@@ -48,7 +49,7 @@ fn with_many_variables(receiver: &Receiver, project: &Project) -> Worker {
 #[test]
 fn the_agent_gets_only_allowed_variables() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    with_many_variables(&receiver, &project)
+    worker_with_many_variables(&receiver, &project)
         .env("DESCARTES_MODEL", "opus")
         // With the gateway, the agent gets placeholders instead of keys; other tests are for that.
         .env("DESCARTES_MODEL_GATEWAY", "off")
@@ -97,7 +98,7 @@ fn the_agent_gets_only_allowed_variables() {
 #[test]
 fn the_checks_get_no_access_to_the_model() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    with_many_variables(&receiver, &project)
+    worker_with_many_variables(&receiver, &project)
         .env("DESCARTES_CHECKS", format!("{WRITE_ENVIRONMENT} env"))
         .agent("true")
         .run()
@@ -114,7 +115,7 @@ fn the_checks_get_no_access_to_the_model() {
 #[test]
 fn agent_env_passes_further_variables_by_name() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    with_many_variables(&receiver, &project)
+    worker_with_many_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN, NPM_CONFIG NOT_SET")
         .env("DESCARTES_CHECKS", format!("{WRITE_ENVIRONMENT} checks"))
         .agent(format!("{WRITE_ENVIRONMENT} agent"))

@@ -5,18 +5,20 @@ use serde_json::Value;
 use crate::support::receiver::ReceivedRequest;
 use crate::support::{Project, Receiver, Worker, each};
 
+/// The largest body that the protocol allows, in bytes.
 const MAX_BODY_SIZE: usize = 256 * 1024;
 
-/// Runs an agent with heartbeats; returns all requests, in the order in which the worker made them.
+/// Runs an agent with heartbeats, and checks the size of each body; returns all requests, in the order in which the worker made
+/// them.
 fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
     let receiver = Receiver::start();
     let running = Worker::new(&receiver, project)
         .env("DESCARTES_HEARTBEAT", "30ms")
         .agent(agent)
         .start();
-    // An agent with these words waits until the file `go` exists.
+    // Such an agent waits until the file `go` exists.
     if agent.contains("-e go") {
-        receiver.wait_for_one("progress");
+        receiver.wait_for_first("progress");
         project.write("go", "");
     }
     let ended = running.wait();
@@ -38,7 +40,7 @@ fn requests_of_run(agent: &str, project: &Project) -> Vec<ReceivedRequest> {
 
 #[test]
 fn bodies_stay_within_the_limit_if_the_agent_prints_many_bytes_of_any_kind() {
-    // One byte becomes six bytes in JSON, or three in UTF-8 (U+FFFD), or is part of a character.
+    // Of these bytes, one becomes six bytes in JSON, or three in UTF-8 (U+FFFD), or is a part of a character.
     let outputs = [
         r"\001",
         r"\377",
@@ -50,8 +52,8 @@ fn bodies_stay_within_the_limit_if_the_agent_prints_many_bytes_of_any_kind() {
     each(&outputs, |bytes| {
         let project = Project::new();
         let agent = format!(
-            "line=$(printf '{bytes}%.0s' $(seq 200) | tr -d '\\000'); i=0; \
-             while [ $i -lt 3000 ]; do echo \"$line\"; i=$((i+1)); done; \
+            "line=$(printf '{bytes}%.0s' $(seq 200) | tr -d '\\000'); count=0; \
+             while [ $count -lt 3000 ]; do echo \"$line\"; count=$((count+1)); done; \
              until [ -e go ]; do sleep 0.02; done"
         );
         let requests = requests_of_run(&agent, &project);

@@ -1,6 +1,8 @@
 //! The built-in agent, with a fake model.
 
+mod answers;
 mod limits;
+mod selection;
 mod service;
 mod stopping;
 mod tools;
@@ -8,8 +10,9 @@ mod tools;
 use serde_json::{Value, json};
 
 use crate::support::model::{Block, Run, Turn, bash_call, text_answer, tool_call};
-use crate::support::{Model, Origin, Project, Receiver, Worker, path_without};
+use crate::support::{Model, Origin, Project, Receiver, Worker};
 
+/// The key of the model's service.
 pub const KEY: &str = "sk-ant-test-0123456789";
 
 /// A worker that uses the built-in agent.
@@ -25,7 +28,7 @@ pub fn run(script: impl IntoIterator<Item = impl Into<Turn>>) -> Run {
     run_with(Project::new(), script, |worker| worker)
 }
 
-/// Like [`run`], with this project, and a function that changes the worker's settings.
+/// Like [`run`], with this project, and with settings that `change` adds to the worker.
 pub fn run_with(
     project: Project,
     script: impl IntoIterator<Item = impl Into<Turn>>,
@@ -38,7 +41,7 @@ pub fn run_with(
 
 /// The tool results in the last message of the last request.
 #[track_caller]
-pub fn last_results(run: &Run) -> Vec<Value> {
+pub fn results_in_last_message(run: &Run) -> Vec<Value> {
     let bodies = run.model.request_bodies();
     let last = bodies.last().expect("a request");
     let messages = last["messages"].as_array().expect("messages");
@@ -295,120 +298,6 @@ fn a_bug_in_a_repository_is_fixed_checked_and_pushed() {
 }
 
 #[test]
-fn auto_selects_the_built_in_agent_if_there_is_a_key_but_no_command_and_no_claude_code() {
-    let bin = tempfile::tempdir().expect("a directory");
-    let path = path_without("claude", bin.path());
-    let auto = |worker: Worker| worker.env("DESCARTES_AGENT", "auto").env("PATH", &path);
-    let (receiver, project, model) = (
-        Receiver::start(),
-        Project::new(),
-        Model::start([text_answer("Done.")]),
-    );
-    auto(worker(&receiver, &project, &model))
-        .agent("true")
-        .run()
-        .assert_completed(&receiver);
-    assert!(model.request_bodies().is_empty());
-    assert_eq!(receiver.only_event("started")["worker"]["agent"], "command");
-
-    let run = run_with(Project::new(), [text_answer("Done.")], auto);
-    run.assert_completed();
-    assert_eq!(
-        run.receiver.only_event("started")["worker"]["agent"],
-        "builtin"
-    );
-    let check = auto(worker(&run.receiver, &run.project, &run.model))
-        .arg("check")
-        .env("DESCARTES_FORCE", "1")
-        .run();
-    assert!(
-        check.stdout.ends_with("ok      agent: builtin\n"),
-        "{}",
-        check.stdout
-    );
-}
-
-#[test]
-fn without_a_key_the_failure_names_the_variables() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let event = Worker::new(&receiver, &project)
-        .env("DESCARTES_AGENT", "builtin")
-        .run()
-        .assert_failed(&receiver, "agent_not_found");
-    assert_eq!(
-        event["failure"]["message"],
-        "the built-in agent has no key: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN"
-    );
-}
-
-#[test]
-fn bearer_token_base_url_and_model_can_be_set() {
-    let (receiver, project, model) = (
-        Receiver::start(),
-        Project::new(),
-        Model::start([text_answer("Done.")]),
-    );
-    Worker::new(&receiver, &project)
-        .env("DESCARTES_AGENT", "builtin")
-        .env("ANTHROPIC_AUTH_TOKEN", "token-of-a-gateway")
-        .env(
-            "ANTHROPIC_BASE_URL",
-            format!("{}/v1/messages/../../", model.url()),
-        )
-        .env("DESCARTES_MODEL", "claude-opus-5-5")
-        .run()
-        .assert_completed(&receiver);
-    let request = &model.requests()[0];
-    assert_eq!(
-        request.headers["authorization"],
-        "Bearer token-of-a-gateway"
-    );
-    assert!(!request.headers.contains_key("x-api-key"));
-    assert_eq!(request.event["model"], "claude-opus-5-5");
-    model.request_bodies();
-}
-
-#[test]
-fn requests_go_through_the_proxy_that_the_environment_names() {
-    let (receiver, project, model) = (
-        Receiver::start(),
-        Project::new(),
-        Model::start([text_answer("Done.")]),
-    );
-    worker(&receiver, &project, &model)
-        .env("ANTHROPIC_BASE_URL", "http://model.invalid")
-        .env("HTTP_PROXY", model.url())
-        .env("DESCARTES_AGENT_ENV", "HTTP_PROXY")
-        .run()
-        .assert_completed(&receiver);
-    let target = &model.requests()[0].target;
-    assert_eq!(target, "http://model.invalid/v1/messages");
-}
-
-#[test]
-fn the_model_of_an_agent_definition_counts_only_for_a_claude_harness() {
-    for (harness, model) in [
-        ("claude", "claude-opus-5"),
-        ("opencode", "claude-sonnet-5-5"),
-    ] {
-        let graph = format!("{}\n@agents\n8 | builder\n", crate::support::project::GRAPH);
-        let project = Project::with_graph(&graph);
-        let definition = format!(
-            "[agent]\nname = \"builder\"\n[model]\nharness = \"{harness}\"\nmodel = \"claude-opus-5\"\n"
-        );
-        project.write(".scud/agents/builder.toml", definition);
-        let run = run_with(project, [text_answer("Done.")], |worker| worker);
-        run.assert_completed();
-        assert_eq!(run.model.request_bodies()[0]["model"], model);
-        let has_warning = run
-            .worker
-            .stderr
-            .contains("the agent definition's model is for another harness");
-        assert_eq!(has_warning, harness == "opencode");
-    }
-}
-
-#[test]
 fn the_tools_do_not_get_the_key_and_the_log_masks_it() {
     let script = [
         bash_call(
@@ -422,7 +311,7 @@ fn the_tools_do_not_get_the_key_and_the_log_masks_it() {
             .env("DESCARTES_AGENT_ENV", "MY_TOKEN")
     });
     let event = run.assert_completed();
-    let result = last_results(&run)[0]["content"]
+    let result = results_in_last_message(&run)[0]["content"]
         .as_str()
         .expect("a text")
         .to_owned();
@@ -460,17 +349,6 @@ fn a_secret_in_a_long_command_is_masked_before_the_command_is_shortened() {
         "{}",
         run.worker.stderr
     );
-}
-
-#[test]
-fn a_model_can_be_named_by_its_family() {
-    let run = run_with(Project::new(), [text_answer("Done.")], |worker| {
-        worker
-            .env("DESCARTES_MODEL", "opus")
-            .env("DESCARTES_MAX_BUDGET_USD", "1")
-    });
-    run.assert_completed();
-    assert_eq!(run.model.request_bodies()[0]["model"], "claude-opus-5-5");
 }
 
 #[test]

@@ -18,13 +18,13 @@ use serde_json::Value;
 use crate::support::patience::Deadline;
 use crate::support::receiver::ReceivedRequest;
 use crate::support::worker::{FinishedWorker, RunningWorker};
-use crate::support::{Project, Receiver, Reply, Worker, processes_in, wait_until};
-use scenario::{Scenario, Work};
+use crate::support::{Project, Receiver, Reply, Worker, describe_processes_in, wait_until};
+use scenario::{AgentBehavior, Fault, Scenario};
 
 /// The default number of runs; two cores need a minute for them.
-const RUNS: u64 = 500;
-/// How many runs there are at the same time. Most of the time they wait.
-const PARALLEL: usize = 12;
+const DEFAULT_RUNS: u64 = 500;
+/// How many runs there are at the same time. More than cores, because a run waits most of the time.
+const PARALLEL_RUNS: usize = 12;
 
 #[expect(
     clippy::disallowed_methods,
@@ -43,7 +43,7 @@ fn number_from_environment(name: &str) -> Option<u64> {
 fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() {
     let seed =
         number_from_environment("CHAOS_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
-    let runs = number_from_environment("CHAOS_RUNS").unwrap_or(RUNS);
+    let runs = number_from_environment("CHAOS_RUNS").unwrap_or(DEFAULT_RUNS);
     // This writes to the file descriptor, because the test harness captures `eprintln!`.
     let mut stderr = std::io::stderr();
     let _ = writeln!(stderr, "chaos: CHAOS_SEED={seed} CHAOS_RUNS={runs}");
@@ -51,7 +51,7 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() 
     let outcomes = Mutex::new(BTreeMap::<String, u32>::new());
     let begin = Instant::now();
     thread::scope(|scope| {
-        for _ in 0..PARALLEL {
+        for _ in 0..PARALLEL_RUNS {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
@@ -76,22 +76,22 @@ fn every_granted_claim_ends_in_exactly_one_terminal_event_under_random_faults() 
 fn run_with_random_faults(seed: u64) -> String {
     let scenario = Scenario::from_seed(seed);
     let (receiver, project) = (Receiver::listen(&address_for(seed)), Project::new());
-    for (route, script, then) in &scenario.answers {
-        receiver.script(route, script.clone());
-        receiver.set_default_reply(route, then.clone());
+    for answers in &scenario.answers {
+        receiver.script(answers.route, answers.first.clone());
+        receiver.set_default_reply(answers.route, answers.later.clone());
     }
-    let mut worker = Worker::new(&receiver, &project).agent(scenario.work.script());
+    let mut worker = Worker::new(&receiver, &project).agent(scenario.agent.script());
     for (name, value) in &scenario.settings {
         worker = worker.env(name, value);
     }
-    let worker = wait_or_fail(seed, worker.start(), |running| {
+    let worker = cause_faults_and_wait(seed, worker.start(), |running| {
         let begin = Instant::now();
-        for (at, event) in &scenario.events {
-            pause((begin + *at).saturating_duration_since(Instant::now()));
-            match event {
-                scenario::Event::Signal(signal) => running.signal(*signal),
-                scenario::Event::CloseReceiver => receiver.close(),
-                scenario::Event::ReopenReceiver => receiver.reopen(),
+        for timed in &scenario.faults {
+            pause((begin + timed.time).saturating_duration_since(Instant::now()));
+            match timed.fault {
+                Fault::Signal(signal) => running.signal(signal),
+                Fault::CloseReceiver => receiver.close(),
+                Fault::ReopenReceiver => receiver.reopen(),
             }
         }
     });
@@ -119,7 +119,8 @@ fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// A separate address for each run, so that no other receiver can get the port of a receiver that is closed for a moment.
+/// The address at which the receiver of a run listens. Each run has a separate IP address, so that no other run can get the port
+/// while the receiver is closed for a moment.
 fn address_for(seed: u64) -> String {
     if cfg!(target_os = "linux") {
         let [low, middle, high, ..] = seed.to_le_bytes();
@@ -129,14 +130,15 @@ fn address_for(seed: u64) -> String {
     }
 }
 
-/// Waits for a worker while `cause_faults` runs. Kills the worker and fails if it hangs.
-fn wait_or_fail(
+/// Runs `cause_faults`, and waits for the end of the worker. Kills the worker and fails if it hangs.
+fn cause_faults_and_wait(
     seed: u64,
     running: RunningWorker,
     cause_faults: impl FnOnce(&RunningWorker),
 ) -> FinishedWorker {
     let pid = running.pid();
-    let (end_watch, watch) = mpsc::channel::<()>();
+    // Dropping the sender ends the watchdog.
+    let (end_watchdog, end_of_worker) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
         let deadline = Deadline::start();
         loop {
@@ -144,14 +146,14 @@ fn wait_or_fail(
             if left.is_zero() {
                 return Some(kill_process(pid, Signal::KILL));
             }
-            if watch.recv_timeout(left) != Err(mpsc::RecvTimeoutError::Timeout) {
+            if end_of_worker.recv_timeout(left) != Err(mpsc::RecvTimeoutError::Timeout) {
                 return None;
             }
         }
     });
     cause_faults(&running);
     let ended = running.wait();
-    drop(end_watch);
+    drop(end_watchdog);
     let hung = watchdog.join().unwrap().is_some();
     assert!(
         !hung,
@@ -170,9 +172,10 @@ struct Run {
 }
 
 /// The error says which rule a run has broken.
-type Checked<T> = Result<T, String>;
+type CheckResult<T> = Result<T, String>;
 
-fn ensure(holds: bool, violation: &str) -> Checked<()> {
+/// An error with this violation if a rule does not hold.
+fn ensure(holds: bool, violation: &str) -> CheckResult<()> {
     if holds {
         Ok(())
     } else {
@@ -202,7 +205,7 @@ impl Run {
     }
 
     /// Checks all rules; returns the outcome as a text.
-    fn check(&self) -> Checked<String> {
+    fn check(&self) -> CheckResult<String> {
         self.check_claim()?;
         let line = self.result_line()?;
         self.check_terminal(line.as_ref())?;
@@ -259,7 +262,7 @@ impl Run {
     }
 
     /// Checks that all claims are the same event, and that there is no work before a claim is granted.
-    fn check_claim(&self) -> Checked<()> {
+    fn check_claim(&self) -> CheckResult<()> {
         let claims = self.requests_to("started");
         let are_same = claims.iter().all(|claim| claim.body == claims[0].body);
         ensure(are_same, "two different claims")?;
@@ -274,7 +277,6 @@ impl Run {
             granted || self.terminal_requests().is_empty(),
             "a terminal event without a granted claim",
         )?;
-        // A claim that may have been granted needs an outcome.
         let has_outcome = matches!(self.worker.code, Some(0 | 1 | 3));
         ensure(
             !granted || has_outcome,
@@ -282,8 +284,8 @@ impl Run {
         )
     }
 
-    /// The event on the result line; there is at most one line.
-    fn result_line(&self) -> Checked<Option<Value>> {
+    /// The event on the result line; checks that there is at most one line.
+    fn result_line(&self) -> CheckResult<Option<Value>> {
         let mut lines = self.worker.stdout.lines();
         let line = lines.next();
         ensure(lines.next().is_none(), "more than one line on stdout")?;
@@ -297,7 +299,7 @@ impl Run {
     }
 
     /// Checks that all terminal requests send one event, which is also on the result line.
-    fn check_terminal(&self, line: Option<&Value>) -> Checked<()> {
+    fn check_terminal(&self, line: Option<&Value>) -> CheckResult<()> {
         let attempts = self.terminal_requests();
         let Some(first) = attempts.first() else {
             return Ok(());
@@ -328,23 +330,23 @@ impl Run {
         self.check_outcome(&first.event)
     }
 
-    /// Checks that the outcome matches the behaviour of the agent and the faults of the run.
-    fn check_outcome(&self, event: &Value) -> Checked<()> {
-        let holds = match (reason_of(event), self.scenario.work) {
-            ("completed", work) => work == Work::Succeed && self.agent_ran(),
+    /// Checks that the outcome matches the behavior of the agent and the faults of the run.
+    fn check_outcome(&self, event: &Value) -> CheckResult<()> {
+        let holds = match (reason_of(event), self.scenario.agent) {
+            ("completed", agent) => agent == AgentBehavior::Succeed && self.agent_ran(),
             ("interrupted", _) => self.scenario.is_signalled(),
             ("cancelled", _) => self
                 .replies("progress")
                 .into_iter()
                 .any(scenario::is_cancellation),
-            ("agent_failed", work) => work == Work::Fail,
-            ("timed_out", work) => work == Work::Continue,
+            ("agent_failed", agent) => agent == AgentBehavior::Fail,
+            ("timed_out", agent) => agent == AgentBehavior::Continue,
             _ => false,
         };
         ensure(holds, "a wrong outcome")
     }
 
-    fn check_delivered(&self, line: Option<&Value>, status: &str) -> Checked<()> {
+    fn check_delivered(&self, line: Option<&Value>, status: &str) -> CheckResult<()> {
         ensure(
             !self.terminal_requests().is_empty(),
             "reported as delivered, but no terminal event arrived",
@@ -362,7 +364,7 @@ impl Run {
         )
     }
 
-    fn check_agent_is_dead(&self) -> Checked<()> {
+    fn check_agent_is_dead(&self) -> CheckResult<()> {
         // In a stop window of milliseconds the worker does not wait until the killed processes are dead; the kernel may
         // still be ending them.
         if self.worker.stderr.contains("survived SIGKILL") {
@@ -371,10 +373,10 @@ impl Run {
                 "the worker gave up killing although it had time",
             )?;
             let what = format!("the processes of CHAOS_SEED={} to end", self.seed);
-            wait_until(&what, || processes_in(&self.project).is_empty());
+            wait_until(&what, || describe_processes_in(&self.project).is_empty());
             return Ok(());
         }
-        let alive = processes_in(&self.project);
+        let alive = describe_processes_in(&self.project);
         ensure(
             alive.is_empty(),
             &format!("the agent is still alive: {alive:?}"),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{FinishedWorker, Origin, Project, Receiver, Worker};
 
-/// Asserts the lines of a `check`, except those about the machine and about the origin of the settings.
+/// Asserts which lines a `check` prints, except the lines about the machine and about the origin of each setting.
 #[track_caller]
 fn assert_lines(ended: &FinishedWorker, code: i32, expected: &[&str]) {
     ended.assert_code(code);
@@ -25,6 +25,7 @@ fn assert_lines(ended: &FinishedWorker, code: i32, expected: &[&str]) {
     assert_eq!(lines, expected);
 }
 
+/// Asserts that one of the printed lines is exactly this one.
 #[track_caller]
 fn assert_line(ended: &FinishedWorker, line: &str) {
     assert!(
@@ -33,12 +34,13 @@ fn assert_line(ended: &FinishedWorker, line: &str) {
     );
 }
 
-fn check(receiver: &Receiver, project: &Project) -> Worker {
+/// `check` for a worker of this project.
+fn check_of_project(receiver: &Receiver, project: &Project) -> Worker {
     Worker::new(receiver, project).arg("check")
 }
 
 /// A `check` of a project in a repository.
-fn check_of(origin: &Origin, receiver: &Receiver) -> Worker {
+fn check_of_repository(origin: &Origin, receiver: &Receiver) -> Worker {
     origin.worker(receiver).agent("true").arg("check")
 }
 
@@ -47,7 +49,9 @@ fn check_reports_what_is_there_and_changes_nothing() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.set_checks(&["touch checked", "true"]);
     let before = project.graph();
-    let ended = check(&receiver, &project).agent("touch worked").run();
+    let ended = check_of_project(&receiver, &project)
+        .agent("touch worked")
+        .run();
     assert_lines(
         &ended,
         0,
@@ -72,7 +76,7 @@ fn check_reports_everything_that_is_missing_in_one_run() {
         ".scud/config.toml",
         "[swarm.backpressure]\ncommands = true\n",
     );
-    let ended = check(&receiver, &project).run();
+    let ended = check_of_project(&receiver, &project).run();
     let dir = project.dir().display();
     assert_lines(
         &ended,
@@ -96,7 +100,7 @@ fn check_reports_everything_that_is_missing_in_one_run() {
 fn check_stops_at_a_missing_workspace() {
     let (receiver, project) = (Receiver::start(), Project::empty());
     let gone = project.path("gone");
-    let ended = check(&receiver, &project)
+    let ended = check_of_project(&receiver, &project)
         .env("DESCARTES_WORKSPACE", &gone)
         .agent("true")
         .run();
@@ -116,7 +120,7 @@ fn check_stops_at_a_missing_workspace() {
 #[test]
 fn check_reports_a_done_task_as_not_runnable() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let ended = check(&receiver, &project)
+    let ended = check_of_project(&receiver, &project)
         .env("TASK_ID", "7")
         .agent("true")
         .run();
@@ -135,7 +139,7 @@ fn check_reports_a_broken_agent_definition() {
         project.graph() + "\n@agents\n8 | builder\n",
     );
     project.write(".scud/agents/builder.toml", "[agent]\n");
-    let ended = check(&receiver, &project).agent("true").run();
+    let ended = check_of_project(&receiver, &project).agent("true").run();
     ended.assert_code(2);
     let line = ended.stdout.lines().last().expect("a line");
     let path = project.path(".scud/agents/builder.toml");
@@ -164,7 +168,7 @@ fn check_reports_invalid_settings_as_a_run_does() {
 fn check_reports_programs_that_do_not_exist() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.set_checks(&["true", "no-such-check --all"]);
-    let ended = check(&receiver, &project)
+    let ended = check_of_project(&receiver, &project)
         .agent("A=1 no-such-agent --print")
         .run();
     ended.assert_code(2);
@@ -186,7 +190,7 @@ fn check_reports_programs_that_do_not_exist() {
         ("cd . && nonsense", 0),
         ("./agent.sh", 2),
     ] {
-        check(&receiver, &project)
+        check_of_project(&receiver, &project)
             .agent(agent)
             .run()
             .assert_code(code);
@@ -197,7 +201,7 @@ fn check_reports_programs_that_do_not_exist() {
 fn check_reports_a_temporary_directory_that_cannot_be_used() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let gone = project.path("gone");
-    let ended = check(&receiver, &project)
+    let ended = check_of_project(&receiver, &project)
         .env("TMPDIR", &gone)
         .agent("true")
         .run();
@@ -229,7 +233,7 @@ fn check_reports_certificate_authorities_that_cannot_be_read() {
         if let Some(content) = content {
             project.write(name, content);
         }
-        let ended = check(&receiver, &project)
+        let ended = check_of_project(&receiver, &project)
             .env("SSL_CERT_FILE", &file)
             .agent("true")
             .run();
@@ -251,7 +255,7 @@ fn check_reports_that_git_is_missing_and_that_the_directory_for_the_clone_is_not
     let (origin, receiver) = (Origin::new(), Receiver::start());
     fs::create_dir(origin.workspace()).expect("a directory");
     fs::write(origin.workspace().join("file"), "").expect("a file");
-    let ended = check_of(&origin, &receiver)
+    let ended = check_of_repository(&origin, &receiver)
         .env("PATH", origin.path("bin"))
         .env("DESCARTES_AGENT_COMMAND", "/bin/sh agent.sh")
         .run();
@@ -302,13 +306,13 @@ fn check_local_needs_no_orchestrator() {
 #[test]
 fn check_prints_json_on_request() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let report = |worker: Worker, code| -> Value {
+    let json_of = |worker: Worker, code| -> Value {
         let ended = worker.arg("--json").run();
         ended.assert_code(code);
         assert_eq!(ended.stderr, "");
         crate::support::schema::cli_object(&ended.stdout)
     };
-    let ready = report(check(&receiver, &project).agent("true"), 0);
+    let ready = json_of(check_of_project(&receiver, &project).agent("true"), 0);
     assert_eq!(ready["ready"], true);
     let findings = ready["findings"].as_array().expect("findings");
     assert!(findings.iter().all(|finding| finding["ok"] == true));
@@ -318,8 +322,10 @@ fn check_prints_json_on_request() {
         "8 of phase webapp: Build the | house"
     );
 
-    let missing = report(
-        check(&receiver, &project).env("TASK_ID", "7").agent("true"),
+    let missing = json_of(
+        check_of_project(&receiver, &project)
+            .env("TASK_ID", "7")
+            .agent("true"),
         2,
     );
     assert_eq!(missing["ready"], false);
@@ -327,7 +333,7 @@ fn check_prints_json_on_request() {
     let task = findings.iter().find(|finding| finding["subject"] == "task");
     assert_eq!(task.expect("the task")["ok"], false);
 
-    let invalid = report(Worker::without_settings().arg("check"), 2);
+    let invalid = json_of(Worker::without_settings().arg("check"), 2);
     assert_eq!(invalid["ready"], false);
     let findings = invalid["findings"].as_array().expect("findings");
     assert_eq!(findings.len(), 3);
@@ -342,7 +348,7 @@ fn check_prints_json_on_request() {
 #[test]
 fn check_masks_secrets_in_what_it_prints() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let ended = check(&receiver, &project)
+    let ended = check_of_project(&receiver, &project)
         .env("MY_TOKEN", "verborgen-1")
         .agent("verborgen-1 --print")
         .run();

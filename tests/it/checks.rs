@@ -11,7 +11,7 @@ use crate::support::{
     Project, Receiver, Worker, duration_setting, duration_text, with_enough_time,
 };
 
-/// The checks of a report: command, exit code, end of the output.
+/// The command, the exit code and the end of the output of each check in a terminal event.
 fn checks(event: &Value) -> Vec<(&str, Value, &str)> {
     let checks = event["result"]["checks"].as_array().expect("checks");
     checks
@@ -35,13 +35,13 @@ fn the_checks_of_the_project_run_in_order_in_its_directory() {
         .agent("echo two > made")
         .run()
         .assert_completed(&receiver);
-    let here = format!("{}\n", project.dir().display());
+    let directory = format!("{}\n", project.dir().display());
     assert_eq!(
         checks(&event),
         [
             ("echo one; cat", json!(0), "one\n"),
             ("cat made", json!(0), "two\n"),
-            ("pwd -P >&2", json!(0), &here),
+            ("pwd -P >&2", json!(0), &directory),
         ]
     );
 }
@@ -264,7 +264,7 @@ fn a_check_that_is_killed_by_a_signal_fails() {
 }
 
 #[test]
-fn the_report_has_the_last_4_kib_of_the_output_of_a_check() {
+fn the_terminal_event_has_the_last_4_kib_of_the_output_of_a_check() {
     let (receiver, project) = (Receiver::start(), Project::new());
     project.write("text", "a".repeat(100_000) + &"b".repeat(4096));
     let event = Worker::new(&receiver, &project)

@@ -96,7 +96,7 @@ fn a_rejected_claim_means_exit_3_and_no_work() {
 }
 
 #[test]
-fn a_redirected_claim_is_not_followed() {
+fn the_redirect_of_a_claim_is_not_followed() {
     let (receiver, elsewhere, project) = (Receiver::start(), Receiver::start(), Project::new());
     for status in [301, 302, 307, 308] {
         let to = format!("{}/started", elsewhere.url());
@@ -248,7 +248,7 @@ fn a_claim_that_is_granted_after_the_stop_signal_is_followed_by_an_outcome() {
     let hold = Hold::default();
     receiver.script("started", [Reply::status(200).after_release(&hold)]);
     let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
-    receiver.wait_for_one("started");
+    receiver.wait_for_first("started");
     worker.signal(Signal::TERM);
     worker.wait_for_log("stopping; a second signal");
     hold.release();
@@ -263,7 +263,7 @@ fn a_failed_claim_is_not_repeated_after_a_stop_signal() {
     let hold = Hold::default();
     receiver.set_default_reply("started", Reply::status(503).after_release(&hold));
     let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED).start();
-    receiver.wait_for_one("started");
+    receiver.wait_for_first("started");
     worker.signal(Signal::TERM);
     worker.wait_for_log("stopping; a second signal");
     hold.release();

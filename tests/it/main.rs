@@ -1,6 +1,6 @@
 //! Black box: the real binary against a real receiver, with real child processes.
 //!
-//! Each module tests the behaviour that one group of users relies on; its `//!` names the users.
+//! Each module tests the behavior that one group of users relies on; its `//!` names the users.
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! For people who merge the branches of several workers: with the merge driver, the branches merge even if
-//! the lines of their tasks are neighbours in the graph.
+//! the lines of their tasks are neighbors in the graph.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn clone_with_driver(origin: &Origin) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_branches_of_neighbouring_tasks_merge_without_conflict() {
+fn the_branches_of_neighboring_tasks_merge_without_conflict() {
     let origin = Origin::new();
     let receiver = Receiver::start();
     for task in ["8", "9"] {
@@ -89,7 +89,7 @@ fn other_changes_than_status_letters_are_merged_by_git() {
 }
 
 #[test]
-fn non_graph_files_fall_back_to_plain_git_merge() {
+fn a_file_that_is_not_a_graph_is_merged_as_git_merges_it() {
     assert_eq!(
         merge("a\n\nb\n", "A\n\nb\n", "a\n\nB\n"),
         (Some(0), "A\n\nB\n".to_owned())
@@ -97,7 +97,7 @@ fn non_graph_files_fall_back_to_plain_git_merge() {
     assert_eq!(merge("a\n", "b\n", "c\n").0, Some(1));
 }
 
-/// A directory with three versions of the graph; a merge changes the letters of two neighbouring tasks.
+/// A directory with three versions of the graph; a merge changes the letters of two neighboring tasks.
 fn three_versions() -> Project {
     let project = Project::empty();
     project

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::server::Connection;
 use crate::support::{FinishedWorker, RunningWorker, Server, Worker};
 
+/// The secret that signs requests.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// The program with these arguments.
@@ -26,11 +27,12 @@ fn receive(flags: &[&str]) -> (RunningWorker, String) {
     (running, url.to_owned())
 }
 
+/// `probe` of the orchestrator at this URL.
 fn probe(url: &str) -> Worker {
     program(&["probe", url])
 }
 
-/// The first word of the line that contains these words: the verdict about a rule.
+/// The verdict about a rule: the first word of the line that contains `rule`.
 #[track_caller]
 fn verdict<'a>(ended: &'a FinishedWorker, rule: &str) -> &'a str {
     let mut lines = ended.stdout.lines();
@@ -145,9 +147,9 @@ fn an_orchestrator_that_grants_everything_breaks_the_rules_of_claims_and_signatu
         .env("DESCARTES_CALLBACK_SECRET", SECRET)
         .run();
     ended.assert_code(1);
-    let report: Value = crate::support::schema::cli_object(&ended.stdout);
-    assert_eq!(report["url"], url);
-    let findings = report["findings"].as_array().expect("a list");
+    let output: Value = crate::support::schema::cli_object(&ended.stdout);
+    assert_eq!(output["url"], url);
+    let findings = output["findings"].as_array().expect("a list");
     let broken: Vec<&str> = findings
         .iter()
         .filter(|finding| finding["verdict"] == "broken")
@@ -195,8 +197,8 @@ fn a_probe_without_a_url_or_with_wrong_flags_ends_with_exit_code_2() {
         "{ended:#?}"
     );
     assert!(ended.stderr.contains("--cancel-within"), "{ended:#?}");
-    let five = ["--task=1", "--task=2", "--task=3", "--task=4", "--task=5"];
-    let ended = probe("http://127.0.0.1:1/").args(five).run();
+    let five_tasks = ["--task=1", "--task=2", "--task=3", "--task=4", "--task=5"];
+    let ended = probe("http://127.0.0.1:1/").args(five_tasks).run();
     ended.assert_code(2);
     assert!(
         ended

@@ -63,7 +63,7 @@ fn a_time_limit_of_the_project_ends_its_agent() {
 }
 
 #[test]
-fn flags_and_variables_win_over_the_file_of_the_project() {
+fn flags_and_variables_take_precedence_over_the_file_of_the_project() {
     let receiver = Receiver::start();
     let project = project_with(
         "agent = \"builtin\"\nagent_command = \"touch by-the-project\"\nmodel = \"opus\"\nchecks = [\"false\"]\n",
@@ -164,11 +164,11 @@ fn a_file_that_cannot_be_read_safely_is_an_error_and_never_a_hang() {
 
 /// The setting with this name in the output of `check --json`.
 fn setting_of(stdout: &str, name: &str) -> Value {
-    let report: Value = serde_json::from_str(stdout).expect("JSON");
-    let settings = report["settings"].as_array().expect("settings");
+    let output: Value = serde_json::from_str(stdout).expect("JSON");
+    let settings = output["settings"].as_array().expect("settings");
     let found = settings.iter().find(|setting| setting["name"] == name);
     found
-        .unwrap_or_else(|| panic!("{name} in {report:#}"))
+        .unwrap_or_else(|| panic!("{name} in {output:#}"))
         .clone()
 }
 

@@ -7,6 +7,7 @@ use crate::support::{Project, Receiver, Worker};
 /// An agent that copies the prompt from standard input and from the prompt file to files.
 const COPY_PROMPT: &str = "cat > stdin; cp \"$DESCARTES_PROMPT_FILE\" file";
 
+/// A graph whose tasks have all the fields that a prompt can contain.
 const GRAPH: &str = "\
 # SCUD Graph v1
 # Phase: webapp
@@ -39,7 +40,7 @@ const GRAPH: &str = "\
   Wait for rain.
 ";
 
-/// The prompt of an agent that succeeds. Asserts that it is the same on standard input and in the prompt file.
+/// Runs an agent that copies its prompt; returns the prompt. Asserts that it is the same on standard input and in the prompt file.
 #[track_caller]
 fn prompt(project: &Project, change: impl FnOnce(Worker) -> Worker) -> String {
     let receiver = Receiver::start();
@@ -120,14 +121,13 @@ fn the_prompt_has_no_headings_for_missing_fields() {
 #[test]
 fn the_orchestrators_note_is_the_end_of_the_first_prompt_and_has_no_secret() {
     let project = Project::with_graph(GRAPH);
-    let note = "An earlier run failed:\n  wrong colour, key sk-ant-0123456789abcdef\n";
+    let note = "An earlier run failed:\n  wrong color, key sk-ant-0123456789abcdef\n";
     let with_note = |worker: Worker| {
         worker
             .env("DESCARTES_NOTE", note)
             .env("ANTHROPIC_API_KEY", "sk-ant-0123456789abcdef")
     };
-    let expected =
-        "\n## A note about this run\n\nAn earlier run failed:\n  wrong colour, key ***\n";
+    let expected = "\n## A note about this run\n\nAn earlier run failed:\n  wrong color, key ***\n";
     let prompt_without_note = prompt(&project, |worker| worker.env("DESCARTES_FORCE", "true"));
     let text = prompt(&project, |worker| {
         with_note(worker).env("DESCARTES_FORCE", "true")
@@ -317,7 +317,7 @@ fn the_prompt_after_a_failed_check_has_the_check_and_its_output() {
 }
 
 #[test]
-fn the_report_has_the_prompt_of_each_round_without_secrets() {
+fn the_terminal_event_has_the_prompt_of_each_round_without_secrets() {
     let receiver = Receiver::start();
     let secret = "0123456789abcdefghij";
     let project = Project::with_graph(&GRAPH.replace("Wait for rain.", &format!("Use {secret}.")));
@@ -337,7 +337,7 @@ fn the_report_has_the_prompt_of_each_round_without_secrets() {
 }
 
 #[test]
-fn the_report_has_both_ends_of_a_long_prompt() {
+fn the_terminal_event_has_both_ends_of_a_long_prompt() {
     let receiver = Receiver::start();
     let long = "a word ".repeat(10_000);
     let project = Project::with_graph(&GRAPH.replace("Not three.", &long));
@@ -345,17 +345,17 @@ fn the_report_has_both_ends_of_a_long_prompt() {
         .agent("cat > prompt")
         .run()
         .assert_completed(&receiver);
-    let (reported, prompt) = (
+    let (prompt_in_event, prompt) = (
         event["result"]["prompts"][0].as_str().expect("a prompt"),
         project.read("prompt"),
     );
-    assert!(reported.len() <= 16 * 1024 && reported.contains("bytes left out"));
-    assert_eq!(reported[..8_000], prompt[..8_000]);
-    assert!(reported.ends_with(&prompt[prompt.len() - 8_000..]));
+    assert!(prompt_in_event.len() <= 16 * 1024 && prompt_in_event.contains("bytes left out"));
+    assert_eq!(prompt_in_event[..8_000], prompt[..8_000]);
+    assert!(prompt_in_event.ends_with(&prompt[prompt.len() - 8_000..]));
 }
 
 #[test]
-fn the_report_has_no_secret_with_a_terminal_code_in_it() {
+fn the_terminal_event_has_no_secret_with_a_terminal_code_in_it() {
     let receiver = Receiver::start();
     let project = Project::with_graph(GRAPH);
     project.write("print", "printf 'supersecret\\033[0mvalue123\\n'\n");

@@ -1,4 +1,4 @@
-//! For people who use the pushed branches: the name of the branch; no work of others is overwritten; the report has the patch if
+//! For people who use the pushed branches: the name of the branch; no work of others is overwritten; the terminal event has the patch if
 //! the worker cannot push.
 
 mod partial_work;
@@ -9,8 +9,10 @@ use serde_json::Value;
 
 use crate::support::{Forge, Origin, Receiver, Reply, ServerBehavior, nobody, quoted, wait_until};
 
+/// The branch to which workers for task 8 push by default.
 const BRANCH: &str = "descartes/proj-456/8";
 
+/// The git token of the worker.
 const TOKEN: &str = "ghp_Hk3nQ8zLw1vT6yXc";
 
 #[test]
@@ -105,7 +107,7 @@ fn every_task_and_project_id_gives_a_valid_branch_name() {
     }
 }
 
-/// Asserts that the task failed because its work could not be pushed, and that the report has the patch; returns the failure.
+/// Asserts that the task failed because its work could not be pushed, and that the terminal event has the patch; returns the failure.
 #[track_caller]
 fn assert_push_failed(receiver: &Receiver) -> Value {
     assert_eq!(receiver.routes(), ["started", "failed"]);
@@ -143,7 +145,7 @@ fn a_rejected_push_is_not_retried_and_the_remotes_message_is_quoted() {
 }
 
 #[test]
-fn the_report_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
+fn the_terminal_event_has_the_patch_if_the_credentials_are_revoked_during_the_run() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     forge.set_behavior_for_pushes(ServerBehavior::RejectCredentials);
@@ -188,7 +190,7 @@ fn a_push_is_retried_if_the_remote_is_unreachable_for_a_short_time() {
 }
 
 #[test]
-fn the_report_has_the_patch_if_the_remote_has_disappeared() {
+fn the_terminal_event_has_the_patch_if_the_remote_has_disappeared() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let agent = format!(
         "echo mine > mine; mv {0} {0}.away",

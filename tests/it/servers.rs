@@ -30,12 +30,12 @@ fn a_dropped_server_leaves_no_port_no_connection_and_no_thread() {
         |connection| connection.pause(Duration::MAX),
         |connection| connection.wait_for(&Hold::default()),
     ];
-    for serve in states {
+    for stay_in_state in states {
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&connections);
         let server = Server::listen(ADDRESS, move |connection| {
             counter.fetch_add(1, Ordering::SeqCst);
-            serve(connection);
+            stay_in_state(connection);
         });
         let address = server.address();
         let mut stream = TcpStream::connect(address).expect("it listens");

@@ -70,6 +70,7 @@ fn is_for_tests(path: &str) -> bool {
 /// The path of a module from the crate's root, for example `["runner", "agent"]`.
 type Module = Vec<String>;
 
+/// The module in the file with this path below `src/`.
 fn module_of(path: &str) -> Module {
     let parts = path.trim_end_matches(".rs").split('/');
     parts.map(str::to_owned).collect()

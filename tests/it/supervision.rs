@@ -61,10 +61,10 @@ fn tail(event: &Value) -> String {
         .to_owned()
 }
 
-/// The worker, started by a shell that runs these commands first.
-fn after_script(script: &str, worker: Worker) -> Worker {
+/// The worker, started by a shell that runs this script first.
+fn start_after_script(script: &str, worker: Worker) -> Worker {
     let script = format!("{script}\nexec \"$0\"");
-    worker.through("/bin/sh", |program| {
+    worker.started_by("/bin/sh", |program| {
         vec!["-c".into(), script.into(), program.into()]
     })
 }

@@ -56,6 +56,7 @@ fn failure_message(project: &Project, task: &str, reason: &str) -> String {
     event["message"].as_str().expect("a message").to_owned()
 }
 
+/// For [`success_message`]: adds no settings to the worker.
 fn without_changes(worker: Worker) -> Worker {
     worker
 }
@@ -74,7 +75,7 @@ fn a_task_is_found_by_its_phase_and_id() {
 }
 
 #[test]
-fn a_task_is_found_in_the_phase_that_is_set() {
+fn a_task_is_found_in_the_phase_that_the_settings_name() {
     let project = Project::with_graph(TWO_PHASES);
     let tag = |worker: Worker| worker.env("DESCARTES_TAG", "mobile");
     assert_eq!(
@@ -104,7 +105,7 @@ fn a_task_is_found_in_the_active_phase() {
 }
 
 #[test]
-fn the_phase_that_is_set_wins_over_the_active_one() {
+fn the_phase_in_the_settings_takes_precedence_over_the_active_one() {
     let project = Project::with_graph(TWO_PHASES);
     project.write(".scud/active-tag", "mobile");
     let tag = |worker: Worker| worker.env("DESCARTES_TAG", "webapp");

@@ -2,6 +2,7 @@
 
 use crate::support::{Project, Worker, schema};
 
+/// A graph with tasks in every state that `tasks` prints.
 const GRAPH: &str = "\
 # SCUD Graph v1
 # Phase: webapp
@@ -41,7 +42,7 @@ fn tasks(args: &[&str]) -> String {
 }
 
 #[test]
-fn tasks_lists_what_is_ready_by_priority_and_chain() {
+fn tasks_lists_ready_tasks_by_priority_and_length_of_the_chain() {
     assert_eq!(
         tasks(&["--ready"]),
         "ready    4        Buy a carpet\nready    2.1      Build the walls\n"
@@ -65,7 +66,7 @@ fn a_terminal_does_not_obey_the_titles_of_tasks() {
 }
 
 #[test]
-fn tasks_says_why_the_other_tasks_cannot_run() {
+fn tasks_says_why_the_tasks_that_are_not_ready_cannot_run() {
     let all = tasks(&[]);
     for line in [
         "done     1        Lay the foundation\n",
@@ -109,7 +110,7 @@ fn tasks_prints_an_error_as_json_for_programs() {
 }
 
 #[test]
-fn local_without_a_task_lists_what_is_ready() {
+fn local_without_a_task_lists_the_ready_tasks() {
     let project = Project::with_graph(GRAPH);
     let ended = Worker::without_settings()
         .arg("local")
@@ -153,5 +154,6 @@ fn tasks_without_a_graph_says_what_is_missing() {
     }
 }
 
+/// The error for a project without a graph.
 const MISSING_GRAPH: &str = "./.scud/tasks/tasks.scg does not exist; name the project's directory with --project, or write the task \
                              graph there, by hand or with the command `scud`\n";

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The root of the repository.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -19,7 +20,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every file below a directory of the repository, by its path from the root.
+/// The path from the root of the repository to every file below a directory.
 fn files(directory: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut unread = vec![root().join(directory)];
@@ -125,7 +126,7 @@ fn every_dependency_has_its_reason() {
     assert!(seen > 20, "only {seen} dependencies were found");
 }
 
-/// The markdown files of the repository.
+/// The paths of the markdown files of the repository.
 fn markdown() -> Vec<PathBuf> {
     let top = [
         "README.md",
@@ -142,7 +143,7 @@ fn markdown() -> Vec<PathBuf> {
 }
 
 /// The fragment of a link to a heading, as GitHub makes it.
-fn anchor(heading: &str) -> String {
+fn fragment_of(heading: &str) -> String {
     let heading = heading.trim_start_matches('#').trim().to_lowercase();
     let characters = heading
         .chars()
@@ -177,7 +178,7 @@ fn links_lead_to_existing_files_and_headings() {
                 let text = read(&to);
                 let mut headings = text.lines().filter(|line| line.starts_with('#'));
                 assert!(
-                    headings.any(|heading| anchor(heading) == fragment),
+                    headings.any(|heading| fragment_of(heading) == fragment),
                     "{}: {target} has no such heading",
                     path.display()
                 );
@@ -225,14 +226,14 @@ fn assert_does_not_mention(name: &str, words: &[&str]) {
 
 #[test]
 fn modules_do_not_mention_modules_and_functions_that_they_must_not_use() {
-    let exits = ["ExitCode", "exit::"];
+    let exit_codes = ["ExitCode", "exit::"];
     assert_does_not_mention(
         "callback",
         &["crate::runner", "crate::config", "crate::scud"],
     );
-    assert_does_not_mention("callback", &exits);
+    assert_does_not_mention("callback", &exit_codes);
     assert_does_not_mention("runner", &["crate::callback", "crate::config"]);
-    assert_does_not_mention("runner", &exits);
+    assert_does_not_mention("runner", &exit_codes);
     assert_does_not_mention(
         "scud",
         &["crate::callback", "crate::config", "crate::runner"],
@@ -274,7 +275,7 @@ fn every_action_of_a_workflow_is_pinned_to_a_commit_and_names_its_version() {
 }
 
 #[test]
-fn a_panic_unwinds() {
+fn a_panic_in_a_release_build_unwinds_instead_of_aborting() {
     let manifest = read("Cargo.toml");
     assert!(manifest.contains("panic = \"unwind\""));
     assert!(!manifest.contains("panic = \"abort\""));

@@ -26,22 +26,22 @@ fn authority(name_of_authority: &str) -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A certificate for one host name and its key. The certificate is valid until the first day of the year `until`.
+/// A certificate for one host name and its key. The certificate is valid until the first day of the year `end_year`.
 fn certificate(
     name: &str,
-    until: i32,
+    end_year: i32,
     authority: &Authority,
 ) -> (CertificateDer<'static>, KeyPair) {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(until, 1, 1);
+    params.not_after = date_time_ymd(end_year, 1, 1);
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     (certificate.der().clone(), key)
 }
 
 /// A TLS server that forwards everything to another server.
-fn serve_tls(behind: SocketAddr, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
+fn serve_tls(upstream: SocketAddr, certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     let config = ServerConfig::builder_with_provider(provider)
@@ -52,13 +52,13 @@ fn serve_tls(behind: SocketAddr, certificate: CertificateDer<'static>, key: &Key
         .unwrap();
     let config = Arc::new(config);
     Server::listen("127.0.0.1:0", move |connection| {
-        forward(&connection.stream, Arc::clone(&config), behind);
+        forward(&connection.stream, Arc::clone(&config), upstream);
     })
 }
 
-/// Forwards in both directions in turn, until one side closes its connection.
-fn forward(client: &TcpStream, config: Arc<ServerConfig>, behind: SocketAddr) {
-    let mut upstream = TcpStream::connect(behind).unwrap();
+/// Forwards bytes in both directions by turns, until one side closes its connection.
+fn forward(client: &TcpStream, config: Arc<ServerConfig>, upstream: SocketAddr) {
+    let mut upstream = TcpStream::connect(upstream).unwrap();
     for stream in [client, &upstream] {
         stream
             .set_read_timeout(Some(Duration::from_millis(2)))

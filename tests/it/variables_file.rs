@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::builtin::{last_results, run_with};
+use crate::builtin::{results_in_last_message, run_with};
 use crate::support::model::{bash_call, text_answer};
 use crate::support::origin::write_program;
 use crate::support::{Origin, Project, Receiver, Worker, path};
@@ -46,7 +46,7 @@ fn the_agent_and_the_checks_get_the_variables_of_the_file() {
 }
 
 #[test]
-fn a_variable_that_the_settings_name_wins_over_the_file() {
+fn a_variable_that_the_settings_name_takes_precedence_over_the_file() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let variables = json!({ "DATABASE": "development", "CACHE": "from-the-file" });
     worker_with_file(&receiver, &project, &variables)
@@ -118,7 +118,7 @@ fn libraries_that_do_not_load_do_not_break_the_built_in_agent() {
             .env("DATABASE", "production")
     });
     run.assert_completed();
-    let result = last_results(&run)[0]["content"]
+    let result = results_in_last_message(&run)[0]["content"]
         .as_str()
         .expect("a text")
         .to_owned();

@@ -16,6 +16,6 @@ fn the_version_of_an_image_names_the_revision_in_the_image() {
     let line = ended
         .stdout
         .strip_prefix(&format!("descartes-worker {version} ("));
-    // A commit that was recorded by the build wins.
+    // If the build has recorded a commit, the version names this commit instead of the revision.
     assert!(line.is_some_and(|line| line.ends_with(")\n")), "{ended:#?}");
 }

@@ -2,30 +2,30 @@
 # gives each to nix/arguments.nix, which `mkImage` asks.
 {
   pkgs,
-  # The packages of a Mac, of another processor, and of 32-bit programs on this one.
-  mac,
-  other,
-  small,
+  # The packages for other systems: for a Mac, for Linux on ARM, and for 32-bit programs on this processor.
+  macPackages,
+  armPackages,
+  i686Packages,
 }:
 let
-  bad = arguments: begins: { inherit arguments begins; };
-  good = arguments: bad arguments null;
+  wrong = arguments: begins: { inherit arguments begins; };
+  right = arguments: wrong arguments null;
   inherit (builtins) genList;
   concat = builtins.concatStringsSep "";
   quoted = argument: value: "`${argument}` is ${builtins.toJSON value}; ";
-  # The same wrong value for each of a list.
-  all = argument: values: map (value: bad { ${argument} = value; } (quoted argument value)) values;
-  # The same for an attribute of the argument.
-  all' =
+  # One call for each of these wrong values of an argument.
+  wrongValues = argument: values: map (value: wrong { ${argument} = value; } (quoted argument value)) values;
+  # One call for each of these wrong values of an attribute of an argument.
+  wrongAttributes =
     argument: attribute: values:
     map (
-      value: bad { ${argument}.${attribute} = value; } (quoted "${argument}.${attribute}" value)
+      value: wrong { ${argument}.${attribute} = value; } (quoted "${argument}.${attribute}" value)
     ) values;
-  users = all' "user";
+  users = wrongAttributes "user";
 in
 [
-  (good { })
-  (good {
+  (right { })
+  (right {
     name = "registry.example:5000/team/my-project__worker.x";
     tag = "v1.2_3-rc.1";
     env = {
@@ -57,7 +57,7 @@ in
     ];
     tools = [
       pkgs.hello
-      small.hello
+      i686Packages.hello
       ./run
     ];
     libraries = [ pkgs.zlib ];
@@ -70,15 +70,15 @@ in
     nix = true;
   })
   # Docker has no upper-case names; Nix writes the name in lower case.
-  (good { name = "MyProject"; })
-  (good { tag = null; })
-  (good { name = concat (genList (_: "a") 127) + "b"; })
-  (good { created = "2028-02-29T23:59:59Z"; })
-  (good { created = "2000-02-29T00:00:00.5-12:30"; })
-  (good { env.PATH = pkgs.hello; })
-  (good { env.DESCARTES_AGENT_ENV = ""; })
+  (right { name = "MyProject"; })
+  (right { tag = null; })
+  (right { name = concat (genList (_: "a") 127) + "b"; })
+  (right { created = "2028-02-29T23:59:59Z"; })
+  (right { created = "2000-02-29T00:00:00.5-12:30"; })
+  (right { env.PATH = pkgs.hello; })
+  (right { env.DESCARTES_AGENT_ENV = ""; })
 ]
-++ all "name" [
+++ wrongValues "name" [
   ""
   "my project"
   "-worker"
@@ -93,7 +93,7 @@ in
   7
   null
 ]
-++ all "tag" [
+++ wrongValues "tag" [
   ""
   "1.0+git"
   ".hidden"
@@ -103,12 +103,12 @@ in
   (concat (genList (_: "1") 129))
   7
 ]
-++ all "maxLayers" [
+++ wrongValues "maxLayers" [
   1
   128
   "20"
 ]
-++ all "created" [
+++ wrongValues "created" [
   "now"
   "2026-01-02"
   "2026-01-02 03:04:05"
@@ -124,12 +124,12 @@ in
   "2026-01-02T03:04:05"
   0
 ]
-++ all "revision" [
+++ wrongValues "revision" [
   ""
   "a b"
 ]
-++ all "base" [ "tiny" ]
-++ all "nix" [ "yes" ]
+++ wrongValues "base" [ "tiny" ]
+++ wrongValues "nix" [ "yes" ]
 ++ users "name" [
   "root"
   "nobody"
@@ -169,7 +169,7 @@ in
   "bash"
   "/bin/ba sh"
 ]
-++ map (name: bad { env.${name} = ""; } (quoted "env" name)) [
+++ map (name: wrong { env.${name} = ""; } (quoted "env" name)) [
   "A B"
   "1X"
   "A-B"
@@ -179,7 +179,7 @@ in
   "DESCARTES_TASK_TIMOUT"
   "DESCARTES_"
 ]
-++ map (name: bad { env.${name} = "x"; } "`env.${name}` is \"x\"; ") [
+++ map (name: wrong { env.${name} = "x"; } "`env.${name}` is \"x\"; ") [
   "HOME"
   "USER"
   "LOGNAME"
@@ -188,7 +188,7 @@ in
   "LD_PRELOAD"
   "DESCARTES_AGENT_ENV_FILE"
 ]
-++ all' "env" "PATH" [
+++ wrongAttributes "env" "PATH" [
   ""
   ":/bin"
   "/bin:"
@@ -196,7 +196,7 @@ in
   "bin"
   7
 ]
-++ all' "env" "DESCARTES_AGENT_ENV" [
+++ wrongAttributes "env" "DESCARTES_AGENT_ENV" [
   "A-B"
   "1X"
   "A;B"
@@ -204,36 +204,36 @@ in
   7
 ]
 ++ [
-  (bad { env.A = null; } "`env.A` is null; ")
-  (bad { env.A = [ ]; } "`env.A` is a list; ")
-  (bad { env.A = { }; } "`env.A` is a set; ")
-  (bad { env = [ "A=1" ]; } "`env` is a list; ")
-  (bad { labels.a = null; } "`labels.\"a\"` is null; ")
-  (bad { labels."a b" = "x"; } "`labels` is \"a b\"; ")
-  (bad { labels = "a=b"; } "`labels` is \"a=b\"; ")
-  (bad { user.id = 7; } "`user` is \"id\"; the attributes are gid, home, name, shell, uid")
-  (bad { user = "me"; } "`user` is \"me\"; ")
-  (bad { tools = pkgs.hello; } "`tools` is the package hello; ")
-  (bad { tools = [ "hello" ]; } "`tools` is \"hello\"; ")
-  (bad
+  (wrong { env.A = null; } "`env.A` is null; ")
+  (wrong { env.A = [ ]; } "`env.A` is a list; ")
+  (wrong { env.A = { }; } "`env.A` is a set; ")
+  (wrong { env = [ "A=1" ]; } "`env` is a list; ")
+  (wrong { labels.a = null; } "`labels.\"a\"` is null; ")
+  (wrong { labels."a b" = "x"; } "`labels` is \"a b\"; ")
+  (wrong { labels = "a=b"; } "`labels` is \"a=b\"; ")
+  (wrong { user.id = 7; } "`user` is \"id\"; the attributes are gid, home, name, shell, uid")
+  (wrong { user = "me"; } "`user` is \"me\"; ")
+  (wrong { tools = pkgs.hello; } "`tools` is the package hello; ")
+  (wrong { tools = [ "hello" ]; } "`tools` is \"hello\"; ")
+  (wrong
     {
       tools = [
         pkgs.hello
-        mac.tree
+        macPackages.tree
       ];
     }
     "`tools` is the package tree; it is for aarch64-darwin, and the programs of the image are for x86_64-linux: "
   )
-  (bad { tools = [ other.tree ]; } "`tools` is the package tree; it is for aarch64-linux")
-  (bad { libraries = [ mac.zlib ]; } "`libraries` is the package zlib; it is for aarch64-darwin")
-  (bad { agent = mac.opencode; } "`agent` is the package opencode; it is for aarch64-darwin")
-  (bad {
-    devShell = mac.mkShellNoCC { };
+  (wrong { tools = [ armPackages.tree ]; } "`tools` is the package tree; it is for aarch64-linux")
+  (wrong { libraries = [ macPackages.zlib ]; } "`libraries` is the package zlib; it is for aarch64-darwin")
+  (wrong { agent = macPackages.opencode; } "`agent` is the package opencode; it is for aarch64-darwin")
+  (wrong {
+    devShell = macPackages.mkShellNoCC { };
   } "`devShell` is the package nix-shell; it is for aarch64-darwin")
-  (bad { libraries = [ 7 ]; } "`libraries` is 7; ")
-  (bad { devShell = { }; } "`devShell` is a set; ")
-  (bad { agent = "opencode"; } "`agent` is \"opencode\"; ")
-  (bad { directories = "/data"; } "`directories` is \"/data\"; ")
-  (bad { directories = [ "data" ]; } "`directories` is \"data\"; ")
-  (bad { directories = [ "/etc/x" ]; } "`directories` is \"/etc/x\"; ")
+  (wrong { libraries = [ 7 ]; } "`libraries` is 7; ")
+  (wrong { devShell = { }; } "`devShell` is a set; ")
+  (wrong { agent = "opencode"; } "`agent` is \"opencode\"; ")
+  (wrong { directories = "/data"; } "`directories` is \"/data\"; ")
+  (wrong { directories = [ "data" ]; } "`directories` is \"data\"; ")
+  (wrong { directories = [ "/etc/x" ]; } "`directories` is \"/etc/x\"; ")
 ]

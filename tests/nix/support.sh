@@ -25,6 +25,7 @@ nix() {
     command nix --extra-experimental-features 'nix-command flakes' "$@"
 }
 
+# Evaluates with the stand-ins; prints the value as JSON.
 evaluate() {
     nix eval --json "${with_standins[@]}" "$@" 2>"$store/log.txt" || { cat "$store/log.txt" >&2; return 1; }
 }
@@ -46,7 +47,8 @@ make_image() {
 }
 
 failed=0
-# Asserts that the jq filter $3 is true for the data $2. Without data, because the call that makes them failed, jq would succeed.
+# Asserts that the jq filter $3 is true for the data $2; $1 is the sentence that is printed. The data are empty if the call that
+# makes them failed: that is a failure too, although jq would succeed.
 assert() {
     if [[ -n $2 ]] && jq --exit-status "$3" <<<"$2" >/dev/null; then
         printf 'ok      %s\n' "$1"

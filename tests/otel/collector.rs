@@ -17,9 +17,9 @@ use prost::Message;
 use crate::support::server::Connection;
 use crate::support::{Hold, Server};
 
-/// One request as it arrived.
+/// One request of a worker or a dispatcher, as it arrived.
 #[derive(Debug, Clone)]
-pub struct ReceivedRequest {
+pub struct ExportRequest {
     pub path: String,
     /// Names in lower case.
     pub headers: HashMap<String, String>,
@@ -54,15 +54,16 @@ pub struct Point {
     pub sum: f64,
 }
 
-/// A status, a content type and a body.
+/// The answer to a request: the status, the content type and the body.
 pub type Answer = (&'static str, &'static str, &'static str);
 
+/// The answer of a collector that has stored the data.
 const ACCEPTED: Answer = ("200 OK", "application/x-protobuf", "");
 
 /// A listening collector; closed when it is dropped.
 pub struct Collector {
     server: Server,
-    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
+    requests: Arc<Mutex<Vec<ExportRequest>>>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -74,13 +75,13 @@ impl Collector {
 
     /// Starts a collector that gives this answer to every request.
     pub fn start_with_answer(answer: Answer) -> Self {
-        Self::serve(|_| {}, move |_| answer)
+        Self::start_with(|_| {}, move |_| answer)
     }
 
     /// Starts a collector that refuses the first request to each path with this status, and accepts the others.
     pub fn start_refusing_once(status: &'static str) -> Self {
         let refused_paths: Mutex<HashSet<String>> = Mutex::default();
-        Self::serve(
+        Self::start_with(
             |_| {},
             move |request| {
                 let is_first = lock(&refused_paths).insert(request.path.clone());
@@ -97,7 +98,7 @@ impl Collector {
     /// on other connections.
     pub fn start_hanging_once(hold: &Hold) -> Self {
         let hold = hold.clone();
-        Self::serve(
+        Self::start_with(
             move |connection| {
                 if connection.number == 1 {
                     connection.wait_for(&hold);
@@ -107,14 +108,14 @@ impl Collector {
         )
     }
 
-    /// `begin` is called for each new connection, and `answer` for each request.
-    fn serve(
+    /// Starts a collector. `begin` is called for each new connection, and `answer` for each request.
+    fn start_with(
         begin: impl Fn(&Connection) + Send + Sync + 'static,
-        answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&ExportRequest) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let connections: Arc<AtomicUsize> = Arc::default();
         let counter = Arc::clone(&connections);
-        let requests: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
+        let requests: Arc<Mutex<Vec<ExportRequest>>> = Arc::default();
         let recorded = Arc::clone(&requests);
         let server = Server::listen("127.0.0.1:0", move |connection| {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -149,7 +150,7 @@ impl Collector {
         format!("http://{}", self.server.address())
     }
 
-    pub fn requests(&self) -> Vec<ReceivedRequest> {
+    pub fn requests(&self) -> Vec<ExportRequest> {
         lock(&self.requests).clone()
     }
 
@@ -254,6 +255,7 @@ impl Collector {
     }
 }
 
+/// The value of a data point.
 fn number(value: Option<&number_data_point::Value>) -> f64 {
     match value.expect("a value") {
         number_data_point::Value::AsDouble(number) => *number,
@@ -285,6 +287,7 @@ fn texts(attributes: &[KeyValue]) -> HashMap<String, String> {
         .collect()
 }
 
+/// The bytes in hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -294,7 +297,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Reads one request; `None` if the connection ends before it is complete.
-fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<ReceivedRequest> {
+fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<ExportRequest> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
@@ -315,7 +318,7 @@ fn read_request(connection: &Connection, buffer: &mut Vec<u8>) -> Option<Receive
             let rest = buffer.split_off(head + length);
             let body = buffer.split_off(head);
             *buffer = rest;
-            return Some(ReceivedRequest {
+            return Some(ExportRequest {
                 path,
                 headers,
                 body,

@@ -20,10 +20,10 @@ fn a_completed_run_is_counted_with_its_duration_its_tokens_and_its_cost() {
     let success = ("cicd.pipeline.result", "success");
     assert_equal(collector.point("descartes.runs", success), 1.0);
     let seconds = collector.point("cicd.pipeline.run.duration", success);
-    let reported = event["result"]["duration_ms"].as_f64().expect("a number");
+    let milliseconds = event["result"]["duration_ms"].as_f64().expect("a number");
     assert!(
-        (seconds * 1000.0 - reported).abs() < 1.0,
-        "{seconds} {reported}"
+        (seconds * 1000.0 - milliseconds).abs() < 1.0,
+        "{seconds} {milliseconds}"
     );
     let kind = |word| ("gen_ai.token.type", word);
     assert_equal(

@@ -7,8 +7,9 @@ use crate::collector::{Collector, Span};
 use crate::support::origin::write_program;
 use crate::support::{Origin, Project, Receiver, Reply, Worker, path, quoted};
 
-/// The trace id and the span id in the `TRACEPARENT` that the tests set.
+/// The trace id in the `TRACEPARENT` that the tests set.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+/// The span id in it.
 const PARENT: &str = "b7ad6b7169203331";
 
 /// The spans of a run with a clone, an agent, two checks and a push.
@@ -36,6 +37,7 @@ fn assert_child(child: &Span, parent: &Span) {
     );
 }
 
+/// The `TRACEPARENT` that names this span.
 fn traceparent_of(span: &Span) -> String {
     format!("00-{}-{}-01", span.trace, span.id)
 }

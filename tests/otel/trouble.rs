@@ -3,6 +3,7 @@
 use crate::collector::Collector;
 use crate::support::{FinishedWorker, Hold, Project, Receiver, Server, Worker, wait_until};
 
+/// The words with which the worker warns of a failed export.
 const WARNING: &str = "traces or metrics were not exported";
 
 /// Runs a worker whose collector is at this URL, and asserts that the task is completed.
@@ -95,7 +96,7 @@ fn the_outcome_is_delivered_before_a_collector_that_never_answers_is_given_up() 
         )
         .start();
     // The collector has not answered yet.
-    receiver.wait_for_one("completed");
+    receiver.wait_for_first("completed");
     let ended = running.wait();
     ended.assert_completed(&receiver);
     // On a slow machine, the limit of a request may be over before the one of the last export.

@@ -20,8 +20,9 @@ use rustix::process::Signal;
 use support::receiver::ReceivedRequest;
 use support::{Project, Receiver, Worker, each, wait_until};
 
-/// The secret of this suite's receivers, and another one.
+/// The secret with which the receivers of this suite verify signatures.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// A secret that these receivers do not know.
 const OTHER_SECRET: &str = "whsec_YW5vdGhlciBzZWNyZXQgb2YgYSBnb29kIGxlbmd0aA==";
 /// An agent that works until the file `go` exists.
 const WAIT_FOR_GO: &str = "touch there; until [ -e go ]; do sleep 0.02; done";

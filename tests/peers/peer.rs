@@ -15,6 +15,7 @@ pub enum Kind {
     TypeScript,
 }
 
+/// All of them.
 pub const PEERS: [Kind; 2] = [Kind::Python, Kind::TypeScript];
 
 impl Kind {
@@ -50,15 +51,23 @@ fn assert_installed(path: PathBuf) -> PathBuf {
     path
 }
 
+/// What a receiver has printed so far.
+#[derive(Default)]
+struct Output {
+    text: Mutex<String>,
+    changed: Condvar,
+}
+
 /// A receiver that listens; it ends when it is dropped.
 pub struct Peer {
     child: Child,
     stdin: ChildStdin,
-    log: Arc<(Mutex<String>, Condvar)>,
+    output: Arc<Output>,
     address: String,
 }
 
 impl Peer {
+    /// A receiver that verifies signatures with this secret.
     pub fn start(kind: Kind, secret: &str) -> Self {
         Self::start_with_lease(kind, secret, "60")
     }
@@ -74,18 +83,18 @@ impl Peer {
         });
         let stdin = child.stdin.take().expect("a pipe");
         let stdout = child.stdout.take().expect("a pipe");
-        let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
-        let collecting = Arc::clone(&log);
+        let output = Arc::<Output>::default();
+        let collecting = Arc::clone(&output);
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                collecting.0.lock().unwrap().push_str(&(line + "\n"));
-                collecting.1.notify_all();
+                collecting.text.lock().unwrap().push_str(&(line + "\n"));
+                collecting.changed.notify_all();
             }
         });
         let mut peer = Self {
             child,
             stdin,
-            log,
+            output,
             address: String::new(),
         };
         peer.wait_for("listening on http://");
@@ -104,7 +113,7 @@ impl Peer {
 
     /// The output so far.
     pub fn log(&self) -> String {
-        self.log.0.lock().unwrap().clone()
+        self.output.text.lock().unwrap().clone()
     }
 
     /// Writes a line to its standard input.
@@ -116,11 +125,11 @@ impl Peer {
     #[track_caller]
     pub fn wait_for(&self, words: &str) {
         let deadline = Deadline::start();
-        let mut log = self.log.0.lock().unwrap();
+        let mut log = self.output.text.lock().unwrap();
         while !log.contains(words) {
             let left = deadline.left();
             assert!(!left.is_zero(), "waited too long for {words:?} in:\n{log}");
-            log = self.log.1.wait_timeout(log, left).unwrap().0;
+            log = self.output.changed.wait_timeout(log, left).unwrap().0;
         }
     }
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::path;
 
+/// The script that measures the page in the browser.
 const SCRIPT: &str = include_str!("measure.js");
 
 /// The theme that the user has chosen.

@@ -16,9 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-MAX_BODY_SIZE = 256 * 1024  # from the protocol
-MISSING_HEARTBEATS = 4  # so many end a lease
-MIN_LEASE = float(os.environ.get("LEASE_SECONDS") or 60)
+MAX_BODY_SIZE = 256 * 1024  # in bytes, from the protocol
+MISSING_HEARTBEATS = 4  # a lease ends after this many missing heartbeats
+MIN_LEASE = float(os.environ.get("LEASE_SECONDS") or 60)  # in seconds
 CLONE_AND_PUSH = 30 * 60  # what a run may need besides its limits, in seconds
 CANCELLED_RUN = 130  # what a cancelled run may need before its terminal event, in seconds
 

@@ -11,7 +11,7 @@ use crate::callback::traceparent;
 use crate::callback::wire::cancellation;
 use crate::http::retries::{Retries, retry_after};
 
-/// Two bytes of status, a line with `Retry-After` and `Location`, and a body.
+/// The input: two bytes that become the status, a line that is the value of both `Retry-After` and `Location`, and a body.
 pub fn answers(data: &[u8]) {
     let Some((status, rest)) = data.split_at_checked(2) else {
         return;

@@ -22,9 +22,15 @@ use crate::task::{
 };
 
 const SCHEMA: &str = include_str!("../../../docs/callback.schema.json");
+/// The largest body of an event, in bytes.
 const MAX_BODY_SIZE: usize = 256 * 1024;
+/// The largest patch in an event, in bytes.
 const MAX_PATCH_SIZE: usize = 128 * 1024;
-const MAX_CHECK_OUTPUT: usize = 4 * 1024;
+/// The largest output of a check in an event, in bytes.
+const MAX_CHECK_OUTPUT_SIZE: usize = 4 * 1024;
+/// The largest prompt in an event, in bytes: the worker leaves out the middle of larger ones.
+const MAX_PROMPT_SIZE: usize = 16 * 1024;
+/// The secret that no event may contain.
 const SECRET: &str = "hunter2-hunter2";
 
 pub fn events(data: &[u8]) {
@@ -79,9 +85,7 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The largest prompt in an event, in bytes: the worker leaves out the middle of larger ones.
-const MAX_PROMPT_SIZE: usize = 16 * 1024;
-
+/// Asserts that an event matches the schema and does not contain the secret.
 fn assert_valid(event: &Event) {
     static VALIDATOR: OnceLock<Validator> = OnceLock::new();
     let validator = VALIDATOR.get_or_init(|| {
@@ -100,7 +104,7 @@ fn assert_valid(event: &Event) {
     assert!(!body.contains(SECRET), "the secret is in {body}");
 }
 
-/// A text, some of them long, some with the secret.
+/// A text: sometimes a long one, sometimes one with the secret.
 fn text(input: &mut Unstructured<'_>) -> Result<String> {
     let text = input.arbitrary::<&str>()?;
     Ok(match input.int_in_range(0..=9)? {
@@ -111,7 +115,7 @@ fn text(input: &mut Unstructured<'_>) -> Result<String> {
 }
 
 /// How often a text of `size` bytes is repeated: `wanted` times, or fewer if it would get longer than the
-/// largest event. Longer texts only make the target slower.
+/// largest event. Longer texts would only make the target slower.
 fn repetitions(size: usize, wanted: usize) -> usize {
     wanted.min(MAX_BODY_SIZE.div_ceil(size.max(1)))
 }
@@ -306,7 +310,7 @@ fn exit_code(input: &mut Unstructured<'_>) -> Result<Option<i32>> {
 
 fn check_report(input: &mut Unstructured<'_>, redactor: &Redactor) -> Result<CheckReport> {
     let output = redactor.mask(&text(input)?);
-    let output = &output.as_bytes()[output.len().saturating_sub(MAX_CHECK_OUTPUT)..];
+    let output = &output.as_bytes()[output.len().saturating_sub(MAX_CHECK_OUTPUT_SIZE)..];
     Ok(CheckReport {
         command: text(input)?,
         exit_code: exit_code(input)?,

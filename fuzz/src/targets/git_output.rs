@@ -17,9 +17,9 @@ pub fn git_output(data: &[u8]) {
 
 /// The size of the chunks does not change the records. Joined, they are the input up to the last separator.
 fn check_records(data: &[u8]) {
-    let read = |chunk: usize| {
+    let read = |chunk_size: usize| {
         let (mut records, mut found) = (Records::new(0), Vec::new());
-        for bytes in data.chunks(chunk) {
+        for bytes in data.chunks(chunk_size) {
             records.push(bytes, |record: &[u8]| found.push(record.to_vec()));
         }
         found

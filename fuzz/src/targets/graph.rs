@@ -6,7 +6,7 @@ use super::{block_on, project};
 use crate::scud::{FinishedTasks, TaskQuery, unify_status_letters};
 use crate::task::Status;
 
-/// References in all spellings.
+/// References to tasks, in all spellings.
 const REFERENCES: [&str; 4] = ["1", "a:1", "1.1", "b:2"];
 
 /// Changes the status of each task that is found: exactly one letter of the file changes, and the task has the new status.
@@ -46,23 +46,24 @@ pub fn graph(data: &[u8]) {
     }
 }
 
-/// Unifies the letters of three versions: only letters change, and the result stays the same if they are unified again.
+/// Unifies the letters of three versions, which bytes of zero separate: only letters change, and the result stays the same if
+/// they are unified again.
 pub fn graph_merge(data: &[u8]) {
     let mut parts = data.splitn(3, |byte| *byte == 0).map(<[u8]>::to_vec);
     let mut next = || parts.next().unwrap_or_default();
-    let old = [next(), next(), next()];
-    let mut new = old.clone();
-    let [base, ours, theirs] = &mut new;
+    let versions = [next(), next(), next()];
+    let mut unified = versions.clone();
+    let [base, ours, theirs] = &mut unified;
     unify_status_letters(base, ours, theirs);
     let is_letter = |byte: u8| Status::from_letter(byte).is_some();
-    for (old, new) in old.iter().zip(&new) {
+    for (old, new) in versions.iter().zip(&unified) {
         assert_eq!(old.len(), new.len());
         for (old, new) in old.iter().zip(new) {
             assert!(old == new || is_letter(*old) && is_letter(*new));
         }
     }
-    let unified = new.clone();
-    let [base, ours, theirs] = &mut new;
+    let mut unified_twice = unified.clone();
+    let [base, ours, theirs] = &mut unified_twice;
     unify_status_letters(base, ours, theirs);
-    assert_eq!(unified, new, "the letters are unified already");
+    assert_eq!(unified, unified_twice, "the letters are unified already");
 }

@@ -31,9 +31,9 @@ pub fn messages(data: &[u8]) {
 }
 
 /// Reads the events as the agent does; returns the result as a text.
-fn receive(data: &[u8], chunk: usize) -> String {
+fn receive(data: &[u8], chunk_size: usize) -> String {
     let chunks = data
-        .chunks(chunk)
+        .chunks(chunk_size)
         .map(|bytes| Ok::<_, Infallible>(Bytes::copy_from_slice(bytes)));
     let mut events = SseStream::from_bytes_stream(stream::iter(chunks));
     let mut answer = PartialAnswer::default();
@@ -42,11 +42,7 @@ fn receive(data: &[u8], chunk: usize) -> String {
             Some(Ok(event)) => event,
             Some(Err(error)) => return error.to_string(),
             None => {
-                return format!(
-                    "broken off, {:?}, {:?}",
-                    answer.has_content(),
-                    answer.usage()
-                );
+                return format!("cut off, {:?}, {:?}", answer.has_content(), answer.usage());
             }
         };
         match event.data.unwrap_or_default().as_str() {

@@ -35,36 +35,36 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
         .map(|secret| SecretString::from(secret.as_str()))
         .collect();
     let redactor = Redactor::new(&secret_strings);
-    for chunk in [
+    for chunk_size in [
         text.len().max(1),
         1,
         3,
         input.int_in_range(1..=40).unwrap_or(2),
     ] {
         let (mut stream, mut clean) = (redactor.stream(), Vec::new());
-        for bytes in text.chunks(chunk) {
+        for bytes in text.chunks(chunk_size) {
             stream.push(bytes, &mut |bytes| clean.extend_from_slice(bytes));
         }
         stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
         assert!(
             !contains_a_form(&clean, &forms),
-            "{secrets:?} in chunks of {chunk}: {:?}",
+            "{secrets:?} in chunks of {chunk_size} bytes: {:?}",
             String::from_utf8_lossy(&clean)
         );
         assert!(
             text.contains(&b'*') || is_masked_text(&clean, &text),
-            "{secrets:?} in chunks of {chunk}: {:?} is not from {:?}",
+            "{secrets:?} in chunks of {chunk_size} bytes: {:?} is not from {:?}",
             String::from_utf8_lossy(&clean),
             String::from_utf8_lossy(&text)
         );
         let has_masked = stream.has_masked();
         assert!(
             has_masked || clean == text,
-            "{secrets:?} in chunks of {chunk}"
+            "{secrets:?} in chunks of {chunk_size} bytes"
         );
         assert!(
             has_masked || !contains_a_form(&text, &forms),
-            "{secrets:?} in chunks of {chunk}"
+            "{secrets:?} in chunks of {chunk_size} bytes"
         );
     }
     Ok(())
@@ -116,19 +116,19 @@ fn forms(part: &str) -> Vec<Vec<u8>> {
     ];
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         for offset in 0..3 {
-            forms.push(base64_without_neighbours(&engine, offset, part));
+            forms.push(base64_of_part_alone(&engine, offset, part));
         }
     }
     forms
 }
 
 /// The characters of a base64 text that do not depend on the bytes around the secret.
-fn base64_without_neighbours(engine: &impl Engine, offset: usize, part: &str) -> Vec<u8> {
-    let encode = |around: u8| {
-        let bytes = [&vec![around; offset][..], part.as_bytes(), &[around; 3]].concat();
+fn base64_of_part_alone(engine: &impl Engine, offset: usize, part: &str) -> Vec<u8> {
+    let encode_between = |filler: u8| {
+        let bytes = [&vec![filler; offset][..], part.as_bytes(), &[filler; 3]].concat();
         engine.encode(bytes).into_bytes()
     };
-    let (one, other) = (encode(0), encode(0xFF));
+    let (one, other) = (encode_between(0), encode_between(0xFF));
     // The bytes before the secret change a prefix, the bytes after it a suffix.
     let first = (0..one.len())
         .find(|at| (offset * 8) <= at * 6)

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::project;
 
-/// The same text as both files, and as the name of an agent.
+/// The input is the text of both files, and also the name of an agent.
 pub fn settings(data: &[u8]) {
     let (dir, project) = project();
     fs::write(dir.join(".scud/config.toml"), data).expect("the settings are written");

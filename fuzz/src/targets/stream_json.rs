@@ -23,18 +23,18 @@ struct ReadResult {
     spent: String,
 }
 
-fn read(data: &[u8], chunk: usize, totals: TotalsScope) -> ReadResult {
+fn read(data: &[u8], chunk_size: usize, totals: TotalsScope) -> ReadResult {
     let mut reader = Reader::new(totals);
     reader.reads_tool_results = true;
     let mut events = Vec::new();
-    for bytes in data.chunks(chunk) {
+    for bytes in data.chunks(chunk_size) {
         reader.read(bytes, &mut |event: Event<'_>| {
             events.push(format!("{event:?}"))
         });
     }
     let conclusion = format!("{:?}", reader.conclusion());
     reader.next_round();
-    for bytes in data.chunks(chunk) {
+    for bytes in data.chunks(chunk_size) {
         reader.read(bytes, &mut |_| {});
     }
     let spent = reader.spent();

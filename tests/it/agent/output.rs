@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::with_many_variables;
+use super::worker_with_many_variables;
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
@@ -97,9 +97,9 @@ fn the_log_shows_the_agents_lines_without_control_characters() {
 }
 
 #[test]
-fn secrets_are_masked_in_output_log_and_reports() {
+fn secrets_are_masked_in_output_log_and_events() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let ended = with_many_variables(&receiver, &project)
+    let ended = worker_with_many_variables(&receiver, &project)
         .env("DESCARTES_AGENT_ENV", "GITHUB_TOKEN SERVICE_PASSWORD")
         .env("SERVICE_PASSWORD", "correct horse/battery")
         .env("DESCARTES_MODEL_GATEWAY", "off")

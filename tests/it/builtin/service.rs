@@ -15,7 +15,7 @@ use crate::support::{
 fn temporary_errors_are_retried() {
     let complete = text_answer("Done, whatever happened.");
     let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
-    let breaks_off = |bytes| Turn::BreakOff(complete.clone(), bytes, Box::new(Turn::Close));
+    let breaks_off = |bytes| complete.clone().cut_after(bytes, Turn::Close);
     let cases: [(Turn, &str); 9] = [
         (
             error_reply(429, "rate_limit_error", "slower, please")
@@ -38,7 +38,7 @@ fn temporary_errors_are_retried() {
                 .into(),
             "not now (400)",
         ),
-        // The model gateway closes the agent's connection, whichever error its own connection had.
+        // Whatever breaks the gateway's connection to the service, the gateway closes the agent's connection.
         (Reply::Reset.into(), "the server closed the connection"),
         (breaks_off(10), "the server closed the connection"),
         (breaks_off(700), "the server closed the connection"),
@@ -183,7 +183,7 @@ fn a_request_is_repeated_if_the_service_stops_sending() {
     let hold = Hold::default();
     let silent = Reply::json(200, "{}").after_release(&hold);
     let answer = text_answer("Never sent.");
-    let half = Turn::BreakOff(answer, 400, Box::new(silent.clone().into()));
+    let half = answer.cut_after(400, silent.clone());
     let run = complete_with_enough_time(Duration::from_secs(3), || {
         vec![
             silent.clone().into(),
@@ -202,7 +202,7 @@ fn answers_that_break_off_are_requested_again_at_most_five_times() {
     let stalled_answer = |hold: &Hold| {
         // A part of an answer, then nothing until the timeout.
         let silent = Reply::json(200, "{}").after_release(hold);
-        Turn::BreakOff(text_answer("Half."), 600, Box::new(silent.into()))
+        text_answer("Half.").cut_after(600, silent)
     };
     let run = complete_with_enough_time(Duration::from_secs(2), || {
         vec![
@@ -214,7 +214,7 @@ fn answers_that_break_off_are_requested_again_at_most_five_times() {
     assert_eq!(run.assert_completed()["result"]["summary"], "Whole.");
     hold.release();
 
-    let broken_answer = Turn::BreakOff(text_answer("Half."), 600, Box::new(Turn::Close));
+    let broken_answer = text_answer("Half.").cut_after(600, Turn::Close);
     let run = run_with(Project::new(), vec![broken_answer; 5], |worker| worker);
     let event = run.assert_failed("api_error");
     assert_eq!(event["failure"]["retryable"], true);
@@ -236,7 +236,7 @@ fn an_overload_error_in_the_stream_is_retried_like_one_with_a_status() {
 #[test]
 fn answers_that_break_off_count_against_the_budget() {
     // The first event reports 100, 20 and 1,000 input tokens, and one output token: 0.00036 dollars.
-    let broken_answer = Turn::BreakOff(text_answer("Half."), 600, Box::new(Turn::Close));
+    let broken_answer = text_answer("Half.").cut_after(600, Turn::Close);
     let script = vec![broken_answer; 2];
     let run = run_with(Project::new(), script, |worker| {
         // The model gateway also counts the text of such answers, and would refuse the second request.
@@ -299,7 +299,7 @@ fn a_cancellation_ends_the_agent_while_it_waits_for_the_service_or_a_tool() {
         let running = worker(&receiver, &project, &model)
             .env("DESCARTES_HEARTBEAT", "100ms")
             .start();
-        model.wait_for(requests);
+        model.wait_for_requests(requests);
         if let Turn::Answer(_) = case {
             crate::support::wait_until("the tool", || project.path("running").exists());
         }
@@ -329,7 +329,7 @@ fn events_without_content_do_not_extend_the_idle_timeout() {
         let headers = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
         let turn = Turn::Repeat {
             first: format!("{headers}{start}"),
-            then: event.to_owned(),
+            repeated: event.to_owned(),
         };
         with_enough_time(Duration::from_secs(2), |limit| {
             let run = run_with(Project::new(), vec![turn.clone(); 8], |worker| {

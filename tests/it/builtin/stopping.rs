@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use super::{run, run_with, worker};
 use crate::support::model::{bash_call, text_answer};
 use crate::support::{
-    Model, Project, Receiver, Reply, assert_nothing_alive, duration_setting, each, wait_until,
+    Model, Project, Receiver, Reply, assert_no_process_in, duration_setting, each, wait_until,
     with_enough_time,
 };
 
@@ -62,7 +62,7 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
         wait_until("the command", has_pid);
         running.signal(Signal::TERM);
         let ended = running.wait();
-        assert_nothing_alive(&project);
+        assert_no_process_in(&project);
         if ended.code == Some(3) {
             return Err(format!("the outcome was not delivered: {ended:#?}"));
         }

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{last_results, run, run_with};
+use super::{results_in_last_message, run, run_with};
 use crate::support::model::{Answer, Run, Turn, bash_call, text_answer, tool_call};
-use crate::support::{Project, assert_nothing_alive, duration_setting, with_enough_time};
+use crate::support::{Project, assert_no_process_in, duration_setting, with_enough_time};
 
 /// Runs these tool calls, one in each turn; returns their results.
 fn results_of(script: impl IntoIterator<Item = Answer>) -> (Run, Vec<String>) {
     let script = script.into_iter().chain([text_answer("Done.")]);
     let run = run(script);
     run.assert_completed();
-    let results = results(&run);
+    let results = all_results(&run);
     (run, results)
 }
 
 /// The contents of all tool results in the last request.
-fn results(run: &Run) -> Vec<String> {
+fn all_results(run: &Run) -> Vec<String> {
     let bodies = run.model.request_bodies();
     let messages = bodies.last().expect("a request")["messages"]
         .as_array()
@@ -82,13 +82,16 @@ fn the_result_says_how_a_command_ended() {
         "{}",
         results[2]
     );
-    let (gone, new) = ("[the shell ended (", "); the next command gets a new one]");
+    let (shell_ended, new_shell) = ("[the shell ended (", "); the next command gets a new one]");
     assert!(
-        results[3].contains(gone) && results[3].contains("9 (SIGKILL)"),
+        results[3].contains(shell_ended) && results[3].contains("9 (SIGKILL)"),
         "{}",
         results[3]
     );
-    assert_eq!(results[4], format!("new\n{gone}exit status: 7{new}"));
+    assert_eq!(
+        results[4],
+        format!("new\n{shell_ended}exit status: 7{new_shell}")
+    );
     assert_eq!(results[5], "newer");
     assert_eq!(results[6], "$HOME 'single' \"double\" `tick`");
     assert_eq!(results[7], "no newline");
@@ -125,7 +128,7 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_gets_a_new_shell() {
     with_enough_time(Duration::from_secs(3), |limit| {
         let script = [
             bash_call("echo begun; sleep 10000 & echo $! > pid; wait"),
-            // A killed process has its id until its parent has waited for it.
+            // A killed process keeps its id until its parent has reaped it.
             bash_call("while kill -0 $(cat pid) 2>/dev/null; do sleep 0.02; done; echo gone"),
             text_answer("Done."),
         ];
@@ -136,14 +139,13 @@ fn a_command_that_takes_too_long_is_killed_and_the_next_one_gets_a_new_shell() {
             return Err(format!("the script did not complete: {:#?}", run.worker));
         }
         run.assert_completed();
-        let results = results(&run);
+        let results = all_results(&run);
         if !results[0].starts_with("begun") || results[1].starts_with("[killed") {
             return Err(format!("the commands did not begin: {results:?}"));
         }
-        let killed = format!(
-            "begun\n[killed: it did not end within {} s",
-            limit.mul_f64(0.9 * 0.75).as_secs()
-        );
+        // The agent plans with 90 % of the idle timeout; a command may take 75 % of that.
+        let command_limit = limit.mul_f64(0.9 * 0.75).as_secs();
+        let killed = format!("begun\n[killed: it did not end within {command_limit} s");
         assert!(results[0].starts_with(&killed), "{}", results[0]);
         assert_eq!(results[1], "gone");
         Ok(())
@@ -161,7 +163,7 @@ fn background_processes_do_not_block_the_shell_and_do_not_survive_the_agent() {
     ]);
     assert!(results[0].contains("started"), "{}", results[0]);
     assert!(results[1].contains("alive"), "{}", results[1]);
-    assert_nothing_alive(&run.project);
+    assert_no_process_in(&run.project);
 }
 
 #[test]
@@ -169,7 +171,7 @@ fn an_invalid_call_gets_an_error_that_says_how_to_correct_it() {
     let error_of = |answer: Answer| {
         let run = run([answer, text_answer("Done.")]);
         run.assert_completed();
-        let result = last_results(&run)[0].clone();
+        let result = results_in_last_message(&run)[0].clone();
         assert_eq!(result["is_error"], true, "{result}");
         result["content"].as_str().expect("a text").to_owned()
     };
@@ -213,7 +215,7 @@ fn the_shell_works_after_its_temporary_files_are_deleted() {
     });
     // The conversation cannot be saved; without another round that does not matter.
     assert_eq!(run.assert_completed()["result"]["summary"], "Done.");
-    assert_eq!(results(&run), ["gone", "0"]);
+    assert_eq!(all_results(&run), ["gone", "0"]);
 }
 
 #[test]
@@ -251,7 +253,7 @@ fn a_call_whose_input_is_not_an_object_gets_an_error_and_is_sent_back_with_one()
 fn a_long_command_that_the_shell_echoes_does_not_deadlock() {
     let long = format!("set -v\n: {}\necho end > ended", "x".repeat(400_000));
     let (run, results) = results_of([bash_call("set -v"), bash_call(&long)]);
-    // The echo and the command's output come through two pipes, in any order; a file has no order.
+    // The echo and the command's output come through two pipes, in any order, so the command writes its output to a file.
     assert_eq!(run.project.read("ended"), "end\n");
     assert!(results[1].contains("xxxx"), "the shell echoed nothing");
 }
@@ -300,7 +302,7 @@ fn several_calls_in_one_answer_run_in_order() {
         );
     let run = run([Turn::from(answer), text_answer("Done.").into()]);
     run.assert_completed();
-    let results = last_results(&run);
+    let results = results_in_last_message(&run);
     let texts: Vec<&str> = results
         .iter()
         .filter_map(|result| result["content"].as_str())

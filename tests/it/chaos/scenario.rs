@@ -1,4 +1,4 @@
-//! A run with random faults. Its seed decides everything beforehand: what the agent does, what the receiver
+//! A run with random faults. Its seed decides everything beforehand: how the agent behaves, what the receiver
 //! answers, which other faults happen, and when.
 
 use std::iter;
@@ -8,16 +8,16 @@ use rustix::process::Signal;
 
 use crate::support::Reply;
 
-/// What the agent does.
+/// How the agent behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum AgentBehavior {
     Succeed,
     Fail,
     /// Works until the worker stops it or the task's time limit is over.
     Continue,
 }
 
-impl Work {
+impl AgentBehavior {
     pub fn script(self) -> &'static str {
         match self {
             Self::Succeed => "echo $$ > pid; echo working; sleep 0.05",
@@ -29,80 +29,103 @@ impl Work {
 
 /// A fault that is not an answer.
 #[derive(Debug, Clone, Copy)]
-pub enum Event {
+pub enum Fault {
     Signal(Signal),
     CloseReceiver,
     ReopenReceiver,
 }
 
+/// A fault, and the time from the start of the worker to it.
+#[derive(Debug)]
+pub struct TimedFault {
+    pub time: Duration,
+    pub fault: Fault,
+}
+
+/// The receiver's answers on one route.
+#[derive(Debug)]
+pub struct RouteAnswers {
+    pub route: &'static str,
+    /// The answers to the first requests, in order.
+    pub first: Vec<Reply>,
+    /// The answer to all later requests.
+    pub later: Reply,
+}
+
 #[derive(Debug)]
 pub struct Scenario {
-    pub work: Work,
-    /// For each route: its name, the answers to the first requests in order, and the answer to all later requests.
-    pub answers: Vec<(&'static str, Vec<Reply>, Reply)>,
+    pub agent: AgentBehavior,
+    pub answers: Vec<RouteAnswers>,
     /// Sorted by time.
-    pub events: Vec<(Duration, Event)>,
+    pub faults: Vec<TimedFault>,
     pub settings: Vec<(&'static str, String)>,
 }
 
 impl Scenario {
     pub fn from_seed(seed: u64) -> Self {
         let mut random = Random(seed);
-        let work = match random.below(10) {
-            0..6 => Work::Succeed,
-            6..8 => Work::Fail,
-            _ => Work::Continue,
+        let agent = match random.below(10) {
+            0..6 => AgentBehavior::Succeed,
+            6..8 => AgentBehavior::Fail,
+            _ => AgentBehavior::Continue,
         };
-        let ms = |ms: u64| format!("{ms}ms");
+        let milliseconds = |count: u64| format!("{count}ms");
         let settings = vec![
-            ("DESCARTES_CALLBACK_TIMEOUT", ms(300)),
-            ("DESCARTES_CLAIM_DEADLINE", ms(1000 + random.below(2000))),
-            ("DESCARTES_FINISH_DEADLINE", ms(1000 + random.below(2000))),
-            ("DESCARTES_STOP_WINDOW", ms(1 + random.below(1500))),
-            ("DESCARTES_HEARTBEAT", ms(5 + random.below(50))),
-            ("DESCARTES_TASK_TIMEOUT", timeout(work).to_owned()),
+            ("DESCARTES_CALLBACK_TIMEOUT", milliseconds(300)),
+            (
+                "DESCARTES_CLAIM_DEADLINE",
+                milliseconds(1000 + random.below(2000)),
+            ),
+            (
+                "DESCARTES_FINISH_DEADLINE",
+                milliseconds(1000 + random.below(2000)),
+            ),
+            (
+                "DESCARTES_STOP_WINDOW",
+                milliseconds(1 + random.below(1500)),
+            ),
+            ("DESCARTES_HEARTBEAT", milliseconds(5 + random.below(50))),
+            ("DESCARTES_TASK_TIMEOUT", task_timeout(agent).to_owned()),
         ];
         let answers = vec![
-            claims(&mut random),
-            heartbeats(&mut random),
-            outcomes("completed", &mut random),
-            outcomes("failed", &mut random),
+            claim_answers(&mut random),
+            heartbeat_answers(&mut random),
+            outcome_answers("completed", &mut random),
+            outcome_answers("failed", &mut random),
         ];
         Self {
-            work,
+            agent,
             answers,
-            events: events(&mut random),
+            faults: random_faults(&mut random),
             settings,
         }
     }
 
     pub fn is_signalled(&self) -> bool {
-        let mut events = self.events.iter();
-        events.any(|(_, event)| matches!(event, Event::Signal(_)))
+        let mut faults = self.faults.iter();
+        faults.any(|timed| matches!(timed.fault, Fault::Signal(_)))
     }
 
     /// The answers on a route in order; an infinite iterator.
     pub fn answers_of(&self, route: &str) -> impl Iterator<Item = &Reply> {
-        let (_, script, then) = self
-            .answers
-            .iter()
-            .find(|(known, ..)| *known == route)
-            .unwrap();
-        script.iter().chain(iter::repeat(then))
+        let mut answers = self.answers.iter();
+        let answers = answers.find(|answers| answers.route == route).unwrap();
+        answers.first.iter().chain(iter::repeat(&answers.later))
     }
 }
 
-const CANCEL: &str = r#"{"cancel": true, "reason": "a bad scenario"}"#;
+/// The body of an answer to a heartbeat that cancels the task.
+const CANCELLATION: &str = r#"{"cancel": true, "reason": "a bad scenario"}"#;
 
 /// Whether an answer to a heartbeat cancels the task.
 pub fn is_cancellation(reply: &Reply) -> bool {
     match reply {
-        Reply::Answer { status, body, .. } => matches!(status, 409 | 410) || body == CANCEL,
+        Reply::Answer { status, body, .. } => matches!(status, 409 | 410) || body == CANCELLATION,
         _ => false,
     }
 }
 
-/// The status of an answer that does not break off.
+/// The status of an answer; `None` if the connection breaks instead.
 pub fn status(reply: &Reply) -> Option<u16> {
     match reply {
         Reply::Answer { status, .. } => Some(*status),
@@ -116,62 +139,71 @@ pub fn status(reply: &Reply) -> Option<u16> {
     }
 }
 
-/// The task's time limit. An agent that ends by itself must have enough time.
-fn timeout(work: Work) -> &'static str {
-    match work {
-        Work::Continue => "300ms",
-        Work::Succeed | Work::Fail => "1h",
+/// The value of `DESCARTES_TASK_TIMEOUT`. An agent that ends by itself must have enough time.
+fn task_timeout(agent: AgentBehavior) -> &'static str {
+    match agent {
+        AgentBehavior::Continue => "300ms",
+        AgentBehavior::Succeed | AgentBehavior::Fail => "1h",
     }
 }
 
 /// The answers to claims. Most claims are granted, some are refused or rejected.
-fn claims(random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
-    let then = match random.below(20) {
+fn claim_answers(random: &mut Random) -> RouteAnswers {
+    let later = match random.below(20) {
         0 => Reply::status(random.one_of(&[409, 410])),
         1 => Reply::status(random.one_of(&[400, 401, 403, 413, 422, 302, 308])),
         _ => Reply::json(200, "{}"),
     };
-    (
-        "started",
-        faulty_answers(random, &then, &[404, 405, 501]),
-        then,
-    )
+    RouteAnswers {
+        route: "started",
+        first: faulty_answers(random, &later, &[404, 405, 501]),
+        later,
+    }
 }
 
-/// The answers to terminal events on a route.
-fn outcomes(route: &'static str, random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
-    let then = match random.below(20) {
+/// The answers to terminal faults on a route.
+fn outcome_answers(route: &'static str, random: &mut Random) -> RouteAnswers {
+    let later = match random.below(20) {
         0 => Reply::status(random.one_of(&[409, 410])),
         1 => Reply::status(random.one_of(&[400, 401, 403, 404, 405, 422, 501, 302])),
         2 => Reply::status(503),
         _ => Reply::json(200, "{}"),
     };
-    (route, faulty_answers(random, &then, &[413]), then)
+    RouteAnswers {
+        route,
+        first: faulty_answers(random, &later, &[413]),
+        later,
+    }
 }
 
 /// The answers to heartbeats. Some of them cancel the task.
-fn heartbeats(random: &mut Random) -> (&'static str, Vec<Reply>, Reply) {
+fn heartbeat_answers(random: &mut Random) -> RouteAnswers {
     let (count, success) = (random.below(8), Reply::json(200, "{}"));
     let replies = (0..count).map(|_| match random.below(24) {
-        0 => Reply::json(200, CANCEL),
+        0 => Reply::json(200, CANCELLATION),
         1 => Reply::status(random.one_of(&[409, 410])),
         2 => Reply::status(random.one_of(&[404, 405, 501])),
         3..10 => faulty_answer(random, &success, &[400, 401, 403, 413, 422, 302]),
         _ => success.clone(),
     });
-    ("progress", replies.collect(), success.clone())
+    RouteAnswers {
+        route: "progress",
+        first: replies.collect(),
+        later: success.clone(),
+    }
 }
 
-/// Some faulty answers, after which the receiver answers with `then`. `rejections` are the statuses that mean a rejection on this
-/// route.
-fn faulty_answers(random: &mut Random, then: &Reply, rejections: &[u16]) -> Vec<Reply> {
+/// Up to three faulty answers. `later` is the answer that the receiver gives afterwards, and `rejections` are the statuses that
+/// mean a rejection on this route.
+fn faulty_answers(random: &mut Random, later: &Reply, rejections: &[u16]) -> Vec<Reply> {
     let count = random.one_of(&[0, 0, 0, 1, 1, 2, 3]);
     (0..count)
-        .map(|_| faulty_answer(random, then, rejections))
+        .map(|_| faulty_answer(random, later, rejections))
         .collect()
 }
 
-fn faulty_answer(random: &mut Random, then: &Reply, rejections: &[u16]) -> Reply {
+/// A random faulty answer; see [`faulty_answers`].
+fn faulty_answer(random: &mut Random, later: &Reply, rejections: &[u16]) -> Reply {
     let temporary = [408, 425, 429, 500, 502, 503, 504];
     match random.below(10) {
         0..3 => Reply::status(random.one_of(&temporary)),
@@ -183,31 +215,40 @@ fn faulty_answer(random: &mut Random, then: &Reply, rejections: &[u16]) -> Reply
         5 => Reply::Reset,
         6 => Reply::BreakInHead,
         7 => Reply::BreakInBody,
-        8 => then.clone().then_close(),
+        8 => later.clone().then_close(),
         // Sometimes slower than the request timeout.
-        _ => then.clone().after(Duration::from_millis(random.below(450))),
+        _ => later
+            .clone()
+            .after(Duration::from_millis(random.below(450))),
     }
 }
 
 /// Signals, and a receiver that is closed for some time.
-fn events(random: &mut Random) -> Vec<(Duration, Event)> {
-    let mut events = Vec::new();
+fn random_faults(random: &mut Random) -> Vec<TimedFault> {
+    let mut faults = Vec::new();
     let signals = random.one_of(&[0, 0, 0, 1, 1, 2]);
     for _ in 0..signals {
         let signal = random.one_of(&[Signal::TERM, Signal::INT, Signal::HUP]);
-        let at = Duration::from_millis(random.below(400));
-        events.push((at, Event::Signal(signal)));
+        let time = Duration::from_millis(random.below(400));
+        let fault = Fault::Signal(signal);
+        faults.push(TimedFault { time, fault });
     }
     if random.below(5) == 0 {
         let close_time = Duration::from_millis(random.below(300));
         let reopen_time = close_time + Duration::from_millis(20 + random.below(500));
-        events.extend([
-            (close_time, Event::CloseReceiver),
-            (reopen_time, Event::ReopenReceiver),
+        faults.extend([
+            TimedFault {
+                time: close_time,
+                fault: Fault::CloseReceiver,
+            },
+            TimedFault {
+                time: reopen_time,
+                fault: Fault::ReopenReceiver,
+            },
         ]);
     }
-    events.sort_by_key(|(at, _)| *at);
-    events
+    faults.sort_by_key(|timed| timed.time);
+    faults
 }
 
 /// Random numbers from a seed (`SplitMix64`).
@@ -227,7 +268,7 @@ impl Random {
     }
 
     fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
-        let index = self.next() % choices.len() as u64;
+        let index = self.below(choices.len() as u64);
         choices[usize::try_from(index).unwrap()].clone()
     }
 }

@@ -1,10 +1,10 @@
 //! `check` asks the remote repository whether the branch, the tag or the commit exists.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{assert_line, check_of};
+use super::{assert_line, check_of_repository};
 use crate::support::origin::write_program;
-use crate::support::{Origin, Receiver, path};
+use crate::support::{Origin, Receiver, assert_within, path};
 
 #[test]
 fn check_asks_the_repository_for_the_branch_the_tag_or_head() {
@@ -28,7 +28,7 @@ fn check_asks_the_repository_for_the_branch_the_tag_or_head() {
             ),
         ),
     ] {
-        let ended = check_of(&origin, &receiver)
+        let ended = check_of_repository(&origin, &receiver)
             .env("DESCARTES_REF", reference)
             .run();
         ended.assert_code(0);
@@ -37,7 +37,7 @@ fn check_asks_the_repository_for_the_branch_the_tag_or_head() {
     assert!(!origin.workspace().exists());
     // `git fetch origin team` finds nothing, although the name of a branch begins with `team`.
     for missing in ["team", "mai", "gone"] {
-        let ended = check_of(&origin, &receiver)
+        let ended = check_of_repository(&origin, &receiver)
             .env("DESCARTES_REF", missing)
             .run();
         ended.assert_code(2);
@@ -54,7 +54,7 @@ fn check_asks_the_repository_for_the_branch_the_tag_or_head() {
 fn check_reports_a_repository_that_does_not_exist() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
     let url = format!("{}-gone", origin.url());
-    let ended = check_of(&origin, &receiver)
+    let ended = check_of_repository(&origin, &receiver)
         .env("DESCARTES_REPO", &url)
         .run();
     ended.assert_code(2);
@@ -69,12 +69,11 @@ fn check_reports_a_repository_that_does_not_answer_in_time() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
     write_program(&origin.path("bin/git"), "exec sleep 600");
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
-    let begin = Instant::now();
-    let ended = check_of(&origin, &receiver)
+    let ended = check_of_repository(&origin, &receiver)
         .env("PATH", path)
         .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")
         .run();
-    assert!(begin.elapsed() < Duration::from_secs(300), "{ended:#?}");
+    assert_within(Duration::from_secs(300), ended.duration);
     ended.assert_code(2);
     assert!(
         ended
@@ -90,9 +89,10 @@ fn check_reports_a_repository_that_makes_progress_but_never_answers() {
     let progress = "while :; do echo 'Receiving objects:   1% (1/100)' >&2; sleep 0.2; done";
     write_program(&origin.path("bin/git"), progress);
     let path = format!("{}:{}", origin.path("bin").display(), path().display());
-    let begin = Instant::now();
-    let ended = check_of(&origin, &receiver).env("PATH", path).run();
-    assert!(begin.elapsed() < Duration::from_secs(300), "{ended:#?}");
+    let ended = check_of_repository(&origin, &receiver)
+        .env("PATH", path)
+        .run();
+    assert_within(Duration::from_secs(300), ended.duration);
     ended.assert_code(2);
     assert!(
         ended.stdout.contains("cannot be cloned: git ls-remote "),

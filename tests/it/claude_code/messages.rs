@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{assistant, result, run, run_script};
+use super::{assistant_line, result_line, run, run_script};
 use crate::support::{Project, Worker};
 
+// Recorded output of the real Claude Code.
 const RECORDING_WITH_BACKGROUND_TASK: &str = include_str!("../recordings/background_short.jsonl");
 const RECORDING_OF_CUT_STREAM: &str = include_str!("../recordings/stream_cut_then_ok.jsonl");
 const RECORDING_OF_TOO_LONG_ANSWER: &str = include_str!("../recordings/max_tokens.jsonl");
@@ -26,7 +27,7 @@ fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored()
         "",
     ];
     let last = json!({ "num_turns": "many", "total_cost_usd": null, "usage": 3, "modelUsage": { "m": 1 }, "extra": [] });
-    let event = run(odd.join("\n") + &result(&last), 0).assert_completed();
+    let event = run(odd.join("\n") + &result_line(&last), 0).assert_completed();
     let agent = &event["result"]["agent"];
     assert_eq!(
         (&agent["cost_usd"], &agent["usage"]),
@@ -42,7 +43,7 @@ fn lines_that_are_not_json_objects_are_shown_and_unexpected_fields_are_ignored()
 #[test]
 fn lines_of_three_megabytes_are_read_and_longer_ones_are_skipped() {
     let large = |bytes: usize| "x".repeat(bytes);
-    let text = assistant(
+    let text = assistant_line(
         "m1",
         &json!({ "type": "text", "text": large(3_000_000) }),
         &json!({ "output_tokens": 7 }),
@@ -51,7 +52,7 @@ fn lines_of_three_megabytes_are_read_and_longer_ones_are_skipped() {
         "{{\"type\":\"user\",\"message\":\"{}\"}}\n",
         large(20_000_000)
     );
-    let run = run(text + &picture + &result(&json!({})), 0);
+    let run = run(text + &picture + &result_line(&json!({})), 0);
     let event = run.assert_completed();
     assert_eq!(event["result"]["agent"]["usage"]["output_tokens"], 7);
     assert_eq!(event["result"]["output"]["total_bytes"], 3_000_001);
@@ -62,18 +63,18 @@ fn a_message_in_several_lines_is_counted_once() {
     let usage = json!({ "input_tokens": 10, "output_tokens": 1, "cache_read_input_tokens": 5 });
     let call = |name: &str, input: Value| json!({ "type": "tool_use", "id": "t", "name": name, "input": input });
     let stream = [
-        assistant("m1", &json!({ "type": "text", "text": "Look" }), &usage),
-        assistant(
+        assistant_line("m1", &json!({ "type": "text", "text": "Look" }), &usage),
+        assistant_line(
             "m1",
             &call("Bash", json!({ "command": "ls\n  -l" })),
             &usage,
         ),
-        assistant(
+        assistant_line(
             "m1",
             &call("Edit", json!({ "file_path": "a.rs", "old_string": "x" })),
             &usage,
         ),
-        assistant("m2", &call("TodoWrite", json!({ "todos": [] })), &usage),
+        assistant_line("m2", &call("TodoWrite", json!({ "todos": [] })), &usage),
         // The stream ends without a result.
     ];
     let event = run(stream.concat(), 1).assert_failed("agent_failed");
@@ -94,7 +95,7 @@ fn a_thousand_messages_are_counted() {
     let mut stream = String::new();
     for at in 0..1_000 {
         let text = json!({ "type": "text", "text": "." });
-        stream += &assistant(
+        stream += &assistant_line(
             &format!("m{at}"),
             &text,
             &json!({ "input_tokens": 3, "output_tokens": 1 }),
@@ -162,11 +163,11 @@ fn recorded_failures_get_the_right_reason_and_message() {
 #[test]
 fn secrets_in_texts_tool_calls_and_results_are_masked() {
     let words = "the key is sk-ant-the-key, isn't it?";
-    let text = assistant("m1", &json!({ "type": "text", "text": words }), &json!({}));
+    let text = assistant_line("m1", &json!({ "type": "text", "text": words }), &json!({}));
     let call = json!({ "type": "tool_use", "name": "Bash", "input": { "command": "echo sk-ant-the-key" } });
     let stream = text
-        + &assistant("m2", &call, &json!({}))
-        + &result(&json!({ "result": words, "session_id": "sk-ant-the-key" }));
+        + &assistant_line("m2", &call, &json!({}))
+        + &result_line(&json!({ "result": words, "session_id": "sk-ant-the-key" }));
     let run = run(stream, 0);
     let event = run.assert_completed();
     assert_eq!(event["result"]["summary"], "the key is ***, isn't it?");
@@ -178,12 +179,12 @@ fn secrets_in_texts_tool_calls_and_results_are_masked() {
 #[test]
 fn message_ids_of_megabytes_do_not_use_up_the_memory() {
     let project = Project::new();
-    project.write("stream", result(&json!({})));
+    project.write("stream", result_line(&json!({})));
     // The parent process is the worker.
     let script = r#"cat > /dev/null
         id=$(head -c 3900000 /dev/zero | tr '\0' a)
-        for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-            printf '{"type":"assistant","message":{"id":"%s%d","content":[],"usage":{"output_tokens":1}}}\n' "$id" $n
+        for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+            printf '{"type":"assistant","message":{"id":"%s%d","content":[],"usage":{"output_tokens":1}}}\n' "$id" $number
         done
         grep VmHWM /proc/$PPID/status > "$dir/peak"
         cat "$dir/stream""#;

@@ -66,7 +66,7 @@ fn assert_plain_commit_is_not_pushed(origin: &Origin, agent: &str, file: &str) {
     ]);
     assert_eq!(files, "README", "{agent}");
     assert!(!origin.git(&["log", "--format=%s", &wip]).contains("mine"));
-    let detail = run.detail();
+    let detail = run.failure_text();
     assert!(
         detail.contains(&format!("{file} (filter hidden)")),
         "{detail}"
@@ -202,7 +202,7 @@ fn no_plain_text_is_pushed_if_the_agent_removes_a_filter_from_gitattributes() {
     );
     let files = origin.git(&["ls-tree", "-r", "--name-only", &format!("{BRANCH}-wip")]);
     assert!(!files.contains("secrets/new"), "{files}");
-    assert!(run.detail().contains("secrets/new (filter hidden)"));
+    assert!(run.failure_text().contains("secrets/new (filter hidden)"));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_changed_file_whose_filter_is_not_configured_is_named_and_not_pushed() {
     assert_eq!(origin.show(&wip, "README"), "A house.\nmore");
     let files = origin.git(&["ls-tree", "-r", "--name-only", &wip]);
     assert!(!files.contains("secrets/new"), "{files}");
-    let detail = run.detail();
+    let detail = run.failure_text();
     for named in ["secrets/a", "secrets/new", "(filter hidden)"] {
         assert!(detail.contains(named), "{detail}");
     }
@@ -277,7 +277,7 @@ fn a_changed_file_whose_filter_fails_is_named_and_not_pushed() {
     let files = origin.git(&["ls-tree", "-r", "--name-only", &wip]);
     assert!(!files.contains("secrets/new") && !files.contains("secrets/other"));
     assert_eq!(origin.show(&wip, "README"), "A house.\nmore");
-    let detail = run.detail();
+    let detail = run.failure_text();
     assert!(
         detail.contains("secrets/new (filter hidden), secrets/other (filter hidden)"),
         "{detail}"

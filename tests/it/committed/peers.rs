@@ -74,5 +74,8 @@ fn a_new_secret_file_in_a_locked_clone_is_not_pushed_as_plain_text() {
     let files = origin.git(&["ls-tree", "-r", "--name-only", &wip]);
     assert!(!files.contains("secrets/new"), "{files}");
     assert_encrypted(&origin, &wip, "secrets/db");
-    assert!(run.detail().contains("secrets/new (filter git-crypt)"));
+    assert!(
+        run.failure_text()
+            .contains("secrets/new (filter git-crypt)")
+    );
 }

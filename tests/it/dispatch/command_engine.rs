@@ -2,11 +2,12 @@
 //! goes wrong. Nothing runs twice, and nothing finished is lost.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::sample::{Gate, Graph, has_ended};
-use crate::support::{Worker, wait_until};
+use crate::support::{Worker, duration_setting, wait_until, with_enough_time};
 
 /// A start command that starts the worker in the background.
 const START: &str = r#""$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" & echo $!"#;
@@ -62,27 +63,41 @@ fn if_the_engine_refuses_the_checks_of_merged_work_the_dispatch_says_so_and_the_
 
 #[test]
 fn a_run_that_works_is_not_lost_because_its_engine_does_not_answer_to_its_start() {
-    let graph = Graph::new("1 | Only | P | 1 | H\n");
-    let gate = Gate::new();
-    // The first call starts the worker, and waits until the agent works. No call has a clear answer.
-    let start = r#"
-        if [ ! -e "$RUN_OUTPUT.started" ]; then
-            touch "$RUN_OUTPUT.started"
-            "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
-            while [ -e "$GATE" ] && [ ! -e "$GATE/begun" ]; do sleep 0.02; done
-        fi
-        exit 75"#;
-    let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
-    let running = on_command_engine(dispatch, start)
-        .args(["--attempts", "1"])
-        .env("DESCARTES_DISPATCH_START_DEADLINE", "1s")
-        .start();
-    running.wait_for_log("has not confirmed its start");
-    gate.open();
-    running.wait().assert_code(0);
-    assert_eq!(gate.begun_tasks(), "house:1\n");
-    assert_eq!(graph.entries("intent").len(), 1);
-    assert_eq!(graph.show("descartes/house", "done"), "done\n");
+    // The task must be claimed within the start deadline.
+    with_enough_time(Duration::from_secs(1), |limit| {
+        let graph = Graph::new("1 | Only | P | 1 | H\n");
+        let gate = Gate::new();
+        // The first call starts the worker, and waits until the agent works. No call has a clear answer.
+        let start = r#"
+            if [ ! -e "$RUN_OUTPUT.started" ]; then
+                touch "$RUN_OUTPUT.started"
+                "$WORKER" > "$RUN_OUTPUT" 2> "$RUN_LOG" &
+                while [ -e "$GATE" ] && [ ! -e "$GATE/begun" ]; do sleep 0.02; done
+            fi
+            exit 75"#;
+        let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
+        let running = on_command_engine(dispatch, start)
+            .args(["--attempts", "1"])
+            .env("DESCARTES_DISPATCH_START_DEADLINE", duration_setting(limit))
+            .start();
+        let is_too_late = || !graph.entries("fenced").is_empty();
+        wait_until("the agent, or a claim that is too late", || {
+            !gate.begun_tasks().is_empty() || is_too_late()
+        });
+        if is_too_late() {
+            // Ends the first call of the start command.
+            fs::write(gate.path("begun"), "").expect("a file");
+            running.wait();
+            return Err("the claim did not come".to_owned());
+        }
+        running.wait_for_log("has not confirmed its start");
+        gate.open();
+        running.wait().assert_code(0);
+        assert_eq!(gate.begun_tasks(), "house:1\n");
+        assert_eq!(graph.entries("intent").len(), 1);
+        assert_eq!(graph.show("descartes/house", "done"), "done\n");
+        Ok(())
+    });
 }
 
 #[test]

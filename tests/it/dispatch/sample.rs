@@ -14,11 +14,11 @@ use tempfile::TempDir;
 
 use crate::support::{FinishedWorker, Server, Worker, path, wait_until};
 
-/// Writes a file that is named after the task, and lists in it the files of earlier tasks.
+/// An agent that writes a file with the name of its task. The file lists the files of earlier tasks.
 pub const AGENT_THAT_LISTS_FILES: &str =
     r#"files=$(ls done-* 2> /dev/null) || true; echo "$files" > done-${TASK_ID##*:}; echo done"#;
 
-/// The rows and edges of four tasks: two in the middle need the first one, and the last one needs both.
+/// The rows and edges of four tasks: 2 and 3 depend on 1, and 4 depends on both.
 pub const DIAMOND: &str = "\
 1 | Top | P | 1 | H
 2 | Left | P | 1 | H
@@ -178,9 +178,9 @@ impl Graph {
             done
             {work}"#
         );
-        let names = ("DESCARTES_AGENT_ENV", "GATE");
-        let worker = self.dispatch(&agent).env(names.0, names.1);
-        worker.env("GATE", gate.dir.path())
+        self.dispatch(&agent)
+            .env("DESCARTES_AGENT_ENV", "GATE")
+            .env("GATE", gate.dir.path())
     }
 
     /// The entries of the journal with this name.

@@ -26,7 +26,11 @@ fn the_table_of_many_workers_fits_in_the_window_and_is_drawn_rarely() {
         .env("DESCARTES_HEARTBEAT", "200ms")
         .on_terminal(COLUMNS)
         .start();
-    let output_size_when_all_work = || running.wait_for_screen(&format!("{workers} working")).len();
+    let output_size_when_all_work = || {
+        running
+            .wait_for_live_area(&format!("{workers} working"))
+            .len()
+    };
     output_size_when_all_work();
     // The lines of the last starts are printed with the next drawing.
     pause(Duration::from_secs(1));
@@ -78,7 +82,7 @@ fn a_table_in_a_window_that_becomes_narrower_leaves_nothing_behind() {
         .env("DESCARTES_HEARTBEAT", "100ms")
         .on(terminal)
         .start();
-    running.wait_for_screen("6 working");
+    running.wait_for_live_area("6 working");
     for columns in [60, 30, 90, 45] {
         let size = running.output_size();
         resizer.set_columns(columns, &running);
@@ -118,7 +122,7 @@ fn the_last_row_does_not_count_split_tasks_and_a_finished_run_has_one_line() {
         .env("TERM", "xterm")
         .on_terminal(COLUMNS)
         .start();
-    running.wait_for_screen("3 done · 1 working");
+    running.wait_for_live_area("3 done · 1 working");
     std::fs::write(&open, "").expect("a file");
     let ended = running.wait();
     ended.assert_code(0);

@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use super::service::{
     Part, Service, complete_answer, message_document, message_start, stream_head,
 };
-use super::{KEY, Session, post, question, read_answer};
+use super::session::{Session, post, read_answer};
+use super::{KEY, question};
 use crate::support::{Hold, Project, Receiver, Worker, wait_until};
 
+/// The field `error` of a body.
 fn error_of(body: &str) -> Value {
     serde_json::from_str::<Value>(body).expect("JSON")["error"].clone()
 }

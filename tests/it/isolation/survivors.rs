@@ -12,6 +12,7 @@ use crate::support::{
     Forge, Origin, Project, Receiver, Worker, path, path_without, quoted, wait_until,
 };
 
+/// The git token of the worker.
 const TOKEN: &str = "the-secret-git-token";
 
 #[test]
@@ -34,7 +35,7 @@ fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
         .env("DESCARTES_REPO", forge.url())
         .env("DESCARTES_GIT_TOKEN", TOKEN)
         .agent(agent)
-        .through("setpriv", |program| {
+        .started_by("setpriv", |program| {
             vec![
                 "--bounding-set=-kill".into(),
                 "--inh-caps=-kill".into(),
@@ -44,9 +45,9 @@ fn nothing_is_pushed_while_a_process_of_the_agent_cannot_be_killed() {
     let ended = worker.run();
     let survivor = std::fs::read_to_string(&pid).unwrap();
     let survivor = survivor.trim().parse().ok().and_then(Pid::from_raw);
-    let killed = kill_process(survivor.unwrap(), Signal::KILL);
+    let kill_result = kill_process(survivor.unwrap(), Signal::KILL);
     let event = ended.assert_failed(&receiver, "push_failed");
-    assert_eq!(killed, Ok(()), "the process should have survived");
+    assert_eq!(kill_result, Ok(()), "the process should have survived");
     let failure = event["failure"].to_string();
     let words = "processes of the agent survived SIGKILL, so nothing is collected or pushed";
     assert!(failure.contains(words), "{failure}");
@@ -87,7 +88,7 @@ fn a_control_group_also_ends_processes_of_the_agent_that_have_another_user() {
          until grep -q '^Uid:.{NOBODY}' /proc/$!/status; do :; done"
     );
     let worker = Worker::new(&receiver, &project).env("PATH", path_without("bwrap", bin.path()));
-    let worker = worker.agent(agent).through("setpriv", |program| {
+    let worker = worker.agent(agent).started_by("setpriv", |program| {
         vec![
             "--bounding-set=-kill".into(),
             "--inh-caps=-kill".into(),
@@ -121,11 +122,11 @@ fn a_git_that_the_workers_user_can_write_gets_no_token() {
     }
     let mut dirs = vec![bin.path().to_owned()];
     dirs.extend(std::env::split_paths(&path));
-    let tmp = nobody::project();
-    let worker = Worker::new(&receiver, &tmp)
+    let project = nobody::project();
+    let worker = Worker::new(&receiver, &project)
         .remove_env("DESCARTES_WORKSPACE")
         .env("PATH", std::env::join_paths(dirs).unwrap())
-        .env("TMPDIR", tmp.path("."))
+        .env("TMPDIR", project.path("."))
         .env("DESCARTES_REPO", forge.url())
         .env("DESCARTES_GIT_TOKEN", TOKEN);
     let worker = worker
@@ -198,6 +199,7 @@ fn the_launcher_for_a_namespace_starts_nothing_outside_of_a_namespace() {
     assert_eq!(status.code(), Some(127));
     let mut message = Vec::new();
     test_side.read_to_end(&mut message).unwrap();
+    // The launcher reports an error.
     assert_eq!(message.first(), Some(&b'E'));
     assert!(!started.exists());
 }

@@ -45,7 +45,7 @@ fn local_prints_its_events_its_log_and_its_result_as_json() {
     assert_eq!(result["exit_code"], 0);
     assert_eq!(result["directory"], project.dir().to_str().expect("UTF-8"));
     assert_eq!(result["event"]["status"], "completed");
-    assert_eq!(schema::violations(&result["event"]), [""; 0]);
+    assert_eq!(schema::callback_violations(&result["event"]), [""; 0]);
 }
 
 #[test]
@@ -59,10 +59,10 @@ fn a_reader_that_was_too_slow_for_the_log_still_gets_the_result() {
         done
         touch house"#;
     let project = Project::new();
-    // The reader starts after the end of the worker. The log is larger than the queue of lines that wait for the reader.
+    // The reader starts after the end of the worker. The log does not fit into the queue of lines that wait for the reader.
     let script = r#""$0" "$@" 2> errors | { while [ ! -e start ]; do sleep 0.02; done; cat; }"#;
     let running = Worker::without_settings()
-        .through("sh", |worker| {
+        .started_by("sh", |worker| {
             vec!["-c".into(), script.into(), worker.into()]
         })
         .args(["local", "--task", "8", "--json"])
@@ -150,7 +150,7 @@ fn a_heartbeat_is_an_object_each_time_although_it_has_one_line_for_people() {
     let args = ["local", "--task", "8", "--json", "--heartbeat", "20ms"];
     let agent = "until [ -e go ]; do sleep 0.02; done";
     let running = program(&args, &project).agent(agent).start();
-    running.wait_for_outputs("\"route\":\"progress\"", 3);
+    running.wait_for_repeated_output("\"route\":\"progress\"", 3);
     project.write("go", "");
     let ended = running.wait();
     ended.assert_code(0);
@@ -170,7 +170,7 @@ fn local_continues_if_the_reader_of_its_json_closes_the_pipe_after_one_line() {
     let project = Project::new();
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let running = program(&["local", "--task", "8", "--json"], &project)
-        .agent("until [ -e go ]; do sleep 0.01; done; for n in $(seq 1000); do echo $n; done; touch worked")
+        .agent("until [ -e go ]; do sleep 0.01; done; seq 1000; touch worked")
         .change_command(|command| {
             command.stdout(writer);
         })

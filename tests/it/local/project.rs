@@ -110,6 +110,7 @@ fn project_in_git() -> Project {
     project
 }
 
+/// Runs git in the directory of a project; returns its output.
 #[track_caller]
 fn git(project: &Project, args: &[&str]) -> String {
     crate::support::origin::git(project.dir(), args)

@@ -1,4 +1,4 @@
-//! `local` on a terminal: colours, links and styles. There are none in a pipe, and an agent cannot print them.
+//! `local` on a terminal: colors, links and styles. There are none in a pipe, and an agent cannot print them.
 
 use super::program;
 use crate::support::{Emulator, Project, Terminal, Worker, wait_until};
@@ -14,7 +14,7 @@ fn local(project: &Project) -> Worker {
 const WARNING: &str = "\u{1b}[33m\u{1b}[1mWARN \u{1b}[0m";
 
 #[test]
-fn levels_have_colours_on_a_terminal_and_none_in_a_pipe() {
+fn levels_have_colors_on_a_terminal_and_none_in_a_pipe() {
     let project = Project::new();
     let on_terminal = local(&project).agent("exit 5").on_terminal(200).run();
     on_terminal.assert_code(1);
@@ -106,7 +106,7 @@ fn no_part_of_the_status_line_is_left_in_a_window_that_becomes_narrower() {
         .on(terminal)
         .start();
     // The status line is too long for the window, so its end is cut.
-    running.wait_for_screen("9: agent: a long line");
+    running.wait_for_live_area("9: agent: a long line");
     for columns in [70, 40, 100, 20] {
         resizer.set_columns(columns, &running);
         let size = running.output_size();

@@ -20,8 +20,8 @@ fn project_with_sample() -> Project {
 #[test]
 fn a_worker_that_is_started_in_a_project_with_a_sample_works_on_a_copy_that_it_deletes() {
     let (receiver, project) = (Receiver::start(), project_with_sample());
-    let tmp = tempfile::tempdir().expect("a temporary directory");
-    let worker = worker_in(&project, &receiver).env("TMPDIR", tmp.path());
+    let temporary_dir = tempfile::tempdir().expect("a temporary directory");
+    let worker = worker_in(&project, &receiver).env("TMPDIR", temporary_dir.path());
     let event = worker.run().assert_completed(&receiver);
     let output = event["result"]["output"]["tail"]
         .as_str()
@@ -29,19 +29,24 @@ fn a_worker_that_is_started_in_a_project_with_a_sample_works_on_a_copy_that_it_d
     assert!(output.contains("/descartes-sample-"), "{output}");
     assert_eq!(project.read("examples/small/hello"), "start\n");
     assert_eq!(project.read("examples/small/.scud/tasks/tasks.scg"), GRAPH);
-    assert_eq!(fs::read_dir(tmp.path()).expect("a directory").count(), 0);
+    assert_eq!(
+        fs::read_dir(temporary_dir.path())
+            .expect("a directory")
+            .count(),
+        0
+    );
 }
 
 #[test]
 fn the_copy_of_a_sample_stays_if_the_settings_say_so() {
     let (receiver, project) = (Receiver::start(), project_with_sample());
-    let tmp = tempfile::tempdir().expect("a temporary directory");
+    let temporary_dir = tempfile::tempdir().expect("a temporary directory");
     worker_in(&project, &receiver)
-        .env("TMPDIR", tmp.path())
+        .env("TMPDIR", temporary_dir.path())
         .arg("--keep-workspace")
         .run()
         .assert_completed(&receiver);
-    let mut entries = fs::read_dir(tmp.path()).expect("a directory");
+    let mut entries = fs::read_dir(temporary_dir.path()).expect("a directory");
     let copy = entries.next().expect("the copy").expect("an entry").path();
     assert_eq!(
         fs::read_to_string(copy.join("hello")).expect("a file"),
@@ -104,8 +109,8 @@ fn a_sample_that_leads_out_of_the_project_or_has_a_fifo_fails_the_run_and_check_
 #[test]
 fn check_looks_at_the_sample_and_copies_nothing() {
     let (receiver, project) = (Receiver::start(), project_with_sample());
-    let tmp = tempfile::tempdir().expect("a temporary directory");
-    let worker = worker_in(&project, &receiver).env("TMPDIR", tmp.path());
+    let temporary_dir = tempfile::tempdir().expect("a temporary directory");
+    let worker = worker_in(&project, &receiver).env("TMPDIR", temporary_dir.path());
     let ended = worker.arg("check").run();
     ended.assert_code(0);
     let workspace = project.path("examples/small");
@@ -117,7 +122,12 @@ fn check_looks_at_the_sample_and_copies_nothing() {
         ended.stdout.lines().any(|known| known == line),
         "{ended:#?}"
     );
-    assert_eq!(fs::read_dir(tmp.path()).expect("a directory").count(), 0);
+    assert_eq!(
+        fs::read_dir(temporary_dir.path())
+            .expect("a directory")
+            .count(),
+        0
+    );
     // `local` names the workspace for its worker, so the sample is ignored.
     let worker = worker_in(&project, &receiver).args(["check", "--local"]);
     let ended = worker.agent("true").run();

@@ -11,7 +11,7 @@ use crate::support::{Origin, Receiver, Reply, duration_setting, wait_until, with
 const WRITE_AND_HANG: &str = "echo half > half; echo here; exec sleep 6000";
 
 /// The default of the worker's stop window.
-const DEFAULT_WINDOW: Duration = Duration::from_secs(5);
+const DEFAULT_STOP_WINDOW: Duration = Duration::from_secs(5);
 
 /// Whether the agent's file has its content; the shell creates the file before it writes.
 fn half_is_written(origin: &Origin) -> bool {
@@ -90,7 +90,7 @@ fn the_partial_work_is_pushed_to_the_wip_branch_within_the_default_stop_window()
         WRITE_AND_HANG,
         "trap '' TERM; echo half > half; while :; do sleep 1; done",
     ] {
-        with_enough_time(DEFAULT_WINDOW, |window| {
+        with_enough_time(DEFAULT_STOP_WINDOW, |window| {
             let (receiver, origin) = (Receiver::start(), Origin::new());
             let running = origin
                 .worker(&receiver)
@@ -119,9 +119,10 @@ fn the_partial_work_is_pushed_to_the_wip_branch_within_the_default_stop_window()
 
 #[test]
 fn a_push_that_hangs_ends_within_the_stop_window() {
-    with_enough_time(DEFAULT_WINDOW, try_to_stop_during_a_push_that_hangs);
+    with_enough_time(DEFAULT_STOP_WINDOW, try_to_stop_during_a_push_that_hangs);
 }
 
+/// One attempt with this stop window; an error if the machine was too slow.
 fn try_to_stop_during_a_push_that_hangs(window: Duration) -> Result<(), String> {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     origin.install_hook("pre-receive", "touch begin; exec sleep 6000");

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{end, exchange, post, receive, receive_with, wait_for_end, worker};
+use super::{post, post_raw, receive, receive_with, stop, wait_for_end, worker};
 use crate::support::{Project, Worker, assert_in_order};
 
-/// The secret of the receiver, and another one.
+/// The secret of the receiver.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// A secret that the receiver does not know.
 const OTHER_SECRET: &str = "whsec_YW5vdGhlciBzZWNyZXQgb2YgYSBnb29kIGxlbmd0aA==";
 
 #[test]
@@ -35,7 +36,7 @@ fn a_request_without_a_right_signature_is_refused_if_the_receiver_knows_a_secret
         assert!(!project.path("worked").exists());
         // During a rotation the worker signs with both secrets.
         run_signed_with(&format!("{OTHER_SECRET} {SECRET}")).assert_code(0);
-        let ended = end(receiving);
+        let ended = stop(receiving);
         assert_in_order(
             &ended.stderr,
             &[
@@ -70,7 +71,7 @@ fn scripted_answers_are_used_in_order_and_the_last_one_is_repeated() {
     // The run of this worker has not ended for the receiver.
     silent().agent("true").run().assert_code(4);
     assert_in_order(
-        &end(receiving).stderr,
+        &stop(receiving).stderr,
         &[
             "POST /started    8: run ",
             " → answered (503): scripted by --answer\n",
@@ -86,7 +87,7 @@ fn scripted_answers_are_used_in_order_and_the_last_one_is_repeated() {
     let ended = worker(&url, &Project::new()).agent("exec sleep 600").run();
     ended.assert_code(1);
     assert_eq!(ended.result_line()["failure"]["reason"], "cancelled");
-    end(receiving);
+    stop(receiving);
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn receive_shows_every_request_that_it_answered_before_a_signal_ended_it() {
                 move || {
                     for request in 0.. {
                         let path = format!("request-{client}-{request}");
-                        match exchange(host, &path, "{}") {
+                        match post_raw(host, &path, "{}") {
                             Ok(answer) if answer.ends_with('}') => paths.push(path),
                             _ => break,
                         }
@@ -117,7 +118,9 @@ fn receive_shows_every_request_that_it_answered_before_a_signal_ended_it() {
                     paths
                 }
             };
-            let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(client(n))).collect();
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|number| scope.spawn(client(number)))
+                .collect();
             let paths = clients.into_iter().map(std::thread::ScopedJoinHandle::join);
             paths
                 .flat_map(|paths| paths.expect("answered paths"))
@@ -140,7 +143,7 @@ fn receive_shows_control_characters_of_a_request_instead_of_obeying_them() {
         "sequence": 1, "timestamp": "2026-11-23T08:00:00.000Z", "worker": { "hostname": "h\u{7}\nforged" },
     });
     post(&format!("{url}/started"), &body.to_string());
-    let ended = end(receiving);
+    let ended = stop(receiving);
     let line = ended
         .stderr
         .lines()
@@ -183,7 +186,7 @@ fn receive_names_what_breaks_the_protocol_in_a_request() {
     assert_eq!(status_of("started", "{}"), 400);
     assert_eq!(status_of("sideways", "{}"), 404);
     assert_in_order(
-        &end(receiving).stderr,
+        &stop(receiving).stderr,
         &[
             "POST /started    8: run r on h\n",
             "protocol         status is \"begun\", not \"started\"\n",

@@ -9,6 +9,7 @@ use super::html::Page;
 use crate::dispatch::sample::{Gate, Graph};
 use crate::support::wait_until;
 
+/// The graph of a project: task 2 is split, task 3 depends on it.
 const TASKS: &str = "\
 1 | Lay the foundation | P | 1 | H
 2 | Build the left | X | 1 | H
@@ -52,16 +53,16 @@ fn the_page_shows_the_graph_the_attempts_the_changes_and_the_totals() {
         .map(|path| path.attribute("d").matches('M').count())
         .sum::<usize>();
     assert!(critical >= 2, "{critical}");
-    // The chart has a row for each attempt, with the phases of its run.
+    // The chart has a row for each attempt, with the stages of its run.
     let lanes: Vec<_> = page
         .all("svg")
         .filter(|svg| svg.has_class("lane"))
         .collect();
     assert_eq!(lanes.len(), 4);
-    for phase in ["prepare", "agent", "checks", "push", "merge"] {
+    for stage in ["prepare", "agent", "checks", "push", "merge"] {
         assert!(
-            lanes.iter().all(|lane| lane.text.contains(phase)),
-            "{phase}: {lanes:?}"
+            lanes.iter().all(|lane| lane.text.contains(stage)),
+            "{stage}: {lanes:?}"
         );
     }
     let first = page.task("Lay the foundation");

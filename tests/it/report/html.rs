@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-/// Elements without an end.
-const VOID: [&str; 2] = ["meta", "br"];
-const ELEMENTS: [&str; 57] = [
+/// Elements without an end tag.
+const VOID_ELEMENTS: [&str; 2] = ["meta", "br"];
+/// The elements that a page may have.
+const ALLOWED_ELEMENTS: [&str; 57] = [
     "html",
     "head",
     "meta",
@@ -65,7 +66,8 @@ const ELEMENTS: [&str; 57] = [
     "nav",
     "aside",
 ];
-const ATTRIBUTES: [&str; 36] = [
+/// The attributes that an element may have.
+const ALLOWED_ATTRIBUTES: [&str; 36] = [
     "lang",
     "charset",
     "http-equiv",
@@ -113,6 +115,7 @@ pub struct Page {
     pub elements: Vec<Element>,
 }
 
+/// An element of the page.
 #[derive(Debug, Clone, Default)]
 pub struct Element {
     pub name: String,
@@ -137,7 +140,7 @@ impl Element {
 }
 
 impl Page {
-    /// Reads a page, and asserts that it is harmless.
+    /// Reads a page, and asserts that it cannot load or execute anything.
     #[track_caller]
     pub fn read(path: &Path) -> Self {
         let html = fs::read_to_string(path).expect("a report in UTF-8");
@@ -176,7 +179,7 @@ impl Page {
             let element = read_tag(&tag, &open);
             let name = element.name.clone();
             elements.push(element);
-            if !VOID.contains(&name.as_str()) {
+            if !VOID_ELEMENTS.contains(&name.as_str()) {
                 open.push(elements.len() - 1);
             }
             if name == "style" {
@@ -200,11 +203,14 @@ impl Page {
     #[track_caller]
     fn assert_harmless(&self) {
         for element in &self.elements {
-            assert!(ELEMENTS.contains(&element.name.as_str()), "{element:?}");
+            assert!(
+                ALLOWED_ELEMENTS.contains(&element.name.as_str()),
+                "{element:?}"
+            );
             let mut seen = Vec::new();
             for (name, value) in &element.attributes {
                 assert!(
-                    ATTRIBUTES.contains(&name.to_lowercase().as_str()),
+                    ALLOWED_ATTRIBUTES.contains(&name.to_lowercase().as_str()),
                     "{name} of {element:?}"
                 );
                 assert!(!seen.contains(&name), "{name} twice: {element:?}");
@@ -284,12 +290,12 @@ impl Page {
 
     /// The large number at the top with this label.
     #[track_caller]
-    pub fn number(&self, name: &str) -> String {
+    pub fn number(&self, label: &str) -> String {
         let number_box = self.all("div").find(|div| {
             let around = div.parents.last().map(|at| &self.elements[*at]);
-            around.is_some_and(|around| around.has_class("numbers")) && div.text.starts_with(name)
+            around.is_some_and(|around| around.has_class("numbers")) && div.text.starts_with(label)
         });
-        number_box.expect("a number").text[name.len()..]
+        number_box.expect("a number").text[label.len()..]
             .trim()
             .to_owned()
     }

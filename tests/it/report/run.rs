@@ -33,8 +33,8 @@ fn local_writes_a_page_about_the_task_the_agent_and_the_checks() {
         assert!(page.text.contains(words), "{words}: {}", page.text);
     }
     let lane = page.only("svg", |svg| svg.has_class("lane"));
-    for phase in ["agent", "checks"] {
-        assert!(lane.text.contains(phase), "{lane:?}");
+    for stage in ["agent", "checks"] {
+        assert!(lane.text.contains(stage), "{lane:?}");
     }
     // One task needs no drawing.
     assert!(!page.text.contains("critical path"));

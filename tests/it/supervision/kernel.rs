@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{after_script, assert_completed, assert_failed, only_failure};
+use super::{assert_completed, assert_failed, only_failure, start_after_script};
 use crate::support::{Origin, Project, Receiver, Worker, quoted, wait_until};
 
 /// The worker as PID 1 of a new PID namespace.
 fn as_pid_1(worker: Worker) -> Worker {
-    worker.through("unshare", |program| {
+    worker.started_by("unshare", |program| {
         let mut args: Vec<_> = ["--pid", "--fork", "--mount-proc", "--kill-child"]
             .map(Into::into)
             .to_vec();
@@ -23,10 +23,10 @@ fn as_pid_1(worker: Worker) -> Worker {
 fn as_pid_1_the_worker_reaps_orphans() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let worker = Worker::new(&receiver, &project)
-        .env("DESCARTES_TASK_TIMEOUT", "30s")
+        .env("DESCARTES_TASK_TIMEOUT", "10m")
         .agent(
             "echo \"the parent is $PPID\"
-             for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done
+             for number in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done
              while grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.01; done
              echo reaped",
         );
@@ -50,10 +50,10 @@ fn as_pid_1_the_worker_reacts_to_stop_signals() {
 }
 
 /// The worker in a mount namespace in which `dir` is a file system of 64 KiB. `script` runs before the worker.
-fn with_tmpfs(dir: &Path, script: &str, worker: Worker) -> Worker {
+fn start_with_tmpfs(dir: &Path, script: &str, worker: Worker) -> Worker {
     let mount = format!("mount -t tmpfs -o size=64k none {} || exit 99", quoted(dir));
     let script = format!("{mount}\n{script}\nexec \"$0\"");
-    worker.through("unshare", |program| {
+    worker.started_by("unshare", |program| {
         let mut args: Vec<_> = ["--mount", "/bin/sh", "-c", &script]
             .map(Into::into)
             .to_vec();
@@ -70,7 +70,9 @@ fn a_full_disk_is_named_if_the_prompt_cannot_be_written() {
     let worker = Worker::new(&receiver, &project)
         .env("TMPDIR", dir.path())
         .agent("echo done");
-    with_tmpfs(dir.path(), fill, worker).run().assert_code(1);
+    start_with_tmpfs(dir.path(), fill, worker)
+        .run()
+        .assert_code(1);
     let event = only_failure(&receiver);
     assert_eq!(event["failure"]["reason"], "workspace_failed", "{event:#}");
     let message = event["failure"]["message"].as_str().unwrap();
@@ -92,7 +94,9 @@ fn a_full_disk_is_reported_in_the_words_of_git_if_it_cannot_clone() {
         .worker(&receiver)
         .env("DESCARTES_WORKSPACE", dir.path().join("workspace"))
         .agent("touch worked");
-    with_tmpfs(dir.path(), "true", worker).run().assert_code(1);
+    start_with_tmpfs(dir.path(), "true", worker)
+        .run()
+        .assert_code(1);
     let event = only_failure(&receiver);
     assert_eq!(event["failure"]["reason"], "workspace_failed", "{event:#}");
     let detail = event["failure"]["detail"].as_str().unwrap();
@@ -113,7 +117,9 @@ fn a_task_is_reported_although_its_agent_filled_the_disk() {
     let worker = Worker::new(&receiver, &project)
         .env("DESCARTES_WORKSPACE", dir.path())
         .agent("head -c 100000 /dev/zero > fill 2>/dev/null || echo full");
-    with_tmpfs(dir.path(), &copy, worker).run().assert_code(0);
+    start_with_tmpfs(dir.path(), &copy, worker)
+        .run()
+        .assert_code(0);
     assert_eq!(assert_completed(&receiver), "full\n");
 }
 
@@ -166,7 +172,7 @@ fn an_agent_that_runs_out_of_memory_is_killed_and_the_worker_reports_it() {
             "echo $$ > {} || exit 99",
             quoted(group.0.join("cgroup.procs"))
         );
-        after_script(&join, worker).run().assert_code(1);
+        start_after_script(&join, worker).run().assert_code(1);
         assert_failed(
             &receiver,
             "out_of_memory",

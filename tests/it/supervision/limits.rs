@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{assert_completed, assert_failed, only_failure, tail};
 use crate::support::{
-    Project, Receiver, Worker, assert_nothing_alive, assert_within, duration_setting,
+    Project, Receiver, Worker, assert_no_process_in, assert_within, duration_setting,
     duration_text, project, with_enough_time,
 };
 
@@ -23,7 +23,7 @@ fn a_grandchild_that_keeps_the_output_open_does_not_delay_the_end() {
         ended.assert_code(0);
         assert_eq!(assert_completed(&receiver), "done\n");
         assert_within(Duration::from_secs(60), ended.duration);
-        assert_nothing_alive(&project);
+        assert_no_process_in(&project);
     }
 }
 
@@ -52,7 +52,7 @@ fn an_agent_that_closes_its_output_and_hangs_is_idle() {
         .run()
         .assert_code(1);
     assert_failed(&receiver, "idle", "the agent printed nothing for 300ms");
-    assert_nothing_alive(&project);
+    assert_no_process_in(&project);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn assert_idle_after(agent: &str, words: &str) {
         worker.agent(agent).run().assert_code(1);
         let message = format!("the agent printed nothing for {}", duration_text(limit));
         assert_failed(&receiver, "idle", &message);
-        assert_nothing_alive(&project);
+        assert_no_process_in(&project);
         let tail = tail(&receiver.only_event("failed"));
         if tail.is_empty() {
             return Err("the agent printed nothing".to_owned());
@@ -110,7 +110,7 @@ fn an_agent_that_prints_a_byte_from_time_to_time_is_not_idle() {
         let worker =
             Worker::new(&receiver, &project).env("DESCARTES_IDLE_TIMEOUT", duration_setting(limit));
         let interval = limit.as_secs_f64() / 6.0;
-        let agent = format!("for n in 1 2 3 4 5 6 7 8; do sleep {interval}; printf .; done");
+        let agent = format!("for number in 1 2 3 4 5 6 7 8; do sleep {interval}; printf .; done");
         let ended = worker.agent(agent).run();
         assert!(ended.duration > limit);
         if ended.code == Some(1) {
@@ -130,7 +130,7 @@ fn a_flood_of_output_does_not_delay_the_time_limit() {
     ended.assert_code(1);
     assert_failed(&receiver, "timed_out", "the task was not done within 1s");
     assert_within(Duration::from_secs(30), ended.duration);
-    assert_nothing_alive(&project);
+    assert_no_process_in(&project);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_flood_of_output_delays_neither_heartbeats_nor_signals() {
     worker.signal(Signal::TERM);
     worker.wait().assert_code(1);
     assert_eq!(only_failure(&receiver)["failure"]["reason"], "interrupted");
-    assert_nothing_alive(&project);
+    assert_no_process_in(&project);
 }
 
 #[test]
@@ -157,5 +157,5 @@ fn many_orphans_that_end_do_not_delay_the_time_limit() {
     ended.assert_code(1);
     assert_failed(&receiver, "timed_out", "the task was not done within 1s");
     assert_within(Duration::from_secs(30), ended.duration);
-    assert_nothing_alive(&project);
+    assert_no_process_in(&project);
 }

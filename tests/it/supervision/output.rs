@@ -6,12 +6,13 @@ use serde_json::Value;
 use super::{assert_completed, tail};
 use crate::support::{Project, Receiver, Worker};
 
+/// A gibibyte, in bytes.
 const GIB: u64 = 1 << 30;
-/// How much memory the release build may use, in KiB. A debug build is larger.
-const MAX_MEMORY: u64 = 16 * 1024;
-/// How much the memory of the worker may grow while the agent prints, in KiB.
-const MAX_GROWTH: u64 = 2 * 1024;
-/// Prints the highest memory use so far of the worker, which is the agent's parent.
+/// How much memory a release build may use. A debug build may use more.
+const MAX_MEMORY_KIB: u64 = 16 * 1024;
+/// How much the memory of the worker may grow while the agent prints.
+const MAX_GROWTH_KIB: u64 = 2 * 1024;
+/// The agent's command that prints the highest memory use so far of the worker, which is its parent.
 const PRINT_MEMORY: &str = "grep VmHWM /proc/$PPID/status";
 
 /// The memory in a line that [`PRINT_MEMORY`] printed, in KiB.
@@ -41,10 +42,13 @@ fn assert_output_and_memory(event: &Value, bytes: u64) {
     );
     let (before, after) = (memory_in(first), memory_in(last));
     assert!(
-        after - before < MAX_GROWTH,
+        after - before < MAX_GROWTH_KIB,
         "{before} kB before, {after} kB after"
     );
-    assert!(cfg!(debug_assertions) || after < MAX_MEMORY, "{after} kB");
+    assert!(
+        cfg!(debug_assertions) || after < MAX_MEMORY_KIB,
+        "{after} kB"
+    );
 }
 
 #[test]
@@ -89,14 +93,14 @@ fn redacting_many_lines_with_many_secrets_takes_constant_memory() {
 #[test]
 fn standard_output_and_standard_error_keep_their_common_order() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    let agent = "n=0; while [ $n -lt 400 ]; do echo o$n; echo e$n >&2; n=$((n + 1)); done";
+    let agent = "number=0; while [ $number -lt 400 ]; do echo out$number; echo err$number >&2; number=$((number + 1)); done";
     Worker::new(&receiver, &project)
         .without_isolation()
         .agent(agent)
         .run()
         .assert_code(0);
     let expected: Vec<String> = (0..400)
-        .flat_map(|n| [format!("o{n}"), format!("e{n}")])
+        .flat_map(|number| [format!("out{number}"), format!("err{number}")])
         .collect();
     assert_eq!(
         assert_completed(&receiver).lines().collect::<Vec<_>>(),

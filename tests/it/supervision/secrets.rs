@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use super::{after_script, assert_completed};
+use super::{assert_completed, start_after_script};
 use crate::support::model::{bash_call, text_answer};
 use crate::support::{Model, Project, Receiver, Worker, nobody};
 
@@ -16,7 +16,7 @@ pub fn as_unprivileged_user(script: &str, worker: Worker, bin: &TempDir) -> Work
     } else {
         script.to_owned()
     };
-    after_script(&script, worker).change_command(nobody::run_as_nobody)
+    start_after_script(&script, worker).change_command(nobody::run_as_nobody)
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn a_terminal_has_a_live_status_line_with_time_phase_silence_and_counters() {
 }
 
 #[test]
-fn a_pipe_has_plain_lines() {
+fn the_log_in_a_pipe_has_plain_lines() {
     for format in ["json", "pretty", "auto"] {
         let (receiver, project) = (Receiver::start(), Project::new());
         let worker = Worker::new(&receiver, &project).env("DESCARTES_LOG_FORMAT", format);

@@ -1,11 +1,16 @@
 //! For anyone who pays for a machine: no process of the agent survives the worker, alive or as a zombie, even if the worker
 //! has a bug.
 
+#[cfg(debug_assertions)]
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use super::{assert_completed, wait_for_output_in_heartbeats, worker_with_fast_heartbeats};
-use crate::support::processes::{Process, children, with_working_directory};
+use crate::support::processes::{Process, children, processes_with_working_directory};
 use crate::support::{Project, Receiver, Worker, quoted, wait_until};
+#[cfg(debug_assertions)]
+use crate::support::{duration_setting, with_enough_time};
 
 /// Starts processes that ignore SIGTERM, in every way in which a process can leave its parent.
 const START_PROCESSES_THAT_IGNORE_SIGTERM: &str = "
@@ -16,6 +21,7 @@ const START_PROCESSES_THAT_IGNORE_SIGTERM: &str = "
     until [ -e a ] && [ -e b ] && [ -e c ] && [ -e d ] && [ -e e ]; do sleep 0.01; done
     echo ready";
 
+/// A project with `ignore-signals.sh`: it ignores stop signals, makes the file in its argument, and sleeps.
 fn project_with_script_that_ignores_signals() -> Project {
     let project = Project::new();
     project.write(
@@ -25,6 +31,7 @@ fn project_with_script_that_ignores_signals() -> Project {
     project
 }
 
+/// Asserts that none of these processes exists, not even as a zombie.
 #[track_caller]
 fn assert_none_exists(processes: &[Process]) {
     let existing: Vec<_> = processes
@@ -52,12 +59,12 @@ fn every_process_of_a_stopped_agent_is_dead_and_reaped_when_the_worker_has_ended
             ))
             .start();
         wait_for_output_in_heartbeats(&receiver, "ready");
-        let processes = with_working_directory(project.dir());
+        let processes = processes_with_working_directory(project.dir());
         assert!(processes.len() >= 6, "{processes:?}");
         worker.signal(Signal::TERM);
         worker.wait().assert_code(1);
         assert_none_exists(&processes);
-        assert_eq!(with_working_directory(project.dir()), []);
+        assert_eq!(processes_with_working_directory(project.dir()), []);
     }
 }
 
@@ -68,7 +75,7 @@ fn orphans_that_die_while_the_agent_works_are_reaped() {
     let worker = worker_with_fast_heartbeats(&receiver, &project)
         .without_isolation()
         .agent(
-            "for n in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000",
+            "for number in 1 2 3 4 5; do ( setsid sh -c 'exit 3' & ); done; echo ready; exec sleep 1000",
         )
         .start();
     wait_for_output_in_heartbeats(&receiver, "ready");
@@ -127,7 +134,7 @@ fn a_panic_in_the_worker_leaves_no_process_and_is_reported() {
         "{message}"
     );
     assert!(project.path("e").exists(), "the processes had started");
-    assert_eq!(with_working_directory(project.dir()), []);
+    assert_eq!(processes_with_working_directory(project.dir()), []);
 }
 
 #[test]
@@ -146,25 +153,31 @@ fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
 
 #[test]
 #[cfg(debug_assertions)]
-fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_report() {
-    let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
-    let worker = origin
-        .worker(&receiver)
-        .remove_env("DESCARTES_WORKSPACE")
-        .env("DESCARTES_FAILURE_POINT", "delete")
-        // Three seconds of the stop window are for the report.
-        .env("DESCARTES_STOP_WINDOW", "10s")
-        // Another thread deletes many files.
-        .agent("mkdir many; for n in $(seq 500); do : > many/$n; done")
-        .start();
-    worker.wait_for_log("the blocking point `delete` is armed");
-    worker.signal(Signal::TERM);
-    let ended = worker.wait();
-    ended.assert_completed(&receiver);
-    assert!(
-        ended.stderr.contains("there was no time to delete"),
-        "{ended:#?}"
-    );
+fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_terminal_event() {
+    with_enough_time(Duration::from_secs(10), |window| {
+        let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
+        let worker = origin
+            .worker(&receiver)
+            .remove_env("DESCARTES_WORKSPACE")
+            .env("DESCARTES_FAILURE_POINT", "delete")
+            // 30 % of the stop window are for the terminal event.
+            .env("DESCARTES_STOP_WINDOW", duration_setting(window))
+            // Another thread deletes many files.
+            .agent("mkdir many; for number in $(seq 500); do : > many/$number; done")
+            .start();
+        worker.wait_for_log("the blocking point `delete` is armed");
+        worker.signal(Signal::TERM);
+        let ended = worker.wait();
+        if ended.code == Some(3) {
+            return Err("the terminal event was not delivered".to_owned());
+        }
+        ended.assert_completed(&receiver);
+        assert!(
+            ended.stderr.contains("there was no time to delete"),
+            "{ended:#?}"
+        );
+        Ok(())
+    });
 }
 
 #[test]
@@ -173,7 +186,7 @@ fn a_process_that_ran_before_the_worker_survives_it() {
     let pid_file = quoted(project.path("service.pid"));
     let script = format!("sleep 1000 >/dev/null 2>&1 & echo $! > {pid_file}");
     let worker = Worker::new(&receiver, &project).agent("setsid sleep 1000 & true");
-    let ended = super::after_script(&script, worker).run();
+    let ended = super::start_after_script(&script, worker).run();
     let pid = project.read("service.pid").trim().parse().expect("a pid");
     let service = Process::with_pid(pid).expect("the service");
     let _ = rustix::process::kill_process(
@@ -183,5 +196,5 @@ fn a_process_that_ran_before_the_worker_survives_it() {
     ended.assert_code(0);
     assert_completed(&receiver);
     assert_ne!(service.state, 'Z', "the service was killed");
-    assert_eq!(with_working_directory(project.dir()), []);
+    assert_eq!(processes_with_working_directory(project.dir()), []);
 }

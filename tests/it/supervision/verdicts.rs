@@ -4,7 +4,7 @@ use super::{assert_completed, assert_failed};
 use crate::support::{Project, Receiver, Worker};
 
 #[test]
-fn each_way_to_end_has_a_separate_reason_and_message() {
+fn each_way_in_which_an_agent_ends_has_a_separate_reason_and_message() {
     let cases = [
         (
             "exit 7",

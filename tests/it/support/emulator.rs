@@ -13,13 +13,15 @@ use super::terminal::LINES;
 pub const RESIZE_MARK: &str = "resize;";
 
 /// Erases everything from the cursor to the end of the window.
-const ERASE: &str = "\x1b[J";
+const ERASE_TO_END: &str = "\x1b[J";
 
+/// A window and everything that it has shown.
 pub struct Emulator {
     width: usize,
     rows: Vec<Row>,
-    /// The position of the cursor; the row counts from the first one that was printed.
+    /// The row of the cursor, counted from the first one that was printed.
     row: usize,
+    /// The column of the cursor.
     column: usize,
     /// The addresses of all links that were printed.
     pub links: Vec<String>,
@@ -28,7 +30,7 @@ pub struct Emulator {
 #[derive(Default, Clone)]
 struct Row {
     cells: Vec<char>,
-    /// Whether the line goes on in the next row.
+    /// Whether the next row shows more of the same line.
     is_continued: bool,
 }
 
@@ -48,9 +50,9 @@ impl Emulator {
             match c {
                 '\r' => emulator.column = 0,
                 '\n' => emulator.line_feed(),
-                '\x1b' => emulator.escape(&mut chars),
+                '\x1b' => emulator.read_escape_sequence(&mut chars),
                 c if c.is_control() => panic!("the control character {c:?}"),
-                c => emulator.put(c),
+                c => emulator.print(c),
             }
         }
         emulator
@@ -62,6 +64,7 @@ impl Emulator {
         self.rows.iter().map(text).collect()
     }
 
+    /// Moves the cursor to the next row; the column stays the same.
     fn line_feed(&mut self) {
         self.row += 1;
         if self.row == self.rows.len() {
@@ -69,7 +72,8 @@ impl Emulator {
         }
     }
 
-    fn put(&mut self, c: char) {
+    /// Shows a character at the cursor, in the next row if this one is full.
+    fn print(&mut self, c: char) {
         if self.column == self.width {
             self.rows[self.row].is_continued = true;
             self.line_feed();
@@ -83,7 +87,8 @@ impl Emulator {
         self.column += 1;
     }
 
-    fn escape(&mut self, chars: &mut Peekable<Chars<'_>>) {
+    /// Reads an escape sequence, after its first character, and does what it says.
+    fn read_escape_sequence(&mut self, chars: &mut Peekable<Chars<'_>>) {
         match chars.next() {
             Some('[') => {
                 let mut numbers = String::new();
@@ -130,6 +135,7 @@ impl Emulator {
         }
     }
 
+    /// Changes the width of the window, and breaks all lines into rows of this width.
     fn resize(&mut self, width: usize) {
         let (mut rows, mut line) = (Vec::new(), Vec::new());
         let mut cursor = None;
@@ -186,8 +192,8 @@ fn with_marks_after_old_drawings(output: &str) -> String {
 /// The first drawing in the output: everything before the carriage return with which the second drawing begins. `None` if there
 /// is no second drawing.
 fn first_drawing(output: &str) -> Option<&str> {
-    let erased = output.find(ERASE)? + ERASE.len();
-    let next = output[erased..].find(ERASE)? + erased;
+    let erased = output.find(ERASE_TO_END)? + ERASE_TO_END.len();
+    let next = output[erased..].find(ERASE_TO_END)? + erased;
     Some(&output[..output[..next].rfind('\r')?])
 }
 

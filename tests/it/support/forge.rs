@@ -217,10 +217,11 @@ impl Shared {
     }
 }
 
+/// Reads one request, with a body of known length or in chunks; `None` if the connection ends before it is complete.
 fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut bytes = Vec::new();
     let head = loop {
-        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break at + 4;
         }
         read_more(stream, &mut bytes)?;
@@ -241,7 +242,7 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
     if request.header("transfer-encoding") == Some("chunked") {
         loop {
             let end = loop {
-                if let Some(at) = rest.windows(2).position(|two| two == b"\r\n") {
+                if let Some(at) = rest.windows(2).position(|window| window == b"\r\n") {
                     break at;
                 }
                 read_more(stream, &mut rest)?;

@@ -27,13 +27,14 @@ pub fn object_path(git_dir: &Path, oid: &str) -> PathBuf {
 }
 
 /// Puts an object into a repository.
-pub fn store(git_dir: &Path, content: &[u8]) {
+pub fn store_object(git_dir: &Path, content: &[u8]) {
     let path = object_path(git_dir, &oid(content));
     fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
     fs::write(path, content).expect("a written object");
 }
 
-/// The HTTP answer to a request below `/project.git/info/lfs`; `None` if the target is another one. `base` is the URL of the server.
+/// The HTTP answer to a request below `/project.git/info/lfs`; `None` if the target is not below it. `root` is the directory with
+/// the repository `project.git`, and `base` is the URL of the server.
 pub fn answer(root: &Path, base: &str, method: &str, target: &str, body: &[u8]) -> Option<Vec<u8>> {
     let git_dir = root.join("project.git");
     let route = target.strip_prefix("/project.git/info/lfs/objects/")?;
@@ -49,7 +50,7 @@ pub fn answer(root: &Path, base: &str, method: &str, target: &str, body: &[u8]) 
                 oid,
                 "the content of an object has the hash that its id says"
             );
-            store(&git_dir, body);
+            store_object(&git_dir, body);
             response("200 OK", b"")
         }
         (_, oid) => match fs::read(object_path(&git_dir, oid)) {
@@ -59,7 +60,7 @@ pub fn answer(root: &Path, base: &str, method: &str, target: &str, body: &[u8]) 
     })
 }
 
-/// The answer to a request of the batch API: where to send or to get each object.
+/// The answer to a request of the batch API: the URL to send or to get each object.
 fn batch(git_dir: &Path, base: &str, request: &Value) -> Value {
     let operation = request["operation"].as_str().expect("an operation");
     let objects = request["objects"].as_array().expect("objects");
@@ -78,6 +79,7 @@ fn batch(git_dir: &Path, base: &str, request: &Value) -> Value {
     json!({ "transfer": "basic", "objects": objects.collect::<Vec<_>>() })
 }
 
+/// The bytes of an HTTP answer.
 fn response(status: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let mut answer = format!(

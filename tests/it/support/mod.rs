@@ -1,4 +1,4 @@
-//! Shared by the tests: a receiver, a project, a worker.
+//! Shared by the tests: fake servers, projects, repositories, and the worker as a process.
 
 pub mod emulator;
 pub mod forge;
@@ -6,6 +6,7 @@ pub mod lfs;
 pub mod model;
 pub mod nobody;
 pub mod origin;
+pub mod output_stream;
 pub mod patience;
 pub mod processes;
 pub mod project;
@@ -25,7 +26,7 @@ pub use patience::{
     assert_within, duration_setting, duration_text, is_under_load, with_enough_time,
 };
 pub use project::Project;
-pub use project_processes::{assert_nothing_alive, processes_in};
+pub use project_processes::{assert_no_process_in, describe_processes_in};
 pub use receiver::{Hold, Receiver, Reply};
 pub use server::Server;
 pub use terminal::Terminal;
@@ -37,7 +38,7 @@ pub fn quoted(text: impl AsRef<std::ffi::OsStr>) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Runs the test for all cases at the same time.
+/// Runs the test for all cases at the same time, each in a thread.
 pub fn each<T: Clone + Send>(cases: &[T], test: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {
         for case in cases {

@@ -15,6 +15,7 @@ use super::project::GRAPH;
 /// The user id of `nobody` on almost every system.
 pub const NOBODY: u32 = 65_534;
 
+/// Whether the tests run as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -141,11 +141,16 @@ impl Origin {
 
 /// Writes an executable shell script.
 pub fn write_program(path: &Path, script: &str) {
+    write_executable(path, &format!("#!/bin/sh\n{script}"));
+}
+
+/// Writes an executable file with this text and a newline.
+pub fn write_executable(path: &Path, text: &str) {
     // A shell writes the file: a child that another test starts at the same time inherits every file that is open in this
     // process, and the kernel starts no program that is open for writing ("Text file busy").
-    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    let write = "printf '%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
     let mut shell = Command::new("/bin/sh");
-    let shell = shell.args(["-c", write]).arg(path).arg(script);
+    let shell = shell.args(["-c", write]).arg(path).arg(text);
     assert!(shell.status().expect("a shell").success(), "a program");
 }
 

@@ -12,7 +12,7 @@ pub const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long a test waits for a state on a machine under load.
 const MAX_WAIT_UNDER_LOAD: Duration = Duration::from_secs(60 * 60);
 /// If starting a shell takes longer than this, the machine is under load: a quiet one needs a few milliseconds.
-const SLOW_START: Duration = Duration::from_millis(25);
+const SLOW_SHELL_START: Duration = Duration::from_millis(25);
 
 /// The moment at which a test stops waiting; later on a machine under load.
 #[derive(Debug, Clone, Copy)]
@@ -46,18 +46,18 @@ pub fn is_under_load() -> bool {
         .and_then(|load| load.parse().ok())
         .unwrap_or_default();
     // In a container, the load average may be that of other processors, so a low one proves nothing: time a shell too.
-    load > 2.0 * f64::from(processors) || (0..3).any(|_| start_of_a_shell() > SLOW_START)
+    load > 2.0 * f64::from(processors) || (0..3).any(|_| time_to_start_shell() > SLOW_SHELL_START)
 }
 
 /// How long it takes to start a shell and to wait for its end.
-fn start_of_a_shell() -> Duration {
+fn time_to_start_shell() -> Duration {
     let began = Instant::now();
     let status = Command::new("/bin/sh").args(["-c", ":"]).status();
     assert!(status.expect("a shell").success());
     began.elapsed()
 }
 
-/// Fails if a duration is not below the limit, except on a machine under load.
+/// Fails if a duration is not below the limit, except if the machine is under load now.
 #[track_caller]
 pub fn assert_within(limit: Duration, took: Duration) {
     assert!(

@@ -43,19 +43,30 @@ impl Process {
 
     /// Whether the process still exists, alive or as a zombie.
     pub fn exists(&self) -> bool {
+        self.now().is_some()
+    }
+
+    /// Whether the process still exists and is not a zombie.
+    pub fn is_alive(&self) -> bool {
+        self.now().is_some_and(|now| now.state != 'Z')
+    }
+
+    /// The process as it is now; `None` if it does not exist any more.
+    fn now(&self) -> Option<Self> {
         let now = Self::with_pid(self.pid);
-        now.is_some_and(|now| now.start_time == self.start_time)
+        now.filter(|now| now.start_time == self.start_time)
     }
 }
 
+/// The processes that `/proc` lists.
 fn all_processes() -> Vec<Process> {
     let names = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = names.filter_map(|name| name.file_name().to_str()?.parse().ok());
     pids.filter_map(Process::with_pid).collect()
 }
 
-/// The processes that work in this directory. A dead process has no working directory.
-pub fn with_working_directory(dir: &Path) -> Vec<Process> {
+/// The processes whose working directory is this one. A dead process has no working directory.
+pub fn processes_with_working_directory(dir: &Path) -> Vec<Process> {
     let dir = dir.canonicalize().expect("the directory");
     let mut processes = all_processes();
     processes.retain(|process| {

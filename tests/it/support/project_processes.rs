@@ -1,4 +1,4 @@
-//! Finds the processes that work in the directory of a project.
+//! Finds the processes whose working directory is the directory of a project.
 //!
 //! Processes are found by their working directory and not by their ids: the kernel soon gives the id of an ended process
 //! to another one, and a zombie keeps its id until its parent has reaped it. A zombie has no working directory.
@@ -7,15 +7,15 @@ use std::fs;
 
 use super::Project;
 
-/// Fails if a process that works in the project's directory is alive.
+/// Fails if the working directory of a living process is the project's directory.
 #[track_caller]
-pub fn assert_nothing_alive(project: &Project) {
-    let alive = processes_in(project);
+pub fn assert_no_process_in(project: &Project) {
+    let alive = describe_processes_in(project);
     assert!(alive.is_empty(), "still alive: {alive:#?}");
 }
 
-/// The state and the command line of each process that works in the project's directory.
-pub fn processes_in(project: &Project) -> Vec<String> {
+/// The command line and the state of each process whose working directory is the project's directory.
+pub fn describe_processes_in(project: &Project) -> Vec<String> {
     let dir = project.dir().canonicalize().expect("the directory");
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let in_project = processes.filter(|process| {

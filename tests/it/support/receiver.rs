@@ -1,8 +1,5 @@
-//! A fake orchestrator with real sockets: records all requests, and gives the answers that a test chooses, or
-//! breaks connections off.
-//!
-//! Threads and blocking sockets, so that a connection can be broken off at any byte. By default it
-//! answers every request with 200.
+//! A fake orchestrator: records all requests, and gives the answers that a test chooses, by default 200. It uses threads and
+//! blocking sockets, so that it can break a connection off after any byte.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
@@ -29,7 +26,7 @@ pub struct ReceivedRequest {
     /// Names in lower case.
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
-    /// The body, parsed as JSON.
+    /// The body, parsed as JSON: an event of the worker, or a request to the fake model.
     pub event: Value,
     /// When the request arrived.
     pub at: Instant,
@@ -40,10 +37,11 @@ pub struct ReceivedRequest {
 #[derive(Default)]
 struct State {
     requests: Vec<ReceivedRequest>,
+    /// For each route: the answers to its next requests.
     scripts: HashMap<String, VecDeque<Reply>>,
-    /// What a route answers when its script is over; 200 if there is no entry.
+    /// For each route: the answer when its script is over. Without an entry, it is 200.
     defaults: HashMap<String, Reply>,
-    /// How requests broke the protocol. The server's threads cannot fail a test, so they add a text
+    /// How requests broke the protocol. The server's threads cannot fail a test, so they add texts
     /// here. The test fails when it reads the requests, or when [`OpenReceiver`] is dropped.
     violations: Vec<String>,
 }
@@ -136,7 +134,7 @@ impl Receiver {
         format!("http://{}/api/agents/callback", self.address())
     }
 
-    /// The answers to the next requests on a route, in order.
+    /// Sets the answers to the next requests on a route, in order.
     pub fn script(&self, route: &str, replies: impl IntoIterator<Item = Reply>) -> &Self {
         let mut state = self.state();
         state
@@ -147,7 +145,7 @@ impl Receiver {
         self
     }
 
-    /// The answer to every request on a route for which there is no scripted answer.
+    /// Sets the answer to every request on a route for which there is no scripted answer.
     pub fn set_default_reply(&self, route: &str, reply: Reply) -> &Self {
         self.state().defaults.insert(route.to_owned(), reply);
         self
@@ -225,7 +223,7 @@ impl Receiver {
 
     /// Waits for the first request on a route; returns at once if there was one.
     #[track_caller]
-    pub fn wait_for_one(&self, route: &str) -> ReceivedRequest {
+    pub fn wait_for_first(&self, route: &str) -> ReceivedRequest {
         self.wait_for(route, |requests| {
             requests
                 .iter()
@@ -236,7 +234,7 @@ impl Receiver {
 }
 
 impl Shared {
-    /// Serves a connection; a request that is not HTTP with JSON is a violation.
+    /// Serves a connection. A request that is not HTTP with JSON makes `serve` panic; that is a violation.
     fn serve_and_record_panics(&self, connection: &Connection) {
         let serve = AssertUnwindSafe(|| self.serve(connection));
         if let Err(panic) = catch_unwind(serve) {
@@ -269,7 +267,7 @@ impl Shared {
             .get_mut(&request.route)
             .and_then(VecDeque::pop_front);
         let reply = scripted.or_else(|| state.defaults.get(&request.route).cloned());
-        let violations = schema::violations(&request.event);
+        let violations = schema::callback_violations(&request.event);
         state.violations.extend(violations.into_iter().map(|what| {
             format!(
                 "POST /{} {what}\n  in {}",
@@ -283,7 +281,7 @@ impl Shared {
     }
 }
 
-/// Asserts that all requests came on one connection, except on a machine under load: there the connection may have
+/// Asserts that all requests came on the first connection, except on a machine under load: there the connection may have
 /// been idle for so long that the worker opened another one.
 #[track_caller]
 pub fn assert_one_connection(requests: &[ReceivedRequest]) {
@@ -337,6 +335,7 @@ pub(super) fn read_request(
     }
 }
 
+/// Reads more bytes; `None` if the connection has ended.
 fn read_more(mut stream: &TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 8 * 1024];
     match stream.read(&mut chunk) {

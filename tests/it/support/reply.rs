@@ -1,4 +1,4 @@
-//! The answers of a fake receiver, including broken connections.
+//! The answers of a fake server, including broken connections.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -28,28 +28,34 @@ pub enum Reply {
     AfterRelease(Hold, Box<Reply>),
 }
 
-/// Delays replies until it is released.
+/// Delays replies until the test releases it.
 #[derive(Debug, Clone, Default)]
-pub struct Hold(Arc<(Mutex<bool>, Condvar)>);
+pub struct Hold(Arc<HoldState>);
+
+#[derive(Debug, Default)]
+struct HoldState {
+    is_released: Mutex<bool>,
+    changed: Condvar,
+}
 
 impl Hold {
     pub fn release(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
+        *self.0.is_released.lock().unwrap() = true;
+        self.0.changed.notify_all();
     }
 
     /// Waits until the hold is released or `ended` returns true; see [`Self::wake_waiting`].
     pub(super) fn wait(&self, ended: impl Fn() -> bool) {
-        let released = self.0.0.lock().unwrap();
-        let waiting = |released: &mut bool| !*released && !ended();
-        drop(self.0.1.wait_while(released, waiting));
+        let is_released = self.0.is_released.lock().unwrap();
+        let must_wait = |is_released: &mut bool| !*is_released && !ended();
+        drop(self.0.changed.wait_while(is_released, must_wait));
     }
 
     /// Wakes all waiting threads, so that they check whether their wait has ended.
     pub(super) fn wake_waiting(&self) {
-        // A thread has the lock from its check until it waits, so it cannot miss the notification.
-        drop(self.0.0.lock().unwrap());
-        self.0.1.notify_all();
+        // A thread holds the lock from its check until it waits. Taking the lock once makes sure that the thread is waiting.
+        drop(self.0.is_released.lock().unwrap());
+        self.0.changed.notify_all();
     }
 }
 

@@ -6,20 +6,20 @@ use jsonschema::Validator;
 use serde_json::Value;
 
 /// The published schema of callbacks.
-pub const TEXT: &str = include_str!("../../../docs/callback.schema.json");
-/// The published schema of what commands print with `--json`.
-const CLI_TEXT: &str = include_str!("../../../docs/cli.schema.json");
+pub const CALLBACK_SCHEMA: &str = include_str!("../../../docs/callback.schema.json");
+/// The published schema of the objects that commands print with `--json`.
+const CLI_SCHEMA: &str = include_str!("../../../docs/cli.schema.json");
 
-/// How an event violates the schema of callbacks, with the place of each violation; usually empty.
-pub fn violations(event: &Value) -> Vec<String> {
-    static SCHEMA: OnceLock<Validator> = OnceLock::new();
-    all_violations(SCHEMA.get_or_init(|| validator(TEXT)), event)
+/// How an event violates the schema of callbacks, with the place of each violation; empty if it does not.
+pub fn callback_violations(event: &Value) -> Vec<String> {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    violations(VALIDATOR.get_or_init(|| validator(CALLBACK_SCHEMA)), event)
 }
 
-/// How an object of `--json` violates its schema, with the place of each violation; usually empty.
+/// How an object of `--json` violates its schema, with the place of each violation; empty if it does not.
 pub fn cli_violations(object: &Value) -> Vec<String> {
-    static SCHEMA: OnceLock<Validator> = OnceLock::new();
-    all_violations(SCHEMA.get_or_init(|| validator(CLI_TEXT)), object)
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    violations(VALIDATOR.get_or_init(|| validator(CLI_SCHEMA)), object)
 }
 
 /// The objects that a command with `--json` has printed; each must match the schema.
@@ -50,7 +50,7 @@ fn validator(text: &str) -> Validator {
         .expect("the schema is JSON Schema 2020-12")
 }
 
-fn all_violations(schema: &Validator, value: &Value) -> Vec<String> {
+fn violations(schema: &Validator, value: &Value) -> Vec<String> {
     let errors = schema.iter_errors(value);
     errors
         .map(|error| format!("{}: {error}", error.instance_path()))

@@ -1,4 +1,4 @@
-//! A listening socket for tests: one thread that accepts, and one thread for each connection.
+//! A listening socket for tests: one thread that accepts connections, and one thread for each connection.
 //!
 //! When the server is dropped, the port closes, every connection ends and every thread is joined: some
 //! systems (macOS) let a process open only 256 files, and the tests start hundreds of servers.
@@ -41,7 +41,7 @@ struct State {
     closed: bool,
     /// How many connections were accepted.
     connection_count: usize,
-    /// The connections that a thread serves.
+    /// The connections that threads serve, by number.
     streams: HashMap<usize, Arc<TcpStream>>,
     threads: HashMap<usize, JoinHandle<()>>,
     /// The holds that threads may wait for.
@@ -64,7 +64,7 @@ impl Server {
             serve: Arc::new(serve),
             acceptor: Mutex::default(),
         };
-        server.accept(listener);
+        server.start_accepting(listener);
         server
     }
 
@@ -72,7 +72,7 @@ impl Server {
         self.address
     }
 
-    fn accept(&self, listener: TcpListener) {
+    fn start_accepting(&self, listener: TcpListener) {
         let (shared, serve) = (Arc::clone(&self.shared), Arc::clone(&self.serve));
         let thread = thread::spawn(move || {
             for stream in listener.incoming() {
@@ -81,9 +81,9 @@ impl Server {
                     return;
                 }
                 if let Ok(stream) = stream {
-                    // As real servers do: otherwise each small write waits until the one before was acknowledged.
+                    // Real servers do this too: without it, a small write waits until the client has acknowledged the one before.
                     let _ = stream.set_nodelay(true);
-                    state.serve(stream, &shared, &serve);
+                    state.start_serving(stream, &shared, &serve);
                 }
             }
         });
@@ -106,15 +106,15 @@ impl Server {
         }
         let acceptor = self.acceptor.lock().unwrap().take();
         if let Some(acceptor) = acceptor {
-            self.wake(&acceptor);
+            self.wake_acceptor(&acceptor);
             acceptor
                 .join()
                 .expect("accepting connections does not panic");
         }
     }
 
-    /// Connects until the accepting thread has noticed that the server is closed.
-    fn wake(&self, acceptor: &JoinHandle<()>) {
+    /// Connects to the server, so that the accepting thread stops waiting and notices that the server is closed.
+    fn wake_acceptor(&self, acceptor: &JoinHandle<()>) {
         let deadline = Instant::now() + MAX_WAIT;
         while !acceptor.is_finished() && Instant::now() < deadline {
             if TcpStream::connect(self.address).is_ok() {
@@ -136,7 +136,7 @@ impl Server {
             }
         };
         self.shared.state().closed = false;
-        self.accept(listener);
+        self.start_accepting(listener);
     }
 
     /// Waits until no accepted connection is open.
@@ -157,7 +157,7 @@ impl Server {
     }
 
     /// Joins the threads of all connections; returns how many threads have not ended in time.
-    fn join(&self) -> usize {
+    fn join_connection_threads(&self) -> usize {
         let state = self.shared.state();
         let has_connections = |state: &mut State| !state.streams.is_empty();
         let waited = self
@@ -180,7 +180,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.close();
-        let late = self.join();
+        let late = self.join_connection_threads();
         assert!(
             late == 0 || thread::panicking(),
             "{late} connections of the tests' server at {} do not end",
@@ -190,13 +190,14 @@ impl Drop for Server {
 }
 
 impl State {
-    fn serve(
+    /// Serves the connection in a new thread.
+    fn start_serving(
         &mut self,
         stream: TcpStream,
         shared: &Arc<Shared>,
         serve: &Arc<dyn Fn(&Connection) + Send + Sync>,
     ) {
-        // Threads that have ended hold no file, but their handles need memory.
+        // The handles of threads that have ended need memory.
         self.threads.retain(|_, thread| !thread.is_finished());
         self.connection_count += 1;
         let connection = Connection {

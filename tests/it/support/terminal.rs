@@ -75,6 +75,7 @@ impl Resizer {
     }
 }
 
+/// Sets the width of a terminal's window.
 fn set_columns(program: impl AsFd, columns: u16) {
     let size = Winsize {
         ws_row: LINES,

@@ -1,23 +1,20 @@
 //! The worker as an orchestrator starts it: the real binary, with all settings in its environment.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::patience::Deadline;
+use super::output_stream::OutputStream;
 use super::terminal::Terminal;
 use super::{Project, Receiver};
 
-/// How long the worker of a failed test has to end its agent.
-const GRACE_PERIOD: Duration = Duration::from_secs(5);
+/// How long the worker of a failed test has to end its agent before it gets SIGKILL.
+const END_LIMIT_AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// The stop window for tests that stop a worker and do not test how long that takes.
 pub const LONG_STOP_WINDOW: &str = "1h";
 /// The request timeout for tests whose receiver answers: the answer may be slow on a busy machine.
@@ -34,16 +31,17 @@ pub struct Worker {
 /// A worker that is running.
 pub struct RunningWorker {
     child: Child,
-    stdout: Pipe,
-    stderr: Pipe,
+    stdout: OutputStream,
+    stderr: OutputStream,
     start: Instant,
 }
 
 /// A worker that has ended.
 #[derive(Debug)]
 pub struct FinishedWorker {
-    /// `None` if the worker was killed by a signal.
+    /// The exit code; `None` if a signal killed the worker.
     pub code: Option<i32>,
+    /// The signal that killed the worker.
     pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -114,7 +112,7 @@ impl Worker {
         self
     }
 
-    /// Without isolation, so that the agent's parent process is the worker, and the agent sees it.
+    /// Turns isolation off: then the agent's parent process is the worker, and the agent can see the worker's processes.
     pub fn without_isolation(self) -> Self {
         self.env("DESCARTES_ISOLATION", "off")
     }
@@ -141,16 +139,16 @@ impl Worker {
         self
     }
 
-    /// Starts another copy of the program.
+    /// Starts this copy of the worker's program.
     pub fn program(self, program: &Path) -> Self {
-        self.through(program, |_| Vec::new())
+        self.started_by(program, |_| Vec::new())
     }
 
     /// Starts another program, which starts the worker. `args` makes the arguments of this program from the worker's path.
-    pub fn through(
+    pub fn started_by(
         mut self,
         program: impl AsRef<OsStr>,
-        args: impl FnOnce(&OsStr) -> Vec<std::ffi::OsString>,
+        args: impl FnOnce(&OsStr) -> Vec<OsString>,
     ) -> Self {
         let mut command = Command::new(program);
         command.args(args(self.command.get_program())).env_clear();
@@ -170,7 +168,7 @@ impl Worker {
         if !rustix::process::getuid().is_root() {
             return self;
         }
-        self.through("setpriv", |program| {
+        self.started_by("setpriv", |program| {
             let privileges = "--bounding-set=-dac_override,-dac_read_search";
             vec![privileges.into(), program.into()]
         })
@@ -198,13 +196,13 @@ impl Worker {
         let terminal = terminal.map(|terminal| terminal.attach(&mut self.command));
         let start = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
-        // A command keeps the streams open that a test has passed to it.
+        // The command has open copies of the streams that a test has passed to it; while they are open, the output does not end.
         drop(self.command);
         let stdout = match terminal {
-            Some(terminal) => Pipe::collect(Some(terminal)),
-            None => Pipe::collect(child.stdout.take()),
+            Some(terminal) => OutputStream::collect(Some(terminal)),
+            None => OutputStream::collect(child.stdout.take()),
         };
-        let stderr = Pipe::collect(child.stderr.take());
+        let stderr = OutputStream::collect(child.stderr.take());
         RunningWorker {
             child,
             stdout,
@@ -230,7 +228,7 @@ impl RunningWorker {
     /// Waits until a line of standard error contains `what`; returns the line.
     #[track_caller]
     pub fn wait_for_log(&self, what: &str) -> String {
-        self.stderr.wait_for(what)
+        self.stderr.wait_for_line(what)
     }
 
     /// Waits until standard output contains `what`.
@@ -241,7 +239,7 @@ impl RunningWorker {
 
     /// Waits until standard output contains `what` this many times.
     #[track_caller]
-    pub fn wait_for_outputs(&self, what: &str, count: usize) {
+    pub fn wait_for_repeated_output(&self, what: &str, count: usize) {
         self.stdout.wait_for_match(what, |text| {
             (text.matches(what).count() >= count).then_some(())
         });
@@ -250,22 +248,21 @@ impl RunningWorker {
     /// Waits until a line of standard output contains `what`; returns the line.
     #[track_caller]
     pub fn wait_for_output_line(&self, what: &str) -> String {
-        self.stdout.wait_for(what)
+        self.stdout.wait_for_line(what)
     }
 
-    /// Waits until the output since the last newline on standard output, which is the live area of a terminal, contains `what`;
-    /// returns the whole output.
+    /// Waits until the live area of the terminal (the output after the last newline) contains `what`; returns the whole output.
     #[track_caller]
-    pub fn wait_for_screen(&self, what: &str) -> String {
+    pub fn wait_for_live_area(&self, what: &str) -> String {
         self.stdout.wait_for_match(what, |text| {
-            let drawn = text.rsplit('\n').next().unwrap_or_default();
-            drawn.contains(what).then(|| text.to_owned())
+            let live_area = text.rsplit('\n').next().unwrap_or_default();
+            live_area.contains(what).then(|| text.to_owned())
         })
     }
 
     /// How many bytes were printed to standard output so far.
     pub fn output_size(&self) -> usize {
-        self.stdout.0.0.lock().unwrap().bytes.len()
+        self.stdout.size()
     }
 
     /// Waits until the worker ends; fails if that takes too long.
@@ -303,7 +300,7 @@ impl Drop for RunningWorker {
         for _ in 0..2 {
             let _ = kill_process(self.pid(), Signal::TERM);
         }
-        self.stdout.wait_for_end_within(GRACE_PERIOD);
+        self.stdout.wait_for_end_within(END_LIMIT_AFTER_FAILURE);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -343,103 +340,5 @@ impl FinishedWorker {
     pub fn assert_code(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
-    }
-}
-
-/// Collects an output stream of the worker.
-struct Pipe(Arc<(Mutex<Collected>, Condvar)>);
-
-#[derive(Default)]
-struct Collected {
-    bytes: Vec<u8>,
-    has_ended: bool,
-}
-
-impl Pipe {
-    /// Collects the stream in another thread. `None` counts as an empty stream: a test that redirects a stream reads it itself.
-    fn collect(pipe: Option<impl Read + Send + 'static>) -> Self {
-        let mut pipe: Box<dyn Read + Send> = match pipe {
-            Some(pipe) => Box::new(pipe),
-            None => Box::new(std::io::empty()),
-        };
-        let shared = Arc::new((Mutex::new(Collected::default()), Condvar::new()));
-        let collecting = shared.clone();
-        thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            loop {
-                let count = pipe.read(&mut chunk).unwrap_or(0);
-                let mut collected = collecting.0.lock().unwrap();
-                collected.bytes.extend_from_slice(&chunk[..count]);
-                collected.has_ended = count == 0;
-                collecting.1.notify_all();
-                if count == 0 {
-                    return;
-                }
-            }
-        });
-        Self(shared)
-    }
-
-    /// Waits until the text contains `what`, even if its line is not complete.
-    #[track_caller]
-    fn wait_for_text(&self, what: &str) {
-        self.wait_for_match(what, |text| text.contains(what).then_some(()));
-    }
-
-    /// Waits until a complete line contains `what`; returns the line.
-    #[track_caller]
-    fn wait_for(&self, what: &str) -> String {
-        self.wait_for_match(what, |text| {
-            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-            let line = whole.lines().find(|line| line.contains(what));
-            line.map(ToOwned::to_owned)
-        })
-    }
-
-    #[track_caller]
-    fn wait_for_match<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        let deadline = Deadline::start();
-        let mut collected = self.0.0.lock().unwrap();
-        loop {
-            let text = String::from_utf8_lossy(&collected.bytes);
-            if let Some(found) = find(&text) {
-                return found;
-            }
-            let left = deadline.left();
-            assert!(
-                !left.is_zero() && !collected.has_ended,
-                "{what:?} was not printed:\n{text}"
-            );
-            collected = self.0.1.wait_timeout(collected, left).unwrap().0;
-        }
-    }
-
-    /// Waits for the end of the stream; returns false if the stream does not end.
-    fn wait_for_end(&self) -> bool {
-        let deadline = Deadline::start();
-        let mut collected = self.0.0.lock().unwrap();
-        while !collected.has_ended {
-            let left = deadline.left();
-            if left.is_zero() {
-                return false;
-            }
-            collected = self.0.1.wait_timeout(collected, left).unwrap().0;
-        }
-        true
-    }
-
-    /// Waits for the end of the stream, but not longer than `limit`; returns whether it has ended.
-    fn wait_for_end_within(&self, limit: Duration) -> bool {
-        let collected = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .0
-            .1
-            .wait_timeout_while(collected, limit, |collected| !collected.has_ended);
-        waited.is_ok_and(|(collected, _)| collected.has_ended)
-    }
-
-    fn text(&self) -> String {
-        let bytes = self.0.0.lock().unwrap().bytes.clone();
-        String::from_utf8(bytes).expect("the worker speaks UTF-8")
     }
 }

@@ -1,5 +1,5 @@
 # The packages of nixpkgs that this project uses by name. Before you add one, check that it exists in nixpkgs: under pkgs/by-name/
-# or in pkgs/top-level/all-packages.nix. All were found in 2026, but not at the very revision in flake.lock. In all-packages.nix are
+# or in pkgs/top-level/all-packages.nix. All were found in 2026, but at another revision than that in flake.lock. In all-packages.nix are
 # bash, busybox, gawk, gitMinimal, gnused, nix, openssh, openssl, patchelf, procps, python3, shellcheck, sqlite, zlib and zstd.
 [
   "actionlint"

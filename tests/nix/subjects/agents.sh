@@ -12,7 +12,7 @@ assert 'mkImage: the package of a tried agent sets its command, and no name of a
 assert 'mkImage: the script of an agent is where its command names it' \
     "$(make_image '{ inherit pkgs; agent = pkgs.record "package" { name = "aider-chat"; }; }')" '
     (.config.Env | index("DESCARTES_AGENT_COMMAND=sh /opt/agents/aider.sh") != null) and (.root | test("install -m 644 [^ ]*aider.sh opt/agents/aider.sh\n"))'
-assert 'mkImage: a command of the project wins over the agent'\''s' \
+assert 'mkImage: a command of the project takes precedence over the agent'\''s' \
     "$(make_image '{ inherit pkgs; agent = pkgs.codex; env.DESCARTES_AGENT_COMMAND = "mine"; }')" '
     .config.Env | index("DESCARTES_AGENT_COMMAND=mine") != null and all(contains("CODEX_API_KEY") | not)'
 assert 'mkImage: an agent whose key the model gateway does not know gets the variable with the key' \

@@ -21,7 +21,7 @@ table=$(nix eval --impure --json --expr "
   map (case: { inherit (case) begins; call = builtins.attrNames case.arguments; mistakes = check (complete defaults case.arguments); })
     (import $standins/arguments.nix {
       inherit pkgs;
-      mac = packagesOf \"aarch64-darwin\"; other = packagesOf \"aarch64-linux\"; small = packagesOf \"i686-linux\";
+      macPackages = packagesOf \"aarch64-darwin\"; armPackages = packagesOf \"aarch64-linux\"; i686Packages = packagesOf \"i686-linux\";
     })")
 # A case without a beginning must have no mistake; any other must have one, whose message begins so and goes on.
 wrong='.begins as $begins | .mistakes |

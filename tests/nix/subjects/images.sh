@@ -26,7 +26,7 @@ assert 'variables name the home, the shell, the search path and the authorities'
     .config.Env as $env
     | ["HOME=/home/worker", "USER=worker", "SHELL=/bin/bash", "PATH=/bin:/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-bundle.crt"]
     | all(. as $variable | $env | index($variable) != null)'
-assert 'SSL_CERT_FILE is the only variable with authorities, so that no other one wins over it' "$image" '
+assert 'SSL_CERT_FILE is the only variable with authorities, so that no other one takes precedence over it' "$image" '
     .config.Env | map(split("=")[0]) | map(select(test("CERT|CAINFO|CA_BUNDLE|CA_PATH"))) == ["SSL_CERT_FILE"]'
 assert 'no variable contains a path of the store' "$image" '.config.Env | all(contains("/store/") | not)'
 assert 'the image has the tools that coding agents use' "$image" '

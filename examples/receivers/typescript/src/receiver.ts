@@ -34,7 +34,7 @@ interface Run {
   runId: string;
   leaseMs: number;
   finishDeadlineMs: number;
-  /** When the last event arrived. */
+  /** When the last event arrived, by performance.now(). */
   renewed: number;
   /** Of the latest event. */
   sequence: number;
@@ -53,7 +53,7 @@ interface Task {
   isCancelled: boolean;
 }
 
-const MAX_BODY_SIZE = 256 * 1024; // from the protocol
+const MAX_BODY_SIZE = 256 * 1024; // in bytes, from the protocol
 const MISSING_HEARTBEATS = 4; // a lease ends after this many missing heartbeats
 const MIN_LEASE_MS = Number(process.env.LEASE_SECONDS || 60) * 1000;
 const CLONE_AND_PUSH_MS = 30 * 60_000; // what a run may need besides its limits
@@ -123,7 +123,7 @@ function decide(task: Task, run: Run, route: string, event: Event): Answer {
   return [200, {}];
 }
 
-async function answer(request: IncomingMessage, webhook: Webhook): Promise<Answer> {
+async function answerTo(request: IncomingMessage, webhook: Webhook): Promise<Answer> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of request) {
@@ -148,7 +148,7 @@ const secret = process.env.DESCARTES_CALLBACK_SECRET;
 if (!secret) throw new Error("DESCARTES_CALLBACK_SECRET is not set");
 const webhook = new Webhook(secret);
 const server = createServer(async (request: IncomingMessage, response: ServerResponse) => {
-  const [status, body] = await answer(request, webhook).catch((error): Answer => {
+  const [status, body] = await answerTo(request, webhook).catch((error): Answer => {
     console.log(`failed at ${request.url}: ${error}`);
     return [500, { error: "a bug" }];
   });

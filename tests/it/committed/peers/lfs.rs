@@ -6,37 +6,54 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::committed::{BRANCH, changed_paths};
-use crate::support::lfs::{object_path, oid, pointer, store};
+use crate::support::lfs::{object_path, oid, pointer, store_object};
 use crate::support::origin::git;
 use crate::support::{Forge, Origin, Receiver, Worker, quoted};
 
+/// The git token of the worker.
 const TOKEN: &str = "git-token-0123456789abcdef";
+/// The name and the content of a file: files that end in `.bin` are in Git LFS.
 const ATTRIBUTES: (&str, &str) = (
     ".gitattributes",
     "*.bin filter=lfs diff=lfs merge=lfs -text\n",
 );
 
-/// A project with one file in Git LFS, and the server if the remote is not a directory.
+/// Where the remote repository is.
+#[derive(Clone, Copy)]
+enum Remote {
+    Directory,
+    Server,
+}
+
+/// A project with one file in Git LFS, and its server if it has one.
 struct Project {
     origin: Origin,
     forge: Option<Forge>,
 }
 
 impl Project {
-    /// `further` are the names and contents of other files.
-    fn new(further: &[(&str, &str)], has_server: bool) -> Self {
+    fn new(remote: Remote) -> Self {
+        Self::with_files(remote, &[])
+    }
+
+    /// `files` are the names and contents of further files.
+    fn with_files(remote: Remote, files: &[(&str, &str)]) -> Self {
         let origin = Origin::with_files(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
-        origin.commit(further);
-        store(&origin.path("project.git"), b"content");
-        let forge = has_server.then(|| Forge::start(&origin.path(""), Some(TOKEN)));
+        origin.commit(files);
+        store_object(&origin.path("project.git"), b"content");
+        let forge = match remote {
+            Remote::Directory => None,
+            Remote::Server => Some(Forge::start(&origin.path(""), Some(TOKEN))),
+        };
         Self { origin, forge }
     }
 
-    /// Both kinds of remote.
-    fn both() -> [Self; 2] {
-        [false, true].map(|has_server| Self::new(&[], has_server))
+    /// One project for each kind of remote.
+    fn for_each_remote() -> [Self; 2] {
+        [Remote::Directory, Remote::Server].map(Self::new)
     }
 
+    /// A worker that clones the project, with the token if the remote is a server.
     fn worker(&self, receiver: &Receiver) -> Worker {
         let worker = self.origin.worker(receiver);
         match &self.forge {
@@ -72,6 +89,7 @@ impl Project {
         object_path(&self.origin.path("project.git"), &oid(content))
     }
 
+    /// Asserts that the file is a pointer to this content on the pushed branch, and that the remote has the content.
     #[track_caller]
     fn assert_pointer_and_object_are_pushed(&self, file: &str, content: &[u8]) {
         let pushed = self.origin.show(BRANCH, file);
@@ -82,7 +100,7 @@ impl Project {
 
 #[test]
 fn fetched_files_that_the_agent_left_alone_stay_pointers() {
-    for project in Project::both() {
+    for project in Project::for_each_remote() {
         let receiver = Receiver::start();
         let worker = project.worker(&receiver).env("DESCARTES_LFS", "true");
         let agent = "test \"$(cat a.bin)\" = content || exit 9; touch a.bin; echo more >> README";
@@ -93,7 +111,7 @@ fn fetched_files_that_the_agent_left_alone_stay_pointers() {
 
 #[test]
 fn files_are_not_fetched_unless_the_setting_says_so() {
-    for project in Project::both() {
+    for project in Project::for_each_remote() {
         project.run_and_assert_completed(
             "grep -q '^oid sha256:' a.bin || exit 9; echo more >> README",
         );
@@ -104,7 +122,7 @@ fn files_are_not_fetched_unless_the_setting_says_so() {
 #[test]
 fn new_and_changed_files_are_pushed_as_pointers_with_their_objects() {
     for commit in ["true", "git add -A; git commit -qm mine"] {
-        for project in Project::both() {
+        for project in Project::for_each_remote() {
             let hook_file = project.origin.path("hook-ran");
             let agent = format!(
                 "mkdir -p .git/hooks; for hook in pre-push post-commit; do
@@ -128,14 +146,16 @@ fn new_and_changed_files_are_pushed_as_pointers_with_their_objects() {
 
 #[test]
 fn a_file_larger_than_the_limit_of_git_files_is_pushed_as_a_pointer() {
-    let project = Project::new(&[], false);
-    project.run_and_assert_completed("head -c 62914560 /dev/zero > new.bin");
-    project.assert_pointer_and_object_are_pushed("new.bin", &vec![0; 62_914_560]);
+    let project = Project::new(Remote::Directory);
+    // In bytes; the worker pushes no file that is larger than 50 MiB.
+    let size = 60 << 20;
+    project.run_and_assert_completed(&format!("head -c {size} /dev/zero > new.bin"));
+    project.assert_pointer_and_object_are_pushed("new.bin", &vec![0; size]);
 }
 
 #[test]
 fn a_pointer_without_an_object_is_named_and_nothing_is_pushed() {
-    for project in Project::both() {
+    for project in Project::for_each_remote() {
         let agent = format!("printf '{}' > new.bin", pointer(b"nowhere"));
         let message = project.run_and_assert_not_pushed(&agent);
         assert!(
@@ -148,7 +168,7 @@ fn a_pointer_without_an_object_is_named_and_nothing_is_pushed() {
 
 #[test]
 fn a_pointer_whose_object_is_damaged_is_named_and_nothing_is_pushed() {
-    for project in Project::both() {
+    for project in Project::for_each_remote() {
         let agent = "printf new > new.bin; git add new.bin; git commit -qm mine; rm new.bin
             find .git/lfs/objects -type f | while read file; do chmod u+w $file; printf nEw > $file; done";
         let message = project.run_and_assert_not_pushed(agent);
@@ -162,8 +182,8 @@ fn a_pointer_whose_object_is_damaged_is_named_and_nothing_is_pushed() {
 
 #[test]
 fn a_pointer_whose_object_the_server_has_is_pushed() {
-    for project in Project::both() {
-        store(&project.origin.path("project.git"), b"older");
+    for project in Project::for_each_remote() {
+        store_object(&project.origin.path("project.git"), b"older");
         project.run_and_assert_completed(&format!("printf '{}' > new.bin", pointer(b"older")));
         project.assert_pointer_and_object_are_pushed("new.bin", b"older");
     }
@@ -171,7 +191,7 @@ fn a_pointer_whose_object_the_server_has_is_pushed() {
 
 #[test]
 fn the_agents_configuration_does_not_send_objects_elsewhere() {
-    for project in Project::both() {
+    for project in Project::for_each_remote() {
         let elsewhere = Origin::new();
         let foreign = Forge::start(&elsewhere.path(""), None);
         let url = format!("{}/project.git/info/lfs", foreign.base_url());
@@ -195,8 +215,8 @@ fn an_lfs_address_in_the_base_counts_only_if_it_is_on_the_projects_host() {
         "[lfs]\n\turl = http://localhost:{}/\n",
         foreign.url().rsplit(':').next().unwrap()
     );
-    for project in [false, true].map(|server| Project::new(&[(".lfsconfig", &other_host)], server))
-    {
+    for remote in [Remote::Directory, Remote::Server] {
+        let project = Project::with_files(remote, &[(".lfsconfig", &other_host)]);
         let message = project.run_and_assert_not_pushed("printf new > new.bin");
         assert!(
             message.contains("would go to localhost") && message.contains("new.bin"),
@@ -208,7 +228,7 @@ fn an_lfs_address_in_the_base_counts_only_if_it_is_on_the_projects_host() {
 
 #[test]
 fn an_object_with_a_secret_is_named_and_nothing_is_pushed() {
-    let project = Project::new(&[], true);
+    let project = Project::new(Remote::Server);
     let agent = format!("(head -c 100000 /dev/zero; printf '{TOKEN}') > new.bin");
     let message = project.run_and_assert_not_pushed(&agent);
     assert!(
@@ -225,7 +245,7 @@ fn an_object_with_a_secret_is_named_and_nothing_is_pushed() {
 
 #[test]
 fn the_token_goes_to_the_projects_server_only_and_never_from_the_agents_repository() {
-    let project = Project::new(&[], true);
+    let project = Project::new(Remote::Server);
     project.run_and_assert_completed("printf new > new.bin");
     let requests = project.forge.as_ref().unwrap().requests();
     let with_token = requests.iter().any(|request| {
@@ -248,7 +268,7 @@ fn objects_in_the_directory_that_lfs_storage_names_are_pushed() {
         // The directory may be behind a symbolic link.
         "mkdir ../real; ln -s real ../store; git config lfs.storage \"$PWD/../store\"",
     ] {
-        let project = Project::new(&[], false);
+        let project = Project::new(Remote::Directory);
         let agent = format!("{storage}; printf new > new.bin; git add -A; git commit -qm mine");
         project.run_and_assert_completed(&agent);
         assert_eq!(changed_paths(&project.origin), ["new.bin"], "{storage}");
@@ -268,7 +288,7 @@ fn links_among_the_objects_are_not_followed() {
             "git config lfs.storage \"$PWD/../store\"; {commit}; mv ../store/objects ../moved; ln -s ../moved ../store/objects"
         ),
     ] {
-        let project = Project::new(&[], false);
+        let project = Project::new(Remote::Directory);
         let message = project.run_and_assert_not_pushed(&agent);
         assert!(
             message.contains("nor on the project's server: new.bin"),
@@ -280,13 +300,14 @@ fn links_among_the_objects_are_not_followed() {
 
 #[test]
 fn objects_that_are_too_large_together_are_not_copied() {
-    let project = Project::new(&[], false);
-    let content = oid(b"huge");
-    let (first, second) = (&content[..2], &content[2..4]);
-    let size = 33_u64 * 1024 * 1024 * 1024;
+    let project = Project::new(Remote::Directory);
+    let hash = oid(b"huge");
+    let (first, second) = (&hash[..2], &hash[2..4]);
+    // In bytes; the worker uploads at most 32 GiB.
+    let size = 33_u64 << 30;
     let agent = format!(
-        "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:{content}\\nsize {size}\\n' > new.bin
-         mkdir -p .git/lfs/objects/{first}/{second}; truncate -s {size} .git/lfs/objects/{first}/{second}/{content}"
+        "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:{hash}\\nsize {size}\\n' > new.bin
+         mkdir -p .git/lfs/objects/{first}/{second}; truncate -s {size} .git/lfs/objects/{first}/{second}/{hash}"
     );
     let message = project.run_and_assert_not_pushed(&agent);
     assert!(
@@ -298,8 +319,8 @@ fn objects_that_are_too_large_together_are_not_copied() {
 /// A project with a submodule `vendor/lib`, which has one file in Git LFS.
 fn project_with_submodule() -> (Project, Origin) {
     let library = Origin::with_files(&[ATTRIBUTES, ("a.bin", &pointer(b"content"))]);
-    store(&library.path("project.git"), b"content");
-    let project = Project::new(&[], false);
+    store_object(&library.path("project.git"), b"content");
+    let project = Project::new(Remote::Directory);
     let seed = project.origin.path("seed");
     let (allow, url) = ("protocol.file.allow=always", library.url());
     let add = ["submodule", "--quiet", "add", &url, "vendor/lib"];

@@ -19,30 +19,30 @@ pub const IMAGE: &str = "worker:test";
 static ENGINE_LOCK: Mutex<()> = Mutex::new(());
 
 /// An engine with the image of the workers; ended when it is dropped.
-pub struct Daemon {
+pub struct DockerEngine {
     dir: TempDir,
     child: Option<Child>,
     _lock: MutexGuard<'static, ()>,
 }
 
-impl Daemon {
+impl DockerEngine {
     pub fn start() -> Self {
         let lock = ENGINE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut daemon = Self {
+        let mut engine = Self {
             dir,
             child: None,
             _lock: lock,
         };
-        daemon.run();
+        engine.run();
         let entrypoint = "ENTRYPOINT [\"/app/descartes-worker\"]";
         let path = "ENV PATH=/bin";
         let tarball = image::tarball();
         let tarball = tarball.to_str().expect("UTF-8");
-        daemon.docker(&[
+        engine.docker(&[
             "import", "--change", entrypoint, "--change", path, tarball, IMAGE,
         ]);
-        daemon
+        engine
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -133,7 +133,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for DockerEngine {
     fn drop(&mut self) {
         // An engine that was killed has left its helper processes running. A new engine ends them.
         if self.child.is_none() && !std::thread::panicking() {
