@@ -12,6 +12,8 @@ from start_up import peak_memory
 
 # A figure may grow this many times as fast as the size, because measurements vary.
 TOLERANCE = 1.5
+# Times in seconds below this are mostly the start of the program, so they count as this. Times in ms are all larger.
+MIN_TIME_S = 0.05
 
 
 def measure(report, program):
@@ -27,7 +29,7 @@ def measure(report, program):
 def is_linear(points):
     """Whether the figure grows no faster than the size from the second last point to the last."""
     (first, low), (last, high) = points[-2], points[-1]
-    return high <= max(low, 0.5) * last / first * TOLERANCE
+    return high <= max(low, MIN_TIME_S) * last / first * TOLERANCE
 
 
 def median_run(program, project, receiver, agent="true", rounds=5, **settings):

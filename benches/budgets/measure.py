@@ -56,7 +56,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.port}/callback"
 
     def next(self):
-        """The time of the next request in nanoseconds, and its last part."""
+        """The time of the next request in nanoseconds, and the last segment of its path."""
         at, path = self.process.stdout.readline().split()
         return int(at), path.rsplit("/", 1)[-1]
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs aider on one task. aider exits with 0 even if the model fails, and leaves a cache in the project; this script
+# Runs aider on one task, in a git repository. aider exits with 0 even if the model fails, and leaves a cache in the project; this script
 # corrects both.
 set -eu
-events=$(mktemp)
 root=$(git rev-parse --show-toplevel)
+events=$(mktemp)
 # Not .aider*, because a project may have its own .aider.conf.yml.
 trap 'rm -rf "$events" "$root"/.aider.tags.cache.v*' EXIT
 trap 'exit 143' TERM

@@ -10,7 +10,8 @@ directory="${CARGO_TARGET_DIR:-target}/receivers"
 mkdir -p "$directory/typescript"
 [ -x "$directory/python/bin/python" ] || python3 -m venv "$directory/python"
 "$directory/python/bin/python" -m pip install --quiet --requirement examples/receivers/python/requirements.txt
-# A copy, so that no foreign files get between the project's own.
+# A new copy, so that modules and built files do not get into the sources, and deleted sources do not stay.
+rm -rf "$directory/typescript/src"
 cp -R examples/receivers/typescript/src examples/receivers/typescript/*.json "$directory/typescript/"
 cd "$directory/typescript"
 npm ci --no-audit --no-fund --loglevel=error

@@ -1,6 +1,6 @@
-//! The limits for the texts of one attempt, so that the page of a large dispatch stays small.
+//! The limits for the texts of one attempt, so that the report of a large dispatch stays small.
 
-/// The maximum size of the texts of all attempts together, in bytes.
+/// The approximate maximum of the texts of all attempts together, in bytes.
 const MAX_TOTAL_SIZE: usize = 3 * 1024 * 1024;
 /// Like [`MAX_TOTAL_SIZE`], for a report with so many attempts that they are not shown in full. Readers open few of
 /// them.
@@ -12,14 +12,14 @@ const MAX_ATTEMPT_SIZE: usize = 256 * 1024;
 /// An attempt is shown in full if its texts may have at least this size, in bytes. That is so for up to about a hundred
 /// attempts.
 const MIN_FULL_SIZE: usize = 32 * 1024;
-/// The maximum size of a task's description, in bytes.
-const MAX_REQUEST_SIZE: usize = 8 * 1024;
+/// The maximum size of a message, a note, a summary, or a part of a task's description, in bytes.
+const MAX_MESSAGE_SIZE: usize = 8 * 1024;
 
-/// How much detail the page has about each attempt. Many elements make a large page slow.
+/// How much detail the report has about each attempt. Many elements make a large report slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     Full,
-    /// Leaves out the bar of stages, which is also in the chart, colors in patches, and output that is also in the log.
+    /// Leaves out colors in patches, output that is also in the log, and the bar of stages, which is also in the chart.
     /// Has lines of text instead of tables.
     Short,
 }
@@ -27,7 +27,8 @@ pub enum Detail {
 /// The maximum sizes of the texts of one attempt, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextLimits {
-    /// For all texts of the attempt together.
+    /// The size from which the limits follow. Few attempts use all their limits, so the texts of one attempt may together
+    /// be a little larger.
     attempt_size: usize,
 }
 
@@ -44,7 +45,7 @@ impl TextLimits {
         }
     }
 
-    /// How much the page says about each attempt.
+    /// How much the report says about each attempt.
     pub fn detail(self) -> Detail {
         if self.attempt_size < MIN_FULL_SIZE {
             Detail::Short
@@ -75,7 +76,7 @@ impl TextLimits {
 
     /// The limit for a message, a note, a summary, or a part of a task's description.
     pub fn max_message(self) -> usize {
-        (self.attempt_size / 8).min(MAX_REQUEST_SIZE)
+        (self.attempt_size / 8).min(MAX_MESSAGE_SIZE)
     }
 }
 

@@ -48,7 +48,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// These settings, changed by the project's settings.
+    /// These settings with those of the project. `project` has only settings that no flag and no variable sets, so the
+    /// values of the operator take precedence.
     pub fn with_project_settings(&self, project: &ProjectSettings) -> Self {
         let mut settings = self.clone();
         settings.agent = self.agent.with_project_settings(project);

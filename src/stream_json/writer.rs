@@ -154,6 +154,7 @@ impl Writer {
         model: &str,
         usage: Usage,
     ) -> io::Result<()> {
+        // Claude Code too writes `success` if the model's service failed: a reader decides by the fields of API errors.
         let (subtype, message) = match end {
             End::Success { text } => ("success", text.as_str()),
             End::MaxTurns => ("error_max_turns", "there are no turns left"),

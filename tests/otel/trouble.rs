@@ -68,7 +68,7 @@ fn a_collector_that_refuses_or_answers_garbage_produces_one_warning() {
         let _ = (&*connection.stream).write_all(b"SSH-2.0-OpenSSH_9.9\r\n");
     });
     let url = format!("http://{}", not_http.address());
-    assert_one_warning(&run(&url), "http");
+    assert_one_warning(&run(&url), "the server's answer is not HTTP");
 }
 
 #[test]

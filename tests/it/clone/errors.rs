@@ -72,7 +72,7 @@ fn without_a_token_git_does_not_ask_for_one() {
 fn a_transfer_without_progress_ends() {
     let (receiver, origin) = (Receiver::start(), Origin::new());
     let forge = Forge::start(&origin.path(""), None);
-    forge.set_behavior(ServerBehavior::Stall(400));
+    forge.set_behavior(ServerBehavior::StallAfterBytes(400));
     let worker = origin.worker(&receiver).env("DESCARTES_REPO", forge.url());
     let ended = worker
         .env("DESCARTES_GIT_IDLE_TIMEOUT", "1s")

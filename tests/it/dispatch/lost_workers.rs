@@ -54,7 +54,7 @@ fn kill_worker(handle: &Value) {
 
 /// Installs a hook that kills the worker of a journal entry `handle` when its branch is there and before its push ends, so
 /// that it cannot report to a dispatcher.
-fn kill_worker_at_its_push(graph: &Graph, handle: &Value) {
+fn install_hook_that_kills_worker(graph: &Graph, handle: &Value) {
     let hooks = graph.state_dir().join("integration.git/hooks");
     fs::create_dir_all(&hooks).expect("a directory");
     let script = format!("kill -9 {}", handle["handle"]["pid"]);
@@ -66,7 +66,7 @@ fn work_that_is_finished_without_a_dispatcher_is_merged_by_the_next_one() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let dispatch = || {
-        // The worker gives up before the next dispatcher begins.
+        // The worker stops its attempts to report before the next dispatcher begins.
         let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
         dispatch.env("DESCARTES_FINISH_DEADLINE", "100ms")
     };
@@ -88,7 +88,7 @@ fn cancel_without_a_dispatcher_starts_no_checks_and_leaves_work_that_needs_them_
     let gate = Gate::new();
     let dispatch = || {
         let dispatch = graph.dispatch_with_gate(&gate, "echo done > done");
-        // The worker gives up before the next dispatcher begins.
+        // The worker stops its attempts to report before the next dispatcher begins.
         let dispatch = dispatch.env("DESCARTES_FINISH_DEADLINE", "100ms");
         dispatch.args(["--verify", "always"])
     };
@@ -106,7 +106,7 @@ fn cancel_without_a_dispatcher_starts_no_checks_and_leaves_work_that_needs_them_
     assert_eq!(gate.begun_tasks(), "house:1\n");
 }
 
-/// Whether a run has printed its result line.
+/// Whether one of the runs below a directory has printed its result line.
 fn has_result_line(runs: &Path) -> bool {
     let runs = fs::read_dir(runs).into_iter().flatten().flatten();
     let outputs = runs.filter_map(|run| fs::read_to_string(run.path().join("stdout")).ok());
@@ -125,10 +125,12 @@ fn the_work_of_a_worker_that_dies_after_its_push_is_checked_again_and_merged() {
         let handle = lose_a_worker_after_its_push(&graph, &gate, work);
         let run = handle["run"].as_str().expect("a run");
         if !has_handle {
-            graph.cut_journal(3);
+            // `created`, `begun` and `intent`.
+            graph.keep_journal_entries(3);
             assert_eq!(graph.entries("intent").len(), 1);
             assert_eq!(graph.entries("handle").len(), 0);
         }
+        // Each check appends one byte.
         let count_checks = || fs::read_to_string(&checks).unwrap_or_default().len();
         let before = count_checks();
         let ended = graph.dispatch_with_gate(&gate, work).run();
@@ -147,7 +149,7 @@ fn the_work_of_a_worker_that_dies_after_its_push_is_checked_again_and_merged() {
 }
 
 #[test]
-fn finished_work_is_found_although_the_same_run_had_none_when_it_was_started_again() {
+fn pushed_work_is_found_even_if_an_earlier_search_for_work_of_the_same_run_found_none() {
     let graph = Graph::new("1 | Only | P | 1 | H\n");
     let gate = Gate::new();
     let dispatch = || graph.dispatch_with_gate(&gate, "echo done > done");
@@ -155,12 +157,12 @@ fn finished_work_is_found_although_the_same_run_had_none_when_it_was_started_aga
     let handle = graph.entries("handle").remove(0);
     kill_worker(&handle);
     // As if the dispatcher was killed before it started the worker.
-    graph.cut_journal(3);
+    graph.keep_journal_entries(3);
     let running = dispatch().start();
     gate.wait_for_agents(2);
     wait_until("the handle", || graph.entries("handle").len() == 1);
     let handle = graph.entries("handle").remove(0);
-    kill_worker_at_its_push(&graph, &handle);
+    install_hook_that_kills_worker(&graph, &handle);
     gate.open();
     running.wait().assert_code(0);
     assert_eq!(graph.entries("harvested").len(), 1);

@@ -190,11 +190,11 @@ impl Graph {
         entries
     }
 
-    /// Removes all entries of the journal except the first ones, as if the dispatcher was killed before it wrote them.
-    pub fn cut_journal(&self, entries: usize) {
+    /// Removes all entries of the journal except the first `count`, as if the dispatcher was killed before it wrote the others.
+    pub fn keep_journal_entries(&self, count: usize) {
         let journal = self.state_dir().join("journal.jsonl");
         let text = fs::read_to_string(&journal).expect("the journal");
-        let lines = text.lines().take(entries).map(|line| format!("{line}\n"));
+        let lines = text.lines().take(count).map(|line| format!("{line}\n"));
         fs::write(&journal, lines.collect::<String>()).expect("the journal");
     }
 

@@ -26,7 +26,7 @@ pub enum ServerBehavior {
     /// Every answer is a redirect to another base URL.
     Redirect(String),
     /// An answer to a POST stops after this many bytes, and the connection stays open.
-    Stall(usize),
+    StallAfterBytes(usize),
     /// Connections are closed without an answer.
     CloseConnections,
 }
@@ -153,7 +153,7 @@ impl Shared {
                 let location = format!("{base}{}", request.target);
                 format!("HTTP/1.1 301 Moved\r\nlocation: {location}\r\n\r\n").into_bytes()
             }
-            ServerBehavior::Serve | ServerBehavior::Stall(_) if is_allowed => {
+            ServerBehavior::Serve | ServerBehavior::StallAfterBytes(_) if is_allowed => {
                 let base = format!("http://{}", request.header("host").unwrap_or_default());
                 let (method, target) = (&request.method, &request.target);
                 lfs::answer(&self.root, &base, method, target, &request.body)
@@ -162,7 +162,7 @@ impl Shared {
             _ => b"HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=\"forge\"\r\n\r\n".to_vec(),
         };
         match behavior {
-            ServerBehavior::Stall(after) if request.method == "POST" && answer.len() > after => {
+            ServerBehavior::StallAfterBytes(after) if request.method == "POST" && answer.len() > after => {
                 let _ = stream.write_all(&answer[..after]);
                 self.state
                     .lock()
