@@ -223,9 +223,10 @@ fn local_command(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
 
 /// The settings of the log.
 fn log_settings(reader: &mut Reader, flags: &clap::ArgMatches) -> LogSettings {
-    let color = flags.get_one::<String>("color").map(String::as_str);
+    // An error means that the command has no flags.
+    let color = flags.try_get_one::<String>("color").ok().flatten();
     LogSettings {
-        color: match color {
+        color: match color.map(String::as_str) {
             Some("always") => ColorChoice::Always,
             Some("never") => ColorChoice::Never,
             _ => ColorChoice::Auto,

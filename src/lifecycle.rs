@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use eyre::WrapErr;
+use futures_util::FutureExt;
 
 use crate::callback::{self, Callback, Claim, Delivery};
 use crate::config::RunSettings;
@@ -84,7 +85,9 @@ pub async fn run(
         let heartbeats = send_heartbeats(&callback, &stop, &progress);
         let run = runner::run(&settings.runner, &redactor, &stop, &progress, &trace);
         tokio::select! {
-            outcome = Box::pin(run) => outcome,
+            // `boxed_local` hides the type, so that the compiler does not inline the run here: the claim would need stack
+            // for the variables of the run.
+            outcome = run.boxed_local() => outcome,
             never = heartbeats => never,
         }
     };

@@ -53,8 +53,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use config::{Command, Config, NoConfig};
+use futures_util::FutureExt;
 use redact::Redactor;
 use terminal::{Format, Screen};
+
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     // The hidden command `launch` comes before everything else, because every program of the project starts through it
@@ -155,6 +160,9 @@ async fn show_ready_tasks(project: PathBuf, format: Format, screen: &Screen) -> 
     Ok(())
 }
 
+/// Runs the command. Not inlined into `main`, because the kernel would have to provide its 20 KiB of stack for the hidden
+/// commands too, and in addition to the stack for reading the configuration.
+#[inline(never)]
 fn run_command(config: Config) -> eyre::Result<ExitCode> {
     #[cfg(debug_assertions)]
     if let Some(name) = config.failure_point {
@@ -173,8 +181,10 @@ fn run_command(config: Config) -> eyre::Result<ExitCode> {
     let exit = runtime.block_on(async {
         match config.command {
             Command::Run(run) => {
-                let exit = Box::pin(lifecycle::run(*run, config.redactor, &screen)).await?;
-                Ok(exit.into())
+                let run = lifecycle::run(*run, config.redactor, &screen);
+                // `boxed_local` hides the type, so that the compiler does not inline the worker here, where the stack
+                // has room for the variables of every command.
+                Ok(run.boxed_local().await?.into())
             }
             Command::Check(settings) => {
                 let is_ready = check::run(*settings, &config.redactor).await?;

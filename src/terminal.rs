@@ -8,6 +8,7 @@ mod json_lines;
 mod live_area;
 mod log_line;
 mod markdown;
+mod no_spans;
 mod output_queue;
 mod screen;
 mod timeline;

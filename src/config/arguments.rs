@@ -86,11 +86,12 @@ pub fn parse_arguments(
     environment: &[(OsString, OsString)],
 ) -> Result<(String, clap::ArgMatches), NoConfig> {
     let args = without_own_path(args);
-    let cli = match args.as_slice() {
-        [] | [_] => command_line::without_settings(),
-        _ => command_line::cli(),
-    };
-    let cli = cli.color(help_color(&args));
+    if let [] | [_] = args.as_slice() {
+        // The settings of a worker without arguments are in the environment. Making the flags of all settings would take
+        // a third of the instructions of an empty run.
+        return Ok((String::new(), clap::ArgMatches::default()));
+    }
+    let cli = command_line::cli().color(help_color(&args));
     let matches = cli.try_get_matches_from(&args);
     let mut matches = matches.map_err(|error| no_config_from_clap(error, &args, environment))?;
     match matches.remove_subcommand() {

@@ -43,12 +43,6 @@ pub const VERSION: &str = match option_env!("DESCARTES_WORKER_VERSION") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// The command line of a worker without arguments: its settings are in the environment. Making the flags of all
-/// settings would take a third of the instructions of an empty run.
-pub fn without_settings() -> Command {
-    with_output_flags(Command::new(env!("CARGO_PKG_NAME")))
-}
-
 /// The command line. The flags of a subcommand are made only if it is used, so that a worker starts fast.
 pub fn cli() -> Command {
     let name = env!("CARGO_PKG_NAME");

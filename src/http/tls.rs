@@ -9,9 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reqwest::Url;
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+
+/// How many TLS sessions a client stores to resume them: those of one server, because each client has one. The default of
+/// rustls reserves memory for 32 servers.
+const MAX_SESSIONS: usize = 8;
 
 /// Why the private authorities cannot be used. The messages name the variable that holds the path of the PEM file.
 #[derive(Debug, thiserror::Error)]
@@ -102,10 +107,12 @@ fn config_with_roots(roots: RootCertStore) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    config
+    let mut config = config
         .expect("ring has the default versions")
         .with_root_certificates(roots)
-        .with_no_client_auth()
+        .with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(MAX_SESSIONS);
+    config
 }
 
 /// The number of authorities in a PEM file.

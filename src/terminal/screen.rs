@@ -18,6 +18,7 @@ use tracing_subscriber::prelude::*;
 
 use super::clock::clock_text;
 use super::live_area::{LiveArea, Size};
+use super::no_spans::NoSpans;
 use super::output_queue::OutputQueue;
 use crate::amounts::bytes_in_words;
 use crate::model::Usage;
@@ -96,7 +97,7 @@ impl Screen {
             live_area,
             status_count: Arc::default(),
         };
-        let registry = tracing_subscriber::registry().with(log.filter.clone());
+        let filtered = NoSpans.with(log.filter.clone());
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(screen.clone())
             .with_span_events(FmtSpan::NONE);
@@ -106,11 +107,11 @@ impl Screen {
             LogFormat::Json => true,
         };
         if is_json {
-            registry
+            filtered
                 .with(layer.json().flatten_event(true).with_ansi(false))
                 .init();
         } else {
-            registry
+            filtered
                 .with(
                     layer
                         .with_ansi(console::colors_enabled_stderr())
