@@ -68,13 +68,8 @@ pub(super) async fn build_product(
     let head = if Some(&tree) == tip_tree.as_ref() && second_parent.is_none() {
         tip
     } else {
-        let parents = [Some(tip.clone()), second_parent];
-        let made = commit(git, clone, &repository, &tree, parents, message).await;
-        if made.is_err() && tip_tree.is_none() {
-            // If the base or the tip is missing, this error says so.
-            tree_of_tip(git, &repository, base, &tip).await?;
-        }
-        made?
+        let parents = [Some(tip), second_parent];
+        commit(git, clone, &repository, &tree, parents, message).await?
     };
     let branches =
         branches::other_commits(git, &repository, base, &head, &parts.references).await?;
@@ -211,5 +206,10 @@ async fn commit(
         call = call.arg("-p").arg(parent);
     }
     let call = call.variables(&clone.identity).input(text.as_bytes());
-    run(git, call.map_err(|error| io_failure(&error))?).await
+    let made = run(git, call.map_err(|error| io_failure(&error))?).await;
+    if made.is_err() {
+        // If the base is missing, this error says so.
+        tree_of_tip(git, repository, &clone.base, &clone.base).await?;
+    }
+    made
 }
