@@ -10,7 +10,7 @@ use super::ssh::quoted;
 use crate::environment::Variables;
 
 /// The configuration of every call with [`Side::Worker`]. It overrides the configuration of the repository.
-const CONFIGURATION_OF_WORKER: [(&str, &str); 16] = [
+const CONFIGURATION_OF_WORKER: [(&str, &str); 17] = [
     // Run no programs that the repository names.
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
@@ -24,6 +24,8 @@ const CONFIGURATION_OF_WORKER: [(&str, &str); 16] = [
     ("pack.useBitmaps", "false"),
     // No file is used again after a crash of the machine, so flushing to disk is not needed.
     ("core.fsync", "none"),
+    // Fetched objects stay in one pack. By default, git writes up to 100 objects to a file each, which takes longer.
+    ("fetch.unpackLimit", "1"),
     // An empty value removes all helpers that other configuration adds.
     ("credential.helper", ""),
     // These would run in the background after the command has ended.

@@ -227,7 +227,8 @@ impl<'a> Git<'a> {
         } else {
             "--receive-pack"
         };
-        Some(format!("{option}='{program}' -c safe.directory='*' {service}").into())
+        // git passes this to a shell. With `exec`, the shell does not start another process.
+        Some(format!("{option}=exec '{program}' -c safe.directory='*' {service}").into())
     }
 
     /// The same git without a deadline, whose calls another [`Stop`] ends.

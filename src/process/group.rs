@@ -22,6 +22,8 @@ pub(super) struct Group {
     leader: Leader,
     launcher: Option<Launcher>,
     descendants: Descendants,
+    /// Whether no descendant of the worker is left.
+    is_over: bool,
 }
 
 /// The state of the leader.
@@ -47,6 +49,7 @@ impl Group {
             leader: Leader::Running,
             launcher,
             descendants,
+            is_over: false,
         })
     }
 
@@ -97,7 +100,7 @@ impl Group {
         tokio::select! {
             // `biased`: even if no time is left, everything is killed once.
             biased;
-            () = self.descendants.kill_all() => {}
+            () = self.descendants.kill_all() => self.is_over = true,
             () = give_up => {
                 // Kills processes that have become the worker's children since the last round.
                 descendants::kill_children();
@@ -163,8 +166,10 @@ impl Drop for Group {
     /// Kills all processes that the child started: after a panic, or if the caller stops waiting.
     /// [`super::kill_leftovers`] reaps them.
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
-        descendants::kill_children();
+        if !self.is_over {
+            self.signal(Signal::KILL);
+            descendants::kill_children();
+        }
     }
 }
 

@@ -114,9 +114,8 @@ async fn collect_from_agents_repository(
 
 /// The directory of objects in the agent's repository; an error if it contains anything but objects.
 async fn agents_objects(clone: &LocalClone) -> Result<PathBuf, Failure> {
-    let dir = clone.dir.clone();
-    let found = tokio::task::spawn_blocking(move || repository::agents_objects(&dir)).await;
-    found.ok().flatten().ok_or_else(|| {
+    let found = repository::agents_objects(&clone.dir).await;
+    found.ok_or_else(|| {
         Failure::new(
             Reason::PushFailed,
             "the agent's repository contains links, alternates or other files that are not objects",
@@ -195,6 +194,7 @@ async fn collect_from_commits(
         head,
         merge_head: None,
         tree: None,
+        differs_from_head: false,
         left_behind: LeftBehind::default(),
         references: Vec::new(),
         has_plain_commits: false,

@@ -100,6 +100,17 @@ fn a_clone_contains_one_commit_of_one_branch() {
 }
 
 #[test]
+fn the_objects_of_a_clone_are_in_one_pack() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let agent = "find .git/objects -type f | sed 's/.*[.]//' | grep -v rev";
+    origin.worker(&receiver).agent(agent).run().assert_code(0);
+    let result = &receiver.only_event("completed")["result"];
+    let mut files: Vec<&str> = text(&result["output"]["tail"]).lines().collect();
+    files.sort_unstable();
+    assert_eq!(files, ["idx", "pack"]);
+}
+
+#[test]
 fn a_repository_with_sha256_names_is_cloned_and_pushed_to() {
     let (receiver, origin) = (
         Receiver::start(),

@@ -271,6 +271,37 @@ fn a_known_secret_in_a_file_a_name_or_a_message_prevents_the_push() {
 }
 
 #[test]
+fn a_renamed_file_is_pushed_although_the_same_new_content_would_not_be() {
+    let (token, receiver) = ("ghp_0123456789abcdefXYZ", Receiver::start());
+    let origin = Origin::with_files(&[("secret", token), ("new/conflict", CONFLICT)]);
+    let ended = origin
+        .worker(&receiver)
+        .env("DESCARTES_GIT_TOKEN", token)
+        .agent("mv secret renamed; cp new/conflict copied")
+        .run();
+    ended.assert_code(0);
+    assert_eq!(origin.show(BRANCH, "renamed"), token);
+    let event = receiver.only_event("completed");
+    let message = event["message"].as_str().unwrap();
+    assert!(!message.contains("conflict markers"), "{message}");
+}
+
+#[test]
+fn conflict_markers_that_are_not_committed_by_the_agent_are_named() {
+    let (origin, receiver) = (Origin::new(), Receiver::start());
+    let agent = format!("printf '{}' > README", CONFLICT.replace('\n', "\\n"));
+    origin.worker(&receiver).agent(&agent).run().assert_code(0);
+    let event = receiver.only_event("completed");
+    let message = event["message"].as_str().unwrap();
+    assert!(
+        message.contains("conflict markers are left in: README"),
+        "{message}"
+    );
+}
+
+const CONFLICT: &str = "<<<<<<< a\n1\n=======\n2\n>>>>>>> b\n";
+
+#[test]
 fn files_that_cannot_be_read_are_named_and_the_rest_is_kept() {
     let origin = Origin::new();
     // git rejects this name and this kind of file even for root.

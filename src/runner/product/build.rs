@@ -31,8 +31,22 @@ pub(super) async fn build_product(
     let publishable_head = parts.head.as_deref();
     let publishable_head = publishable_head.filter(|_| !parts.has_plain_commits);
     let tip = agents_tip(git, base, &repository, publishable_head).await;
-    let tip_tree = tree_of_tip(git, &repository, base, &tip).await?;
-    let mut tree = parts.tree.unwrap_or_else(|| tip_tree.clone());
+    let status = message.done_task.as_ref().and_then(|task| {
+        let status = status_to_set(clone, task, parts.incomplete_reason.is_some())?;
+        Some((task, status))
+    });
+    // If the staged tree becomes the final tree, and differs from that of HEAD, there is no need to ask for the tip's tree.
+    let is_certainly_changed = parts.differs_from_head
+        && parts.head.as_ref() == Some(&tip)
+        && !parts.has_submodules
+        && status.is_none();
+    let (mut tree, tip_tree) = match parts.tree {
+        Some(tree) if is_certainly_changed => (tree, None),
+        tree => {
+            let tip_tree = tree_of_tip(git, &repository, base, &tip).await?;
+            (tree.unwrap_or_else(|| tip_tree.clone()), Some(tip_tree))
+        }
+    };
     if parts.has_submodules {
         let trees = gitlinks::Trees {
             base,
@@ -42,9 +56,7 @@ pub(super) async fn build_product(
         let left_behind = &mut parts.left_behind;
         tree = gitlinks::restore_unpublished(git, &repository, clone, &trees, left_behind).await?;
     }
-    if let Some(task) = &message.done_task
-        && let Some(status) = status_to_set(clone, task, parts.incomplete_reason.is_some())
-    {
+    if let Some((task, status)) = status {
         let left_behind = &mut parts.left_behind;
         tree = mark::set_status_in_tree(git, &repository, tree, task, status, left_behind).await?;
     }
@@ -52,7 +64,8 @@ pub(super) async fn build_product(
     let second_parent = parts
         .merge_head
         .filter(|_| parts.head.as_ref() == Some(&tip));
-    let head = if tree == tip_tree && second_parent.is_none() {
+    let has_base_as_only_parent = tip == *base && second_parent.is_none();
+    let head = if Some(&tree) == tip_tree.as_ref() && second_parent.is_none() {
         tip
     } else {
         let parents = [Some(tip), second_parent];
@@ -69,7 +82,12 @@ pub(super) async fn build_product(
     let tips: Vec<&str> = std::iter::once(head.as_str())
         .chain(branches.to_push.iter().map(|branch| branch.commit.as_str()))
         .collect();
-    let found = inspect::inspect(git, &repository, base, &tips).await?;
+    let objects = inspect::PushedObjects {
+        base,
+        tips: &tips,
+        entries: (has_base_as_only_parent && tips.len() == 1).then_some(&changes.entries),
+    };
+    let found = inspect::inspect(git, &repository, &objects).await?;
     let mut unpushable_files = found.unpushable_files;
     let mut upload = None;
     if unpushable_files.is_none() {
@@ -86,7 +104,8 @@ pub(super) async fn build_product(
             lfs::UploadPlan::Forbidden(files) => unpushable_files = Some(files),
         }
     }
-    work.patch = patch::patch(git, &repository, base, &head, &changes).await?;
+    let only_path = changes.count.only_path.clone();
+    work.patch = patch::patch(git, &repository, base, &head, changes).await?;
     let mut notes = parts.left_behind.notes();
     notes.extend(found.warning);
     Ok(Product {
@@ -96,7 +115,7 @@ pub(super) async fn build_product(
         unpushable_files,
         incomplete_reason: parts.incomplete_reason,
         notes,
-        only_path: changes.count.only_path,
+        only_path,
         upload,
         _stores: parts.stores,
     })
@@ -187,5 +206,10 @@ async fn commit(
         call = call.arg("-p").arg(parent);
     }
     let call = call.variables(&clone.identity).input(text.as_bytes());
-    run(git, call.map_err(|error| io_failure(&error))?).await
+    let made = run(git, call.map_err(|error| io_failure(&error))?).await;
+    if made.is_err() {
+        // If the base is missing, this error says so.
+        tree_of_tip(git, repository, &clone.base, &clone.base).await?;
+    }
+    made
 }

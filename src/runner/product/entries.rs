@@ -26,6 +26,19 @@ impl Entry {
             object: self.new_object.clone(),
         }
     }
+
+    /// Whether either side is a directory. git lists directories only if it is asked to.
+    pub fn is_directory(&self) -> bool {
+        [&self.old_mode, &self.new_mode]
+            .iter()
+            .any(|mode| *mode == "040000")
+    }
+
+    /// Whether the new side is a file, a symbolic link or a directory, so that its object is in the repository.
+    pub fn has_new_object(&self) -> bool {
+        !matches!(self.new_mode.as_str(), "000000" | "160000")
+    }
+
     /// Whether the new side is a regular file.
     pub fn is_file(&self) -> bool {
         self.new_mode.starts_with("100")

@@ -1,9 +1,18 @@
 //! Failures of the commands that make and inspect the work product.
 
+use tokio::sync::Notify;
+
 use super::records::Records;
 use crate::git::{Call, Git, GitError};
 use crate::process;
 use crate::task::{Failure, Reason};
+
+/// What to do after some output of git.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterOutput {
+    ReadMore,
+    Stop,
+}
 
 /// Runs a call of git; returns its output. If the call fails, the run fails with [`Reason::PushFailed`].
 pub async fn run(git: &Git<'_>, call: Call<'_>) -> Result<String, Failure> {
@@ -26,6 +35,32 @@ pub async fn run_stream(
 ) -> Result<(), Failure> {
     let done = git.stream(call, on_output).await;
     done.map(drop).map_err(|error| git_failure(&error))
+}
+
+/// Like [`run_stream`], and ends git as soon as `on_output` returns [`AfterOutput::Stop`], because the rest of the output
+/// is not needed. Returns whether git printed everything.
+pub async fn run_stream_until(
+    git: &Git<'_>,
+    call: Call<'_>,
+    on_output: &mut dyn FnMut(&[u8]) -> AfterOutput,
+) -> Result<bool, Failure> {
+    let stop = Notify::new();
+    let mut is_stopped = false;
+    let mut on_output = |bytes: &[u8]| {
+        if !is_stopped && on_output(bytes) == AfterOutput::Stop {
+            is_stopped = true;
+            stop.notify_one();
+        }
+    };
+    let done = tokio::select! {
+        biased;
+        done = run_stream(git, call, &mut on_output) => Some(done),
+        () = stop.notified() => None,
+    };
+    match done {
+        Some(done) if !is_stopped => done.map(|()| true),
+        _ => Ok(false),
+    }
 }
 
 /// The failure if git could not make or inspect the work product.

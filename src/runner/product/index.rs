@@ -1,5 +1,6 @@
 //! A copy of the agent's index, which is changed step by step until it has everything that may be committed.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
@@ -39,6 +40,8 @@ pub enum CommitSearch {
 /// The copy of the agent's index.
 pub struct Index<'a> {
     pub repository: &'a StagingRepository<'a>,
+    /// Whether the committed version, or the base's version, of any entry was restored.
+    pub has_restored_entries: Cell<bool>,
 }
 
 impl Index<'_> {
@@ -293,6 +296,7 @@ impl Index<'_> {
         if index_info.is_empty() {
             return Ok(());
         }
+        self.has_restored_entries.set(true);
         let call = self.repository.call(["update-index", "-z", "--index-info"]);
         let call = call.input(index_info).map_err(|error| add_error(&error))?;
         self.repository.git.run(call).await.map(drop)

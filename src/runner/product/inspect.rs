@@ -5,11 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 
-use tokio::sync::Notify;
-
-use super::errors::{io_failure, run_stream};
+use super::entries::Entry;
+use super::errors::{AfterOutput, io_failure, run_stream, run_stream_until};
 use super::lfs::{MAX_POINTER_SIZE, Pointer, PointerFile};
 use super::records::Records;
 use super::repository::PrivateRepository;
@@ -38,14 +37,33 @@ pub struct Inspection {
     pub pointers: BTreeSet<PointerFile>,
 }
 
-/// Inspects every object that a push of `tips` would send to a remote that has `base`.
+/// The objects that a push would send to a remote that has the commit `base`.
+#[derive(Debug)]
+pub struct PushedObjects<'a> {
+    pub base: &'a str,
+    pub tips: &'a [&'a str],
+    /// The entries in which the only tip differs from the base, directories included, if the base is its only parent.
+    pub entries: Option<&'a [Entry]>,
+}
+
+/// Inspects every object that a push would send.
+///
+/// The objects of the changed entries are known without asking git, but the base may have some of them, for example those
+/// of a renamed file. So if anything is found in these objects, git lists the new ones, and only those are inspected.
 pub async fn inspect(
     git: &Git<'_>,
     repository: &PrivateRepository,
-    base: &str,
-    tips: &[&str],
+    objects: &PushedObjects<'_>,
 ) -> Result<Inspection, Failure> {
-    let list = list_objects(git, repository, base, tips).await?;
+    if let Some(entries) = objects.entries {
+        let list = list_objects_of_entries(objects.tips, entries);
+        let list = list.map_err(|error| io_failure(&error))?;
+        let contents = read_contents(git, repository, &list).await?;
+        if contents.is_some_and(|contents| contents.is_unremarkable()) {
+            return Ok(Inspection::default());
+        }
+    }
+    let list = list_objects(git, repository, objects).await?;
     let Some(contents) = read_contents(git, repository, &list).await? else {
         let large = list_large_files(git, repository, &list).await?;
         return Ok(Inspection {
@@ -84,8 +102,7 @@ pub async fn inspect(
 async fn list_objects(
     git: &Git<'_>,
     repository: &PrivateRepository,
-    base: &str,
-    tips: &[&str],
+    PushedObjects { base, tips, .. }: &PushedObjects<'_>,
 ) -> Result<File, Failure> {
     let mut list = UnnamedFile::new();
     let mut written = Ok(());
@@ -99,6 +116,25 @@ async fn list_objects(
     .await?;
     let list = written.and_then(|()| list.into_file());
     list.map_err(|error| io_failure(&error))
+}
+
+/// The commits `tips`, their trees and the new sides of the entries, in the same format as [`list_objects`].
+fn list_objects_of_entries(tips: &[&str], entries: &[Entry]) -> io::Result<File> {
+    let mut list = UnnamedFile::new();
+    for tip in tips {
+        writeln!(list, "{tip}\n{tip}^{{tree}}")?;
+    }
+    let mut listed = BTreeSet::new();
+    for entry in entries.iter().filter(|entry| entry.has_new_object()) {
+        if listed.insert(&entry.new_object) {
+            // Like git, ends the path before a line feed in it.
+            let path = entry.path.split(|byte| *byte == b'\n').next();
+            write!(list, "{} ", entry.new_object)?;
+            list.write_all(path.unwrap_or_default())?;
+            list.write_all(b"\n")?;
+        }
+    }
+    list.into_file()
 }
 
 /// The names of the files that are too large.
@@ -137,7 +173,6 @@ async fn read_contents<'a>(
     list: &File,
 ) -> Result<Option<BatchReader<'a>>, Failure> {
     let mut batch = BatchReader::new(git.redactor);
-    let found_large = Notify::new();
     let call = repository
         .call(["cat-file", "--batch=%(objecttype) %(objectsize) %(rest)"])
         .input_file(list)
@@ -145,19 +180,13 @@ async fn read_contents<'a>(
     let mut on_output = |bytes: &[u8]| {
         batch.push(bytes);
         if batch.is_too_large {
-            found_large.notify_one();
+            AfterOutput::Stop
+        } else {
+            AfterOutput::ReadMore
         }
     };
-    let done = tokio::select! {
-        biased;
-        done = run_stream(git, call, &mut on_output) => done.map(drop),
-        () = found_large.notified() => Ok(()),
-    };
-    if batch.is_too_large {
-        return Ok(None);
-    }
-    done?;
-    Ok(Some(batch))
+    run_stream_until(git, call, &mut on_output).await?;
+    Ok((!batch.is_too_large).then_some(batch))
 }
 
 /// The first names, separated by commas.
@@ -207,6 +236,8 @@ impl Header {
 struct BatchReader<'a> {
     /// Whether there was a file that is too large. Everything after it is ignored.
     is_too_large: bool,
+    /// Whether git could not read an object.
+    has_missing_object: bool,
     redactor: &'a Redactor,
     /// The beginning of a header line.
     line: Vec<u8>,
@@ -231,6 +262,7 @@ impl<'a> BatchReader<'a> {
     fn new(redactor: &'a Redactor) -> Self {
         Self {
             is_too_large: false,
+            has_missing_object: false,
             redactor,
             line: Vec::new(),
             name: String::new(),
@@ -275,7 +307,17 @@ impl<'a> BatchReader<'a> {
             self.possible_pointer = may_be_pointer.then_some((header.path, Vec::new()));
             self.scan = self.redactor.stream();
             self.markers = Markers::default();
+        } else {
+            self.has_missing_object = true;
         }
+    }
+
+    /// Whether every object was read, and nothing was found in them.
+    fn is_unremarkable(&self) -> bool {
+        !self.has_missing_object
+            && self.with_secret.is_empty()
+            && self.conflicts.is_empty()
+            && self.pointers.is_empty()
     }
 
     fn read_content(&mut self, bytes: &[u8]) {

@@ -60,6 +60,8 @@ pub(super) struct CommitParts {
     /// The tree of the final commit; if this is `None`, the tree of `head`, or of the base if `head`
     /// does not descend from it.
     pub(super) tree: Option<String>,
+    /// Whether `tree` certainly differs from the tree of `head`.
+    pub(super) differs_from_head: bool,
     /// The changes that are not in `tree`.
     pub(super) left_behind: LeftBehind,
     /// The references of the agent's repository: names and ids of objects.
@@ -89,9 +91,7 @@ impl CommitParts {
         check_that_the_agent_is_dead()?;
         let objects = staged.dir.path().join("objects");
         let lfs_objects = lfs::stores(git_dirs, staged.lfs_storage.as_deref());
-        let store = objects.clone();
-        let is_plain = tokio::task::spawn_blocking(move || repository::is_plain_store(&store));
-        if !is_plain.await.unwrap_or(false) {
+        if !repository::is_plain_store(&objects).await {
             let message = "the directory for new objects contains files that are not objects, so nothing is pushed";
             return Err(Failure::new(Reason::PushFailed, message));
         }
@@ -99,6 +99,7 @@ impl CommitParts {
             head: staged.head,
             merge_head: staged.merge_head,
             tree: Some(staged.tree),
+            differs_from_head: staged.differs_from_head,
             incomplete_reason: staged.left_behind.incomplete_reason(),
             left_behind: staged.left_behind,
             references: staged.references,

@@ -6,13 +6,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 
-use tokio::sync::Notify;
-
 use super::entries::{Entry, entries_of_raw_diff};
-use super::errors::{io_failure, run_stream};
+use super::errors::{AfterOutput, io_failure, run_stream, run_stream_until};
 use super::records::Records;
 use super::repository::PrivateRepository;
 use crate::git::Git;
+use crate::redact::StreamMasker;
 use crate::task::{Failure, Patch};
 
 /// The maximum size of a patch in bytes, as it is written in the JSON of a report (the protocol says 128 KiB; a line
@@ -41,26 +40,31 @@ pub struct ChangeCount {
 #[derive(Debug, Default)]
 pub struct Changes {
     pub count: ChangeCount,
+    /// The changed files, and the changed directories above them.
     pub entries: Vec<Entry>,
+    /// The patch; `None` if git treats any changed file as binary.
+    patch: Option<PatchBytes>,
 }
 
-/// Counts and lists the differences between two commits.
+/// Counts and lists the differences between two commits, and makes the patch, all with one git command. Ends that command
+/// before the patch if a file is binary: it may be too large for the patch.
 pub async fn changes(
     git: &Git<'_>,
     repository: &PrivateRepository,
     base: &str,
     head: &str,
 ) -> Result<Changes, Failure> {
-    let (mut records, mut raw) = (Records::new(0), Vec::new());
-    let mut count = ChangeCount::default();
+    let (mut output, mut raw) = (DiffOutput::new(), Vec::new());
+    let (mut count, mut patch) = (ChangeCount::default(), PatchReader::new(git));
     let call = repository
-        .call(diff_args(["--raw", "--no-abbrev", "--numstat", "-z"]))
+        .call(diff_args(["--raw", "-t", "--no-abbrev", "--numstat", "-z"]))
         // Counts larger files as binary, by their size alone.
         .configuration(&[("core.bigFileThreshold".to_owned(), "16m".to_owned())])
+        .args(PATCH_OPTIONS.map(Into::into))
         .arg(base)
         .arg(head);
-    run_stream(git, call, &mut |bytes| {
-        records.push(bytes, |record| {
+    let mut on_output = |bytes: &[u8]| {
+        let part_of_patch = output.push(bytes, |record| {
             // git prints all raw entries first. Each has two records: a header, which begins with a colon, and the
             // path.
             let is_path = raw.len() % 2 == 1;
@@ -70,12 +74,51 @@ pub async fn changes(
                 count.add(record);
             }
         });
-    })
-    .await?;
+        if output.is_in_patch && count.has_binary {
+            return AfterOutput::Stop;
+        }
+        patch.push(part_of_patch)
+    };
+    let is_complete = run_stream_until(git, call, &mut on_output).await?;
     Ok(Changes {
+        patch: (!count.has_binary).then(|| patch.finish(is_complete)),
         count,
         entries: entries_of_raw_diff(&raw),
     })
+}
+
+/// Splits the output of `git diff --raw --numstat --patch -z`: records that end with NUL, an empty record, the patch.
+struct DiffOutput {
+    records: Records,
+    is_at_start_of_record: bool,
+    is_in_patch: bool,
+}
+
+impl DiffOutput {
+    fn new() -> Self {
+        Self {
+            records: Records::new(0),
+            is_at_start_of_record: true,
+            is_in_patch: false,
+        }
+    }
+
+    /// Reads a part of the output. Calls `on_record` for each record that ends in it, and returns its part of the patch.
+    fn push<'b>(&mut self, bytes: &'b [u8], mut on_record: impl FnMut(&[u8])) -> &'b [u8] {
+        let mut rest = bytes;
+        while !self.is_in_patch && !rest.is_empty() {
+            if self.is_at_start_of_record && rest[0] == 0 {
+                self.is_in_patch = true;
+                return &rest[1..];
+            }
+            let end = memchr::memchr(0, rest);
+            let (part, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+            self.records.push(part, &mut on_record);
+            self.is_at_start_of_record = end.is_some();
+            rest = after;
+        }
+        rest
+    }
 }
 
 impl ChangeCount {
@@ -100,17 +143,20 @@ pub async fn patch(
     repository: &PrivateRepository,
     base: &str,
     head: &str,
-    Changes { count, entries }: &Changes,
+    changes: Changes,
 ) -> Result<Option<Patch>, Failure> {
-    let large = if count.has_binary {
-        large_paths(git, repository, entries).await?
+    let large = if changes.count.has_binary {
+        large_paths(git, repository, &changes.entries).await?
     } else {
         Vec::new()
     };
     if large.len() > MAX_EXCLUDED {
         return Ok(None);
     }
-    let mut patch = patch_bytes(git, repository, base, head, &large).await?;
+    let mut patch = match changes.patch {
+        Some(patch) => patch,
+        None => patch_bytes(git, repository, base, head, &large).await?,
+    };
     let text = match std::str::from_utf8(&patch.bytes) {
         Ok(text) => text,
         // A truncated text may end with a part of a character.
@@ -141,7 +187,11 @@ async fn large_paths(
     entries: &[Entry],
 ) -> Result<Vec<OsString>, Failure> {
     let mut question = String::new();
-    for entry in entries {
+    let entries: Vec<&Entry> = entries
+        .iter()
+        .filter(|entry| !entry.is_directory())
+        .collect();
+    for entry in &entries {
         for object in [&entry.old_object, &entry.new_object] {
             question.push_str(object);
             question.push('\n');
@@ -173,11 +223,55 @@ async fn large_paths(
 }
 
 /// A patch as git printed it, without secrets.
+#[derive(Debug)]
 struct PatchBytes {
     /// The patch, or its beginning with one byte more than [`MAX_PATCH_SIZE`].
     bytes: Vec<u8>,
     /// Whether the rest of the patch was cut off, or secrets were masked.
     is_truncated: bool,
+}
+
+/// Masks secrets in a patch, and keeps its beginning.
+struct PatchReader {
+    kept: Vec<u8>,
+    redacted: StreamMasker,
+}
+
+impl PatchReader {
+    fn new(git: &Git<'_>) -> Self {
+        Self {
+            kept: Vec::new(),
+            redacted: git.redactor.stream(),
+        }
+    }
+
+    /// Reads a part of the patch. The rest of a patch that is too long would be cut off, so it is not read.
+    fn push(&mut self, bytes: &[u8]) -> AfterOutput {
+        let kept = &mut self.kept;
+        self.redacted.push(bytes, &mut |clean| keep(kept, clean));
+        if self.kept.len() > MAX_PATCH_SIZE {
+            AfterOutput::Stop
+        } else {
+            AfterOutput::ReadMore
+        }
+    }
+
+    fn finish(mut self, is_complete: bool) -> PatchBytes {
+        if is_complete {
+            let kept = &mut self.kept;
+            self.redacted.finish(&mut |clean| keep(kept, clean));
+        }
+        PatchBytes {
+            bytes: self.kept,
+            is_truncated: !is_complete || self.redacted.has_masked(),
+        }
+    }
+}
+
+/// Appends the bytes for which there is room.
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = MAX_PATCH_SIZE + 1 - kept.len();
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
 /// Makes the patch between two commits, without the paths `large`.
@@ -188,42 +282,20 @@ async fn patch_bytes(
     head: &str,
     large: &[OsString],
 ) -> Result<PatchBytes, Failure> {
-    let call = repository.call(diff_args(["--binary", "--full-index"]));
+    let call = repository.call(diff_args(PATCH_OPTIONS));
     let mut call = call.arg(base).arg(head).arg("--").arg(".");
     for path in large {
         let mut pathspec = OsString::from(":(exclude,top,literal)");
         pathspec.push(path);
         call = call.arg(pathspec);
     }
-    let mut kept = Vec::new();
-    let mut redacted = git.redactor.stream();
-    let full = Notify::new();
-    let mut keep = |clean: &[u8]| {
-        let room = MAX_PATCH_SIZE + 1 - kept.len();
-        kept.extend_from_slice(&clean[..clean.len().min(room)]);
-        if kept.len() > MAX_PATCH_SIZE {
-            full.notify_one();
-        }
-    };
-    let mut on_output = |bytes: &[u8]| redacted.push(bytes, &mut keep);
-    let is_complete = tokio::select! {
-        biased;
-        done = run_stream(git, call, &mut on_output) => {
-            done?;
-            true
-        }
-        // The rest of the patch would be cut off, so don't wait for it.
-        () = full.notified() => false,
-    };
-    if is_complete {
-        redacted.finish(&mut keep);
-    }
-    let has_masked = redacted.has_masked();
-    Ok(PatchBytes {
-        bytes: kept,
-        is_truncated: !is_complete || has_masked,
-    })
+    let mut patch = PatchReader::new(git);
+    let is_complete = run_stream_until(git, call, &mut |bytes| patch.push(bytes)).await?;
+    Ok(patch.finish(is_complete))
 }
+
+/// The options of `git diff` for a patch that contains binary files.
+const PATCH_OPTIONS: [&str; 3] = ["--patch", "--binary", "--full-index"];
 
 /// The arguments of `git diff` with these additional options.
 fn diff_args<const N: usize>(options: [&'static str; N]) -> Vec<&'static str> {
@@ -249,4 +321,26 @@ fn beginning_that_fits(text: &str) -> &str {
         size > MAX_PATCH_SIZE
     });
     end.map_or(text, |(end, _)| &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patch_after_the_records_is_found_wherever_the_output_is_cut() {
+        let output = b":100644 100644 1 2 M\0a\n\0\x31\t2\ta\n\0\0diff --git\0\0x";
+        for size in 1..output.len() {
+            let mut split = DiffOutput::new();
+            let (mut records, mut patch) = (Vec::new(), Vec::new());
+            for part in output.chunks(size) {
+                patch.extend_from_slice(split.push(part, |record| records.push(record.to_vec())));
+            }
+            assert_eq!(
+                records,
+                [&b":100644 100644 1 2 M"[..], b"a\n", b"1\t2\ta\n"]
+            );
+            assert_eq!(patch, b"diff --git\0\0x", "{size}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! objects.
 
 use std::ffi::OsString;
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use super::files::is_directory;
 use crate::environment::Variables;
 use crate::git::{Call, Git};
 use crate::task::Failure;
+
+/// A directory of objects with more files and directories than this is listed in another thread.
+const MAX_ENTRIES_WITHOUT_THREAD: usize = 256;
 
 /// A bare repository in a temporary directory; deleted when this is dropped.
 #[derive(Debug)]
@@ -79,46 +82,76 @@ fn write_empty(dir: &Path, is_sha256: bool) -> io::Result<()> {
 
 /// The directory of objects in the agent's repository. `None` if it has links, FIFOs or alternate stores: git would
 /// read other directories, or wait forever.
-pub fn agents_objects(workspace: &Path) -> Option<PathBuf> {
+pub async fn agents_objects(workspace: &Path) -> Option<PathBuf> {
     let repository = workspace.join(".git");
     let objects = repository.join("objects");
-    (is_directory(&repository) && is_plain_store(&objects)).then_some(objects)
+    (is_directory(&repository) && is_plain_store(&objects).await).then_some(objects)
 }
 
-/// Whether a directory contains objects in files and packs, and nothing else.
-pub fn is_plain_store(objects: &Path) -> bool {
-    is_directory(objects)
-        && entries(objects).is_some_and(|entries| {
-            entries.iter().all(|entry| {
-                let kind = entry.file_type();
-                kind.is_ok_and(|kind| kind.is_file())
-                    || is_directory_entry(entry) && holds_files_only(&entry.path())
-            })
-        })
-        && !objects.join("info/alternates").exists()
-        && !objects.join("info/http-alternates").exists()
+/// Whether a directory contains objects in files and packs, and nothing else. A large directory is listed in another
+/// thread, so that the heartbeats continue.
+pub async fn is_plain_store(objects: &Path) -> bool {
+    if let Some(is_plain) = is_small_plain_store(objects, MAX_ENTRIES_WITHOUT_THREAD) {
+        return is_plain;
+    }
+    let objects = objects.to_owned();
+    let list = move || is_small_plain_store(&objects, usize::MAX).unwrap_or(false);
+    tokio::task::spawn_blocking(list).await.unwrap_or(false)
 }
 
-fn entries(dir: &Path) -> Option<Vec<DirEntry>> {
-    fs::read_dir(dir).ok()?.collect::<io::Result<_>>().ok()
-}
-
-fn is_directory_entry(entry: &DirEntry) -> bool {
-    entry.file_type().is_ok_and(|kind| kind.is_dir())
-}
-
-fn holds_files_only(dir: &Path) -> bool {
-    entries(dir).is_some_and(|entries| {
-        entries
-            .iter()
-            .all(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
-    })
+/// Like [`is_plain_store`]; `None` if there are more than `max_entries` files and directories.
+fn is_small_plain_store(objects: &Path, max_entries: usize) -> Option<bool> {
+    if !is_directory(objects)
+        || objects.join("info/alternates").exists()
+        || objects.join("info/http-alternates").exists()
+    {
+        return Some(false);
+    }
+    let (mut dirs, mut count) = (vec![objects.to_owned()], 0);
+    while let Some(dir) = dirs.pop() {
+        let Ok(entries) = fs::read_dir(&dir) else {
+            return Some(false);
+        };
+        for entry in entries {
+            count += 1;
+            if count > max_entries {
+                return None;
+            }
+            let kind = entry.and_then(|entry| Ok((entry.file_type()?, entry.path())));
+            match kind {
+                Ok((kind, _)) if kind.is_file() => {}
+                Ok((kind, path)) if kind.is_dir() && dir == objects => dirs.push(path),
+                _ => return Some(false),
+            }
+        }
+    }
+    Some(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::git::samples::git;
+
+    #[test]
+    fn a_store_with_anything_but_files_in_two_levels_of_directories_is_not_plain() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = dir.path().join("objects");
+        fs::create_dir_all(objects.join("pack")).unwrap();
+        fs::write(objects.join("pack/file"), "").unwrap();
+        fs::write(objects.join("file"), "").unwrap();
+        assert_eq!(is_small_plain_store(&objects, 3), Some(true));
+        assert_eq!(is_small_plain_store(&objects, 2), None);
+        fs::create_dir(objects.join("pack/dir")).unwrap();
+        assert_eq!(is_small_plain_store(&objects, 9), Some(false));
+        fs::remove_dir(objects.join("pack/dir")).unwrap();
+        std::os::unix::fs::symlink("file", objects.join("link")).unwrap();
+        assert_eq!(is_small_plain_store(&objects, 9), Some(false));
+        fs::remove_file(objects.join("link")).unwrap();
+        fs::create_dir(objects.join("info")).unwrap();
+        fs::write(objects.join("info/alternates"), "").unwrap();
+        assert_eq!(is_small_plain_store(&objects, 9), Some(false));
+    }
 
     #[test]
     fn git_recognizes_the_written_files_as_an_empty_repository_of_either_object_format() {

@@ -5,6 +5,7 @@
 //! nothing that the agent could not. New objects and the changed index go into a temporary directory; the agent's
 //! repository is only read.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -28,6 +29,8 @@ pub struct StagingResult {
     pub merge_head: Option<String>,
     /// The hash of the tree that was written.
     pub tree: String,
+    /// Whether the tree certainly differs from that of `head`.
+    pub differs_from_head: bool,
     pub left_behind: LeftBehind,
     /// The full name of every reference, and its commit.
     pub references: Vec<(String, String)>,
@@ -59,6 +62,7 @@ pub async fn stage(
     let repository = StagingRepository::open(git, workspace, choice, dir.path()).await?;
     let index = Index {
         repository: &repository,
+        has_restored_entries: Cell::new(false),
     };
     let references = repository.references().await?;
     let merge_head = repository.merge_head().await?;
@@ -107,6 +111,8 @@ pub async fn stage(
         index.record_unstaged(&mut left_behind).await?;
     }
     let tree = repository.run(["write-tree"]).await?;
+    // A restored entry may have been the only change.
+    let differs_from_head = !changed.is_empty() && !index.has_restored_entries.get();
     index
         .record_flagged(&listing.flagged, &mut left_behind)
         .await?;
@@ -114,6 +120,7 @@ pub async fn stage(
         head: commits.references.head,
         merge_head: commits.merge_head,
         tree,
+        differs_from_head,
         left_behind,
         references: commits.references.all,
         has_plain_commits: commits.has_plain_text,

@@ -17,6 +17,9 @@ use crate::git::{Call, Git, GitError};
 /// Larger index files are not copied.
 const MAX_INDEX_SIZE: u64 = 1024 * 1024 * 1024;
 
+/// A larger index is copied in another thread, so that the heartbeats continue.
+const MAX_SIZE_WITHOUT_THREAD: u64 = 1024 * 1024;
+
 /// The variables that tell git where its files are. The operator may pass them to the agent.
 const LOCATION_VARIABLES: [&str; 6] = [
     "GIT_DIR",
@@ -95,11 +98,15 @@ impl<'a> StagingRepository<'a> {
         let (objects, source_index) = repository.objects_and_index(choice).await?;
         let index = dir.join("index");
         let target = index.clone();
-        let copied = tokio::task::spawn_blocking(move || {
-            files::copy_regular(&source_index, &target, MAX_INDEX_SIZE)
-        });
+        let found = fs::symlink_metadata(&source_index);
+        let is_small = found.is_ok_and(|found| found.len() <= MAX_SIZE_WITHOUT_THREAD);
+        let copy = move || files::copy_regular(&source_index, &target, MAX_INDEX_SIZE);
+        let copied = if is_small {
+            Ok(copy())
+        } else {
+            tokio::task::spawn_blocking(copy).await
+        };
         copied
-            .await
             .map_err(|error| add_error(&io::Error::other(error)))?
             .map_err(|error| GitError::from_io("add", "could not read the index", &error))?;
         let new_objects = dir.join("objects");
