@@ -291,7 +291,7 @@ async fn ask_dispatcher(
             let mut journaled = opened.journaled;
             let key_of = |name: &String| {
                 let task = scope::find_task(&graph, &scope, name).map_err(|why| eyre!(why))?;
-                eyre::Ok(standing::task_key(&graph, task))
+                eyre::Ok(graph.tasks[task].key.clone())
             };
             let task = task.as_ref().map(key_of).transpose()?;
             journaled

@@ -10,7 +10,6 @@ use std::path::Path;
 
 use super::integration::{Commit, Integration, IntegrationError};
 use super::names::list_tasks;
-use super::standing::task_key;
 use crate::scud::{AgentFile, GRAPH_PATH, MAX_SETTINGS_SIZE, TaskGraph, assigned_agents};
 use crate::task::Status;
 
@@ -110,7 +109,7 @@ pub fn definition_warnings(
 ) -> Vec<String> {
     let mut mistakes = Mistakes::default();
     for task in (0..graph.tasks.len()).filter(|task| scope.contains(task)) {
-        if let Some(mistake) = broken.get(&task_key(graph, task)) {
+        if let Some(mistake) = broken.get(&graph.tasks[task].key) {
             mistakes.add(mistake, graph.name(task));
         }
     }
@@ -174,7 +173,7 @@ fn assigned_tasks(text: &str) -> Vec<AssignedTask> {
     let tasks = graph.tasks.iter().enumerate().filter_map(|(task, node)| {
         let agent = agents.remove(&(node.phase.clone(), node.id.clone()))?;
         is_open(node.status).then(|| AssignedTask {
-            key: task_key(&graph, task),
+            key: node.key.clone(),
             name: graph.name(task),
             agent,
         })

@@ -87,8 +87,7 @@ pub fn after_ended_runs(state: &State, policy: &Policy, key: &str) -> NextStep {
                 .to_owned(),
         },
     };
-    let position = state.runs.iter().position(|run| run.id == last.id);
-    let is_earlier = position.is_some_and(|position| position < state.earlier_run_count);
+    let is_earlier = state.is_earlier(last);
     match rule {
         Rule::RetryNow => NextStep::Start(next()),
         // The dispatcher was started again after the failure, so a user has probably fixed the cause.
@@ -186,8 +185,8 @@ fn after_rejected_work(counted: &[&Run]) -> Rule {
 
 /// The failure table: the next step after a failure that a worker has reported.
 fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
-    let word = report.reason();
-    let message = report.text("/message");
+    let word = report.reason.as_str();
+    let message = &report.message;
     let why = format!("{word}: {message}");
     let why_with_branch = || {
         let branch = counted.last().map(|run| branch_note(run));
@@ -200,10 +199,10 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
     match reason {
         Some(Reason::AgentNotFound | Reason::Cancelled) => Rule::BlockUntilNextStart { why },
         // The cause is in the project's files or in the command of a check, which a user must correct.
-        Some(Reason::WorkspaceFailed) if !report.is_retryable() => Rule::BlockUntilNextStart {
+        Some(Reason::WorkspaceFailed) if !report.is_retryable => Rule::BlockUntilNextStart {
             why: why_with_branch(),
         },
-        _ if !report.is_retryable() => block(),
+        _ if !report.is_retryable => block(),
         Some(
             Reason::AgentKilled
             | Reason::Interrupted
@@ -217,7 +216,7 @@ fn after_failure(report: &Report, counted: &[&Run]) -> Rule {
         Some(Reason::Idle) => {
             let is_idle = |run: &&&Run| {
                 let report = run.report.as_ref();
-                report.is_some_and(|report| report.reason() == Reason::Idle.word())
+                report.is_some_and(|report| report.reason == Reason::Idle.word())
             };
             match counted.iter().filter(is_idle).count() {
                 // The task gets one further attempt after its first idle one.
@@ -246,8 +245,7 @@ fn note_after(run: &Run) -> Option<String> {
         (Some(report), _) if !report.is_completed() => {
             let mut note = format!(
                 "An earlier attempt at this task failed ({}): {}",
-                report.reason(),
-                report.text("/message")
+                report.reason, report.message
             );
             if let Some(branch) = report.branch() {
                 let _ = write!(note, "\nIts work so far is on the branch {branch}.");

@@ -74,7 +74,7 @@ pub fn reply(state: &State, route: Route, event: &Value, lease_ms: u64) -> Reply
         }
         Route::Completed | Route::Failed => {
             let is_fenced = run.fence.is_some();
-            let is_repeated = |report: &Report| Some(report.text("/event_id")) == text("/event_id");
+            let is_repeated = |report: &Report| Some(report.event_id.as_str()) == text("/event_id");
             match &run.report {
                 Some(report) if is_repeated(report) => Reply::status(StatusCode::OK, "ok"),
                 Some(_) => Reply::status(StatusCode::CONFLICT, "the run has ended already"),

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use super::attempts::{NextAttempt, attempt_after_pause};
 use super::policy::Policy;
-use super::standing::{Standing, halt_reason, standings, task_key};
+use super::standing::{Standing, halt_reason, standings};
 use super::state::{Run, State, WorkerState};
 use crate::clock::Millis;
 use crate::receiver::CANCELLED_RUN_TIME;
 use crate::scud::TaskGraph;
+
+/// While this many finished runs per job wait for their merge, no new run starts. A run that starts before the waiting
+/// work is merged begins at an old commit, so its own merge takes longer and conflicts more often. With two per job, the
+/// next batch can finish while one batch is merged and checked, so that long checks do not make all jobs wait.
+const MAX_UNMERGED_RUNS_PER_JOB: usize = 2;
 
 /// An action of the dispatcher. `task` is the key of a task, and `run` the id of a run. Each action may be repeated
 /// after a crash.
@@ -54,56 +59,45 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
     let standings = standings(state, graph, policy);
     let halt_reason = halt_reason(state, policy);
     let mut actions = Vec::new();
-    for (position, run) in state.runs.iter().enumerate() {
+    for (position, run) in state.open_runs() {
         let is_earlier = position < state.earlier_run_count;
         let action = || action_for(state, policy, run, is_earlier, halt_reason.is_some(), now);
         actions.extend(run.is_live().then(action).flatten());
     }
-    let mut runs_to_merge: Vec<&Run> = state
-        .runs
-        .iter()
-        .filter(|run| must_merge(state, run))
-        .collect();
+    let open_runs = state.open_runs().map(|(_, run)| run);
+    let mut runs_to_merge: Vec<&Run> = open_runs.filter(|run| must_merge(state, run)).collect();
     runs_to_merge.sort_by_key(|run| run.report.as_ref().map(|report| report.at));
     actions.extend(runs_to_merge.iter().map(|run| Action::Merge {
         run: run.id.clone(),
     }));
     let live = state.live_runs().count();
-    let mut free_jobs = match halt_reason {
+    let free_jobs = match halt_reason {
         Some(_) => 0,
-        None => policy.jobs.saturating_sub(live),
+        None => free_jobs(policy, live, runs_to_merge.len()),
     };
     let mut wake_at = None;
-    // The number of tasks that are ready, or that will be ready after a pause.
-    let mut startable_count = 0;
-    let mut tasks: Vec<usize> = (0..standings.len()).collect();
-    // The order counts only if a run can start. This function runs after every event, and a graph can have thousands of
-    // tasks.
-    if free_jobs > 0 {
-        tasks.sort_by_key(|task| graph.rank(*task));
-    }
-    for task in tasks {
-        let key = || task_key(graph, task);
-        let next = match &standings[task] {
-            Standing::Ready(next) => next.clone(),
-            Standing::Cooling { until } if *until <= now => {
-                attempt_after_pause(state, policy, &key())
-            }
-            Standing::Cooling { until } => {
+    let mut startable = Vec::new();
+    for (task, standing) in standings.iter().enumerate() {
+        match standing {
+            Standing::Cooling { until } if *until > now => {
                 wake_at = Some(wake_at.map_or(*until, |wake: Millis| wake.min(*until)));
-                startable_count += 1;
-                continue;
             }
-            _ => continue,
-        };
-        startable_count += 1;
-        if free_jobs > 0 {
-            free_jobs -= 1;
-            let task = key();
-            actions.push(Action::Start { task, next });
+            Standing::Ready(_) | Standing::Cooling { .. } => startable.push(task),
+            _ => {}
         }
     }
-    let no_start_is_possible = startable_count == 0 || halt_reason.is_some();
+    let no_start_is_possible = startable.is_empty() && wake_at.is_none() || halt_reason.is_some();
+    for task in most_important(startable, free_jobs, graph) {
+        let task_key = graph.tasks[task].key.clone();
+        let next = match &standings[task] {
+            Standing::Ready(next) => next.clone(),
+            _ => attempt_after_pause(state, policy, &task_key),
+        };
+        actions.push(Action::Start {
+            task: task_key,
+            next,
+        });
+    }
     Decision {
         is_over: live == 0 && runs_to_merge.is_empty() && no_start_is_possible,
         actions,
@@ -113,13 +107,41 @@ pub fn decide(state: &State, graph: &TaskGraph, policy: &Policy, now: Millis) ->
     }
 }
 
+/// How many runs may start now. `live` is the number of live runs, and `unmerged` the number of finished runs whose
+/// work waits for the merge.
+///
+/// Nothing that a merge needs waits for a start that this function prevents: merges and the runs of checks start
+/// anyway, and a rejected run no longer waits for its merge. So the number of waiting runs always falls again.
+fn free_jobs(policy: &Policy, live: usize, unmerged: usize) -> usize {
+    let max_unmerged = policy.jobs.saturating_mul(MAX_UNMERGED_RUNS_PER_JOB);
+    if unmerged >= max_unmerged {
+        return 0;
+    }
+    policy.jobs.saturating_sub(live)
+}
+
+/// The first `count` tasks in the order of their ranks. Does not sort the other tasks: this function runs after every
+/// event, and a graph can have thousands of tasks.
+fn most_important(mut tasks: Vec<usize>, count: usize, graph: &TaskGraph) -> Vec<usize> {
+    if count < tasks.len() {
+        if count > 0 {
+            tasks.select_nth_unstable_by_key(count, |task| graph.rank(*task));
+        }
+        tasks.truncate(count);
+    }
+    tasks.sort_unstable_by_key(|task| graph.rank(*task));
+    tasks
+}
+
 /// Whether a run has finished work that is not merged, and its result counts for its task.
 fn must_merge(state: &State, run: &Run) -> bool {
     let Some(task) = &run.task else { return false };
-    let is_current = state
-        .current_run(task)
-        .is_some_and(|current| current.id == run.id);
-    run.is_completed() && !run.is_merged() && is_current
+    let is_current = || {
+        state
+            .current_run(task)
+            .is_some_and(|current| current.id == run.id)
+    };
+    run.is_completed() && !run.is_merged() && is_current()
 }
 
 /// The action that a live run needs. `is_earlier` says whether an earlier dispatcher decided to start the run;

@@ -127,7 +127,7 @@ impl Dispatcher<'_> {
 
     /// When the loop must decide again if no event arrives before.
     fn next_wake(&self, decision: &Decision) -> Instant {
-        let has_live_runs = self.journaled.state.runs.iter().any(Run::is_live);
+        let has_live_runs = self.journaled.state.live_runs().next().is_some();
         let mut pause = if has_live_runs {
             ENGINE_POLL_INTERVAL
         } else {
@@ -148,11 +148,11 @@ impl Dispatcher<'_> {
 
     /// Stores what the engines know about each live run, and asks them again.
     fn update_engine_status(&mut self) {
-        for run in self.journaled.state.live_runs_mut() {
+        self.journaled.state.change_live_runs(|run| {
             if let Some(handle) = &run.handle {
                 run.worker_state = self.engines.refresh_state(&run.id, handle);
             }
-        }
+        });
         self.engines.request_states();
     }
 

@@ -13,7 +13,7 @@ use super::integration::{FastForward, Integration};
 use super::journal::Entry;
 use super::report::{DispatchStatus, write};
 use super::result::DispatchResult;
-use super::standing::{Standing, task_key};
+use super::standing::Standing;
 use super::state::Run;
 use crate::amounts::dollars;
 use crate::clock::now;
@@ -161,8 +161,8 @@ async fn conclude(
         return;
     };
     for (task, _) in blocked_tasks(standings) {
-        let key = task_key(&dispatcher.graph, task);
-        let names = copy_unmerged_work(dispatcher, &integration, &key).await;
+        let key = &dispatcher.graph.tasks[task].key;
+        let names = copy_unmerged_work(dispatcher, &integration, key).await;
         let branches = names.into_iter().map(|name| (task, name));
         conclusion.unmerged_branches.extend(branches);
     }
@@ -214,7 +214,7 @@ fn summary_of_counts(dispatcher: &Dispatcher<'_>, standings: &[Standing], branch
         "\n{done} of {all} tasks are done and merged on the branch {branch}, after {}",
         clock_text(elapsed)
     );
-    let cost = dispatcher.journaled.state.cost_usd();
+    let cost = dispatcher.journaled.state.cost_usd;
     if cost > 0.0 {
         let _ = write!(text, ", for {}", dollars(cost));
     }

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::engine::{EngineKind, TaskNeeds, parse_image_name};
-use super::standing::task_key;
 use crate::amounts::{parse_memory, parse_nano_cpus};
 use crate::excerpt::{first_bytes, visible};
 use crate::scud::{TaskGraph, TaskNode};
@@ -40,11 +39,10 @@ struct Table {
 impl Table {
     /// Whether a task meets all conditions of the table.
     fn fits(&self, task: &TaskNode) -> bool {
-        let full_name = format!("{}:{}", task.phase, task.id);
         let is_named = |tasks: &Vec<String>| {
             tasks
                 .iter()
-                .any(|name| *name == full_name || *name == task.id)
+                .any(|name| *name == task.key || *name == task.id)
         };
         self.complexity
             .is_none_or(|minimum| task.complexity >= minimum)
@@ -103,7 +101,7 @@ pub fn read(text: &str, graph: &TaskGraph) -> Result<HashMap<String, TaskNeeds>,
         ));
     }
     let mut all = HashMap::new();
-    for (position, task) in graph.tasks.iter().enumerate() {
+    for task in &graph.tasks {
         let fitting = tables_with_needs
             .iter()
             .filter(|(table, _)| table.fits(task));
@@ -111,7 +109,7 @@ pub fn read(text: &str, graph: &TaskGraph) -> Result<HashMap<String, TaskNeeds>,
             needs.overridden_by(later)
         });
         if needs != TaskNeeds::default() {
-            all.insert(task_key(graph, position), needs);
+            all.insert(task.key.clone(), needs);
         }
     }
     Ok(all)

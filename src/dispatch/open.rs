@@ -26,7 +26,6 @@ use super::scope::scope;
 use super::settings::{EarlierJournal, Settings};
 use super::show::Show;
 use super::spans::Spans;
-use super::standing::task_key;
 use super::state::{Run, State};
 use super::target::Target;
 use super::worker_environment::{SharedSettings, removed_variables};
@@ -135,8 +134,8 @@ pub async fn start_dispatcher<'a>(
     } = opened;
     let (tip, graph, scope) = read_scope(settings, target, &integration).await?;
     for task in &scope {
-        let key = task_key(&graph, *task);
-        let is_merged = journaled.state.runs_of(&key).any(Run::is_merged);
+        let key = &graph.tasks[*task].key;
+        let is_merged = journaled.state.runs_of(key).any(Run::is_merged);
         if is_merged && !graph.tasks[*task].is_done {
             bail!(
                 "the journal says that task {key} is merged, but the branch {} does not have it: the branch was moved back or deleted. --fresh starts a new dispatch from the present branch",

@@ -42,7 +42,7 @@ pub fn scope(
 pub fn find_task(graph: &TaskGraph, scope: &HashSet<usize>, name: &str) -> Result<usize, String> {
     let has_name = |task: &usize| {
         let node = &graph.tasks[*task];
-        node.id == name || format!("{}:{}", node.phase, node.id) == name
+        node.id == name || node.key == name
     };
     let found: Vec<usize> = (0..graph.tasks.len())
         .filter(|task| scope.contains(task))

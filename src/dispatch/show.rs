@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::decide::Decision;
-use super::standing::{Standing, task_key};
+use super::standing::Standing;
 use super::state::{Merge, Run, State};
 use crate::amounts::{bytes_in_words, dollars, possible_cost};
 use crate::clock::{Millis, now};
@@ -166,10 +166,7 @@ impl<'a> Show<'a> {
         let rows = Screen::height().saturating_sub(LINES_ABOVE);
         let max_rows = rows.saturating_sub(2).min(MAX_ROWS);
         let mut lines = Vec::new();
-        let running = state
-            .runs
-            .iter()
-            .filter(|run| run.is_live() && run.handle.is_some());
+        let running = state.live_runs().filter(|run| run.handle.is_some());
         let running: Vec<&Run> = running.collect();
         for run in running.iter().take(max_rows) {
             lines.push(live_row(run, graph));
@@ -212,7 +209,7 @@ impl<'a> Show<'a> {
         if chain > 0 {
             parts.push(format!("longest chain {chain}"));
         }
-        let cost = state.cost_usd();
+        let cost = state.cost_usd;
         if cost > 0.0 {
             parts.push(dollars(cost));
         }
@@ -336,7 +333,7 @@ pub fn status_rows(state: &State, graph: &TaskGraph, standings: &[Standing]) -> 
             Standing::Cooling { until } => Some((until - now()).max(0)),
             _ => None,
         },
-        attempts: state.runs_of(&task_key(graph, task)).count(),
+        attempts: state.runs_of(&graph.tasks[task].key).count(),
     });
     rows.collect()
 }

@@ -85,7 +85,7 @@ impl Spans {
             }
             match &run.report {
                 Some(report) if report.is_completed() => {}
-                Some(report) => span.fail(report.reason()),
+                Some(report) => span.fail(&report.reason),
                 None => span.fail("lost"),
             }
             false

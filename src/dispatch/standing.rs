@@ -59,12 +59,6 @@ impl Standing {
     }
 }
 
-/// The key of a task: its name in the journal, `phase:id`.
-pub fn task_key(graph: &TaskGraph, task: usize) -> String {
-    let node = &graph.tasks[task];
-    format!("{}:{}", node.phase, node.id)
-}
-
 /// The standing of every task, by its position in the graph.
 pub fn standings(state: &State, graph: &TaskGraph, policy: &Policy) -> Vec<Standing> {
     let mut all = vec![Standing::Outside; graph.tasks.len()];
@@ -86,9 +80,12 @@ fn standing(
     known: &[Standing],
 ) -> Standing {
     let node = &graph.tasks[task];
-    let key = task_key(graph, task);
-    let run = state.current_run(&key);
-    if node.is_done || run.is_some_and(Run::is_merged) {
+    if node.is_done {
+        return Standing::Done;
+    }
+    let key = &node.key;
+    let run = state.current_run(key);
+    if run.is_some_and(Run::is_merged) {
         return Standing::Done;
     }
     if !policy.scope.contains(&task) {
@@ -97,7 +94,7 @@ fn standing(
             _ => Standing::Outside,
         };
     }
-    let requests = state.tasks.get(&key);
+    let requests = state.tasks.get(key);
     if let Some(run) = run {
         if run.is_completed() {
             return Standing::Merging(run.id.clone());
@@ -124,7 +121,7 @@ fn standing(
         StandingInGraph::Split => return standing_of_expanded(graph, task, known),
         StandingInGraph::Done | StandingInGraph::Ready | StandingInGraph::Waiting(_) => {}
     }
-    if let Some(mistake) = policy.broken_definitions.get(&key) {
+    if let Some(mistake) = policy.broken_definitions.get(key) {
         return Standing::Blocked(format!(
             "its worker could not start, because of a mistake on the branch {}: {mistake}",
             state.branch
@@ -145,7 +142,7 @@ fn standing(
             "was cancelled; `descartes-worker dispatch retry` gives it new attempts".to_owned(),
         );
     }
-    match after_ended_runs(state, policy, &key) {
+    match after_ended_runs(state, policy, key) {
         NextStep::Start(next) => Standing::Ready(next),
         NextStep::Pause { until } => Standing::Cooling { until },
         NextStep::Block { why } => Standing::Blocked(why),
@@ -195,7 +192,7 @@ pub fn halt_reason(state: &State, policy: &Policy) -> Option<String> {
     if let Some(why) = &state.engine_refusal {
         return Some(why.clone());
     }
-    let cost = state.cost_usd();
+    let cost = state.cost_usd;
     if let Some(budget) = policy.max_budget_usd.filter(|budget| cost >= *budget) {
         return Some(format!(
             "the budget is used up: {} of {}",
@@ -207,10 +204,9 @@ pub fn halt_reason(state: &State, policy: &Policy) -> Option<String> {
     ended_runs.retain(|run| run.task.is_some() && !run.is_live());
     for run in &ended_runs {
         let report = run.report.as_ref();
-        if let Some(report) =
-            report.filter(|report| report.reason() == Reason::AgentNotFound.word())
+        if let Some(report) = report.filter(|report| report.reason == Reason::AgentNotFound.word())
         {
-            return Some(report.text("/message").to_owned());
+            return Some(report.message.clone());
         }
         // A worker ends with exit code 2 if a setting is invalid.
         if let Some(fence) = run.fence.as_ref().filter(|fence| fence.end.code == Some(2)) {
@@ -240,7 +236,7 @@ fn systemic_failure(ended_runs: &mut [&Run]) -> Option<String> {
         let (Some(report), Some(task)) = (&run.report, run.task.as_deref()) else {
             break;
         };
-        let word = report.reason();
+        let word = report.reason.as_str();
         let is_systemic = SYSTEMIC_REASONS.iter().any(|known| known.word() == word);
         if !is_systemic || *reason.get_or_insert(word) != word {
             break;
@@ -249,7 +245,7 @@ fn systemic_failure(ended_runs: &mut [&Run]) -> Option<String> {
             tasks.push(task);
         }
         if tasks.len() == 3 {
-            let message = report.text("/message");
+            let message = &report.message;
             return Some(format!(
                 "three tasks in a row failed with {word}: {message}"
             ));

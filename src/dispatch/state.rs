@@ -3,15 +3,17 @@
 //!
 //! No I/O. [`State::apply`] adds one record of the journal. The modules `decide` and `claims` read the state.
 
+mod report;
 mod run;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::journal::{Entry, Record, UserCommand};
 use crate::clock::Millis;
 use crate::report::{Interval, Samples};
 
-pub use run::{Fence, Merge, Origin, Report, Run, WorkerEnd, WorkerState};
+pub use report::{Origin, Report};
+pub use run::{Fence, Merge, Run, WorkerEnd, WorkerState};
 
 /// The longest time between two iterations of the main loop of a dispatcher that was not suspended. Shorter than every
 /// lease.
@@ -27,9 +29,14 @@ pub struct State {
     /// All runs, in the order of their intents.
     pub runs: Vec<Run>,
     /// The positions in `runs`, by the id of the run.
-    positions: BTreeMap<String, usize>,
+    positions: HashMap<String, usize>,
+    /// The positions in `runs` of the runs for which [`Run::is_open`] holds. Every event needs only these, and a
+    /// dispatch can have thousands of other runs.
+    open_runs: BTreeSet<usize>,
+    /// The cost of all runs in US dollars. Agents that report no cost count as 0.
+    pub cost_usd: f64,
     /// The runs and requests of each task, by `phase:id`.
-    pub tasks: BTreeMap<String, TaskState>,
+    pub tasks: HashMap<String, TaskState>,
     /// How many runs there were when this dispatcher started. The failures of these runs do not keep this dispatcher
     /// from starting new runs.
     pub earlier_run_count: usize,
@@ -85,14 +92,33 @@ impl State {
         state
     }
 
-    /// The runs that may still work on their task.
-    pub fn live_runs(&self) -> impl Iterator<Item = &Run> {
-        self.runs.iter().filter(|run| run.is_live())
+    /// The runs that may still work, and those whose work waits for the merge, with their positions in `runs`.
+    pub fn open_runs(&self) -> impl Iterator<Item = (usize, &Run)> {
+        let positions = self.open_runs.iter();
+        positions.map(|position| (*position, &self.runs[*position]))
     }
 
-    /// The runs that may still work on their task, mutably.
-    pub fn live_runs_mut(&mut self) -> impl Iterator<Item = &mut Run> {
-        self.runs.iter_mut().filter(|run| run.is_live())
+    /// The runs that may still work on their task.
+    pub fn live_runs(&self) -> impl Iterator<Item = &Run> {
+        self.open_runs()
+            .map(|(_, run)| run)
+            .filter(|run| run.is_live())
+    }
+
+    /// Changes each run that may still work on its task.
+    pub fn change_live_runs(&mut self, mut change: impl FnMut(&mut Run)) {
+        for position in &self.open_runs {
+            let run = &mut self.runs[*position];
+            if run.is_live() {
+                change(run);
+            }
+        }
+    }
+
+    /// Whether the last dispatcher, and not this one, has decided to start a run.
+    pub fn is_earlier(&self, run: &Run) -> bool {
+        let position = self.positions.get(&run.id);
+        position.is_some_and(|position| *position < self.earlier_run_count)
     }
 
     /// The run with an id.
@@ -118,12 +144,6 @@ impl State {
     pub fn current_run(&self, task: &str) -> Option<&Run> {
         let completed = self.runs_of(task).find(|run| run.is_completed());
         completed.or_else(|| self.runs_of(task).next_back())
-    }
-
-    /// The cost of all runs in US dollars. Agents that report no cost count as 0.
-    pub fn cost_usd(&self) -> f64 {
-        let reports = self.runs.iter().filter_map(|run| run.report.as_ref());
-        reports.map(Report::cost_usd).sum()
     }
 
     /// Notes that an iteration of the main loop begins. If the last one was too long ago, or is in the future, the
@@ -222,15 +242,32 @@ impl State {
                 {
                     self.engine_refusal = Some(why.clone());
                 }
-                if let Some(run) = self.run_mut(run) {
-                    run.apply(at, &record.entry);
-                }
+                self.apply_to_run(run, at, &record.entry);
             }
+        }
+    }
+
+    /// Adds a record of the journal about a run.
+    fn apply_to_run(&mut self, id: &str, at: Millis, entry: &Entry) {
+        let Some(position) = self.positions.get(id).copied() else {
+            return;
+        };
+        let run = &mut self.runs[position];
+        let had_report = run.report.is_some();
+        run.apply(at, entry);
+        if let Some(report) = run.report.as_ref().filter(|_| !had_report) {
+            self.cost_usd += report.cost_usd;
+        }
+        if run.is_open() {
+            self.open_runs.insert(position);
+        } else {
+            self.open_runs.remove(&position);
         }
     }
 
     fn add_run(&mut self, run: Run) {
         let position = self.runs.len();
+        self.open_runs.insert(position);
         self.positions.insert(run.id.clone(), position);
         if let Some(task) = &run.task {
             let task = self.tasks.entry(task.clone()).or_default();

@@ -2,6 +2,7 @@
 //!
 //! With real workers, real git, and shell scripts as agents.
 
+mod backlog;
 mod blocked;
 mod broken_definitions;
 mod broken_files;

@@ -1,7 +1,9 @@
 //! Tests of decisions. `crashes` tests a simulated dispatch that is killed at any step, `attempts` the next step after
-//! failures, and `halts` the reasons for which no new run starts. This file tests everything else.
+//! failures, `backlog` the starts while finished work waits for its merge, and `halts` the reasons for which no new run
+//! starts. This file tests everything else.
 
 mod attempts;
+mod backlog;
 mod crashes;
 mod halts;
 mod simulation;

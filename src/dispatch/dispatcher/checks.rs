@@ -120,14 +120,14 @@ impl Dispatcher<'_> {
         let Some(report) = report else { return Ok(()) };
         let result = if report.is_completed() {
             CheckResult::Passed
-        } else if report.reason() == "checks_failed" {
+        } else if report.reason == "checks_failed" {
             CheckResult::Failed(format!(
                 "{}\n{}",
-                report.text("/message"),
-                failed_output(&report.event)
+                report.message,
+                failed_output(&report.event())
             ))
         } else {
-            let why = format!("{}: {}", report.reason(), report.text("/message"));
+            let why = format!("{}: {}", report.reason, report.message);
             return self.repeat_check(id, &why).await;
         };
         if let Some(check) = self.checks.remove(id) {

@@ -1,5 +1,7 @@
 //! Starts a background task for merges, and applies its results.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
@@ -10,7 +12,6 @@ use crate::dispatch::journal::Entry;
 use crate::dispatch::merging::{MergeChannels, MergeOutcome, Tip, merge_all};
 use crate::dispatch::policy::Stopping;
 use crate::dispatch::project_files::ProjectRules;
-use crate::dispatch::standing::task_key;
 use crate::dispatch::state::Origin;
 use crate::dispatch::verification::VerifyMode;
 use crate::scud::TaskGraph;
@@ -27,8 +28,8 @@ impl Dispatcher<'_> {
         let run = self.journaled.state.run(id)?;
         let (report, task) = (run.report.as_ref()?, run.task.as_deref()?);
         let (phase, id_in_phase) = task.split_once(':')?;
-        let commit = report.text("/result/work/head_commit");
-        let sent_at = report.text("/timestamp").parse::<Timestamp>();
+        let commit = &report.head_commit;
+        let sent_at = report.sent_at.parse::<Timestamp>();
         let position = self.graph.position(phase, id_in_phase);
         Some(FinishedRun {
             phase: phase.to_owned(),
@@ -63,10 +64,7 @@ impl Dispatcher<'_> {
             }
             let run = self.journaled.state.run(&run.run_id);
             let report = run.and_then(|run| run.report.as_ref());
-            let checks = report.and_then(|report| report.event.pointer("/result/checks"));
-            checks
-                .and_then(|checks| checks.as_array())
-                .is_some_and(|checks| !checks.is_empty())
+            report.is_some_and(|report| report.has_checks)
         });
         let mode = if has_checks {
             self.verify
@@ -74,7 +72,7 @@ impl Dispatcher<'_> {
             VerifyMode::Never
         };
         let channels = channels.clone();
-        let scope = self.scope_keys().into_iter().collect();
+        let scope = self.scope_keys();
         let rules = ProjectRules::of(self.settings).for_tasks(scope);
         tokio::task::spawn_local(async move {
             let merged = merge_all(&mut integration, runs, mode, &rules, &channels).await;
@@ -139,24 +137,24 @@ impl Dispatcher<'_> {
     /// Replaces the tip, its graph and its broken definitions. A task can have another position in the new graph, so
     /// the scope is found again by the ids of the tasks.
     pub(super) fn set_tip(&mut self, tip: Tip) -> eyre::Result<()> {
-        let scope: Vec<String> = self.scope_keys();
+        let scope = self.scope_keys();
         self.graph = TaskGraph::parse(&tip.graph)?;
         self.policy
             .broken_definitions
             .clone_from(&tip.broken_definitions);
         self.tip = tip;
-        let positions = scope.iter().filter_map(|key| {
-            let (phase, id) = key.split_once(':')?;
-            self.graph.position(phase, id)
-        });
-        self.policy.scope = positions.collect();
+        let tasks = self.graph.tasks.iter().enumerate();
+        let in_scope = tasks.filter(|(_, task)| scope.contains(&task.key));
+        self.policy.scope = in_scope.map(|(position, _)| position).collect();
         Ok(())
     }
 
     /// The keys of the tasks to work on.
-    fn scope_keys(&self) -> Vec<String> {
+    fn scope_keys(&self) -> HashSet<String> {
         let scope = self.policy.scope.iter();
-        scope.map(|task| task_key(&self.graph, *task)).collect()
+        scope
+            .map(|task| self.graph.tasks[*task].key.clone())
+            .collect()
     }
 
     /// Takes the integration branch back from the merge task, which has ended. After an error, the next merge begins

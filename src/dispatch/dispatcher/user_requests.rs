@@ -8,7 +8,6 @@ use crate::dispatch::policy::Stopping;
 use crate::dispatch::report::DispatchStatus;
 use crate::dispatch::scope::find_task;
 use crate::dispatch::show::{status_rows, status_text};
-use crate::dispatch::standing::task_key;
 
 impl Dispatcher<'_> {
     /// Handles Ctrl-C: the first one starts no further runs, the second one cancels all runs, the third one ends the
@@ -39,8 +38,9 @@ impl Dispatcher<'_> {
     /// number of live runs.
     pub fn cancel_all(&mut self) -> usize {
         self.policy.stopping = Stopping::Cancelling;
-        let live = self.journaled.state.live_runs_mut();
-        live.map(|run| run.is_cancelled = true).count()
+        let state = &mut self.journaled.state;
+        state.change_live_runs(|run| run.is_cancelled = true);
+        state.live_runs().count()
     }
 
     /// Answers a question from the control socket.
@@ -76,7 +76,7 @@ impl Dispatcher<'_> {
         let key = match &task {
             None => None,
             Some(name) => match find_task(&self.graph, &self.policy.scope, name) {
-                Ok(task) => Some(task_key(&self.graph, task)),
+                Ok(task) => Some(self.graph.tasks[task].key.clone()),
                 Err(why) => return Ok(format!("{why}\n")),
             },
         };

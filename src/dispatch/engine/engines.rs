@@ -207,6 +207,8 @@ impl Engines {
     /// request. Skips an engine that has not answered the last request yet, or that was asked just before.
     pub fn request_states(&mut self) {
         self.local.reap();
+        // An ended task keeps its memory until it is taken out of the set.
+        while self.tasks.try_join_next().is_some() {}
         for connection in &mut self.connections {
             let runs = std::mem::take(&mut connection.runs_to_ask);
             if runs.is_empty() || connection.is_asking || Instant::now() < connection.next_request {

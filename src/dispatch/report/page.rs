@@ -7,7 +7,7 @@ use crate::clock::{Millis, now};
 use crate::dispatch::engine::EngineKind;
 use crate::dispatch::journal::UserCommand;
 use crate::dispatch::run_output::tail_of_log;
-use crate::dispatch::standing::{Standing, task_key};
+use crate::dispatch::standing::Standing;
 use crate::dispatch::state::{Merge, Origin, Report, Run};
 use crate::report::{self, Attempt, Cleaner, MergeEnd, NextStep, RunTimes, TextLimits};
 use crate::scud::{TaskTexts, task_texts};
@@ -86,7 +86,7 @@ impl Contents<'_> {
         let tasks = shown.iter().map(|(task, standing)| {
             let node = &self.graph.tasks[*task];
             let key = (node.phase.clone(), node.id.clone());
-            let runs: Vec<&Run> = self.state.runs_of(&task_key(self.graph, *task)).collect();
+            let runs: Vec<&Run> = self.state.runs_of(&node.key).collect();
             let attempts = runs.iter().enumerate().map(|(at, run)| Attempt {
                 next_step: next_step(run, runs.get(at + 1).copied(), standing),
                 ..self.attempt(run, cleaner, limits)
@@ -154,7 +154,7 @@ impl Contents<'_> {
             ..Attempt::default()
         };
         if let Some(report) = &run.report {
-            report::add_terminal_event(&mut attempt, &report.event, cleaner, limits);
+            report::add_terminal_event(&mut attempt, &report.event(), cleaner, limits);
         } else if let Some(fence) = &run.fence {
             attempt.end = report::End::Lost {
                 why: block(&fence.why),
@@ -187,7 +187,8 @@ impl Contents<'_> {
             .report
             .as_ref()
             .filter(|report| report.origin == Origin::Worker);
-        report::stages_of(&times, worker.map(|report| &report.event), &run.samples)
+        let event = worker.map(Report::event);
+        report::stages_of(&times, event.as_ref(), &run.samples)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The state of one run.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::amounts::possible_cost;
+use super::report::{Origin, Report};
 use crate::clock::Millis;
 use crate::dispatch::journal::{Entry, Handle};
 use crate::report::Samples;
@@ -62,26 +62,6 @@ pub struct Grant {
     pub lease_ms: u64,
     /// When the worker made the claim, according to the claim; `None` in the journal of an older version.
     pub claimed_at: Option<String>,
-}
-
-/// The result of a run that has ended.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// When the dispatcher recorded the report.
-    pub at: Millis,
-    pub origin: Origin,
-    /// The terminal event.
-    pub event: Value,
-}
-
-/// Where a report comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// The worker has sent or printed the report.
-    Worker,
-    /// The worker was lost, and finished work was found on its branch. The event contains only a message, the branch
-    /// and the commit.
-    Branch,
 }
 
 /// The mark of a run that may not work on its task any longer. Its claims and heartbeats are rejected, so that another
@@ -159,59 +139,17 @@ impl From<Option<i32>> for WorkerEnd {
     }
 }
 
-impl Report {
-    /// The report that follows from a branch with finished work.
-    fn of_branch(at: Millis, branch: &str, commit: &str) -> Self {
-        let event = json!({
-            "status": "completed",
-            "message": "the work was found on its branch",
-            "result": { "work": { "branch": branch, "head_commit": commit } },
-        });
-        Self {
-            at,
-            origin: Origin::Branch,
-            event,
-        }
-    }
-
-    /// The string at a JSON pointer into the event, or the empty string.
-    pub fn text(&self, pointer: &str) -> &str {
-        let value = self.event.pointer(pointer);
-        value.and_then(Value::as_str).unwrap_or_default()
-    }
-
-    /// Whether the run has reported success.
-    pub fn is_completed(&self) -> bool {
-        self.text("/status") == "completed"
-    }
-
-    /// The word of the failure reason, or the empty string.
-    pub fn reason(&self) -> &str {
-        self.text("/failure/reason")
-    }
-
-    pub fn is_retryable(&self) -> bool {
-        self.event.pointer("/failure/retryable") == Some(&Value::Bool(true))
-    }
-
-    /// The branch that the work was pushed to.
-    pub fn branch(&self) -> Option<&str> {
-        let branch = self.event.pointer("/result/work/branch");
-        branch.and_then(Value::as_str)
-    }
-
-    /// The cost in US dollars; 0 if the agent reported none.
-    pub fn cost_usd(&self) -> f64 {
-        let cost = self.event.pointer("/result/agent/cost_usd");
-        let cost = cost.and_then(Value::as_f64).and_then(possible_cost);
-        cost.unwrap_or_default()
-    }
-}
-
 impl Run {
     /// Whether the run may still work on its task: it has not reported and is not fenced.
     pub fn is_live(&self) -> bool {
         self.report.is_none() && self.fence.is_none()
+    }
+
+    /// Whether the dispatcher still has to do something about the run: it may still work, or its work waits for the
+    /// merge. A run that only checks a commit has no work.
+    pub fn is_open(&self) -> bool {
+        let has_unmerged_work = self.task.is_some() && self.merge == Merge::Open;
+        self.is_live() || has_unmerged_work && self.is_completed()
     }
 
     /// Whether the run has reported success, and its work is not rejected.
@@ -223,7 +161,7 @@ impl Run {
     /// Whether the run has failed because it ran out of memory.
     pub fn is_out_of_memory(&self) -> bool {
         let (report, fence) = (self.report.as_ref(), self.fence.as_ref());
-        report.is_some_and(|report| report.reason() == Reason::OutOfMemory.word())
+        report.is_some_and(|report| report.reason == Reason::OutOfMemory.word())
             || fence.is_some_and(|fence| fence.end.is_out_of_memory)
     }
 
@@ -264,8 +202,8 @@ impl Run {
                 });
             }
             Entry::Reported { event, .. } => {
-                let (origin, event) = (Origin::Worker, event.clone());
-                self.report.get_or_insert(Report { at, origin, event });
+                self.report
+                    .get_or_insert_with(|| Report::new(at, Origin::Worker, event));
             }
             Entry::Harvested { branch, commit, .. } => {
                 self.report

@@ -8,6 +8,8 @@ pub struct TaskNode {
     pub phase: String,
     /// Without the name of the phase.
     pub id: String,
+    /// `phase:id`: the name of the task in the journal of a dispatch.
+    pub key: String,
     pub title: String,
     pub status: Status,
     /// 0 if unknown.

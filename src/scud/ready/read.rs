@@ -138,6 +138,7 @@ fn read_tasks<'a>(
         tasks.push(TaskNode {
             phase: tag.to_owned(),
             id: id.to_owned(),
+            key: format!("{tag}:{id}"),
             title: unescape(row.title),
             status: row.status,
             complexity: row.complexity,

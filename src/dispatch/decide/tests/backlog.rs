@@ -1,0 +1,85 @@
+//! Tests of the starts while finished work waits for its merge, and of the order of starts.
+
+use super::*;
+
+/// Independent tasks with these priorities. The first one has the id 1.
+fn independent_tasks(priorities: &str) -> TaskGraph {
+    let rows = (1..).zip(priorities.chars());
+    let rows: String = rows
+        .map(|(id, priority)| format!("{id} | t | P | 1 | {priority}\n"))
+        .collect();
+    TaskGraph::parse(&format!("# SCUD Graph v1\n# Phase: p\n@nodes\n{rows}")).unwrap()
+}
+
+/// The decision after these entries, with two jobs.
+fn decision_after(entries: Vec<Entry>, graph: &TaskGraph) -> Decision {
+    let policy = Policy {
+        scope: (0..graph.tasks.len()).collect(),
+        ..policy()
+    };
+    decide(&state_with(entries), graph, &policy, 100)
+}
+
+/// The tasks that the decision starts.
+fn started_tasks(decision: &Decision) -> Vec<&str> {
+    let tasks = decision.actions.iter().filter_map(|action| match action {
+        Action::Start { task, .. } => Some(task.as_str()),
+        _ => None,
+    });
+    tasks.collect()
+}
+
+/// The first runs of tasks, which have completed and are not merged.
+fn unmerged_runs(tasks: &[&str]) -> Vec<Entry> {
+    let runs = tasks.iter().flat_map(|task| {
+        let run = format!("{task}#1");
+        let event = json!({ "status": "completed" });
+        [intent_entry(task, 1), Entry::Reported { run, event }]
+    });
+    [begun_entry()].into_iter().chain(runs).collect()
+}
+
+#[test]
+fn no_run_starts_while_twice_as_many_finished_runs_as_jobs_wait_for_their_merge() {
+    let graph = independent_tasks("MMMMMMM");
+    let waiting = unmerged_runs(&["1", "2", "3"]);
+    assert_eq!(
+        started_tasks(&decision_after(waiting, &graph)),
+        ["p:4", "p:5"]
+    );
+    let decision = decision_after(unmerged_runs(&["1", "2", "3", "4"]), &graph);
+    assert!(started_tasks(&decision).is_empty());
+    assert!(!decision.is_over);
+    assert_eq!(decision.actions.len(), 4, "all four runs are merged");
+}
+
+#[test]
+fn a_task_whose_work_was_rejected_starts_again_although_other_work_waits_for_its_merge() {
+    let graph = independent_tasks("CMMM");
+    let rejected = Entry::Red {
+        run: "1#1".to_owned(),
+        note: "look at it".to_owned(),
+        unusable: None,
+    };
+    let entries = [unmerged_runs(&["1", "2", "3", "4"]), vec![rejected]].concat();
+    assert_eq!(started_tasks(&decision_after(entries, &graph)), ["p:1"]);
+}
+
+#[test]
+fn a_fenced_run_that_completes_after_all_is_merged() {
+    let graph = independent_tasks("M");
+    let run = "1#1".to_owned();
+    let event = json!({ "status": "completed" });
+    let mut entries = vec![begun_entry(), intent_entry("1", 1), fenced_entry("1#1")];
+    entries.push(Entry::Reported { run, event });
+    let actions = decision_after(entries, &graph).actions;
+    let run = "1#1".to_owned();
+    assert_eq!(actions, [Action::Merge { run }]);
+}
+
+#[test]
+fn the_most_important_tasks_start_first() {
+    let graph = independent_tasks("LMHCMHC");
+    let decision = decision_after(vec![begun_entry()], &graph);
+    assert_eq!(started_tasks(&decision), ["p:4", "p:7"]);
+}
