@@ -199,6 +199,10 @@ impl Dispatcher<'_> {
             self.record_and_start(to_start).await?;
         }
         let may_merge = self.next_merge.is_none_or(|next| next <= Instant::now());
+        if may_merge {
+            // A time in the past would wake the main loop without pause.
+            self.next_merge = None;
+        }
         if !to_merge.is_empty()
             && may_merge
             && !self.has_given_up_merges

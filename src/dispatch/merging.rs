@@ -27,7 +27,7 @@ const MAX_MISTAKE_LENGTH: usize = 500;
 /// the text for the prompt of the next attempt.
 #[derive(Debug)]
 pub enum MergeOutcome {
-    /// The branch was moved, and now contains the work of these runs.
+    /// The branch was moved, and now contains the work of these runs; of none if another program has moved it.
     Moved {
         runs: Vec<String>,
         /// The new tip.
@@ -269,8 +269,8 @@ async fn accept(
         return Ok(());
     };
     match integration.accept(&last.commit).await? {
-        // `merge_all` merges the runs again, on the new tip.
-        AcceptResult::TipChanged => Ok(()),
+        // `merge_all` merges the runs again, on the new tip. The main loop starts new attempts at that tip, too.
+        AcceptResult::TipChanged => report_moved(integration, Vec::new(), None, channels).await,
         AcceptResult::Moved { unpublished } => {
             let run_ids: Vec<String> = merges.iter().map(|merge| merge.run_id.clone()).collect();
             runs.retain(|run| !run_ids.contains(&run.run_id));
@@ -279,7 +279,7 @@ async fn accept(
     }
 }
 
-/// Reports that the branch contains the work of these runs, and deletes the branches of these runs.
+/// Reports the new tip, and that it contains the work of these runs. Deletes the branches of these runs.
 async fn report_moved(
     integration: &Integration,
     runs: Vec<String>,
@@ -293,6 +293,9 @@ async fn report_moved(
         unpublished,
     };
     channels.outcomes.send(moved).await?;
+    if runs.is_empty() {
+        return Ok(());
+    }
     // If the branches stay, the dispatch can go on.
     if let Err(error) = integration.delete_run_branches(&runs).await {
         tracing::debug!(

@@ -216,6 +216,9 @@ impl<'a> Show<'a> {
         if let Some(why) = &decision.halt_reason {
             parts.push(format!("nothing new starts: {why}"));
         }
+        if decision.waits_for_merges {
+            parts.push("nothing new starts until finished work is merged".to_owned());
+        }
         parts.join(" · ")
     }
 

@@ -69,6 +69,10 @@ impl Integration {
 
     /// Deletes all branches of some runs in all repositories.
     pub async fn delete_run_branches(&self, run_ids: &[String]) -> Result<(), IntegrationError> {
+        // Without a pattern, git would list all references.
+        if run_ids.is_empty() {
+            return Ok(());
+        }
         let git = self.repositories.git()?;
         let pushed = run_ids
             .iter()

@@ -39,30 +39,61 @@ fn unmerged_runs(tasks: &[&str]) -> Vec<Entry> {
     [begun_entry()].into_iter().chain(runs).collect()
 }
 
+/// A graph of 70 independent tasks, and the entries after which the first `count` of them wait for their merge.
+fn backlog(count: usize) -> (TaskGraph, Vec<Entry>) {
+    let ids: Vec<String> = (1..=count).map(|id| id.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    (independent_tasks(&"M".repeat(70)), unmerged_runs(&ids))
+}
+
 #[test]
-fn no_run_starts_while_twice_as_many_finished_runs_as_jobs_wait_for_their_merge() {
-    let graph = independent_tasks("MMMMMMM");
-    let waiting = unmerged_runs(&["1", "2", "3"]);
-    assert_eq!(
-        started_tasks(&decision_after(waiting, &graph)),
-        ["p:4", "p:5"]
-    );
-    let decision = decision_after(unmerged_runs(&["1", "2", "3", "4"]), &graph);
+fn no_run_starts_while_64_finished_runs_wait_for_their_merge() {
+    let (graph, waiting) = backlog(63);
+    let decision = decision_after(waiting, &graph);
+    assert_eq!(started_tasks(&decision), ["p:64", "p:65"]);
+    assert!(!decision.waits_for_merges);
+    let (graph, waiting) = backlog(64);
+    let decision = decision_after(waiting, &graph);
     assert!(started_tasks(&decision).is_empty());
+    assert!(decision.waits_for_merges);
     assert!(!decision.is_over);
-    assert_eq!(decision.actions.len(), 4, "all four runs are merged");
+    assert_eq!(decision.actions.len(), 64, "all runs are merged");
+}
+
+#[test]
+fn runs_start_although_much_work_waits_if_the_check_of_merged_work_does_not_begin() {
+    let (graph, mut entries) = backlog(64);
+    entries.push(Entry::Intent {
+        run: "check".to_owned(),
+        task: None,
+        attempt: 1,
+        base: "abc".to_owned(),
+        note: None,
+        memory: None,
+    });
+    let state = state_with(entries);
+    let policy = Policy {
+        scope: (0..graph.tasks.len()).collect(),
+        ..policy()
+    };
+    let started_at = |now| started_tasks(&decide(&state, &graph, &policy, now)).len();
+    let check = state.run("check").expect("the run").intended_at;
+    assert_eq!(started_at(check + policy.start_deadline_ms), 0);
+    // The check uses one of the two jobs.
+    assert_eq!(started_at(check + policy.start_deadline_ms + 1), 1);
 }
 
 #[test]
 fn a_task_whose_work_was_rejected_starts_again_although_other_work_waits_for_its_merge() {
-    let graph = independent_tasks("CMMM");
     let rejected = Entry::Red {
         run: "1#1".to_owned(),
         note: "look at it".to_owned(),
         unusable: None,
     };
-    let entries = [unmerged_runs(&["1", "2", "3", "4"]), vec![rejected]].concat();
-    assert_eq!(started_tasks(&decision_after(entries, &graph)), ["p:1"]);
+    let (graph, mut entries) = backlog(64);
+    entries.push(rejected);
+    let decision = decision_after(entries, &graph);
+    assert_eq!(started_tasks(&decision), ["p:1", "p:65"]);
 }
 
 #[test]

@@ -116,7 +116,25 @@ impl Simulation {
     }
 
     pub fn decide(&self) -> Decision {
+        self.assert_derived_facts();
         decide(&self.state, &self.graph(), &policy(), self.now)
+    }
+
+    /// Asserts that the facts that the state updates with each entry are those that follow from all runs.
+    fn assert_derived_facts(&self) {
+        let open: Vec<usize> = self
+            .state
+            .open_runs()
+            .map(|(position, _)| position)
+            .collect();
+        let runs = self.state.runs.iter().enumerate();
+        let open_by_definition = runs.filter(|(_, run)| run.is_open());
+        let open_by_definition: Vec<usize> =
+            open_by_definition.map(|(position, _)| position).collect();
+        assert_eq!(open, open_by_definition);
+        let reports = self.state.runs.iter().filter_map(|run| run.report.as_ref());
+        let cost: f64 = reports.map(|report| report.cost_usd).sum();
+        assert!((self.state.cost_usd - cost).abs() < 1e-9);
     }
 
     /// One iteration of the main loop. The dispatcher may be killed after each side effect.
@@ -291,6 +309,7 @@ impl Simulation {
             "event_id": format!("{run}.end"),
             "status": status,
             "failure": { "reason": "agent_killed", "retryable": true },
+            "result": { "agent": { "cost_usd": 0.25 } },
         });
         self.printed.insert(run.to_owned(), event.clone());
         self.workers
