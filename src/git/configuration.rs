@@ -24,8 +24,6 @@ const CONFIGURATION_OF_WORKER: [(&str, &str); 17] = [
     ("pack.useBitmaps", "false"),
     // No file is used again after a crash of the machine, so flushing to disk is not needed.
     ("core.fsync", "none"),
-    // Fetched objects stay in one pack. By default, git writes up to 100 objects to a file each, which takes longer.
-    ("fetch.unpackLimit", "1"),
     // An empty value removes all helpers that other configuration adds.
     ("credential.helper", ""),
     // These would run in the background after the command has ended.

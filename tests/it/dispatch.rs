@@ -21,7 +21,7 @@ mod table;
 mod unclear_starts;
 mod unusable_repository;
 
-use sample::{AGENT_THAT_LISTS_FILES, Graph};
+use sample::{AGENT_THAT_LISTS_FILES, Gate, Graph};
 
 use crate::support::assert_in_order;
 
@@ -145,6 +145,39 @@ fn conflicting_work_is_done_again_with_a_note_and_then_merged() {
     assert_eq!(lines, ["1", "2"]);
     let files = graph.git(&["ls-tree", "--name-only", "descartes/house"]);
     assert_eq!(files.matches("told-").count(), 1, "{files}");
+}
+
+#[test]
+fn after_a_conflict_with_a_commit_that_a_user_has_pushed_the_next_attempt_begins_at_that_commit() {
+    let graph = Graph::new("1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n");
+    let gate = Gate::new();
+    let agent = r#"
+        [ "${TASK_ID##*:}" = 2 ] || exit 0
+        touch "$GATE/begun"
+        while [ -e "$GATE" ] && [ ! -e "$GATE/open" ]; do sleep 0.02; done
+        echo agent >> shared"#;
+    let running = graph
+        .dispatch(agent)
+        .env("GATE", gate.path(""))
+        .env("DESCARTES_AGENT_ENV", "GATE")
+        .start();
+    gate.wait_for_an_agent();
+    let user = graph.project().with_file_name("user");
+    let user_path = user.to_str().expect("UTF-8");
+    graph.git(&["worktree", "add", "--quiet", user_path, "descartes/house"]);
+    std::fs::write(user.join("shared"), "user\n").expect("a file");
+    graph.git(&["-C", user_path, "add", "shared"]);
+    graph.git(&["-C", user_path, "commit", "--quiet", "--message", "Mine"]);
+    graph.git(&["worktree", "remove", user_path]);
+    let pushed = graph.git(&["rev-parse", "descartes/house"]);
+    gate.open();
+    let ended = running.wait();
+    ended.assert_code(0);
+    assert_eq!(graph.entries("conflict").len(), 1, "{ended:#?}");
+    let last = graph.entries("intent").pop().expect("an intent");
+    assert_eq!(last["attempt"], 2, "{ended:#?}");
+    assert_eq!(last["base"], pushed.trim());
+    assert_eq!(graph.show("descartes/house", "shared"), "user\nagent\n");
 }
 
 #[test]

@@ -85,7 +85,8 @@ pub(super) async fn build_product(
     let objects = inspect::PushedObjects {
         base,
         tips: &tips,
-        entries: (has_base_as_only_parent && tips.len() == 1).then_some(&changes.entries),
+        entries: (has_base_as_only_parent && tips.len() == 1 && changes.has_all_entries)
+            .then_some(&changes.entries),
     };
     let found = inspect::inspect(git, &repository, &objects).await?;
     let mut unpushable_files = found.unpushable_files;
@@ -104,8 +105,7 @@ pub(super) async fn build_product(
             lfs::UploadPlan::Forbidden(files) => unpushable_files = Some(files),
         }
     }
-    let only_path = changes.count.only_path.clone();
-    work.patch = patch::patch(git, &repository, base, &head, changes).await?;
+    work.patch = patch::patch(git, &repository, base, &head, &changes).await?;
     let mut notes = parts.left_behind.notes();
     notes.extend(found.warning);
     Ok(Product {
@@ -115,7 +115,7 @@ pub(super) async fn build_product(
         unpushable_files,
         incomplete_reason: parts.incomplete_reason,
         notes,
-        only_path,
+        only_path: changes.count.only_path,
         upload,
         _stores: parts.stores,
     })

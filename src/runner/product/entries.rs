@@ -39,6 +39,11 @@ impl Entry {
         !matches!(self.new_mode.as_str(), "000000" | "160000")
     }
 
+    /// Whether the old side is a file, a symbolic link or a directory, so that its object is in the repository.
+    pub fn has_old_object(&self) -> bool {
+        !matches!(self.old_mode.as_str(), "000000" | "160000")
+    }
+
     /// Whether the new side is a regular file.
     pub fn is_file(&self) -> bool {
         self.new_mode.starts_with("100")

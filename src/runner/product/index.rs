@@ -165,7 +165,12 @@ impl Index<'_> {
             None => self.repository.run(empty_tree).await?,
         };
         let args = ["diff-index", "--cached", "--raw", "-z", "--no-renames"];
-        let args = [args.as_slice(), &["--no-abbrev"]].concat();
+        // Files that were only announced by `git add --intent-to-add` do not become a part of the tree.
+        let args = [
+            args.as_slice(),
+            &["--no-abbrev", "--ita-invisible-in-index"],
+        ]
+        .concat();
         let records = self
             .repository
             .records(self.repository.call(args).arg(commit_or_tree))

@@ -118,13 +118,16 @@ async fn list_objects(
     list.map_err(|error| io_failure(&error))
 }
 
-/// The commits `tips`, their trees and the new sides of the entries, in the same format as [`list_objects`].
+/// The commits `tips`, their trees and the new sides of the entries, in the same format as [`list_objects`], without objects
+/// that are the old side of an entry.
 fn list_objects_of_entries(tips: &[&str], entries: &[Entry]) -> io::Result<File> {
     let mut list = UnnamedFile::new();
     for tip in tips {
         writeln!(list, "{tip}\n{tip}^{{tree}}")?;
     }
-    let mut listed = BTreeSet::new();
+    // The base has these, so a push does not send them.
+    let old_entries = entries.iter().filter(|entry| entry.has_old_object());
+    let mut listed: BTreeSet<&String> = old_entries.map(|entry| &entry.old_object).collect();
     for entry in entries.iter().filter(|entry| entry.has_new_object()) {
         if listed.insert(&entry.new_object) {
             // Like git, ends the path before a line feed in it.

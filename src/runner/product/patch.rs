@@ -42,29 +42,28 @@ pub struct Changes {
     pub count: ChangeCount,
     /// The changed files, and the changed directories above them.
     pub entries: Vec<Entry>,
-    /// The patch; `None` if git treats any changed file as binary.
-    patch: Option<PatchBytes>,
+    /// Whether every record that git printed is one of `entries`.
+    pub has_all_entries: bool,
 }
 
-/// Counts and lists the differences between two commits, and makes the patch, all with one git command. Ends that command
-/// before the patch if a file is binary: it may be too large for the patch.
+/// Counts and lists the differences between two commits. Does not make the patch in the same command: git would read and
+/// compare large files for it before it prints that they are binary.
 pub async fn changes(
     git: &Git<'_>,
     repository: &PrivateRepository,
     base: &str,
     head: &str,
 ) -> Result<Changes, Failure> {
-    let (mut output, mut raw) = (DiffOutput::new(), Vec::new());
-    let (mut count, mut patch) = (ChangeCount::default(), PatchReader::new(git));
+    let (mut records, mut raw) = (Records::new(0), Vec::new());
+    let mut count = ChangeCount::default();
     let call = repository
         .call(diff_args(["--raw", "-t", "--no-abbrev", "--numstat", "-z"]))
         // Counts larger files as binary, by their size alone.
         .configuration(&[("core.bigFileThreshold".to_owned(), "16m".to_owned())])
-        .args(PATCH_OPTIONS.map(Into::into))
         .arg(base)
         .arg(head);
-    let mut on_output = |bytes: &[u8]| {
-        let part_of_patch = output.push(bytes, |record| {
+    run_stream(git, call, &mut |bytes| {
+        records.push(bytes, |record| {
             // git prints all raw entries first. Each has two records: a header, which begins with a colon, and the
             // path.
             let is_path = raw.len() % 2 == 1;
@@ -74,51 +73,14 @@ pub async fn changes(
                 count.add(record);
             }
         });
-        if output.is_in_patch && count.has_binary {
-            return AfterOutput::Stop;
-        }
-        patch.push(part_of_patch)
-    };
-    let is_complete = run_stream_until(git, call, &mut on_output).await?;
-    Ok(Changes {
-        patch: (!count.has_binary).then(|| patch.finish(is_complete)),
-        count,
-        entries: entries_of_raw_diff(&raw),
     })
-}
-
-/// Splits the output of `git diff --raw --numstat --patch -z`: records that end with NUL, an empty record, the patch.
-struct DiffOutput {
-    records: Records,
-    is_at_start_of_record: bool,
-    is_in_patch: bool,
-}
-
-impl DiffOutput {
-    fn new() -> Self {
-        Self {
-            records: Records::new(0),
-            is_at_start_of_record: true,
-            is_in_patch: false,
-        }
-    }
-
-    /// Reads a part of the output. Calls `on_record` for each record that ends in it, and returns its part of the patch.
-    fn push<'b>(&mut self, bytes: &'b [u8], mut on_record: impl FnMut(&[u8])) -> &'b [u8] {
-        let mut rest = bytes;
-        while !self.is_in_patch && !rest.is_empty() {
-            if self.is_at_start_of_record && rest[0] == 0 {
-                self.is_in_patch = true;
-                return &rest[1..];
-            }
-            let end = memchr::memchr(0, rest);
-            let (part, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
-            self.records.push(part, &mut on_record);
-            self.is_at_start_of_record = end.is_some();
-            rest = after;
-        }
-        rest
-    }
+    .await?;
+    let entries = entries_of_raw_diff(&raw);
+    Ok(Changes {
+        count,
+        has_all_entries: entries.len() * 2 == raw.len(),
+        entries,
+    })
 }
 
 impl ChangeCount {
@@ -143,7 +105,7 @@ pub async fn patch(
     repository: &PrivateRepository,
     base: &str,
     head: &str,
-    changes: Changes,
+    changes: &Changes,
 ) -> Result<Option<Patch>, Failure> {
     let large = if changes.count.has_binary {
         large_paths(git, repository, &changes.entries).await?
@@ -153,10 +115,7 @@ pub async fn patch(
     if large.len() > MAX_EXCLUDED {
         return Ok(None);
     }
-    let mut patch = match changes.patch {
-        Some(patch) => patch,
-        None => patch_bytes(git, repository, base, head, &large).await?,
-    };
+    let mut patch = patch_bytes(git, repository, base, head, &large).await?;
     let text = match std::str::from_utf8(&patch.bytes) {
         Ok(text) => text,
         // A truncated text may end with a part of a character.
@@ -223,7 +182,6 @@ async fn large_paths(
 }
 
 /// A patch as git printed it, without secrets.
-#[derive(Debug)]
 struct PatchBytes {
     /// The patch, or its beginning with one byte more than [`MAX_PATCH_SIZE`].
     bytes: Vec<u8>,
@@ -282,7 +240,7 @@ async fn patch_bytes(
     head: &str,
     large: &[OsString],
 ) -> Result<PatchBytes, Failure> {
-    let call = repository.call(diff_args(PATCH_OPTIONS));
+    let call = repository.call(diff_args(["--binary", "--full-index"]));
     let mut call = call.arg(base).arg(head).arg("--").arg(".");
     for path in large {
         let mut pathspec = OsString::from(":(exclude,top,literal)");
@@ -293,9 +251,6 @@ async fn patch_bytes(
     let is_complete = run_stream_until(git, call, &mut |bytes| patch.push(bytes)).await?;
     Ok(patch.finish(is_complete))
 }
-
-/// The options of `git diff` for a patch that contains binary files.
-const PATCH_OPTIONS: [&str; 3] = ["--patch", "--binary", "--full-index"];
 
 /// The arguments of `git diff` with these additional options.
 fn diff_args<const N: usize>(options: [&'static str; N]) -> Vec<&'static str> {
@@ -321,26 +276,4 @@ fn beginning_that_fits(text: &str) -> &str {
         size > MAX_PATCH_SIZE
     });
     end.map_or(text, |(end, _)| &text[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_patch_after_the_records_is_found_wherever_the_output_is_cut() {
-        let output = b":100644 100644 1 2 M\0a\n\0\x31\t2\ta\n\0\0diff --git\0\0x";
-        for size in 1..output.len() {
-            let mut split = DiffOutput::new();
-            let (mut records, mut patch) = (Vec::new(), Vec::new());
-            for part in output.chunks(size) {
-                patch.extend_from_slice(split.push(part, |record| records.push(record.to_vec())));
-            }
-            assert_eq!(
-                records,
-                [&b":100644 100644 1 2 M"[..], b"a\n", b"1\t2\ta\n"]
-            );
-            assert_eq!(patch, b"diff --git\0\0x", "{size}");
-        }
-    }
 }

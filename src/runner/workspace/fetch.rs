@@ -60,6 +60,8 @@ async fn fetch(
     loop {
         let args = ["fetch", "--progress", "--no-tags", "--depth=1"];
         let call = Call::new(dir, args).args(git.file_remote_option(url, "upload-pack"));
+        // Fetched objects stay in one pack. By default, git writes up to 100 objects to a file each, which takes longer.
+        let call = call.configuration(&[("fetch.unpackLimit".to_owned(), "1".to_owned())]);
         let call = call.arg("--").arg(url).arg(reference.unwrap_or("HEAD"));
         let Err(error) = git.run(call.contacts_remote()).await else {
             return Ok(());

@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::Value;
 
 use super::{BRANCH, completed_work};
-use crate::support::Origin;
 use crate::support::origin::git;
+use crate::support::{Origin, Receiver, path, write_program};
 
 #[test]
 fn large_files_are_left_out_of_the_patch_without_being_compared() {
@@ -20,6 +20,33 @@ fn large_files_are_left_out_of_the_patch_without_being_compared() {
     assert_eq!(work["patch_truncated"], true);
     assert_eq!(work["files_changed"], 3);
     origin.git(&["cat-file", "-e", &format!("{BRANCH}:large")]);
+}
+
+/// With the patch in the same command, git would read and compare large files before it prints that they are binary.
+#[test]
+fn the_git_command_that_lists_the_changes_makes_no_patch() {
+    let (origin, receiver) = (Origin::new(), Receiver::start());
+    let (bin, log) = (origin.path("bin"), origin.path("log"));
+    fs::create_dir(&bin).expect("a directory");
+    let real_path = path();
+    let script = format!(
+        "printf '%s\\n' \"$*\" >> '{}'; PATH='{real_path}' exec git \"$@\"",
+        log.display()
+    );
+    write_program(&bin.join("git"), &script);
+    let worker = origin.worker(&receiver).agent("echo fine > fine");
+    let worker = worker.env("PATH", format!("{}:{real_path}", bin.display()));
+    worker.run().assert_code(0);
+    let calls = fs::read_to_string(&log).expect("a log");
+    let lists: Vec<&str> = calls
+        .lines()
+        .filter(|call| call.contains(" diff ") && call.contains("--raw"))
+        .collect();
+    assert_eq!(lists.len(), 1, "{calls}");
+    assert!(
+        !lists[0].contains("--binary") && !lists[0].contains("--patch"),
+        "{calls}"
+    );
 }
 
 /// Asserts that the patch in `result.work`, applied to the base, gives the files of the pushed commit.
