@@ -10,7 +10,7 @@ use super::ssh::quoted;
 use crate::environment::Variables;
 
 /// The configuration of every call with [`Side::Worker`]. It overrides the configuration of the repository.
-const CONFIGURATION_OF_WORKER: [(&str, &str); 17] = [
+const CONFIGURATION_OF_WORKER: [(&str, &str); 16] = [
     // Run no programs that the repository names.
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),

@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::Value;
 
 use super::{BRANCH, completed_work};
-use crate::support::origin::git;
-use crate::support::{Origin, Receiver, path, write_program};
+use crate::support::origin::{git, write_program};
+use crate::support::{Origin, Receiver, path};
 
 #[test]
 fn large_files_are_left_out_of_the_patch_without_being_compared() {
@@ -26,9 +26,9 @@ fn large_files_are_left_out_of_the_patch_without_being_compared() {
 #[test]
 fn the_git_command_that_lists_the_changes_makes_no_patch() {
     let (origin, receiver) = (Origin::new(), Receiver::start());
-    let (bin, log) = (origin.path("bin"), origin.path("log"));
+    let (bin, log) = (origin.path("wrapper"), origin.path("git.log"));
     fs::create_dir(&bin).expect("a directory");
-    let real_path = path();
+    let real_path = path().into_string().expect("a PATH in UTF-8");
     let script = format!(
         "printf '%s\\n' \"$*\" >> '{}'; PATH='{real_path}' exec git \"$@\"",
         log.display()
