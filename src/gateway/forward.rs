@@ -250,21 +250,23 @@ impl Forwarding {
     }
 
     /// Reserves the request's maximum cost. Waits while the rest of the limit is reserved for other requests.
-    /// `None` if there is no limit.
+    /// `None` if there is no limit and the request cannot be read.
     async fn reserve(
         &self,
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Option<Reservation>, ForwardError> {
         let shared = &self.shared;
-        if !shared.ledger.borrow().has_limit() {
-            return Ok(None);
-        }
-        if headers.contains_key(CONTENT_ENCODING) {
-            let why = "the request is compressed, so its cost cannot be limited".to_owned();
-            return Err(GatewayError::Unreadable(why).into());
-        }
-        let cost = request_cost::read(body).map_err(GatewayError::Unreadable)?;
+        let cost = if headers.contains_key(CONTENT_ENCODING) {
+            Err("the request is compressed, so its cost cannot be limited".to_owned())
+        } else {
+            request_cost::read(body)
+        };
+        let cost = match cost {
+            Ok(cost) => cost,
+            Err(_) if !shared.ledger.borrow().has_limit() => return Ok(None),
+            Err(why) => return Err(GatewayError::Unreadable(why).into()),
+        };
         loop {
             let settlement = shared.settlement.notified();
             let admission = shared.ledger.borrow_mut().admit(&cost);

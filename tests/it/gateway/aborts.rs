@@ -1,0 +1,79 @@
+//! Requests that end without an answer of the model.
+
+use serde_json::json;
+
+use super::service::{
+    Part, Service, complete_answer, message_document, stream_end, stream_event,
+    stream_head,
+};
+use super::session::{Session, post};
+use super::question;
+use crate::support::{Hold, wait_until};
+
+/// A stream of the Messages API that has only an error event.
+fn stream_with_only_an_error() -> Vec<Part> {
+    vec![
+        stream_head(),
+        stream_event(&json!({ "type": "ping" })),
+        overloaded_event(),
+        stream_end(),
+    ]
+}
+
+fn overloaded_event() -> Part {
+    let error = json!({ "type": "overloaded_error", "message": "Overloaded" });
+    stream_event(&json!({ "type": "error", "error": error }))
+}
+
+/// Ends the agent, and asserts that the requests of the run together cost this many US dollars.
+#[track_caller]
+fn end_and_assert_cost(session: Session, expected: f64) {
+    let (receiver, ended) = session.end(0);
+    let agent = &ended.assert_completed(&receiver)["result"]["agent"];
+    let cost = agent["cost_usd"].as_f64();
+    assert!(
+        cost.is_some_and(|cost| (cost - expected).abs() < 1e-9),
+        "{agent}"
+    );
+}
+
+#[test]
+fn a_request_that_the_client_breaks_off_does_not_make_the_cost_unknown() {
+    let hold = Hold::default();
+    let service = Service::start([vec![Part::Wait(hold.clone()), message_document()]]);
+    let session = Session::start(&service, |worker| worker);
+    let stream = session.connect(&post("{path}/v1/messages", "", &question().to_string()));
+    wait_until("the request", || service.requests().len() == 1);
+    drop(stream);
+    assert_eq!(session.ask(&question()).status, 200);
+    hold.release();
+    end_and_assert_cost(session, 0.00007);
+}
+
+#[test]
+fn an_answer_without_a_usable_model_does_not_make_the_cost_unknown() {
+    let renamed = json!({
+        "type": "message", "model": "proxy.claude-sonnet-5-5", "content": [],
+        "usage": { "input_tokens": 10, "output_tokens": 5 },
+    });
+    let json_type = "content-type: application/json\r\n";
+    let compressed_headers = format!("{json_type}content-encoding: gzip\r\n");
+    for (answer, expected) in [
+        (stream_with_only_an_error(), 0.00007),
+        (
+            vec![complete_answer(200, &compressed_headers, "\u{1f}x")],
+            0.00007,
+        ),
+        // The price of the requested model counts.
+        (
+            vec![complete_answer(200, json_type, &renamed.to_string())],
+            0.00014,
+        ),
+    ] {
+        let service = Service::start([answer]);
+        let session = Session::start(&service, |worker| worker);
+        assert_eq!(session.ask(&question()).status, 200);
+        assert_eq!(session.ask(&question()).status, 200);
+        end_and_assert_cost(session, expected);
+    }
+}
