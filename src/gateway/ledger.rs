@@ -258,6 +258,7 @@ mod tests {
             },
             is_complete,
             streamed_tokens: 400,
+            ..AnswerUsage::default()
         }
     }
 

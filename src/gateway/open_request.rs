@@ -51,6 +51,7 @@ impl Drop for OpenRequest {
         let end = match self.state {
             RequestState::Sent if self.costs_tokens => RequestEnd::Abandoned,
             RequestState::Free | RequestState::Sent => RequestEnd::Free,
+            RequestState::Answered(_) if answer_usage.is_only_error => RequestEnd::Free,
             RequestState::Answered(_) => RequestEnd::Answered(&answer_usage),
         };
         self.shared

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
+use super::question;
 use super::service::{
-    Part, Service, complete_answer, message_document, stream_end, stream_event,
+    Part, Service, complete_answer, message_document, message_start, stream_end, stream_event,
     stream_head,
 };
 use super::session::{Session, post};
-use super::question;
 use crate::support::{Hold, wait_until};
 
 /// A stream of the Messages API that has only an error event.
@@ -76,4 +76,40 @@ fn an_answer_without_a_usable_model_does_not_make_the_cost_unknown() {
         assert_eq!(session.ask(&question()).status, 200);
         end_and_assert_cost(session, expected);
     }
+}
+
+#[test]
+fn an_answer_that_is_only_an_error_costs_nothing() {
+    let error = json!({ "type": "error", "error": { "type": "overloaded_error", "message": "Overloaded" } });
+    let document = complete_answer(
+        200,
+        "content-type: application/json\r\n",
+        &error.to_string(),
+    );
+    let service = Service::start([stream_with_only_an_error(), vec![document]]);
+    // The upper bound of each request is 6,100 tokens.
+    let session = Session::start(&service, |worker| {
+        worker.env("DESCARTES_MAX_TOKENS", "5000")
+    });
+    assert!(session.ask(&question()).body.contains("Overloaded"));
+    assert!(session.ask(&question()).body.contains("Overloaded"));
+    assert_eq!(session.ask(&question()).status, 200);
+    end_and_assert_cost(session, 0.00007);
+}
+
+#[test]
+fn an_error_after_the_beginning_of_an_answer_does_not_make_the_answer_free() {
+    let service = Service::start([vec![
+        stream_head(),
+        message_start(),
+        overloaded_event(),
+        stream_end(),
+    ]]);
+    let session = Session::start(&service, |worker| {
+        worker.env("DESCARTES_MAX_TOKENS", "1000")
+    });
+    assert!(session.ask(&question()).body.contains("Overloaded"));
+    assert_eq!(session.ask(&question()).status, 402);
+    let (receiver, ended) = session.wait();
+    ended.assert_failed(&receiver, "limit_reached");
 }
