@@ -18,6 +18,7 @@ use super::errors::GatewayError;
 use super::ledger::{Admission, Refusal, Reservation};
 use super::meter::Meter;
 use super::open_request::{MeteredBody, OpenRequest, RequestState};
+use super::request_body::{RequestBody, SendingState};
 use super::request_cost;
 use super::route::{self, Decision};
 use super::shared::{Service, Shared};
@@ -187,12 +188,14 @@ impl Forwarding {
             .client
             .request(parts.method.clone(), url)
             .headers(headers);
-        // With an empty body, reqwest would send a length that the client did not send.
+        let sending = SendingState::default();
         let request = match parts.method {
+            // With an empty body, reqwest would send a length that the client did not send.
             Method::GET | Method::HEAD if body.is_empty() => request,
-            _ => request.body(body),
+            _ if body.is_empty() => request.body(body),
+            _ => request.body(reqwest::Body::wrap(RequestBody::new(body, sending.clone()))),
         };
-        open_request.state = RequestState::Sent;
+        open_request.state = RequestState::Unanswered(sending);
         open_request.started_at = Instant::now();
         let answer = match request.send().await {
             Ok(answer) => answer,

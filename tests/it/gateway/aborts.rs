@@ -1,5 +1,8 @@
 //! Requests that end without an answer of the model.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
 
 use super::question;
@@ -8,7 +11,7 @@ use super::service::{
     stream_head,
 };
 use super::session::{Session, post};
-use crate::support::{Hold, wait_until};
+use crate::support::{Hold, Server, wait_until};
 
 /// A stream of the Messages API that has only an error event.
 fn stream_with_only_an_error() -> Vec<Part> {
@@ -112,4 +115,35 @@ fn an_error_after_the_beginning_of_an_answer_does_not_make_the_answer_free() {
     assert_eq!(session.ask(&question()).status, 402);
     let (receiver, ended) = session.wait();
     ended.assert_failed(&receiver, "limit_reached");
+}
+
+#[test]
+fn a_request_that_ends_before_there_is_a_connection_to_the_service_costs_nothing() {
+    // The service accepts connections, but never completes the TLS handshake.
+    let (hold, connections) = (Hold::default(), Arc::new(AtomicUsize::new(0)));
+    let server = {
+        let (hold, connections) = (hold.clone(), Arc::clone(&connections));
+        Server::listen("127.0.0.1:0", move |connection| {
+            connections.fetch_add(1, Ordering::SeqCst);
+            connection.wait_for(&hold);
+        })
+    };
+    let count = || connections.load(Ordering::SeqCst);
+    let service = Service::start([]);
+    let session = Session::start(&service, |worker| {
+        let url = format!("https://{}", server.address());
+        // The upper bound of each request is 6,100 tokens.
+        worker
+            .env("ANTHROPIC_BASE_URL", url)
+            .env("DESCARTES_MAX_TOKENS", "5000")
+    });
+    let request = post("{path}/v1/messages", "", &question().to_string());
+    let stream = session.connect(&request);
+    wait_until("the first connection", || count() == 1);
+    drop(stream);
+    let _second = session.connect(&request);
+    wait_until("a second connection", || count() == 2);
+    hold.release();
+    let (receiver, ended) = session.end(0);
+    ended.assert_completed(&receiver);
 }
