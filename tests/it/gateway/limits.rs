@@ -7,7 +7,8 @@ use super::service::{
 };
 use super::session::{Session, post, read_answer};
 use super::{KEY, question};
-use crate::support::{Hold, Project, Receiver, Worker, wait_until};
+use crate::support::origin::write_program;
+use crate::support::{Hold, Project, Receiver, Worker, path, wait_until};
 
 /// The field `error` of a body.
 fn error_of(body: &str) -> Value {
@@ -187,5 +188,39 @@ fn a_token_limit_without_a_gateway_fails_the_run_before_the_agent_starts() {
         let message = event["failure"]["message"].as_str().expect("a message");
         assert!(message.contains(why), "{message}");
         assert!(!project.path("ran").exists());
+    }
+}
+
+#[test]
+fn a_token_limit_fails_the_run_if_the_gateway_serves_only_another_provider() {
+    let bin = Project::empty();
+    write_program(&bin.path("claude"), "touch ran");
+    let path = format!(
+        "{}:{}",
+        bin.dir().display(),
+        path().into_string().expect("UTF-8")
+    );
+    for (agent, variable) in [
+        ("claude-code", "CLAUDE_CODE_OAUTH_TOKEN"),
+        ("builtin", "ANTHROPIC_AUTH_TOKEN"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_AGENT", agent)
+            .env("PATH", &path)
+            .env("IS_SANDBOX", "1")
+            .env("OPENAI_API_KEY", "sk-test-0123456789")
+            .env(variable, "sk-ant-oat01-0123456789")
+            .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+            .env("DESCARTES_MAX_TOKENS", "5")
+            .env("DESCARTES_IDLE_TIMEOUT", "3s")
+            .run()
+            .assert_failed(&receiver, "agent_not_found");
+        let message = event["failure"]["message"].as_str().expect("a message");
+        let words = format!(
+            "there is no key or token of anthropic that the model gateway can keep, and the agent {agent} uses no other service"
+        );
+        assert!(message.ends_with(&words), "{message}");
+        assert!(!project.path("ran").exists(), "{agent}");
     }
 }
