@@ -135,14 +135,18 @@ struct MessageChange {
 }
 
 impl PartialAnswer {
-    /// Whether a part of the content has arrived.
-    pub fn has_content(&self) -> bool {
-        !self.blocks.is_empty()
+    /// Whether the first event of the answer has arrived. From then on, the answer costs money.
+    pub fn has_started(&self) -> bool {
+        self.has_started
     }
 
-    /// The usage that the service has reported so far.
+    /// The usage that the service has reported so far, without the preliminary number of output tokens.
     pub fn usage(&self) -> Usage {
-        self.answer.usage
+        let usage = self.answer.usage;
+        Usage {
+            output_tokens: usage.output_tokens.filter(|_| self.is_output_reported),
+            ..usage
+        }
     }
 
     /// Reads the data of the next event.
@@ -223,9 +227,7 @@ impl PartialAnswer {
         if !self.is_complete {
             return None;
         }
-        if !self.is_output_reported {
-            self.answer.usage.output_tokens = None;
-        }
+        self.answer.usage = self.usage();
         // A tool must not run with an incomplete input. If the model has finished its tool calls, an input
         // that cannot be parsed stays: the call gets an error as its result, so that the model can
         // correct it.

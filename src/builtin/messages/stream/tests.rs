@@ -134,6 +134,16 @@ fn a_stream_without_message_stop_is_not_an_answer() {
 }
 
 #[test]
+fn the_output_tokens_are_unknown_until_the_service_has_reported_their_final_number() {
+    let mut answer = push_all(&[start(), block(0, &text_block("a"))]).unwrap();
+    assert!(answer.has_started());
+    let usage = answer.usage();
+    assert_eq!((usage.input_tokens, usage.output_tokens), (Some(3), None));
+    answer.push(&end("end_turn")[0].to_string()).unwrap();
+    assert_eq!(answer.usage().output_tokens, Some(9));
+}
+
+#[test]
 fn an_invalid_event_is_an_error_that_says_what_is_wrong() {
     let malformed = |events: &[Value]| match push_all(events) {
         Err(StreamError::Malformed(why)) => why,
