@@ -256,9 +256,10 @@ impl Service {
                 Err(StreamError::TooLarge) => return answer_too_large(partial),
             }
         }
+        let partial = partial_of(&answer);
         match answer.into_answer() {
             Some(answer) => Attempt::Answered(answer),
-            None => retryable_failure("its answer broke off".to_owned(), Partial::None),
+            None => retryable_failure("its answer is empty".to_owned(), partial),
         }
     }
 }

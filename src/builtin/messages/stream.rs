@@ -222,9 +222,11 @@ impl PartialAnswer {
         block.ok_or_else(|| StreamError::Malformed(format!("there is no block {index}")))
     }
 
-    /// The answer, if it is complete. Blocks that the API would reject in the next request are removed.
+    /// The answer, if it is complete and not empty. Blocks that the API would reject in the next request are removed.
     pub fn into_answer(mut self) -> Option<Answer> {
-        if !self.is_complete {
+        // A service that breaks off may still send the last event.
+        let is_empty = self.blocks.is_empty() && self.answer.stop_reason.is_none();
+        if !self.is_complete || is_empty {
             return None;
         }
         self.answer.usage = self.usage();

@@ -134,6 +134,15 @@ fn a_stream_without_message_stop_is_not_an_answer() {
 }
 
 #[test]
+fn a_stream_without_content_and_without_a_stop_reason_is_not_an_answer() {
+    let [message_delta, message_stop] = end("end_turn");
+    let without_reason = push_all(&[start(), message_stop.clone()]).unwrap();
+    assert!(without_reason.into_answer().is_none());
+    let with_reason = push_all(&[start(), message_delta, message_stop]).unwrap();
+    assert!(with_reason.into_answer().is_some());
+}
+
+#[test]
 fn the_output_tokens_are_unknown_until_the_service_has_reported_their_final_number() {
     let mut answer = push_all(&[start(), block(0, &text_block("a"))]).unwrap();
     assert!(answer.has_started());
