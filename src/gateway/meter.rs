@@ -229,12 +229,7 @@ fn is_message_stop(text: &str) -> bool {
 fn usage_of(api: Api, value: &Value) -> Usage {
     let count = |name: &str| token_count(&value[name]);
     match api {
-        Api::Anthropic => Usage {
-            input_tokens: count("input_tokens"),
-            output_tokens: count("output_tokens"),
-            cache_read_input_tokens: count("cache_read_input_tokens"),
-            cache_creation_input_tokens: count("cache_creation_input_tokens"),
-        },
+        Api::Anthropic => Usage::of_messages_api(value),
         Api::OpenAi => {
             let cached_tokens = |name: &str| token_count(&value[name]["cached_tokens"]);
             let cached =
@@ -245,7 +240,7 @@ fn usage_of(api: Api, value: &Value) -> Usage {
                 input_tokens: input.map(|input| input.saturating_sub(cached.unwrap_or(0))),
                 output_tokens: count("output_tokens").or(count("completion_tokens")),
                 cache_read_input_tokens: cached,
-                cache_creation_input_tokens: None,
+                ..Usage::default()
             }
         }
     }
@@ -276,6 +271,7 @@ mod tests {
             output_tokens: Some(output),
             cache_read_input_tokens: read,
             cache_creation_input_tokens: written,
+            ..Usage::default()
         }
     }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{Answer, ErrorDetails, is_thinking};
-use crate::model::{Usage, token_count};
+use crate::model::Usage;
 
 /// The largest content of an answer, in bytes: several times the size of the longest answer that the service
 /// is asked for.
@@ -97,17 +97,9 @@ struct StartedMessage {
     usage: Usage,
 }
 
-/// Reads `usage` field by field: a field with an unexpected type counts as absent, and so does a
-/// `usage` that is not an object.
+/// Reads `usage` field by field: a field with an unexpected type counts as absent.
 fn read_usage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usage, D::Error> {
-    let usage = Value::deserialize(deserializer)?;
-    let tokens = |name: &str| usage.get(name).and_then(token_count);
-    Ok(Usage {
-        input_tokens: tokens("input_tokens"),
-        output_tokens: tokens("output_tokens"),
-        cache_creation_input_tokens: tokens("cache_creation_input_tokens"),
-        cache_read_input_tokens: tokens("cache_read_input_tokens"),
-    })
+    Ok(Usage::of_messages_api(&Value::deserialize(deserializer)?))
 }
 
 /// The addition to a content block.

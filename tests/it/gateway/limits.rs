@@ -224,3 +224,24 @@ fn a_token_limit_fails_the_run_if_the_gateway_serves_only_another_provider() {
         assert!(!project.path("ran").exists(), "{agent}");
     }
 }
+
+#[test]
+fn tokens_that_are_cached_for_an_hour_cost_twice_the_price_of_input() {
+    let body = json!({
+        "type": "message", "model": "claude-sonnet-5-5", "content": [],
+        "usage": {
+            "input_tokens": 10, "output_tokens": 5, "cache_creation_input_tokens": 1000,
+            "cache_creation": { "ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600 },
+        },
+    });
+    let answer = complete_answer(200, "content-type: application/json\r\n", &body.to_string());
+    let service = Service::start([vec![answer]]);
+    let session = Session::start(&service, |worker| worker);
+    assert_eq!(session.ask(&question()).status, 200);
+    let (receiver, ended) = session.end(0);
+    let agent = &ended.assert_completed(&receiver)["result"]["agent"];
+    assert_eq!(agent["usage"]["cache_creation_input_tokens"], 1000);
+    // 10 x 2, 5 x 10, 400 x 2.5 and 600 x 4 dollars for a million.
+    let cost = agent["cost_usd"].as_f64().expect("a cost");
+    assert!((cost - 0.00347).abs() < 1e-9, "{cost}");
+}

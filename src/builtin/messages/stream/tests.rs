@@ -95,7 +95,7 @@ fn blocks_are_assembled_from_their_deltas_and_otherwise_unchanged() {
         input_tokens: Some(3),
         output_tokens: Some(9),
         cache_read_input_tokens: Some(5),
-        cache_creation_input_tokens: None,
+        ..Usage::default()
     };
     assert_eq!(answer.usage, usage);
     assert!(!answer.is_cut_off());
