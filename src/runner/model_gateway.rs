@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::agent;
+use super::failures::stop_failure;
 use super::run::Run;
 use crate::environment::{Variables, value_of, variable};
 use crate::gateway::{Gateway, GatewayFailure, Mode, services_behind_gateway};
@@ -20,7 +21,8 @@ const LOOPBACK: &str = "127.0.0.1";
 /// Starts the gateway for an agent of this kind, if there is a credential for the gateway.
 ///
 /// # Errors
-/// If the gateway cannot be started, or if `DESCARTES_MAX_TOKENS` is set and the gateway cannot enforce it.
+/// If the run must end early, if the gateway cannot be started, or if `DESCARTES_MAX_TOKENS` is set and the gateway cannot
+/// enforce it.
 pub async fn start(run: &Run<'_>, kind: &str) -> Result<Option<Gateway>, Failure> {
     let settings = &run.settings.agent;
     check_limits(settings, kind)?;
@@ -45,7 +47,11 @@ pub async fn start(run: &Run<'_>, kind: &str) -> Result<Option<Gateway>, Failure
         environment,
         run.progress,
     );
-    let gateway = started.await.map_err(|error| Failure {
+    let started = tokio::select! {
+        started = started => started,
+        reason = run.stop.wait_until_requested() => return Err(stop_failure(&reason)),
+    };
+    let gateway = started.map_err(|error| Failure {
         retryable: true,
         ..Failure::from_error(Reason::AgentFailed, &error)
     })?;
@@ -56,8 +62,8 @@ pub async fn start(run: &Run<'_>, kind: &str) -> Result<Option<Gateway>, Failure
 /// credentials it keeps.
 ///
 /// # Errors
-/// If `DESCARTES_MAX_TOKENS` is set, but there is no credential that a gateway can keep for the services that an agent of
-/// this kind uses.
+/// If `DESCARTES_MAX_TOKENS` is set, but there is no credential that a gateway can keep for the services that an agent
+/// of this kind uses.
 pub fn check_limits(settings: &agent::Settings, kind: &str) -> Result<(), Failure> {
     let behind_gateway = services_behind_gateway(&settings.model_access, settings.gateway.mode);
     let provider = agent::only_provider(kind);

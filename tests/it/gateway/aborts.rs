@@ -1,17 +1,18 @@
-//! Requests that end without an answer of the model.
+//! Requests that end without an answer of the model, and a run that is cancelled while its gateway starts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
-use super::question;
 use super::service::{
     Part, Service, complete_answer, message_document, message_start, stream_end, stream_event,
     stream_head,
 };
 use super::session::{Session, post};
-use crate::support::{Hold, Server, wait_until};
+use super::{KEY, question};
+use crate::support::{Hold, Project, Receiver, Reply, Server, Worker, wait_until};
 
 /// A stream of the Messages API that has only an error event.
 fn stream_with_only_an_error() -> Vec<Part> {
@@ -146,4 +147,32 @@ fn a_request_that_ends_before_there_is_a_connection_to_the_service_costs_nothing
     hold.release();
     let (receiver, ended) = session.end(0);
     ended.assert_completed(&receiver);
+}
+
+#[test]
+fn a_cancellation_ends_a_run_whose_gateway_has_not_started_yet() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    // The gateway waits for the authorities, because the test holds the pipe open and writes nothing.
+    let pipe = project.path("authorities.pem");
+    let status = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(status.expect("mkfifo").success());
+    let running = Worker::new(&receiver, &project)
+        .env("ANTHROPIC_API_KEY", KEY)
+        .env("ANTHROPIC_BASE_URL", "https://model.invalid")
+        .env("SSL_CERT_FILE", &pipe)
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .agent("touch ran")
+        .start();
+    let mut writer = None;
+    wait_until("the gateway", || {
+        // With NONBLOCK, this is an error until the gateway opens the pipe to read it.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        writer = rustix::fs::open(&pipe, flags, Mode::empty()).ok();
+        writer.is_some()
+    });
+    receiver.set_default_reply("progress", Reply::json(200, r#"{"cancel": true}"#));
+    let ended = running.wait();
+    drop(writer);
+    ended.assert_failed(&receiver, "cancelled");
+    assert!(!project.path("ran").exists());
 }
