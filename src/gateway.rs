@@ -17,6 +17,7 @@ mod ledger;
 mod meter;
 mod open_request;
 mod reports;
+mod request_body;
 mod request_cost;
 mod route;
 mod server;

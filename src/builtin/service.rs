@@ -145,14 +145,19 @@ impl Service {
                     cost.add(answer.usage, upper_bound);
                     return Ok(Ok(answer));
                 }
-                Attempt::Rejected(error) => return Ok(Err(error)),
+                Attempt::Rejected { error, partial } => {
+                    if let Partial::Begun(usage) = partial {
+                        cost.add(usage, upper_bound);
+                    }
+                    return Ok(Err(error));
+                }
                 Attempt::Retry {
                     failure,
                     retry_after,
                     partial,
                 } => (failure, retry_after, partial),
             };
-            if let Partial::Content(usage) = partial {
+            if let Partial::Begun(usage) = partial {
                 // The service was reachable, so the time limit starts again. The number of incomplete
                 // answers is limited instead, because each may cost as much as a complete one.
                 incomplete_answers += 1;
@@ -221,11 +226,7 @@ impl Service {
         let mut last_growth = Instant::now();
         loop {
             let event = timeout(self.read_timeout, events.next()).await;
-            let partial = if answer.has_content() {
-                Partial::Content(answer.usage())
-            } else {
-                Partial::None
-            };
+            let partial = partial_of(&answer);
             let event = match event {
                 Ok(Some(Ok(event))) => event,
                 Ok(Some(Err(error))) => return connection_error(&self.url, &error, partial),
@@ -252,13 +253,23 @@ impl Service {
                 Err(StreamError::Malformed(why)) => {
                     return retryable_failure(format!("its answer cannot be read: {why}"), partial);
                 }
-                Err(StreamError::TooLarge) => return answer_too_large(),
+                Err(StreamError::TooLarge) => return answer_too_large(partial),
             }
         }
+        let partial = partial_of(&answer);
         match answer.into_answer() {
             Some(answer) => Attempt::Answered(answer),
-            None => retryable_failure("its answer broke off".to_owned(), Partial::None),
+            None => retryable_failure("its answer is empty".to_owned(), partial),
         }
+    }
+}
+
+/// How much of an answer has arrived.
+fn partial_of(answer: &PartialAnswer) -> Partial {
+    if answer.has_started() {
+        Partial::Begun(answer.usage())
+    } else {
+        Partial::None
     }
 }
 

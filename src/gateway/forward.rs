@@ -18,6 +18,7 @@ use super::errors::GatewayError;
 use super::ledger::{Admission, Refusal, Reservation};
 use super::meter::Meter;
 use super::open_request::{MeteredBody, OpenRequest, RequestState};
+use super::request_body::{RequestBody, SendingState};
 use super::request_cost;
 use super::route::{self, Decision};
 use super::shared::{Service, Shared};
@@ -187,12 +188,14 @@ impl Forwarding {
             .client
             .request(parts.method.clone(), url)
             .headers(headers);
-        // With an empty body, reqwest would send a length that the client did not send.
+        let sending = SendingState::default();
         let request = match parts.method {
+            // With an empty body, reqwest would send a length that the client did not send.
             Method::GET | Method::HEAD if body.is_empty() => request,
-            _ => request.body(body),
+            _ if body.is_empty() => request.body(body),
+            _ => request.body(reqwest::Body::wrap(RequestBody::new(body, sending.clone()))),
         };
-        open_request.state = RequestState::Sent;
+        open_request.state = RequestState::Unanswered(sending);
         open_request.started_at = Instant::now();
         let answer = match request.send().await {
             Ok(answer) => answer,
@@ -250,21 +253,23 @@ impl Forwarding {
     }
 
     /// Reserves the request's maximum cost. Waits while the rest of the limit is reserved for other requests.
-    /// `None` if there is no limit.
+    /// `None` if there is no limit and the request cannot be read.
     async fn reserve(
         &self,
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Option<Reservation>, ForwardError> {
         let shared = &self.shared;
-        if !shared.ledger.borrow().has_limit() {
-            return Ok(None);
-        }
-        if headers.contains_key(CONTENT_ENCODING) {
-            let why = "the request is compressed, so its cost cannot be limited".to_owned();
-            return Err(GatewayError::Unreadable(why).into());
-        }
-        let cost = request_cost::read(body).map_err(GatewayError::Unreadable)?;
+        let cost = if headers.contains_key(CONTENT_ENCODING) {
+            Err("the request is compressed, so its cost cannot be limited".to_owned())
+        } else {
+            request_cost::read(body)
+        };
+        let cost = match cost {
+            Ok(cost) => cost,
+            Err(_) if !shared.ledger.borrow().has_limit() => return Ok(None),
+            Err(why) => return Err(GatewayError::Unreadable(why).into()),
+        };
         loop {
             let settlement = shared.settlement.notified();
             let admission = shared.ledger.borrow_mut().admit(&cost);

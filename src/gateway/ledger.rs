@@ -137,7 +137,9 @@ impl Ledger {
         Admission::Admitted(reservation)
     }
 
-    /// Accounts for a request that has ended. If the service did not report the usage, the upper bound counts instead.
+    /// Accounts for a request that has ended. If there is a limit and the service did not report the usage, the upper
+    /// bound counts instead. `reservation` is `None` if the request could not be read, which is possible only without a
+    /// limit.
     pub fn settle(&mut self, reservation: Option<Reservation>, end: &RequestEnd<'_>) {
         if let Some(reservation) = &reservation {
             self.open_reservations -= 1;
@@ -165,6 +167,10 @@ impl Ledger {
                 estimate(answer_usage, reservation.upper_bound)
             });
         self.estimated_tokens = self.estimated_tokens.saturating_add(estimate.total());
+        if answer_usage.usage.total() == 0 && estimate.total() == 0 {
+            // Without tokens there is no cost, also if the price of the model is not known.
+            return;
+        }
         let model = answer_usage.model.as_deref();
         let price = model
             .and_then(Price::of)
@@ -252,6 +258,7 @@ mod tests {
             },
             is_complete,
             streamed_tokens: 400,
+            ..AnswerUsage::default()
         }
     }
 
@@ -335,11 +342,20 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_is_estimated_and_unknown_prices_make_the_cost_unknown() {
+    fn without_a_limit_nothing_is_estimated_and_requests_without_tokens_cost_nothing() {
+        let no_usage = AnswerUsage::default();
+        for end in [RequestEnd::Abandoned, RequestEnd::Answered(&no_usage)] {
+            let mut ledger = ledger(None, None);
+            ledger.settle(None, &end);
+            let reservation = admit_request(&mut ledger);
+            ledger.settle(Some(reservation), &end);
+            assert_cost(&ledger, 0.0);
+        }
+    }
+
+    #[test]
+    fn without_a_limit_an_unknown_price_makes_the_cost_unknown() {
         let mut ledger = ledger(None, None);
-        let reservation = admit_request(&mut ledger);
-        ledger.settle(Some(reservation), &RequestEnd::Abandoned);
-        assert_cost(&ledger, 0.0);
         let Admission::Admitted(reservation) = ledger.admit(&request_for("gpt-x")) else {
             panic!("{ledger:?}");
         };
@@ -349,6 +365,19 @@ mod tests {
         };
         ledger.settle(Some(reservation), &RequestEnd::Answered(&answer_usage));
         assert_eq!(ledger.totals().cost_usd, None);
+    }
+
+    #[test]
+    fn without_a_limit_an_answer_of_a_model_with_another_name_has_the_price_of_the_requested_model()
+    {
+        let mut ledger = ledger(None, None);
+        let reservation = admit_request(&mut ledger);
+        let answer_usage = AnswerUsage {
+            model: Some("proxy.sonnet".to_owned()),
+            ..answer_usage(100, 100, true)
+        };
+        ledger.settle(Some(reservation), &RequestEnd::Answered(&answer_usage));
+        assert_cost(&ledger, 0.0012);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! does not change the bytes.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::document::Document;
@@ -24,6 +25,9 @@ pub struct AnswerUsage {
     pub usage: Usage,
     /// Whether the end of the answer was read.
     pub is_complete: bool,
+    /// Whether the answer is only an error, in spite of the status of a success: the service has rejected the request
+    /// before it began an answer.
+    pub is_only_error: bool,
     /// An estimate of the output tokens in the text so far, too high rather than too low. Zero if the answer is not a
     /// stream.
     pub streamed_tokens: u64,
@@ -35,6 +39,8 @@ pub struct Meter {
     api: Api,
     format: AnswerFormat,
     answer_usage: AnswerUsage,
+    /// Whether an answer has begun: something other than pings and errors has arrived.
+    has_begun: bool,
 }
 
 /// The format of an answer, with the part that was not read completely yet.
@@ -52,12 +58,13 @@ impl Meter {
         let format = if content_type.trim_start().starts_with("text/event-stream") {
             AnswerFormat::Events(LineSplitter::new(LineEnd::Newline, MAX_EVENT_SIZE))
         } else {
-            AnswerFormat::Document(Document::new(&["model", "usage"]))
+            AnswerFormat::Document(Document::new(&["error", "model", "type", "usage"]))
         };
         Self {
             api,
             format,
             answer_usage: AnswerUsage::default(),
+            has_begun: false,
         }
     }
 
@@ -66,6 +73,15 @@ impl Meter {
         match &mut self.format {
             AnswerFormat::Events(lines) => {
                 while let Some(line) = lines.next_line(&mut bytes) {
+                    if !self.has_begun {
+                        match first_event(&line.bytes) {
+                            _ if line.is_truncated => self.has_begun = true,
+                            FirstEvent::Nothing => {}
+                            FirstEvent::Error => self.answer_usage.is_only_error = true,
+                            FirstEvent::Answer => self.has_begun = true,
+                        }
+                        self.answer_usage.is_only_error &= !self.has_begun;
+                    }
                     if !line.is_truncated {
                         self.answer_usage.read_line(self.api, &line.bytes);
                     }
@@ -78,7 +94,10 @@ impl Meter {
     /// Reads the end of the answer. Must be called if the body of the answer has ended without an error.
     pub fn finish(&mut self) {
         if let AnswerFormat::Document(document) = &self.format {
-            self.answer_usage.read_json(self.api, &document.object());
+            let object = document.object();
+            let fields = serde_json::from_slice::<ErrorFields>(&object);
+            self.answer_usage.is_only_error = fields.is_ok_and(|fields| fields.is_error());
+            self.answer_usage.read_json(self.api, &object);
             self.answer_usage.is_complete = true;
         }
     }
@@ -158,6 +177,48 @@ impl AnswerUsage {
     }
 }
 
+/// What a line of a stream says about an answer that has not begun yet.
+enum FirstEvent {
+    /// An error.
+    Error,
+    /// Anything that can cost tokens.
+    Answer,
+    /// A ping, the end of a stream, or a line without an event's data.
+    Nothing,
+}
+
+/// Reads a line of a stream whose answer has not begun yet. Data that cannot be read counts as an answer.
+fn first_event(line: &[u8]) -> FirstEvent {
+    let Some(data) = line.strip_prefix(b"data:") else {
+        return FirstEvent::Nothing;
+    };
+    match serde_json::from_slice::<ErrorFields>(data) {
+        Ok(fields) if fields.is_error() => FirstEvent::Error,
+        Ok(fields) if fields.kind.as_deref() == Some("ping") => FirstEvent::Nothing,
+        _ if matches!(data.trim_ascii(), b"" | b"[DONE]") => FirstEvent::Nothing,
+        _ => FirstEvent::Answer,
+    }
+}
+
+/// The fields that tell an error from an answer.
+#[derive(Deserialize)]
+struct ErrorFields {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    error: Option<IgnoredAny>,
+    model: Option<IgnoredAny>,
+    usage: Option<IgnoredAny>,
+    response: Option<IgnoredAny>,
+}
+
+impl ErrorFields {
+    /// Whether this is an error of the service, and not an answer that failed: that has a model or a usage.
+    fn is_error(&self) -> bool {
+        let is_error = self.kind.as_deref() == Some("error") || self.error.is_some();
+        is_error && self.model.is_none() && self.usage.is_none() && self.response.is_none()
+    }
+}
+
 /// Whether an event ends a stream of the Messages API. A longer event is text of the model, which may contain
 /// the same word.
 fn is_message_stop(text: &str) -> bool {
@@ -168,12 +229,7 @@ fn is_message_stop(text: &str) -> bool {
 fn usage_of(api: Api, value: &Value) -> Usage {
     let count = |name: &str| token_count(&value[name]);
     match api {
-        Api::Anthropic => Usage {
-            input_tokens: count("input_tokens"),
-            output_tokens: count("output_tokens"),
-            cache_read_input_tokens: count("cache_read_input_tokens"),
-            cache_creation_input_tokens: count("cache_creation_input_tokens"),
-        },
+        Api::Anthropic => Usage::of_messages_api(value),
         Api::OpenAi => {
             let cached_tokens = |name: &str| token_count(&value[name]["cached_tokens"]);
             let cached =
@@ -184,7 +240,7 @@ fn usage_of(api: Api, value: &Value) -> Usage {
                 input_tokens: input.map(|input| input.saturating_sub(cached.unwrap_or(0))),
                 output_tokens: count("output_tokens").or(count("completion_tokens")),
                 cache_read_input_tokens: cached,
-                cache_creation_input_tokens: None,
+                ..Usage::default()
             }
         }
     }
@@ -215,6 +271,7 @@ mod tests {
             output_tokens: Some(output),
             cache_read_input_tokens: read,
             cache_creation_input_tokens: written,
+            ..Usage::default()
         }
     }
 
@@ -262,6 +319,43 @@ mod tests {
             (answer_usage.model.as_deref(), answer_usage.is_complete),
             (Some("gpt-x"), true)
         );
+    }
+
+    #[test]
+    fn only_an_error_before_the_beginning_of_an_answer_makes_it_an_error() {
+        let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+        let ping = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
+        let of_openai = "data: {\"error\":{\"message\":\"Overloaded\"}}\n\n";
+        let failed = "data: {\"type\":\"response.failed\",\"response\":{\"error\":{}}}\n\n";
+        let start = STREAM.split_inclusive("\n\n").next().unwrap();
+        let long = format!("data: {}\n\n", "x".repeat(MAX_EVENT_SIZE));
+        for (events, expected) in [
+            (vec![error], true),
+            (vec![ping, error], true),
+            (vec![of_openai], true),
+            (vec![of_openai, "data: [DONE]\n\n"], true),
+            (vec!["data: [DONE]\n\n"], false),
+            (vec![failed], false),
+            (vec![start, error], false),
+            (vec![error, start], false),
+            (vec![long.as_str(), error], false),
+            (vec!["data: {\n\n", error], false),
+            (vec![ping], false),
+        ] {
+            let chunks: Vec<&[u8]> = events.iter().map(|event| event.as_bytes()).collect();
+            let answer_usage = measure(Api::Anthropic, "text/event-stream", &chunks);
+            assert_eq!(answer_usage.is_only_error, expected, "{events:?}");
+        }
+        for (document, expected) in [
+            (r#"{"type":"error","error":{"message":"no"}}"#, true),
+            (r#"{"error":{"message":"no"}}"#, true),
+            (r#"{"error":null,"usage":{"input_tokens":1}}"#, false),
+            (r#"{"error":{},"model":"gpt-x","usage":null}"#, false),
+            ("{}", false),
+        ] {
+            let answer_usage = measure(Api::OpenAi, "application/json", &[document.as_bytes()]);
+            assert_eq!(answer_usage.is_only_error, expected, "{document}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::ledger::{RequestEnd, Reservation};
 use super::meter::{AnswerUsage, Meter};
+use super::request_body::SendingState;
 use super::shared::Shared;
 use super::wire::{self, Report};
 
@@ -19,8 +20,8 @@ use super::wire::{self, Report};
 pub enum RequestState {
     /// The request costs nothing: it was not sent, or the service did not accept it.
     Free,
-    /// The request was sent, and there is no answer yet.
-    Sent,
+    /// There is no answer yet. The request costs nothing until the HTTP client begins to send its body.
+    Unanswered(SendingState),
     Answered(Box<Meter>),
 }
 
@@ -29,7 +30,7 @@ pub struct OpenRequest {
     pub shared: Rc<Shared>,
     pub method: Method,
     pub path: String,
-    /// Whether the route costs tokens. If not, a request in the state `Sent` costs nothing either.
+    /// Whether the route costs tokens. If not, a request without an answer costs nothing either.
     pub costs_tokens: bool,
     pub reservation: Option<Reservation>,
     pub state: RequestState,
@@ -46,11 +47,14 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         let answer_usage = match &self.state {
             RequestState::Answered(meter) => meter.answer_usage().clone(),
-            RequestState::Free | RequestState::Sent => AnswerUsage::default(),
+            RequestState::Free | RequestState::Unanswered(_) => AnswerUsage::default(),
         };
-        let end = match self.state {
-            RequestState::Sent if self.costs_tokens => RequestEnd::Abandoned,
-            RequestState::Free | RequestState::Sent => RequestEnd::Free,
+        let end = match &self.state {
+            RequestState::Unanswered(sending) if self.costs_tokens && sending.has_begun() => {
+                RequestEnd::Abandoned
+            }
+            RequestState::Free | RequestState::Unanswered(_) => RequestEnd::Free,
+            RequestState::Answered(_) if answer_usage.is_only_error => RequestEnd::Free,
             RequestState::Answered(_) => RequestEnd::Answered(&answer_usage),
         };
         self.shared

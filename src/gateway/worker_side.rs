@@ -241,6 +241,8 @@ fn spent(totals: wire::Totals) -> UsageAndCost {
             output_tokens: totals.output_tokens,
             cache_read_input_tokens: totals.cache_read_input_tokens,
             cache_creation_input_tokens: totals.cache_creation_input_tokens,
+            // The gateway has calculated the cost, so no price depends on this number.
+            one_hour_cache_creation_input_tokens: None,
         }),
     }
 }

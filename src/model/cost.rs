@@ -106,7 +106,8 @@ impl UpperBound {
         };
         let has_output = usage.output_tokens.is_some_and(|tokens| tokens > 0);
         Usage {
-            // Writing to the cache is the most expensive input.
+            // Writing to the cache of five minutes. The cache of one hour costs more, but a token nearly always has
+            // more than two bytes, and the upper bound counts one token for each byte.
             cache_creation_input_tokens: (!has_input).then_some(self.input_tokens),
             output_tokens: (!has_output).then_some(self.output_tokens),
             ..Usage::default()
@@ -138,7 +139,7 @@ mod tests {
             input_tokens: input,
             output_tokens: output,
             cache_read_input_tokens: cache_read,
-            cache_creation_input_tokens: None,
+            ..Usage::default()
         }
     }
 

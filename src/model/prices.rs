@@ -15,6 +15,9 @@ const TABLE: &str = include_str!("prices.toml");
 static PRICES: LazyLock<Table> =
     LazyLock::new(|| toml::from_str(TABLE).expect("a test parses the table"));
 
+/// The price of tokens that the cache stores for one hour, as a multiple of the price of input tokens.
+const ONE_HOUR_CACHE_WRITE_FACTOR: f64 = 2.0;
+
 /// The content of `prices.toml`.
 #[derive(Deserialize)]
 struct Table {
@@ -46,13 +49,20 @@ impl Price {
         reason = "no conversation has 2^53 tokens"
     )]
     pub fn cost(self, usage: Usage) -> f64 {
+        let written = usage.cache_creation_input_tokens.unwrap_or(0);
+        let written_for_one_hour = usage.one_hour_cache_creation_input_tokens.unwrap_or(0);
+        let written_for_five_minutes = written.saturating_sub(written_for_one_hour);
         let parts = [
-            (usage.input_tokens, self.input),
-            (usage.output_tokens, self.output),
-            (usage.cache_creation_input_tokens, self.cache_write),
-            (usage.cache_read_input_tokens, self.cache_read),
+            (usage.input_tokens.unwrap_or(0), self.input),
+            (usage.output_tokens.unwrap_or(0), self.output),
+            (written_for_five_minutes, self.cache_write),
+            (
+                written_for_one_hour,
+                self.input * ONE_HOUR_CACHE_WRITE_FACTOR,
+            ),
+            (usage.cache_read_input_tokens.unwrap_or(0), self.cache_read),
         ];
-        let parts = parts.map(|(tokens, price)| tokens.unwrap_or(0) as f64 * price / 1e6);
+        let parts = parts.map(|(tokens, price)| tokens as f64 * price / 1e6);
         parts.iter().sum()
     }
 }
@@ -113,8 +123,15 @@ mod tests {
             output_tokens: Some(1_000_000),
             cache_creation_input_tokens: Some(1_000_000),
             cache_read_input_tokens: Some(1_000_000),
+            ..Usage::default()
         };
         let price = Price::of("claude-sonnet-5-5").unwrap();
         assert!((price.cost(usage) - 14.6).abs() < 1e-9);
+        let partly_for_one_hour = Usage {
+            one_hour_cache_creation_input_tokens: Some(500_000),
+            ..usage
+        };
+        // 0.5 x 2.5 and 0.5 x 4 dollars instead of 2.5 dollars.
+        assert!((price.cost(partly_for_one_hour) - 15.35).abs() < 1e-9);
     }
 }

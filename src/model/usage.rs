@@ -23,6 +23,9 @@ pub struct Usage {
     pub output_tokens: Option<u64>,
     pub cache_read_input_tokens: Option<u64>,
     pub cache_creation_input_tokens: Option<u64>,
+    /// The part of `cache_creation_input_tokens` that the cache stores for one hour, not for five minutes. It has a
+    /// higher price.
+    pub one_hour_cache_creation_input_tokens: Option<u64>,
 }
 
 /// A number of tokens as a service or an agent wrote it. Fractions are rounded up; negative numbers
@@ -75,6 +78,21 @@ impl UsageAndCost {
 }
 
 impl Usage {
+    /// `usage` of the Messages API. A field with an unexpected type counts as absent, and so does a `usage` that is not
+    /// an object.
+    pub fn of_messages_api(usage: &Value) -> Self {
+        let tokens = |name: &str| token_count(&usage[name]);
+        Self {
+            input_tokens: tokens("input_tokens"),
+            output_tokens: tokens("output_tokens"),
+            cache_read_input_tokens: tokens("cache_read_input_tokens"),
+            cache_creation_input_tokens: tokens("cache_creation_input_tokens"),
+            one_hour_cache_creation_input_tokens: token_count(
+                &usage["cache_creation"]["ephemeral_1h_input_tokens"],
+            ),
+        }
+    }
+
     /// The sum. If only one side has a number, the sum has that number.
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -87,6 +105,10 @@ impl Usage {
             cache_creation_input_tokens: sum(
                 self.cache_creation_input_tokens,
                 other.cache_creation_input_tokens,
+            ),
+            one_hour_cache_creation_input_tokens: sum(
+                self.one_hour_cache_creation_input_tokens,
+                other.one_hour_cache_creation_input_tokens,
             ),
         }
     }
@@ -115,6 +137,9 @@ impl Usage {
             cache_creation_input_tokens: later
                 .cache_creation_input_tokens
                 .or(self.cache_creation_input_tokens),
+            one_hour_cache_creation_input_tokens: later
+                .one_hour_cache_creation_input_tokens
+                .or(self.one_hour_cache_creation_input_tokens),
         }
     }
 

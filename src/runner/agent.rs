@@ -10,6 +10,7 @@ mod command;
 mod kind;
 mod streaming;
 
+use crate::model::Provider;
 use crate::scud::AgentDefinition;
 use crate::task::{Failure, Reason};
 use kind::NewAgent;
@@ -27,6 +28,12 @@ pub fn selected_kind(settings: &Settings) -> Option<&'static Kind> {
         let mut candidates = candidates(settings);
         candidates.find(|kind| (kind.create)(settings, None).is_ok())
     })
+}
+
+/// The provider of the only service that agents of a kind use; `None` if they can use any.
+pub fn only_provider(kind: &str) -> Option<&'static Provider> {
+    let mut kinds = KINDS.into_iter();
+    kinds.find(|known| known.word == kind)?.only_provider
 }
 
 fn candidates(settings: &Settings) -> impl Iterator<Item = &'static Kind> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::agent;
+use super::failures::stop_failure;
 use super::run::Run;
 use crate::environment::{Variables, value_of, variable};
 use crate::gateway::{Gateway, GatewayFailure, Mode, services_behind_gateway};
@@ -17,16 +18,17 @@ const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"
 const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 const LOOPBACK: &str = "127.0.0.1";
 
-/// Starts the gateway if there is a credential for it.
+/// Starts the gateway for an agent of this kind, if there is a credential for the gateway.
 ///
 /// # Errors
-/// If the gateway cannot be started, or if `DESCARTES_MAX_TOKENS` is set and there is no credential for a gateway.
-pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
+/// If the run must end early, if the gateway cannot be started, or if `DESCARTES_MAX_TOKENS` is set and the gateway cannot
+/// enforce it.
+pub async fn start(run: &Run<'_>, kind: &str) -> Result<Option<Gateway>, Failure> {
     let settings = &run.settings.agent;
+    check_limits(settings, kind)?;
     let access = &settings.model_access;
     let behind_gateway = services_behind_gateway(access, settings.gateway.mode);
     if behind_gateway.is_empty() {
-        check_limits(settings)?;
         let mut services = access.services.iter();
         let has_subscription =
             access.oauth_token.is_some() || services.any(ServiceAccess::is_subscription);
@@ -45,26 +47,42 @@ pub async fn start(run: &Run<'_>) -> Result<Option<Gateway>, Failure> {
         environment,
         run.progress,
     );
-    let gateway = started.await.map_err(|error| Failure {
+    let started = tokio::select! {
+        started = started => started,
+        reason = run.stop.wait_until_requested() => return Err(stop_failure(&reason)),
+    };
+    let gateway = started.map_err(|error| Failure {
         retryable: true,
         ..Failure::from_error(Reason::AgentFailed, &error)
     })?;
     Ok(Some(gateway))
 }
 
-/// Checks that a limit of tokens can be enforced. Only the gateway can enforce it.
+/// Checks that a limit of tokens can be enforced. Only the gateway can enforce it, and only for the services whose
+/// credentials it keeps.
 ///
 /// # Errors
-/// If `DESCARTES_MAX_TOKENS` is set, but there is no credential that a gateway can keep.
-pub fn check_limits(settings: &agent::Settings) -> Result<(), Failure> {
-    let has_gateway =
-        !services_behind_gateway(&settings.model_access, settings.gateway.mode).is_empty();
-    if settings.limits.tokens.is_none() || has_gateway {
+/// If `DESCARTES_MAX_TOKENS` is set, but there is no credential that a gateway can keep for the services that an agent
+/// of this kind uses.
+pub fn check_limits(settings: &agent::Settings, kind: &str) -> Result<(), Failure> {
+    let behind_gateway = services_behind_gateway(&settings.model_access, settings.gateway.mode);
+    let provider = agent::only_provider(kind);
+    let is_enforced = match provider {
+        Some(provider) => behind_gateway
+            .iter()
+            .any(|service| service.provider == provider),
+        None => !behind_gateway.is_empty(),
+    };
+    if settings.limits.tokens.is_none() || is_enforced {
         return Ok(());
     }
-    let why = match settings.gateway.mode {
-        Mode::Off => "DESCARTES_MODEL_GATEWAY is off",
-        Mode::Auto => "there is no key or token that the model gateway can keep",
+    let why = match (settings.gateway.mode, provider) {
+        (Mode::Off, _) => "DESCARTES_MODEL_GATEWAY is off".to_owned(),
+        (Mode::Auto, Some(provider)) => format!(
+            "there is no key or token of {} that the model gateway can keep, and the agent {kind} uses no other service",
+            provider.name
+        ),
+        (Mode::Auto, None) => "there is no key or token that the model gateway can keep".to_owned(),
     };
     Err(Failure::new(
         Reason::AgentNotFound,

@@ -227,7 +227,7 @@ fn check_agent(
     dir: Option<&Path>,
 ) -> Result<String, Failure> {
     let kind = agent?.report().kind;
-    model_gateway::check_limits(settings)?;
+    model_gateway::check_limits(settings, kind)?;
     let command = settings.command.as_deref();
     match command.map(|command| look_up(command, &settings.path, dir)) {
         Some(Lookup::Missing(word)) if kind == agent::COMMAND => Err(Failure::new(

@@ -115,7 +115,7 @@ impl Rounds<'_, '_> {
             checks,
         } = assignment;
         self.run.check_stop()?;
-        self.gateway = model_gateway::start(self.run).await?;
+        self.gateway = model_gateway::start(self.run, self.agent.report().kind).await?;
         let location = match &self.workspace.clone {
             Some(_) => Location::Clone(&self.workspace.dir),
             None => Location::Project(&self.workspace.dir),

@@ -2,6 +2,7 @@
 //!
 //! In most tests, the agent writes its environment to a file and waits, and the test itself sends requests to the gateway.
 
+mod aborts;
 mod hostile;
 mod limits;
 mod openai;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{Answer, ErrorDetails, is_thinking};
-use crate::model::{Usage, token_count};
+use crate::model::Usage;
 
 /// The largest content of an answer, in bytes: several times the size of the longest answer that the service
 /// is asked for.
@@ -97,17 +97,9 @@ struct StartedMessage {
     usage: Usage,
 }
 
-/// Reads `usage` field by field: a field with an unexpected type counts as absent, and so does a
-/// `usage` that is not an object.
+/// Reads `usage` field by field: a field with an unexpected type counts as absent.
 fn read_usage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usage, D::Error> {
-    let usage = Value::deserialize(deserializer)?;
-    let tokens = |name: &str| usage.get(name).and_then(token_count);
-    Ok(Usage {
-        input_tokens: tokens("input_tokens"),
-        output_tokens: tokens("output_tokens"),
-        cache_creation_input_tokens: tokens("cache_creation_input_tokens"),
-        cache_read_input_tokens: tokens("cache_read_input_tokens"),
-    })
+    Ok(Usage::of_messages_api(&Value::deserialize(deserializer)?))
 }
 
 /// The addition to a content block.
@@ -135,14 +127,18 @@ struct MessageChange {
 }
 
 impl PartialAnswer {
-    /// Whether a part of the content has arrived.
-    pub fn has_content(&self) -> bool {
-        !self.blocks.is_empty()
+    /// Whether the first event of the answer has arrived. From then on, the answer costs money.
+    pub fn has_started(&self) -> bool {
+        self.has_started
     }
 
-    /// The usage that the service has reported so far.
+    /// The usage that the service has reported so far, without the preliminary number of output tokens.
     pub fn usage(&self) -> Usage {
-        self.answer.usage
+        let usage = self.answer.usage;
+        Usage {
+            output_tokens: usage.output_tokens.filter(|_| self.is_output_reported),
+            ..usage
+        }
     }
 
     /// Reads the data of the next event.
@@ -218,14 +214,14 @@ impl PartialAnswer {
         block.ok_or_else(|| StreamError::Malformed(format!("there is no block {index}")))
     }
 
-    /// The answer, if it is complete. Blocks that the API would reject in the next request are removed.
+    /// The answer, if it is complete and not empty. Blocks that the API would reject in the next request are removed.
     pub fn into_answer(mut self) -> Option<Answer> {
-        if !self.is_complete {
+        // A service that breaks off may still send the last event.
+        let is_empty = self.blocks.is_empty() && self.answer.stop_reason.is_none();
+        if !self.is_complete || is_empty {
             return None;
         }
-        if !self.is_output_reported {
-            self.answer.usage.output_tokens = None;
-        }
+        self.answer.usage = self.usage();
         // A tool must not run with an incomplete input. If the model has finished its tool calls, an input
         // that cannot be parsed stays: the call gets an error as its result, so that the model can
         // correct it.

@@ -42,7 +42,10 @@ pub struct RequestFailure {
 pub enum Attempt {
     Answered(Answer),
     /// A retry would not help.
-    Rejected(ServiceError),
+    Rejected {
+        error: ServiceError,
+        partial: Partial,
+    },
     Retry {
         failure: RequestFailure,
         retry_after: Option<Duration>,
@@ -53,9 +56,14 @@ pub enum Attempt {
 /// How much of an answer a failed attempt received.
 #[derive(Debug, Clone, Copy)]
 pub enum Partial {
-    /// A part of the answer, with its usage so far.
-    Content(Usage),
+    /// The answer has begun, so it costs money. Its usage so far.
+    Begun(Usage),
     None,
+}
+
+/// The result of an attempt after which a retry would not help.
+fn rejected(error: ServiceError, partial: Partial) -> Attempt {
+    Attempt::Rejected { error, partial }
 }
 
 /// The result of an attempt without a complete answer. A retry may get one.
@@ -73,19 +81,20 @@ pub fn retryable_failure(message: String, partial: Partial) -> Attempt {
 
 /// The result of an attempt with an answer that is larger than any model's answer. There is no retry, because it
 /// would cost as much again.
-pub fn answer_too_large() -> Attempt {
-    Attempt::Rejected(ServiceError::Failed(RequestFailure {
+pub fn answer_too_large(partial: Partial) -> Attempt {
+    let error = ServiceError::Failed(RequestFailure {
         status: None,
         message: "its answer is larger than any model's answer can be".to_owned(),
         is_temporary: true,
-    }))
+    });
+    rejected(error, partial)
 }
 
 /// The result of an attempt whose answer has an error event. The event has no HTTP status, but a type that corresponds to one.
 pub fn error_event(error: ErrorDetails, partial: Partial) -> Attempt {
     let ErrorDetails { kind, message } = error;
     if is_too_long(&kind, &message) {
-        return Attempt::Rejected(ServiceError::ConversationTooLong);
+        return rejected(ServiceError::ConversationTooLong, partial);
     }
     let status = match kind.as_str() {
         "rate_limit_error" => 429,
@@ -93,11 +102,12 @@ pub fn error_event(error: ErrorDetails, partial: Partial) -> Attempt {
         "timeout_error" => 504,
         "overloaded_error" => 529,
         _ => {
-            return Attempt::Rejected(ServiceError::Failed(RequestFailure {
+            let error = ServiceError::Failed(RequestFailure {
                 status: Some(400),
                 message: format!("{kind}: {message}"),
                 is_temporary: false,
-            }));
+            });
+            return rejected(error, partial);
         }
     };
     Attempt::Retry {
@@ -123,7 +133,7 @@ pub async fn error_response(response: Response, read_timeout: Duration) -> Attem
         message = format!("status {status} without a message");
     }
     if status == 413 || status == 400 && is_too_long(&kind, &message) {
-        return Attempt::Rejected(ServiceError::ConversationTooLong);
+        return rejected(ServiceError::ConversationTooLong, Partial::None);
     }
     let should_retry = headers
         .get(SHOULD_RETRY)
@@ -146,7 +156,7 @@ pub async fn error_response(response: Response, read_timeout: Duration) -> Attem
             partial: Partial::None,
         }
     } else {
-        Attempt::Rejected(ServiceError::Failed(failure))
+        rejected(ServiceError::Failed(failure), Partial::None)
     }
 }
 
@@ -165,11 +175,12 @@ pub fn connection_error(
     let message = request_error(url, error);
     if is_invalid_certificate(error) {
         // The certificate will not be trusted next time either.
-        return Attempt::Rejected(ServiceError::Failed(RequestFailure {
+        let error = ServiceError::Failed(RequestFailure {
             status: None,
             message,
             is_temporary: false,
-        }));
+        });
+        return rejected(error, partial);
     }
     retryable_failure(message, partial)
 }

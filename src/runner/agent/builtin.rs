@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::kind::{Kind, NewAgent, ProgramContext, Settings, requested_model};
 use super::streaming::{CommandLine, Streaming, limit_flags};
-use crate::model::{self as model_service, DEFAULT_MODEL, Limits};
+use crate::model::{self as model_service, ANTHROPIC, DEFAULT_MODEL, Limits};
 use crate::process::Program;
 use crate::scud::AgentDefinition;
 use crate::stream_json::TotalsScope;
@@ -17,6 +17,7 @@ use crate::{builtin, programs};
 
 pub static KIND: Kind = Kind {
     word: "builtin",
+    only_provider: Some(&ANTHROPIC),
     is_candidate: |settings| settings.model_access.has_key(),
     create,
 };

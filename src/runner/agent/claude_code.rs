@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::kind::{Kind, NewAgent, ProgramContext, RootStatus, Settings, requested_model};
 use super::streaming::{CommandLine, Streaming, limit_flags};
 use crate::environment::variable;
-use crate::model::{Access, Limits};
+use crate::model::{ANTHROPIC, Access, Limits};
 use crate::process::Program;
 use crate::scud::AgentDefinition;
 use crate::stream_json::TotalsScope;
@@ -15,6 +15,7 @@ use crate::task::{Failure, Reason};
 
 pub static KIND: Kind = Kind {
     word: "claude-code",
+    only_provider: Some(&ANTHROPIC),
     is_candidate: |settings| {
         settings.find_program(PROGRAM).is_some() && has_key(&settings.model_access)
     },

@@ -17,6 +17,7 @@ use crate::task::{AgentReport, Failure, Reason};
 
 pub static KIND: Kind = Kind {
     word: "command",
+    only_provider: None,
     is_candidate: |settings| settings.command.is_some(),
     create,
 };

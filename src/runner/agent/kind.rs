@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::environment::{Variables, VariablesFile};
 use crate::gateway;
 use crate::isolation::{Launch, User};
-use crate::model::{ANTHROPIC, Access, Limits};
+use crate::model::{ANTHROPIC, Access, Limits, Provider};
 use crate::process::{AfterRead, Ending, Program, StartError};
 use crate::programs::on_path;
 use crate::runner::output::AgentOutput;
@@ -20,6 +20,8 @@ use crate::task::{AgentReport, Failure};
 pub struct Kind {
     /// The name of the kind in the settings and in events.
     pub word: &'static str,
+    /// The provider of the only service that agents of this kind use; `None` if they can use any.
+    pub(super) only_provider: Option<&'static Provider>,
     /// Whether `auto` considers this kind.
     pub(super) is_candidate: fn(&Settings) -> bool,
     /// Creates an agent.

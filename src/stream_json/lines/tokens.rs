@@ -39,6 +39,8 @@ fn usage_of(numbers: [RawField<'_>; 4]) -> Usage {
         output_tokens: output,
         cache_read_input_tokens: cache_read,
         cache_creation_input_tokens: cache_creation,
+        // Agents report their cost themselves, so no price depends on this number.
+        one_hour_cache_creation_input_tokens: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{results_in_last_message, run};
+use crate::support::Reply;
 use crate::support::model::{Answer, Block, Turn, bash_call, error_reply, text_answer};
 
 #[test]
@@ -288,5 +289,15 @@ fn a_service_that_accepts_endless_conversations_does_not_use_up_the_memory() {
         message.contains("the conversation is longer than the model can read"),
         "{message}"
     );
+    assert_eq!(run.model.request_bodies().len(), 2);
+}
+
+#[test]
+fn an_answer_that_ends_without_content_and_without_a_stop_reason_is_requested_again() {
+    let start = json!({ "type": "message_start", "message": { "model": "claude-sonnet-5-5" } });
+    let stop = json!({ "type": "message_stop" });
+    let empty = Reply::json(200, &format!("data: {start}\n\ndata: {stop}\n\n"));
+    let run = run([Turn::from(empty), text_answer("Done.").into()]);
+    assert_eq!(run.assert_completed()["result"]["summary"], "Done.");
     assert_eq!(run.model.request_bodies().len(), 2);
 }

@@ -166,3 +166,19 @@ fn without_a_budget_answers_without_usage_cost_nothing() {
     assert_eq!(agent["cost_usd"], 0.0);
     assert_eq!(agent["usage"]["output_tokens"], json!(null));
 }
+
+#[test]
+fn tokens_that_are_cached_for_an_hour_cost_twice_the_price_of_input() {
+    let at_start = json!({
+        "input_tokens": 10, "cache_creation_input_tokens": 1000,
+        "cache_creation": { "ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600 },
+    });
+    let reply = text_answer("Done.").with_usage(&at_start, &json!({ "output_tokens": 5 }));
+    let run = run_with(Project::new(), [reply], |worker| {
+        worker.env("DESCARTES_MODEL_GATEWAY", "off")
+    });
+    let agent = run.assert_completed()["result"]["agent"].clone();
+    // 10 x 2, 5 x 10, 400 x 2.5 and 600 x 4 dollars for a million.
+    let cost = agent["cost_usd"].as_f64().expect("a cost");
+    assert!((cost - 0.00347).abs() < 1e-9, "{agent}");
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{KEY, run, run_with, worker};
 use crate::support::model::{Run, Turn, bash_call, error_reply, text_answer};
@@ -234,21 +234,52 @@ fn an_overload_error_in_the_stream_is_retried_like_one_with_a_status() {
 }
 
 #[test]
-fn answers_that_break_off_count_against_the_budget() {
-    // The first event reports 100, 20 and 1,000 input tokens, and one output token: 0.00036 dollars.
-    let broken_answer = text_answer("Half.").cut_after(600, Turn::Close);
-    let script = vec![broken_answer; 2];
-    let run = run_with(Project::new(), script, |worker| {
-        // The model gateway also counts the text of such answers, and would refuse the second request.
+fn answers_that_break_off_count_as_the_most_that_they_can_have_cost() {
+    let usage = json!({ "input_tokens": 100, "output_tokens": 1, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20 });
+    let start = json!({ "type": "message_start", "message": { "model": "claude-sonnet-5-5", "usage": usage } });
+    let overloaded = json!({ "type": "error", "error": { "type": "overloaded_error", "message": "Overloaded" } });
+    let cases = [
+        text_answer("Half.").cut_after(600, Turn::Close),
+        stream_of(&[&start]),
+        stream_of(&[&start, &overloaded]),
+    ];
+    each(&cases, |broken_answer| {
+        let run = run_with(Project::new(), [broken_answer], |worker| {
+            // The gateway counts only the text of such answers.
+            worker
+                .env("DESCARTES_MODEL_GATEWAY", "off")
+                .env("DESCARTES_MAX_BUDGET_USD", "0.0005")
+        });
+        let event = run.assert_failed("limit_reached");
+        let agent = &event["result"]["agent"];
+        // The first event reports 100 x 2, 20 x 2.5 and 1,000 x 0.1 dollars for a million. The longest answer has
+        // 32,000 output tokens at 10 dollars for a million.
+        let cost = agent["cost_usd"].as_f64().expect("a cost");
+        assert!((cost - 0.32035).abs() < 1e-9, "{cost}");
+        assert_eq!(agent["usage"]["output_tokens"], json!(null));
+    });
+}
+
+#[test]
+fn an_error_that_ends_the_work_does_not_hide_the_cost_of_the_answer_that_it_broke_off() {
+    let usage = json!({ "input_tokens": 100, "output_tokens": 1 });
+    let start = json!({ "type": "message_start", "message": { "usage": usage } });
+    let error =
+        json!({ "type": "error", "error": { "type": "invalid_request_error", "message": "no" } });
+    let run = run_with(Project::new(), [stream_of(&[&start, &error])], |worker| {
         worker
             .env("DESCARTES_MODEL_GATEWAY", "off")
-            .env("DESCARTES_MAX_BUDGET_USD", "0.0005")
+            .env("DESCARTES_MAX_BUDGET_USD", "5")
     });
-    let event = run.assert_failed("limit_reached");
-    let cost = event["result"]["agent"]["cost_usd"]
-        .as_f64()
-        .expect("a cost");
-    assert!((cost - 0.00072).abs() < 1e-9, "{cost}");
+    let agent = run.assert_failed("api_error")["result"]["agent"].clone();
+    let cost = agent["cost_usd"].as_f64().expect("a cost");
+    assert!((cost - 0.3202).abs() < 1e-9, "{cost}");
+}
+
+/// A complete stream of these events.
+fn stream_of(events: &[&Value]) -> Turn {
+    let events = events.iter().map(|event| format!("data: {event}\n\n"));
+    Reply::json(200, &events.collect::<String>()).into()
 }
 
 #[test]

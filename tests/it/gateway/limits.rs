@@ -7,7 +7,8 @@ use super::service::{
 };
 use super::session::{Session, post, read_answer};
 use super::{KEY, question};
-use crate::support::{Hold, Project, Receiver, Worker, wait_until};
+use crate::support::origin::write_program;
+use crate::support::{Hold, Project, Receiver, Worker, path, wait_until};
 
 /// The field `error` of a body.
 fn error_of(body: &str) -> Value {
@@ -188,4 +189,59 @@ fn a_token_limit_without_a_gateway_fails_the_run_before_the_agent_starts() {
         assert!(message.contains(why), "{message}");
         assert!(!project.path("ran").exists());
     }
+}
+
+#[test]
+fn a_token_limit_fails_the_run_if_the_gateway_serves_only_another_provider() {
+    let bin = Project::empty();
+    write_program(&bin.path("claude"), "touch ran");
+    let path = format!(
+        "{}:{}",
+        bin.dir().display(),
+        path().into_string().expect("UTF-8")
+    );
+    for (agent, variable) in [
+        ("claude-code", "CLAUDE_CODE_OAUTH_TOKEN"),
+        ("builtin", "ANTHROPIC_AUTH_TOKEN"),
+    ] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        let event = Worker::new(&receiver, &project)
+            .env("DESCARTES_AGENT", agent)
+            .env("PATH", &path)
+            .env("IS_SANDBOX", "1")
+            .env("OPENAI_API_KEY", "sk-test-0123456789")
+            .env(variable, "sk-ant-oat01-0123456789")
+            .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+            .env("DESCARTES_MAX_TOKENS", "5")
+            .env("DESCARTES_IDLE_TIMEOUT", "3s")
+            .run()
+            .assert_failed(&receiver, "agent_not_found");
+        let message = event["failure"]["message"].as_str().expect("a message");
+        let words = format!(
+            "there is no key or token of anthropic that the model gateway can keep, and the agent {agent} uses no other service"
+        );
+        assert!(message.ends_with(&words), "{message}");
+        assert!(!project.path("ran").exists(), "{agent}");
+    }
+}
+
+#[test]
+fn tokens_that_are_cached_for_an_hour_cost_twice_the_price_of_input() {
+    let body = json!({
+        "type": "message", "model": "claude-sonnet-5-5", "content": [],
+        "usage": {
+            "input_tokens": 10, "output_tokens": 5, "cache_creation_input_tokens": 1000,
+            "cache_creation": { "ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600 },
+        },
+    });
+    let answer = complete_answer(200, "content-type: application/json\r\n", &body.to_string());
+    let service = Service::start([vec![answer]]);
+    let session = Session::start(&service, |worker| worker);
+    assert_eq!(session.ask(&question()).status, 200);
+    let (receiver, ended) = session.end(0);
+    let agent = &ended.assert_completed(&receiver)["result"]["agent"];
+    assert_eq!(agent["usage"]["cache_creation_input_tokens"], 1000);
+    // 10 x 2, 5 x 10, 400 x 2.5 and 600 x 4 dollars for a million.
+    let cost = agent["cost_usd"].as_f64().expect("a cost");
+    assert!((cost - 0.00347).abs() < 1e-9, "{cost}");
 }

@@ -95,7 +95,7 @@ fn blocks_are_assembled_from_their_deltas_and_otherwise_unchanged() {
         input_tokens: Some(3),
         output_tokens: Some(9),
         cache_read_input_tokens: Some(5),
-        cache_creation_input_tokens: None,
+        ..Usage::default()
     };
     assert_eq!(answer.usage, usage);
     assert!(!answer.is_cut_off());
@@ -131,6 +131,25 @@ fn incomplete_tool_calls_and_thinking_are_left_out_and_incomplete_text_is_kept()
 fn a_stream_without_message_stop_is_not_an_answer() {
     let events = [start(), block(0, &text_block("a")), stop(0)];
     assert!(push_all(&events).unwrap().into_answer().is_none());
+}
+
+#[test]
+fn a_stream_without_content_and_without_a_stop_reason_is_not_an_answer() {
+    let [message_delta, message_stop] = end("end_turn");
+    let without_reason = push_all(&[start(), message_stop.clone()]).unwrap();
+    assert!(without_reason.into_answer().is_none());
+    let with_reason = push_all(&[start(), message_delta, message_stop]).unwrap();
+    assert!(with_reason.into_answer().is_some());
+}
+
+#[test]
+fn the_output_tokens_are_unknown_until_the_service_has_reported_their_final_number() {
+    let mut answer = push_all(&[start(), block(0, &text_block("a"))]).unwrap();
+    assert!(answer.has_started());
+    let usage = answer.usage();
+    assert_eq!((usage.input_tokens, usage.output_tokens), (Some(3), None));
+    answer.push(&end("end_turn")[0].to_string()).unwrap();
+    assert_eq!(answer.usage().output_tokens, Some(9));
 }
 
 #[test]
