@@ -6,6 +6,7 @@
 //! not exist is blocked. No I/O: the caller has read the text.
 
 mod cycles;
+mod inheritance;
 mod node;
 mod read;
 

@@ -204,3 +204,61 @@ fn tasks_of_overlapping_cycles_are_blocked_only_by_a_cycle() {
         assert_eq!(why_blocked(&graph, id), ["is in a cycle: 1 → 2 → 3 → 1"]);
     }
 }
+
+#[test]
+fn subtasks_inherit_over_several_levels_and_in_a_circle_of_parents() {
+    let nodes = "1 | a | P | 1 | M\n2 | b | P | 1 | M\n3 | c | P | 1 | M\n4 | d | P | 1 | M\n5 | e | P | 1 | M\n6 | f | P | 1 | M";
+    let rest = "@edges\n4 -> 1\n4 -> absent\n5 -> 2\n6 -> 3\n6 -> 1";
+    let needs = |parents: &str| {
+        let graph = graph(nodes, &format!("{rest}\n\n@parents\n{parents}"));
+        let needs = |task: usize| {
+            let node = &graph.tasks[task - 1];
+            (
+                names(&graph, &node.needs).join(" "),
+                node.absent_dependencies.join(" "),
+            )
+        };
+        [4, 5, 6]
+            .map(needs)
+            .map(|(needs, absent)| format!("{needs} {absent}"))
+    };
+    assert_eq!(
+        needs("4: 5\n5: 6"),
+        ["1 absent", "1 2 absent", "1 2 3 absent"]
+    );
+    assert_eq!(
+        needs("4: 5\n5: 6\n6: 4"),
+        ["1 2 3 absent", "1 2 3 absent", "1 2 3 absent"]
+    );
+}
+
+/// With an algorithm that needs quadratic time, this test would take minutes.
+#[test]
+fn a_chain_of_twenty_thousand_parents_is_read() {
+    use std::fmt::Write as _;
+    let (mut nodes, mut parents) = (
+        String::new(),
+        String::from("@edges\n1 -> 20000\n@parents\n"),
+    );
+    for task in 1..=20_000 {
+        let _ = writeln!(nodes, "{task} | t | P | 1 | M");
+        let _ = writeln!(parents, "{task}: {}", task + 1);
+    }
+    let graph = graph(&nodes, &parents);
+    assert_eq!(graph.tasks[19_998].needs, [19_999]);
+}
+
+#[test]
+fn a_graph_whose_tasks_inherit_millions_of_dependencies_is_rejected() {
+    use std::fmt::Write as _;
+    let (mut nodes, mut edges) = (String::new(), String::from("@edges\n"));
+    let mut parents = String::from("@parents\n");
+    for task in 1..=4_000 {
+        let _ = writeln!(nodes, "{task} | t | P | 1 | M\nn{task} | t | P | 1 | M");
+        let _ = writeln!(edges, "{task} -> n{task}");
+        let _ = writeln!(parents, "{task}: {}", task + 1);
+    }
+    let text = format!("# SCUD Graph v1\n# Phase: p\n\n@nodes\n{nodes}\n{edges}\n{parents}");
+    let error = TaskGraph::parse(&text).unwrap_err().to_string();
+    assert!(error.contains("inherit too many dependencies"), "{error}");
+}
