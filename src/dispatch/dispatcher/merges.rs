@@ -1,5 +1,7 @@
 //! Starts a background task for merges, and applies its results.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
@@ -139,17 +141,15 @@ impl Dispatcher<'_> {
     /// Replaces the tip, its graph and its broken definitions. A task can have another position in the new graph, so
     /// the scope is found again by the ids of the tasks.
     pub(super) fn set_tip(&mut self, tip: Tip) -> eyre::Result<()> {
-        let scope: Vec<String> = self.scope_keys();
+        let scope: HashSet<String> = self.scope_keys().into_iter().collect();
         self.graph = TaskGraph::parse(&tip.graph)?;
         self.policy
             .broken_definitions
             .clone_from(&tip.broken_definitions);
         self.tip = tip;
-        let positions = scope.iter().filter_map(|key| {
-            let (phase, id) = key.split_once(':')?;
-            self.graph.position(phase, id)
-        });
-        self.policy.scope = positions.collect();
+        let tasks = 0..self.graph.tasks.len();
+        let is_in_scope = |task: &usize| scope.contains(&task_key(&self.graph, *task));
+        self.policy.scope = tasks.filter(is_in_scope).collect();
         Ok(())
     }
 
