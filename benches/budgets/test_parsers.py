@@ -1,4 +1,4 @@
-"""Tests of the parsers of other benchmarks' tables. benches/run runs them first; or run
+"""Tests of the parsers of other benchmarks' tables, and of the receiver. benches/run runs them first; or run
 `python3 -m unittest discover benches/budgets`."""
 
 import contextlib
@@ -6,6 +6,7 @@ import io
 import unittest
 
 import further
+from measure import Receiver
 from report import Report
 
 HEAD = f"{'':<48}\t{'gateway':>12}\t{'direct':>12}\tbudget\n"
@@ -65,6 +66,14 @@ class Agents(unittest.TestCase):
 
     def test_a_table_without_memory_has_no_values(self):
         self.assertEqual(further.parse_agents_memory(f"{'':<28}{'built-in':>22}\n"), {})
+
+
+class ReceiverProcess(unittest.TestCase):
+    def test_the_receiver_ends_when_its_output_has_no_reader(self):
+        receiver = Receiver()
+        self.addCleanup(receiver.close)
+        receiver.process.stdout.close()
+        self.assertEqual(receiver.process.wait(timeout=60), 0)
 
 
 def check():

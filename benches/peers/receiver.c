@@ -1,5 +1,5 @@
 /* A receiver that grants everything. Prints its port, and then for each request the nanoseconds of CLOCK_MONOTONIC at its
-   arrival and its path. One thread, so that it does not disturb what it measures. */
+   arrival and its path. Ends when its standard output has no reader. One thread, so that it does not disturb what it measures. */
 #define _GNU_SOURCE
 #include "common.h"
 
@@ -27,7 +27,7 @@ static void answer(int fd, int slot) {
 
 int main(void) {
     static struct pollfd fds[CONNECTIONS];
-    int one = 1, count = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+    int one = 1, count = 2, listener = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     if (bind(listener, (void *)&address, sizeof address) || listen(listener, 512)) fail("listen");
@@ -35,9 +35,12 @@ int main(void) {
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
     fds[0] = (struct pollfd){.fd = listener, .events = POLLIN};
+    // poll reports POLLERR for a pipe without a reader.
+    fds[1] = (struct pollfd){.fd = STDOUT_FILENO};
     for (;;) {
         if (poll(fds, count, -1) < 0) fail("poll");
-        for (int i = count - 1; i > 0; i--) {
+        if (fds[1].revents) return 0;
+        for (int i = count - 1; i > 1; i--) {
             if (!fds[i].revents) continue;
             long size = requests[i].size;
             ssize_t got = read(fds[i].fd, requests[i].text + size, MAX_REQUEST_SIZE - size - 1);

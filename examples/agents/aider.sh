@@ -3,9 +3,17 @@
 # corrects both.
 set -eu
 root=$(git rev-parse --show-toplevel)
+# The names of the caches that the project already has, which stay.
+old_caches=$(cd "$root" && for cache in .aider.tags.cache.v*; do printf '%s\n' "$cache"; done)
 events=$(mktemp)
 # Not .aider*, because a project may have its own .aider.conf.yml.
-trap 'rm -rf "$events" "$root"/.aider.tags.cache.v*' EXIT
+clean_up() {
+    rm -f "$events"
+    for cache in "$root"/.aider.tags.cache.v*; do
+        printf '%s\n' "$old_caches" | grep -Fqx -e "${cache##*/}" || rm -rf "$cache"
+    done
+}
+trap clean_up EXIT
 trap 'exit 143' TERM
 
 aider ${DESCARTES_MODEL:+--model "$DESCARTES_MODEL"} --message-file "$DESCARTES_PROMPT_FILE" \

@@ -158,7 +158,13 @@ impl Ledger {
                 format!("run {other} has ended this task for good"),
             );
         }
-        if is_claim {
+        let end = self.runs.get(&run_id).and_then(|run| run.end.as_ref());
+        if let Some(RunEnd::Replaced(other)) = end {
+            let why = format!("the lease is over, and run {other} has the task now");
+            return Answer::new(StatusCode::CONFLICT, why);
+        }
+        // A repeated claim of a run that has ended grants nothing.
+        if is_claim && end.is_none() {
             self.replace_runs_without_lease(&task, &run_id);
         }
         let is_first = !self.runs.contains_key(&run_id);
@@ -241,7 +247,7 @@ impl Run {
         }
     }
 
-    /// Adds a new event; returns an answer that refuses it if the task does not belong to the run any more.
+    /// Adds a new event; returns an answer that refuses it if the run has ended.
     fn add(
         &mut self,
         event_id: String,
@@ -252,21 +258,18 @@ impl Run {
             let problem = "a run begins with one started event";
             received.problems.push(problem.to_owned());
         }
-        match &self.end {
-            None => {}
-            Some(RunEnd::Event { id, .. }) => {
+        let (sequence, last) = (received.number("/sequence"), self.last_sequence);
+        // The server may read an aborted heartbeat after the events that follow it.
+        let is_late_heartbeat =
+            received.route == Route::Progress && sequence.is_some() && sequence < last;
+        if let Some(RunEnd::Event { id, .. }) = &self.end {
+            if !is_late_heartbeat {
                 let problem = format!("the run ended already, with event {id}");
                 received.problems.push(problem);
-                let answer = Answer::new(StatusCode::CONFLICT, "the run ended already");
-                return Some(answer);
             }
-            Some(RunEnd::Replaced(other)) => {
-                let why = format!("the lease is over, and run {other} has the task now");
-                return Some(Answer::new(StatusCode::CONFLICT, why));
-            }
+            return Some(Answer::new(StatusCode::CONFLICT, "the run ended already"));
         }
-        let (sequence, last) = (received.number("/sequence"), self.last_sequence);
-        if sequence.is_none() || sequence <= last && last.is_some() {
+        if sequence.is_none() || sequence <= last && last.is_some() && !is_late_heartbeat {
             let number = |number: Option<u64>| number.map_or("none".to_owned(), |n| n.to_string());
             let problem = format!(
                 "sequence is {}, after {}: it must rise",
@@ -275,7 +278,7 @@ impl Run {
             );
             received.problems.push(problem);
         }
-        self.last_sequence = sequence.or(last);
+        self.last_sequence = sequence.max(last);
         if received.route.is_terminal() {
             let retryable = &received.event["failure"]["retryable"];
             let task = match received.route {

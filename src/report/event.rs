@@ -98,7 +98,7 @@ fn read_work(work: &Value, cleaner: &Cleaner, limits: TextLimits) -> Work {
         insertions: count(work, "insertions"),
         deletions: count(work, "deletions"),
         files: changed_files(patch.unwrap_or_default(), cleaner),
-        patch: patch.map(|patch| cleaner.block(patch, limits.max_patch())),
+        patch: patch.map(|patch| cleaner.code(patch, limits.max_patch())),
         is_truncated: work.get("patch_truncated") == Some(&Value::Bool(true)),
     }
 }

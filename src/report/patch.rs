@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn adjacent_lines_of_one_kind_share_an_element() {
         let cleaner = Cleaner::new(&Redactor::new(&[]));
-        let html = render_colored(&cleaner.block(PATCH, 10_000)).into_string();
+        let html = render_colored(&cleaner.code(PATCH, 10_000)).into_string();
         assert!(
             html.contains("<span class=\"del\">-old\n--- still old</span>"),
             "{html}"

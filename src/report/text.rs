@@ -55,6 +55,14 @@ impl Cleaner {
         Text(both_ends(self.clean(text).trim_end(), max_bytes))
     }
 
+    /// The lines of code or of a patch, which a person reviews. Shows control characters instead of doing what they do
+    /// on a terminal, so that they hide nothing. If the text is longer than `max_bytes`, its middle is left out.
+    pub fn code(&self, text: &str, max_bytes: usize) -> Text {
+        let shown = visible(&self.redactor.mask(text));
+        // Masks again: a pictured control character may be a part of a secret.
+        Text(both_ends(self.redactor.mask(&shown).trim_end(), max_bytes))
+    }
+
     fn clean(&self, text: &str) -> String {
         let masked = self.redactor.mask(text);
         // A terminal shows only the text after the last carriage return of a line. Progress bars use that.
@@ -86,6 +94,20 @@ mod tests {
         );
         assert!(text.as_str().starts_with("red"), "{text:?}");
         assert!(text.as_str().ends_with("evil"), "{text:?}");
+    }
+
+    #[test]
+    fn code_shows_carriage_returns_and_terminal_codes_and_what_they_would_hide() {
+        let text = cleaner().code("+evil() #\r# harmless\n+\x1b]0;more()\x07x\n", 100);
+        assert_eq!(text.as_str(), "+evil() #␍# harmless\n+␛]0;more()␇x");
+    }
+
+    #[test]
+    fn a_secret_in_code_is_masked_even_with_a_terminal_code_in_it() {
+        for text in ["hunter2-hunter2", "hunter2\x1b[0m-hunter2"] {
+            let text = cleaner().code(&format!("+password = {text}"), 100);
+            assert!(!text.as_str().contains("hunter2"), "{text:?}");
+        }
     }
 
     #[test]

@@ -211,7 +211,7 @@ impl<'a> Items<'a> {
         self.section = Section::Skipped;
         self.has_node = false;
         Ok(Item::Phase {
-            tag: tag.trim(),
+            tag: checked_tag(tag.trim(), number)?,
             line: number,
             body: self.next,
         })
@@ -282,7 +282,7 @@ impl<'a> Items<'a> {
                 line,
                 message: "the name of a phase must come before its nodes".to_owned(),
             }),
-            ("name", name) => Ok(Some(Item::Name(name))),
+            ("name", name) => Ok(Some(Item::Name(checked_tag(name, line)?))),
             ("mode", "pipeline") => Ok(Some(Item::Pipeline)),
             _ => Ok(None),
         }
@@ -315,6 +315,16 @@ impl<'a> Iterator for Items<'a> {
         }
         None
     }
+}
+
+/// Returns the tag of a phase if it is short: every task of the phase stores it.
+fn checked_tag(tag: &str, line: usize) -> Result<&str, SyntaxError> {
+    const MAX_BYTES: usize = 256;
+    if tag.len() <= MAX_BYTES {
+        return Ok(tag);
+    }
+    let message = format!("the tag {} is longer than {MAX_BYTES} bytes", quote(tag));
+    Err(SyntaxError { line, message })
 }
 
 /// The section that a line with `@` begins.

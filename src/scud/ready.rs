@@ -6,12 +6,15 @@
 //! not exist is blocked. No I/O: the caller has read the text.
 
 mod cycles;
+mod inheritance;
 mod node;
 mod read;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::lexer::SyntaxError;
+use crate::excerpt::first_chars;
 use crate::task::{Priority, Status};
 pub use node::{Obstacle, Standing, TaskNode};
 
@@ -104,11 +107,7 @@ impl TaskGraph {
     pub fn describe(&self, obstacle: &Obstacle) -> String {
         match obstacle {
             Obstacle::Absent(id) => format!("depends on {id}, which is not in the graph"),
-            Obstacle::Cycle(members) => {
-                let mut names: Vec<String> = members.iter().map(|task| self.name(*task)).collect();
-                names.extend(names.first().cloned());
-                format!("is in a cycle: {}", names.join(" → "))
-            }
+            Obstacle::Cycle(members) => format!("is in a cycle: {}", self.describe_cycle(members)),
             Obstacle::Closed(task) => {
                 let status = match self.tasks[*task].status {
                     Status::Expanded => "split, but has no subtasks".to_owned(),
@@ -118,6 +117,20 @@ impl TaskGraph {
             }
             Obstacle::BlockedTask(task) => format!("needs {}, which is blocked", self.name(*task)),
         }
+    }
+
+    /// The names of the members of a cycle. A long cycle is shortened, because the text is repeated for each member.
+    fn describe_cycle(&self, members: &[usize]) -> String {
+        const MAX_SHOWN: usize = 12;
+        /// Longer than any id that SCUD accepts.
+        const MAX_NAME_CHARS: usize = 128;
+        let name = |task: &usize| first_chars(&self.name(*task), MAX_NAME_CHARS);
+        let mut names: Vec<String> = members.iter().take(MAX_SHOWN).map(name).collect();
+        match members.len().saturating_sub(MAX_SHOWN) {
+            0 => names.extend(names.first().cloned()),
+            omitted => names.push(format!("… and {omitted} more")),
+        }
+        names.join(" → ")
     }
 
     /// For each task, the tasks that directly need it.
@@ -146,17 +159,22 @@ impl TaskGraph {
 
     /// Computes from the statuses of all tasks: whether each task is done, its standing, its chain, and the order.
     fn compute_derived_fields(&mut self) {
-        let components = cycles::components(&self.tasks);
+        let components =
+            cycles::components(self.tasks.len(), |task| self.tasks[task].needs.as_slice());
         for component in &components {
             self.mark_done(component);
         }
         // Dependencies come first, so their standing is already known.
-        for component in &components {
+        let mut component_of = vec![0; self.tasks.len()];
+        for (number, component) in components.iter().enumerate() {
             let is_cycle =
                 component.len() > 1 || self.tasks[component[0]].needs.contains(&component[0]);
-            let cycle = is_cycle.then(|| cycles::cycle_members(&self.tasks, component));
+            let cycle = is_cycle.then(|| Arc::from(cycles::cycle_members(&self.tasks, component)));
             for task in component {
-                self.tasks[*task].standing = self.standing_of(*task, cycle.as_deref());
+                component_of[*task] = number;
+            }
+            for task in component {
+                self.tasks[*task].standing = self.standing_of(*task, cycle.as_ref(), &component_of);
             }
         }
         self.order = components.iter().flatten().copied().collect();
@@ -189,8 +207,14 @@ impl TaskGraph {
         }
     }
 
-    /// The standing of a task. `cycle` has the members of the cycle that contains the task, if there is one.
-    fn standing_of(&self, task: usize, cycle: Option<&[usize]>) -> Standing {
+    /// The standing of a task. `cycle` is the cycle in the task's component, if there is one. `component_of` has the
+    /// component of each task whose component is this one or an earlier one.
+    fn standing_of(
+        &self,
+        task: usize,
+        cycle: Option<&Arc<[usize]>>,
+        component_of: &[usize],
+    ) -> Standing {
         let node = &self.tasks[task];
         if node.is_done {
             return Standing::Done;
@@ -204,16 +228,17 @@ impl TaskGraph {
             .cloned()
             .map(Obstacle::Absent)
             .collect();
-        obstacles.extend(cycle.map(|members| Obstacle::Cycle(members.to_vec())));
+        obstacles.extend(cycle.cloned().map(Obstacle::Cycle));
         if node.status == Status::Expanded && node.subtasks.is_empty() {
             obstacles.push(Obstacle::Closed(task));
         }
         let mut waits_for = Vec::new();
         for needed in node.needs.iter().copied() {
-            let is_member = cycle.is_some_and(|members| members.contains(&needed));
+            // All tasks of a component with a cycle are blocked by that cycle.
+            let is_in_same_component = component_of[needed] == component_of[task];
             match &self.tasks[needed].standing {
                 Standing::Done => {}
-                _ if is_member => {}
+                _ if is_in_same_component => {}
                 Standing::Closed => obstacles.push(Obstacle::Closed(needed)),
                 Standing::Blocked(_) => obstacles.push(Obstacle::BlockedTask(needed)),
                 Standing::Ready | Standing::Waiting(_) | Standing::Split => waits_for.push(needed),

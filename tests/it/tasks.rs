@@ -157,3 +157,31 @@ fn tasks_without_a_graph_says_what_is_missing() {
 /// The error for a project without a graph.
 const MISSING_GRAPH: &str = "./.scud/tasks/tasks.scg does not exist; name the project's directory with --project, or write the task \
                              graph there, by hand or with the command `scud`\n";
+
+#[test]
+fn the_output_about_a_long_cycle_grows_only_with_the_number_of_its_tasks() {
+    let nodes: Vec<String> = (1..=3_000)
+        .map(|task| format!("{task} | Task | P | 1 | M"))
+        .collect();
+    let edges: Vec<String> = (2..=3_000)
+        .map(|task| format!("{task} -> {}", task - 1))
+        .collect();
+    let project = Project::with_graph(&format!(
+        "# SCUD Graph v1\n# Phase: webapp\n\n@nodes\n{}\n\n@edges\n1 -> 3000\n{}\n",
+        nodes.join("\n"),
+        edges.join("\n")
+    ));
+    for args in [&["tasks"][..], &["tasks", "--json"]] {
+        let ended = Worker::without_settings()
+            .args(args)
+            .dir(project.dir())
+            .run();
+        ended.assert_code(0);
+        assert!(ended.stdout.contains("2988 more"));
+        assert!(
+            ended.stdout.len() < 3_000 * 500,
+            "{} bytes",
+            ended.stdout.len()
+        );
+    }
+}

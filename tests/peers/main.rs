@@ -214,6 +214,27 @@ fn a_changed_event_is_refused_and_a_repeated_event_counts_once() {
     });
 }
 
+#[test]
+fn a_run_that_lost_its_task_is_refused_also_when_it_repeats_its_claim() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let recorded = Worker::new(&receiver, &project)
+        .agent("true")
+        .env("DESCARTES_CALLBACK_SECRET", SECRET)
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .run();
+    recorded.assert_code(0);
+    let claim = receiver.requests_to("started").remove(0);
+    each(&PEERS, |kind| {
+        let (peer, project) = (Peer::start_with_lease(kind, SECRET, "1"), Project::new());
+        assert_eq!(replay(&peer, &claim), 200);
+        wait_until("the end of the lease", || {
+            let retryable = worker(&peer, &project).agent("kill -9 $$").run();
+            retryable.code == Some(1)
+        });
+        assert_eq!(replay(&peer, &claim), 409);
+    });
+}
+
 /// Sends a recorded request to a receiver; returns the status of the answer.
 fn replay(peer: &Peer, recorded: &ReceivedRequest) -> u16 {
     let mut request = format!("POST {} HTTP/1.1\r\nconnection: close\r\n", recorded.target);

@@ -42,6 +42,7 @@ class Run:
 class Task:
     run: Run | None = None  # the latest run
     answers: dict = field(default_factory=dict)  # by event_id: a retry gets the same answer
+    replaced_runs: set = field(default_factory=set)  # run_ids: their leases ended, and another run got the task
     is_finished: bool = False  # completed, or failed for good: no further run
     is_cancelled: bool = False
 
@@ -68,12 +69,16 @@ class Orchestrator:
     def receive(self, route: str, event: dict) -> tuple[int, dict]:
         with self.lock:
             task = self.tasks.setdefault((event["project_id"], event["task_id"]), Task())
+            if event["run_id"] in task.replaced_runs:  # also if it repeats an event
+                return 409, {"error": "another run has got the task"}
             if event["event_id"] in task.answers:
                 return task.answers[event["event_id"]]
             if route == "started":
                 if refusal := self.refusal(task, event["run_id"]):
                     return refusal
                 if task.run is None or task.run.run_id != event["run_id"]:
+                    if task.run and not task.run.end:
+                        task.replaced_runs.add(task.run.run_id)
                     finish_deadline = event.get("limits", {}).get("finish_deadline_ms", 900_000) / 1000
                     task.run = Run(event["run_id"], lease_seconds(event), finish_deadline, time.monotonic())
                     task.is_cancelled = False

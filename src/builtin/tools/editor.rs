@@ -270,7 +270,10 @@ fn replace(path: &Path, path_argument: &str, old: &str, new: &str) -> Result<Str
     let content = read(path, path_argument)?;
     let (mut old, mut new) = (old.to_owned(), new.to_owned());
     // The view does not show line ends, so the model cannot know that the file has carriage returns.
-    if !content.contains(&old) && content.contains("\r\n") {
+    // A file with both kinds of line ends is changed as the model wrote, if that is possible.
+    let crlf_count = content.matches("\r\n").count();
+    let is_crlf = crlf_count > 0 && crlf_count == content.matches('\n').count();
+    if is_crlf || crlf_count > 0 && !content.contains(&old) {
         old = old.replace("\r\n", "\n").replace('\n', "\r\n");
         new = new.replace("\r\n", "\n").replace('\n', "\r\n");
     }

@@ -120,6 +120,46 @@ fn a_run_whose_lease_is_over_loses_its_task_to_the_next_claim() {
 }
 
 #[test]
+fn a_run_that_lost_its_task_is_refused_also_when_it_repeats_its_claim() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("a", 0, Started).0, 200);
+    fixture.wait(120);
+    assert_eq!(fixture.send("b", 0, Started).0, 200);
+    fixture.failure = json!({ "retryable": true });
+    assert_eq!(fixture.send("b", 1, Failed).0, 200);
+    assert_eq!(fixture.send("a", 0, Started), (409, vec![]));
+    assert_eq!(fixture.send("a", 1, Progress), (409, vec![]));
+    assert_eq!(fixture.send("b", 1, Failed).0, 200, "a retry");
+}
+
+#[test]
+fn a_repeated_claim_of_an_ended_or_replaced_run_does_not_take_the_task_from_another_run() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("replaced", 0, Started).0, 200);
+    fixture.wait(120);
+    assert_eq!(fixture.send("ended", 0, Started).0, 200);
+    assert_eq!(fixture.send("ended", 1, Failed).0, 200);
+    assert_eq!(fixture.send("last", 0, Started).0, 200);
+    fixture.wait(120);
+    assert_eq!(fixture.send("replaced", 0, Started).0, 409);
+    assert_eq!(fixture.send("ended", 0, Started).0, 200);
+    assert_eq!(fixture.send("last", 1, Completed), (200, vec![]));
+}
+
+#[test]
+fn heartbeats_may_arrive_late_but_do_not_lower_the_sequence() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.send("a", 0, Started), (200, vec![]));
+    assert_eq!(fixture.send("a", 4, Progress), (200, vec![]));
+    assert_eq!(fixture.send("a", 2, Progress), (200, vec![]));
+    assert_eq!(
+        fixture.send("a", 3, Completed).1,
+        ["sequence is 3, after 4: it must rise"]
+    );
+    assert_eq!(fixture.send("a", 1, Progress), (409, vec![]));
+}
+
+#[test]
 fn a_run_whose_lease_is_over_keeps_its_task_if_no_other_run_claims_it() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.send("a", 0, Started).0, 200);
@@ -216,7 +256,7 @@ fn the_problems_name_what_breaks_the_protocol() {
         ["a run begins with one started event"]
     );
     assert_eq!(
-        fixture.send("a", 2, Progress).1,
+        fixture.send("a", 2, Completed).1,
         ["sequence is 2, after 4: it must rise"]
     );
     let now = fixture.now;

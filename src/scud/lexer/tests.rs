@@ -137,3 +137,24 @@ fn only_an_arrow_is_read_as_a_dependency() {
         .collect();
     assert_eq!(edges, [("1", "2"), ("1", "x:6")]);
 }
+
+#[test]
+fn a_very_long_tag_is_an_error() {
+    let tag = "x".repeat(257);
+    let words = format!("the tag `{}…` is longer than 256 bytes", &tag[..40]);
+    assert_eq!(
+        error(&format!("# SCUD Graph v1\n# Phase: {tag}\n")),
+        (2, words.clone())
+    );
+    assert_eq!(
+        error(&format!(
+            "# SCUD Graph v1\n# Phase: a\n@meta {{\nname {tag}\n}}\n"
+        )),
+        (4, words)
+    );
+    let longest = &tag[1..];
+    assert!(matches!(
+        items(&format!("# SCUD Graph v1\n# Phase: {longest}\n"))[..],
+        [Item::Phase { .. }]
+    ));
+}

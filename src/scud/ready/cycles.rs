@@ -1,6 +1,8 @@
 //! Strongly connected components of the graph of needs, dependencies first (Tarjan, without recursion,
 //! because a chain can have thousands of tasks).
 
+use std::collections::{HashMap, HashSet};
+
 use super::node::TaskNode;
 
 /// A task on the current path.
@@ -10,19 +12,19 @@ struct Step {
     next_need: usize,
 }
 
-/// All tasks, grouped in components. A component with several members is a cycle. Every component comes after the
-/// components that it needs.
-pub fn components(tasks: &[TaskNode]) -> Vec<Vec<usize>> {
+/// The tasks from 0 to `task_count` - 1, grouped in components. `needs` returns what a task needs. A component with several
+/// members is a cycle. Every component comes after the components that it needs.
+pub fn components<'a>(task_count: usize, needs: impl Fn(usize) -> &'a [usize]) -> Vec<Vec<usize>> {
     let mut finder = Finder {
-        tasks,
-        visit_number: vec![None; tasks.len()],
-        low_link: vec![0; tasks.len()],
-        is_on_stack: vec![false; tasks.len()],
+        needs,
+        visit_number: vec![None; task_count],
+        low_link: vec![0; task_count],
+        is_on_stack: vec![false; task_count],
         stack: Vec::new(),
         count: 0,
         components: Vec::new(),
     };
-    for task in 0..tasks.len() {
+    for task in 0..task_count {
         if finder.visit_number[task].is_none() {
             finder.visit(task);
         }
@@ -31,8 +33,8 @@ pub fn components(tasks: &[TaskNode]) -> Vec<Vec<usize>> {
 }
 
 /// The state of Tarjan's algorithm.
-struct Finder<'a> {
-    tasks: &'a [TaskNode],
+struct Finder<N> {
+    needs: N,
     /// How many tasks were visited before each task; `None` if it was not visited.
     visit_number: Vec<Option<usize>>,
     /// The lowest `visit_number` of the tasks on the stack that can be reached from each task.
@@ -47,13 +49,13 @@ struct Finder<'a> {
     components: Vec<Vec<usize>>,
 }
 
-impl Finder<'_> {
+impl<'a, N: Fn(usize) -> &'a [usize]> Finder<N> {
     /// Visits a task and all tasks that it needs.
     fn visit(&mut self, first: usize) {
         let mut path = vec![self.enter(first)];
         while let Some(step) = path.last_mut() {
             let task = step.task;
-            let needed = self.tasks[task].needs.get(step.next_need).copied();
+            let needed = (self.needs)(task).get(step.next_need).copied();
             step.next_need += 1;
             if let Some(needed) = needed {
                 match self.visit_number[needed] {
@@ -100,19 +102,19 @@ impl Finder<'_> {
 
 /// The members of one cycle of a component, each of which needs the next one. The component may have more members.
 pub fn cycle_members(tasks: &[TaskNode], component: &[usize]) -> Vec<usize> {
+    let members: HashSet<usize> = component.iter().copied().collect();
     let mut task = component.iter().copied().min().unwrap_or_default();
-    let mut seen = Vec::new();
-    while !seen.contains(&task) {
-        seen.push(task);
+    let mut path = Vec::new();
+    let mut positions = HashMap::new();
+    loop {
+        if let Some(begin) = positions.insert(task, path.len()) {
+            return path.split_off(begin);
+        }
+        path.push(task);
         let mut needs = tasks[task].needs.iter().copied();
-        let Some(next) = needs.find(|needed| component.contains(needed)) else {
-            break;
-        };
-        task = next;
+        match needs.find(|needed| members.contains(needed)) {
+            Some(next) => task = next,
+            None => return path,
+        }
     }
-    let begin = seen
-        .iter()
-        .position(|member| *member == task)
-        .unwrap_or_default();
-    seen.split_off(begin)
 }

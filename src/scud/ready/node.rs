@@ -1,5 +1,7 @@
 //! A task of a graph, the tasks that it needs, and its standing: whether it can run now.
 
+use std::sync::Arc;
+
 use crate::task::{Priority, Status};
 
 /// One task of a graph. A number stands for the task at that position of [`super::TaskGraph::tasks`].
@@ -47,8 +49,8 @@ pub enum Standing {
 pub enum Obstacle {
     /// It depends on a task that is not in the graph.
     Absent(String),
-    /// It is a member of a cycle: the members in the order of their dependencies.
-    Cycle(Vec<usize>),
+    /// It is a member of a cycle: the members in the order of their dependencies. All members share the list.
+    Cycle(Arc<[usize]>),
     /// It needs a task that is neither done nor pending, or it is itself split but has no subtasks.
     Closed(usize),
     /// It needs a task that is blocked.

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::inheritance::{Dependencies, inherit};
 use super::node::{Standing, TaskNode};
 use crate::scud::fields::unescape;
-use crate::scud::lexer::{Item, Items, Node, SyntaxError, parse_edge, parse_parent};
+use crate::scud::lexer::{Item, Items, Node, SyntaxError, parse_edge, parse_parent, quote};
 use crate::scud::row::Row;
 use crate::scud::search::id_in_phase;
 use crate::task::Status;
@@ -85,7 +86,23 @@ pub fn read(text: &str) -> Result<(Vec<TaskNode>, Vec<String>), SyntaxError> {
     reject_duplicate_phases(&phases)?;
     let (mut tasks, index) = read_tasks(&phases, &nodes)?;
     let parents = connect_parents(&phases, &index, &mut tasks);
-    connect_dependencies(&phases, &index, &mut tasks, &parents);
+    let own = own_dependencies(&phases, &index, tasks.len());
+    let all = inherit(own, &parents).map_err(|task| {
+        let node = nodes[task].1;
+        let message = format!(
+            "with task {}, the tasks of the graph inherit too many dependencies from their parents; remove some of the parents' dependencies",
+            quote(node.id())
+        );
+        SyntaxError { line: node.line, message }
+    })?;
+    for (node, dependencies) in tasks.iter_mut().zip(all) {
+        if node.status == Status::Expanded {
+            node.needs = node.subtasks.clone();
+        } else {
+            node.needs.clone_from(&dependencies.needs);
+            node.absent_dependencies.clone_from(&dependencies.absent);
+        }
+    }
     let phases = phases.iter().map(|phase| phase.tag.to_owned());
     Ok((tasks, phases.collect()))
 }
@@ -189,47 +206,24 @@ fn connect_parents(
     parents
 }
 
-/// Fills in the needs of every task.
-fn connect_dependencies(
+/// The dependencies that the edges name for each task, without those of its parents.
+fn own_dependencies(
     phases: &[Phase<'_>],
     index: &Index<'_>,
-    tasks: &mut [TaskNode],
-    parents: &[Option<usize>],
-) {
-    let mut own_needs: Vec<Vec<usize>> = vec![Vec::new(); tasks.len()];
-    let mut own_absent_dependencies: Vec<Vec<String>> = vec![Vec::new(); tasks.len()];
-    for (phase_index, phase) in phases
-        .iter()
-        .enumerate()
-        .filter(|(_, phase)| !phase.is_pipeline)
-    {
+    task_count: usize,
+) -> Vec<Dependencies> {
+    let mut own = vec![Dependencies::default(); task_count];
+    let phases = phases.iter().enumerate();
+    for (phase_index, phase) in phases.filter(|(_, phase)| !phase.is_pipeline) {
         for (dependent, dependency) in &phase.edges {
             let Some(task) = index.find(phase_index, phase.tag, dependent) else {
                 continue;
             };
             match index.find(phase_index, phase.tag, dependency) {
-                Some(needed) => own_needs[task].push(needed),
-                None => own_absent_dependencies[task].push((*dependency).to_owned()),
+                Some(needed) => own[task].needs.push(needed),
+                None => own[task].absent.push((*dependency).to_owned()),
             }
         }
     }
-    for (task, node) in tasks.iter_mut().enumerate() {
-        if node.status == Status::Expanded {
-            node.needs = node.subtasks.clone();
-            continue;
-        }
-        let (mut needs, mut absent_dependencies) = (Vec::new(), Vec::new());
-        let (mut next, mut seen) = (Some(task), Vec::new());
-        while let Some(ancestor) = next.filter(|task| !seen.contains(task)) {
-            seen.push(ancestor);
-            needs.extend_from_slice(&own_needs[ancestor]);
-            absent_dependencies.extend_from_slice(&own_absent_dependencies[ancestor]);
-            next = parents[ancestor];
-        }
-        needs.sort_unstable();
-        needs.dedup();
-        absent_dependencies.dedup();
-        node.needs = needs;
-        node.absent_dependencies = absent_dependencies;
-    }
+    own
 }

@@ -140,3 +140,125 @@ fn a_chain_of_twenty_thousand_tasks_is_planned_without_deep_recursion() {
     assert_eq!(graph.tasks[1].chain_length, 19_999);
     assert!(matches!(graph.tasks[0].standing, Standing::Blocked(_)));
 }
+
+/// A chain in which every task depends on the one before it, and the first one on the last one.
+fn long_cycle(len: usize) -> TaskGraph {
+    let nodes: Vec<String> = (1..=len)
+        .map(|task| format!("{task} | t | P | 1 | M"))
+        .collect();
+    let edges: Vec<String> = (2..=len)
+        .map(|task| format!("{task} -> {}", task - 1))
+        .collect();
+    graph(
+        &nodes.join("\n"),
+        &format!("@edges\n{}\n1 -> {len}", edges.join("\n")),
+    )
+}
+
+#[test]
+fn the_members_of_a_long_cycle_share_one_list_and_only_some_of_them_are_named() {
+    let len = 5_000;
+    let graph = long_cycle(len);
+    let mut lists = Vec::new();
+    for task in &graph.tasks {
+        match &task.standing {
+            Standing::Blocked(why) => match &why[..] {
+                [Obstacle::Cycle(members)] => lists.push(Arc::clone(members)),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(lists[0].len(), len);
+    assert!(lists.iter().all(|list| Arc::ptr_eq(list, &lists[0])));
+    assert_eq!(
+        why_blocked(&graph, "3"),
+        [
+            "is in a cycle: 1 → 5000 → 4999 → 4998 → 4997 → 4996 → 4995 → 4994 → 4993 → 4992 → 4991 → 4990 \
+             → … and 4988 more"
+        ]
+    );
+}
+
+#[test]
+fn a_cycle_of_twelve_tasks_is_named_with_all_its_members() {
+    assert_eq!(
+        why_blocked(&long_cycle(12), "3"),
+        ["is in a cycle: 1 → 12 → 11 → 10 → 9 → 8 → 7 → 6 → 5 → 4 → 3 → 2 → 1"]
+    );
+}
+
+#[test]
+fn a_very_long_id_in_a_cycle_is_shortened() {
+    let id = "x".repeat(100_000);
+    let nodes = format!("1 | a | P | 1 | M\n{id} | b | P | 1 | M");
+    let graph = graph(&nodes, &format!("@edges\n1 -> {id}\n{id} -> 1"));
+    assert!(why_blocked(&graph, "1")[0].len() < 1_000);
+}
+
+#[test]
+fn tasks_of_overlapping_cycles_are_blocked_only_by_a_cycle() {
+    let nodes = "1 | a | P | 1 | M\n2 | b | P | 1 | M\n3 | c | P | 1 | M\n4 | d | P | 1 | M";
+    let graph = graph(nodes, "@edges\n1 -> 2\n2 -> 3\n3 -> 1\n3 -> 4\n4 -> 1");
+    for id in ["1", "2", "3", "4"] {
+        assert_eq!(why_blocked(&graph, id), ["is in a cycle: 1 → 2 → 3 → 1"]);
+    }
+}
+
+#[test]
+fn subtasks_inherit_over_several_levels_and_in_a_circle_of_parents() {
+    let nodes = "1 | a | P | 1 | M\n2 | b | P | 1 | M\n3 | c | P | 1 | M\n4 | d | P | 1 | M\n5 | e | P | 1 | M\n6 | f | P | 1 | M";
+    let rest = "@edges\n4 -> 1\n4 -> absent\n5 -> 2\n6 -> 3\n6 -> 1";
+    let needs = |parents: &str| {
+        let graph = graph(nodes, &format!("{rest}\n\n@parents\n{parents}"));
+        let needs = |task: usize| {
+            let node = &graph.tasks[task - 1];
+            (
+                names(&graph, &node.needs).join(" "),
+                node.absent_dependencies.join(" "),
+            )
+        };
+        [4, 5, 6]
+            .map(needs)
+            .map(|(needs, absent)| format!("{needs} {absent}"))
+    };
+    assert_eq!(
+        needs("4: 5\n5: 6"),
+        ["1 absent", "1 2 absent", "1 2 3 absent"]
+    );
+    assert_eq!(
+        needs("4: 5\n5: 6\n6: 4"),
+        ["1 2 3 absent", "1 2 3 absent", "1 2 3 absent"]
+    );
+}
+
+/// With an algorithm that needs quadratic time, this test would take minutes.
+#[test]
+fn a_chain_of_twenty_thousand_parents_is_read() {
+    use std::fmt::Write as _;
+    let (mut nodes, mut parents) = (
+        String::new(),
+        String::from("@edges\n1 -> 20000\n@parents\n"),
+    );
+    for task in 1..=20_000 {
+        let _ = writeln!(nodes, "{task} | t | P | 1 | M");
+        let _ = writeln!(parents, "{task}: {}", task + 1);
+    }
+    let graph = graph(&nodes, &parents);
+    assert_eq!(graph.tasks[19_998].needs, [19_999]);
+}
+
+#[test]
+fn a_graph_whose_tasks_inherit_millions_of_dependencies_is_rejected() {
+    use std::fmt::Write as _;
+    let (mut nodes, mut edges) = (String::new(), String::from("@edges\n"));
+    let mut parents = String::from("@parents\n");
+    for task in 1..=4_000 {
+        let _ = writeln!(nodes, "{task} | t | P | 1 | M\nn{task} | t | P | 1 | M");
+        let _ = writeln!(edges, "{task} -> n{task}");
+        let _ = writeln!(parents, "{task}: {}", task + 1);
+    }
+    let text = format!("# SCUD Graph v1\n# Phase: p\n\n@nodes\n{nodes}\n{edges}\n{parents}");
+    let error = TaskGraph::parse(&text).unwrap_err().to_string();
+    assert!(error.contains("inherit too many dependencies"), "{error}");
+}

@@ -34,6 +34,19 @@ fn hostile_titles_and_output_stay_text() {
 }
 
 #[test]
+fn control_characters_hide_no_part_of_a_patch() {
+    let graph = Graph::new("1 | Build the house | P | 1 | H\n");
+    let path = graph.project().with_file_name("out.html");
+    let agent = r"printf 'EVIL_PAYLOAD #\r# harmless comment\n\033]0;HIDDEN_TITLE\007\n' > file";
+    let ended = graph.dispatch(agent).arg("--report").arg(&path).run();
+    ended.assert_code(0);
+    let page = Page::read(&path);
+    for words in ["+EVIL_PAYLOAD #␍# harmless comment", "+␛]0;HIDDEN_TITLE␇"] {
+        assert!(page.text.contains(words), "{words}: {}", page.text);
+    }
+}
+
+#[test]
 fn secrets_of_the_dispatcher_are_masked_in_titles_and_descriptions() {
     let graph = Graph::new(
         "1 | Use correct-horse-battery | P | 1 | H\n\n@details\n1 | description |\n  The key is correct-horse-battery.\n",

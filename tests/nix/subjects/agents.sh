@@ -68,6 +68,32 @@ assert 'crush.sh: crush gets the URL of the service under its own name, and no e
     (.lines[0] | test("^run --quiet --data-dir [^ ]+ --model anthropic/claude-sonnet-4-6$"))
     and (.lines | index("prompt Build a roof.") and index("ANTHROPIC_API_ENDPOINT=http://127.0.0.1:9/x") and index("OPENAI_API_ENDPOINT=unset"))'
 assert 'crush.sh: the exit code of crush is that of the script' "$(run_script crush CODE=7)" '.code == 7'
-assert 'the scripts leave no temporary file' "$(find "$store/agents" -mindepth 1 -printf '%f\n' | jq --raw-input . | jq --slurp sort)" '. == ["crush", "goose"]'
+
+# A repository in which the script of aider runs; prints the names of aider's files that it has afterwards. The arguments
+# are directories that it has before.
+run_aider() {
+    local project
+    project=$(mktemp -d "$store/project.XXXXXX")
+    git init --quiet "$project"
+    (
+        cd "$project"
+        if (($#)); then mkdir "$@"; fi
+        PATH="$store/agents:$PATH" TMPDIR="$store/agents" DESCARTES_PROMPT_FILE=/dev/null sh "$aider_script"
+    )
+    find "$project" -mindepth 1 -maxdepth 1 -name '.aider*' -printf '%f\n' | jq --raw-input . | jq --slurp sort
+}
+aider_script=$PWD/examples/agents/aider.sh
+# Writes a cache, and the event of an answer of the model.
+cat >"$store/agents/aider" <<'AGENT'
+#!/bin/sh
+mkdir -p .aider.tags.cache.v4
+while [ "$1" != --analytics-log ]; do shift; done
+echo '{"event": "message_send"}' >"$2"
+AGENT
+chmod +x "$store/agents/aider"
+assert 'aider.sh: the cache that aider has made is deleted' "$(run_aider)" '. == []'
+assert 'aider.sh: a cache that the project already had stays' "$(run_aider .aider.tags.cache.v4)" '. == [".aider.tags.cache.v4"]'
+assert 'aider.sh: with an older cache, only the new one is deleted' "$(run_aider .aider.tags.cache.v3)" '. == [".aider.tags.cache.v3"]'
+assert 'the scripts leave no temporary file' "$(find "$store/agents" -mindepth 1 -printf '%f\n' | jq --raw-input . | jq --slurp sort)" '. == ["aider", "crush", "goose"]'
 
 exit "$failed"

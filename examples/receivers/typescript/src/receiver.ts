@@ -48,6 +48,8 @@ interface Task {
   run?: Run;
   /** By event_id: a retry gets the same answer. */
   answers: Map<string, Answer>;
+  /** The ids of runs whose leases ended, and whose task another run got. */
+  replacedRuns: Set<string>;
   /** Completed, or failed for good: no further run. */
   isFinished: boolean;
   isCancelled: boolean;
@@ -82,15 +84,19 @@ function receive(route: string, event: Event): Answer {
   const key = JSON.stringify([event.project_id, event.task_id]);
   let task = tasks.get(key);
   if (!task) {
-    task = { taskId: event.task_id, answers: new Map(), isFinished: false, isCancelled: false };
+    const [answers, replacedRuns] = [new Map<string, Answer>(), new Set<string>()];
+    task = { taskId: event.task_id, answers, replacedRuns, isFinished: false, isCancelled: false };
     tasks.set(key, task);
   }
+  // Also if it repeats an event.
+  if (task.replacedRuns.has(event.run_id)) return [409, { error: "another run has got the task" }];
   const earlier = task.answers.get(event.event_id);
   if (earlier) return earlier;
   if (route === "started") {
     if (task.isFinished) return [410, { error: "the task is finished" }];
     if (task.run?.runId !== event.run_id) {
       if (task.run && isAlive(task.run)) return [409, { error: `run ${task.run.runId} has the task` }];
+      if (task.run && task.run.end === undefined) task.replacedRuns.add(task.run.runId);
       const finishDeadlineMs = event.limits?.finish_deadline_ms ?? 15 * 60_000;
       const renewed = performance.now();
       task.run = { runId: event.run_id, leaseMs: leaseMs(event), finishDeadlineMs, renewed, sequence: -1 };

@@ -232,6 +232,24 @@ fn edits_keep_the_carriage_returns_at_line_ends() {
 }
 
 #[test]
+fn str_replace_of_one_line_by_several_keeps_the_carriage_returns() {
+    let workspace = Workspace::new();
+    workspace.write("f", b"a\r\nb\r\nc\r\n");
+    workspace.replace("f", "b", "b1\nb2").unwrap();
+    assert_eq!(workspace.read("f"), "a\r\nb1\r\nb2\r\nc\r\n");
+    workspace.replace("f", "b1\r\nb2", "b\r\nb").unwrap();
+    assert_eq!(workspace.read("f"), "a\r\nb\r\nb\r\nc\r\n");
+}
+
+#[test]
+fn str_replace_in_a_file_with_both_kinds_of_line_ends_writes_the_text_as_it_is() {
+    let workspace = Workspace::new();
+    workspace.write("f", b"a\r\nb\nc\n");
+    workspace.replace("f", "b\n", "b1\nb2\n").unwrap();
+    assert_eq!(workspace.read("f"), "a\r\nb1\nb2\nc\n");
+}
+
+#[test]
 fn insert_adds_a_text_after_a_line() {
     let workspace = Workspace::new();
     let inserted = |content: &str, line: i64, text: &str| {
