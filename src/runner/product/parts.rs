@@ -9,6 +9,7 @@ use super::lfs::{self, Upload};
 use super::repository::{self, PrivateRepository};
 use super::stage::StagingResult;
 use crate::task::{Failure, Reason, Task, Work};
+use crate::temporary_dir::TemporaryDir;
 
 /// The message of the commit, and the task that the commit marks as done.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ pub(super) enum Store {
     /// A repository with the base, which was fetched again.
     Fetched { _repository: PrivateRepository },
     /// The new objects of what the agent's git has staged.
-    Staged { _staged: tempfile::TempDir },
+    Staged { _staged: TemporaryDir },
 }
 
 /// The parts of the final commit.
