@@ -42,8 +42,9 @@ pub(super) async fn build_product(
         let left_behind = &mut parts.left_behind;
         tree = gitlinks::restore_unpublished(git, &repository, clone, &trees, left_behind).await?;
     }
-    if let Some(task) = &message.done_task
-        && let Some(status) = status_to_set(clone, task, parts.incomplete_reason.is_some())
+    let is_partial = message.is_partial || parts.incomplete_reason.is_some();
+    if let Some(task) = &message.marked_task
+        && let Some(status) = status_to_set(clone, task, is_partial)
     {
         let left_behind = &mut parts.left_behind;
         tree = mark::set_status_in_tree(git, &repository, tree, task, status, left_behind).await?;
@@ -103,9 +104,9 @@ pub(super) async fn build_product(
 }
 
 /// The status that a task must get in the tree of the commit; `None` if the tree has the right one.
-fn status_to_set(clone: &LocalClone, task: &Task, is_incomplete: bool) -> Option<Status> {
+fn status_to_set(clone: &LocalClone, task: &Task, is_partial: bool) -> Option<Status> {
     // The commit goes to the `-wip` branch. A person who merges that branch must not get a task that is marked as done.
-    if is_incomplete {
+    if is_partial {
         return Some(task.status);
     }
     // If the working tree has a graph, the worker has marked the task there.

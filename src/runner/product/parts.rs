@@ -17,8 +17,10 @@ pub struct CommitMessage {
     pub subject: String,
     /// Names such as `Task-Id`, with their values.
     pub trailers: Vec<(&'static str, String)>,
-    /// The task to mark as done; `None` if the task failed.
-    pub done_task: Option<Task>,
+    /// The task that the worker has marked as done in the working tree, if that has a graph; `None` if the task failed.
+    pub marked_task: Option<Task>,
+    /// Whether the commit is for the `-wip` branch, where no task must be marked as done.
+    pub is_partial: bool,
 }
 
 /// The work, in a repository from which the worker can push it.
