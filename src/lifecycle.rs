@@ -14,6 +14,7 @@ use crate::redact::Redactor;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Outcome, Reason, Verdict};
 use crate::telemetry::{Span, Telemetry};
+use crate::temporary_dir::wait_for_deletions;
 use crate::terminal::{OutputQueue, Screen};
 use crate::{exit, local, result_line, runner};
 
@@ -101,7 +102,25 @@ pub async fn run(
     span.end();
     telemetry.record_run(&outcome, &project);
     telemetry.finish(&stop).await;
+    wait_until_deleted(&stop, settings.stop_at_end_of_stdin).await;
     Ok(exit)
+}
+
+/// Waits until all temporary directories are deleted; the end of the process would end the deletion. After a stop
+/// signal, waits only until the end of the stop window, unless `local` or `demo` has started the worker: they do not
+/// kill it at that time.
+async fn wait_until_deleted(stop: &Stop, has_patient_parent: bool) {
+    let window = async {
+        if has_patient_parent {
+            std::future::pending().await
+        } else {
+            stop.wait_until_window_ends().await;
+        }
+    };
+    tokio::select! {
+        () = wait_for_deletions() => {}
+        () = window => tracing::warn!("the worker ends before all temporary directories are deleted"),
+    }
 }
 
 /// Begins the span of a run.

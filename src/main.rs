@@ -44,6 +44,7 @@ mod stream_json;
 mod task;
 mod task_list;
 mod telemetry;
+mod temporary_dir;
 mod terminal;
 mod vocabulary;
 mod webhook;

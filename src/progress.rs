@@ -20,7 +20,8 @@ use crate::task::{Output, PhaseStart};
 pub const HEAD_SIZE: usize = 4 * 1024;
 /// How many bytes from the end of the output are stored for the final report (the protocol says 8 KiB).
 pub const TAIL_SIZE: usize = 8 * 1024;
-/// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB).
+/// How many bytes of output one heartbeat carries at most (the protocol says 16 KiB), before invalid UTF-8 is replaced:
+/// the text has at most as many characters, and at most three times as many bytes.
 pub const OUTPUT_WINDOW_SIZE: usize = 16 * 1024;
 
 /// The maximum number of phases whose starts are stored. Every repair adds two phases.

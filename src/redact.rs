@@ -14,6 +14,7 @@ mod terminal_codes;
 mod tests;
 mod url_credentials;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::SecretString;
@@ -25,6 +26,10 @@ use url_credentials::without_url_credentials;
 /// Replaces a secret.
 const MASK: &str = "***";
 
+/// How many short-lived secrets are masked at the same time. A worker gets an identity token a minute at most, and each
+/// is valid for about ten minutes.
+const MAX_SHORT_LIVED_SECRETS: usize = 20;
+
 /// Masks a set of secrets; cheap to clone.
 #[derive(Clone)]
 pub struct Redactor(Arc<RwLock<Secrets>>);
@@ -32,6 +37,8 @@ pub struct Redactor(Arc<RwLock<Secrets>>);
 /// The secrets, and the finders of their forms: the byte strings in which they may appear.
 struct Secrets {
     secrets: Vec<SecretString>,
+    /// Secrets that expire soon, the newest last; at most [`MAX_SHORT_LIVED_SECRETS`].
+    short_lived: VecDeque<SecretString>,
     finders: Arc<Finders>,
 }
 
@@ -46,15 +53,22 @@ impl Redactor {
     pub fn new(secrets: &[SecretString]) -> Self {
         Self(Arc::new(RwLock::new(Secrets {
             secrets: secrets.to_vec(),
+            short_lived: VecDeque::new(),
             finders: Arc::new(Finders::of(secrets)),
         })))
     }
 
-    /// Masks one more secret from now on, also in existing streams.
-    pub fn add(&self, secret: SecretString) {
+    /// Masks one more secret from now on, also in existing streams. Only the last [`MAX_SHORT_LIVED_SECRETS`] of these
+    /// are masked, so that memory and time stay bounded.
+    pub fn add_short_lived(&self, secret: SecretString) {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        state.secrets.push(secret);
-        state.finders = Arc::new(Finders::of(&state.secrets));
+        if state.short_lived.len() == MAX_SHORT_LIVED_SECRETS {
+            state.short_lived.pop_front();
+        }
+        state.short_lived.push_back(secret);
+        let secrets = state.secrets.iter().chain(&state.short_lived);
+        let finders = Finders::of(secrets);
+        state.finders = Arc::new(finders);
     }
 
     fn finders(&self) -> Arc<Finders> {

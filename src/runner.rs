@@ -35,6 +35,7 @@ use crate::scud::Project;
 use crate::shutdown::Stop;
 use crate::task::{Failure, Outcome, Reason, RunReport, Verdict};
 use crate::telemetry::TraceContext;
+use crate::temporary_dir::wait_for_deletions;
 use checks::Checks;
 pub use prompt::MAX_NOTE_SIZE;
 use rounds::Assignment;
@@ -63,6 +64,7 @@ pub async fn run(
         Ok(Err(failure)) => Verdict::Failed(failure),
         Err(bug) => handle_panic(bug).await,
     };
+    wait_until_deleted(stop).await;
     let report = RunReport {
         duration: progress.elapsed(),
         phases: progress.phases(),
@@ -72,7 +74,7 @@ pub async fn run(
     Outcome { verdict, report }
 }
 
-/// Runs all steps after the preparation: the work, its hand-over, and the deletion of temporary directories.
+/// Runs all steps after the preparation: the work and its hand-over. Begins the deletion of temporary directories.
 async fn run_prepared(run: &mut Run<'_>, prepared: PreparedWorkspace<'_>) -> Verdict {
     run.user_variables
         .clone_from(&prepared.workspace.user_variables);
@@ -82,23 +84,22 @@ async fn run_prepared(run: &mut Run<'_>, prepared: PreparedWorkspace<'_>) -> Ver
         Err(bug) => handle_panic(bug).await,
     };
     let verdict = Box::pin(run.hand_over(&prepared, verdict)).await;
-    let verdict = mention_surviving_processes(verdict);
-    if !run.stop.has_stop_window_begun() {
-        let delete = async {
-            tokio::select! {
-                () = prepared.workspace.delete() => {}
-                // The rest of the stop window is for the report.
-                () = run.stop.wait_for_hand_over_deadline() => {
-                    tracing::warn!("there was no time to delete all temporary directories");
-                }
-            }
-        };
-        // tokio panics if it cannot start a thread. The outcome must be reported anyway.
-        if let Err(bug) = catch_panic(delete).await {
-            tracing::warn!(bug, "the temporary directories may not be deleted");
+    mention_surviving_processes(verdict)
+}
+
+/// Waits until all temporary directories are deleted. After a stop signal, they are deleted while the outcome is
+/// reported, because the stop window is short.
+async fn wait_until_deleted(stop: &Stop) {
+    if stop.has_stop_window_begun() {
+        return;
+    }
+    tokio::select! {
+        () = wait_for_deletions() => {}
+        // The rest of the stop window is for the report.
+        () = stop.wait_for_hand_over_deadline() => {
+            tracing::warn!("there was no time to delete all temporary directories");
         }
     }
-    verdict
 }
 
 /// If processes of the agent could not be killed, says so in the message of the verdict.

@@ -165,6 +165,7 @@ impl Stop {
 
     /// Ends the run because the orchestrator cancelled the task.
     pub fn cancel(&self, reason: Option<String>) {
+        tracing::warn!("stopping: the orchestrator cancelled the task");
         self.state.send_modify(|state| {
             state.reason.get_or_insert(StopReason::Cancelled(reason));
         });

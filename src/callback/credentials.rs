@@ -57,7 +57,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Credentials {
     settings: Settings,
-    /// Every identity token is added to it, so that the token is masked everywhere.
+    /// Every identity token is added to it, so that the token is masked everywhere while it is valid.
     redactor: Redactor,
     /// The last identity token and when it was received.
     identity: RefCell<Option<(Instant, HeaderValue)>>,
@@ -148,7 +148,7 @@ async fn identity_token(
             socket: socket.to_owned(),
         });
     }
-    redactor.add(SecretString::from(token));
+    redactor.add_short_lived(SecretString::from(token));
     Ok(bearer_value(token))
 }
 

@@ -47,7 +47,7 @@ pub fn run_settings(reader: &mut Reader) -> RunSettings {
     let runner = runner_settings(reader, task_id, project_id, run_id);
     callback.identity.isolation = Some(runner.isolation.clone());
     if runner.steps == runner::Steps::All {
-        callback.identity.agent = runner::agent::selected_kind(&runner.agent).map(|kind| kind.word);
+        callback.identity.agent = runner::agent::decided_kind(&runner.agent).map(|kind| kind.word);
     }
     let stop_window = reader.with_default(&settings::STOP_WINDOW, values::duration);
     callback.limits = callback::Limits {

@@ -134,3 +134,22 @@ fn an_incomplete_character_is_recognized_by_its_length() {
     assert_eq!(incomplete_suffix_length(&[0x80, 0x80, 0x80, 0x80]), 0);
     assert_eq!(incomplete_suffix_length(&[0xFF]), 0);
 }
+
+#[test]
+fn a_window_of_invalid_bytes_has_at_most_one_character_for_each_byte() {
+    let progress = Progress::new();
+    progress.add_output(&[0xFF; OUTPUT_WINDOW_SIZE + 10]);
+    let window = progress.take_output_window();
+    assert_eq!(window.text.chars().count(), OUTPUT_WINDOW_SIZE);
+    assert_eq!(window.text.len(), 3 * OUTPUT_WINDOW_SIZE);
+    assert_eq!(
+        (window.bytes, window.offset),
+        (OUTPUT_WINDOW_SIZE as u64, 10)
+    );
+    assert_eq!(window.dropped_bytes, 10);
+    let next = b"next";
+    progress.add_output(next);
+    let window = progress.take_output_window();
+    assert_eq!(window.offset, OUTPUT_WINDOW_SIZE as u64 + 10);
+    assert_eq!(window.text.as_bytes(), next);
+}

@@ -29,8 +29,8 @@ const MIN_BROKEN_LINE_SIZE: usize = 16;
 
 impl Finders {
     /// The finders of these secrets and of their parts, in every encoding.
-    pub fn of(secrets: &[SecretString]) -> Self {
-        let secrets = secrets.iter().map(ExposeSecret::expose_secret);
+    pub fn of<'a>(secrets: impl IntoIterator<Item = &'a SecretString>) -> Self {
+        let secrets = secrets.into_iter().map(ExposeSecret::expose_secret);
         let (mut plain, mut base64) = (Vec::new(), Vec::new());
         for part in secrets.flat_map(parts::parts) {
             plain.extend(plain_forms(&part));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use base64::Engine;
 use secrecy::SecretString;
 
-use super::{MASK, Redactor};
+use super::{MASK, MAX_SHORT_LIVED_SECRETS, Redactor};
 
 fn redactor(secrets: &[&str]) -> Redactor {
     let secrets: Vec<SecretString> = secrets
@@ -100,12 +100,28 @@ fn a_secret_that_is_added_later_is_masked_in_streams_that_have_begun() {
     stream.push(b"later-secret ", &mut |bytes| {
         clean.extend_from_slice(bytes);
     });
-    redactor.add(SecretString::from("later-secret"));
+    redactor.add_short_lived(SecretString::from("later-secret"));
     stream.push(b"later-secret ", &mut |bytes| {
         clean.extend_from_slice(bytes);
     });
     stream.finish(&mut |bytes| clean.extend_from_slice(bytes));
     assert_eq!(clean, b"later-secret *** ");
+}
+
+#[test]
+fn the_newest_short_lived_secrets_are_masked_and_the_number_of_forms_is_bounded() {
+    let redactor = redactor(&["long-lived-secret"]);
+    let token = |number: usize| format!("identity-token-{number:06}");
+    let add = |number| redactor.add_short_lived(SecretString::from(token(number)));
+    (0..MAX_SHORT_LIVED_SECRETS).for_each(add);
+    let forms = redactor.finders().number_of_forms();
+    let last = 3 * MAX_SHORT_LIVED_SECRETS;
+    (MAX_SHORT_LIVED_SECRETS..=last).for_each(add);
+    assert_eq!(redactor.finders().number_of_forms(), forms);
+    for number in last + 1 - MAX_SHORT_LIVED_SECRETS..=last {
+        assert_eq!(redactor.mask(&token(number)), MASK);
+    }
+    assert_eq!(redactor.mask("long-lived-secret"), MASK);
 }
 
 #[test]

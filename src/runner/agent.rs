@@ -22,6 +22,13 @@ pub const COMMAND: &str = command::KIND.word;
 /// All kinds, in the order in which `auto` tries them.
 pub static KINDS: [&Kind; 3] = [&command::KIND, &claude_code::KIND, &builtin::KIND];
 
+/// The kind that the settings of the operator decide; `None` if the project may choose the kind. The project cannot
+/// replace the operator's command.
+pub fn decided_kind(settings: &Settings) -> Option<&'static Kind> {
+    let has_command = settings.command.is_some();
+    settings.kind.or(has_command.then_some(&command::KIND))
+}
+
 /// The kind that the settings select, or the first candidate that has everything it needs.
 pub fn selected_kind(settings: &Settings) -> Option<&'static Kind> {
     settings.kind.or_else(|| {

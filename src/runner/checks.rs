@@ -191,19 +191,14 @@ pub async fn run(
     Ok(FinishedCheck { report, result })
 }
 
-/// Why the shell could not start a check; `None` if the check did start. If the program exists, exit code 127
-/// comes from that program: `npm test` exits with 127 if a program that it starts is missing, and the agent
-/// may install that one.
+/// Why the shell could not start a check; `None` if the check did start, or if it is unknown which program it starts.
+/// If the program exists, exit code 127 comes from that program: `npm test` exits with 127 if a program that it starts
+/// is missing, and the agent may install that one. If the program is unknown, the agent may be able to make it:
+/// `cd web && ./test` needs only the file `web/test`.
 fn cannot_start(code: i32, lookup: &Lookup) -> Option<String> {
     match (code, lookup) {
         (EXIT_CODE_NOT_FOUND | EXIT_CODE_NOT_EXECUTABLE, Lookup::Missing(word)) => Some(format!(
             "there is no executable program `{word}` (exit code {code})"
-        )),
-        (EXIT_CODE_NOT_FOUND, Lookup::Unknown) => Some(format!(
-            "the shell did not find its program (exit code {code})"
-        )),
-        (EXIT_CODE_NOT_EXECUTABLE, Lookup::Unknown) => Some(format!(
-            "the shell could not execute its program (exit code {code})"
         )),
         _ => None,
     }

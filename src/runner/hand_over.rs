@@ -1,13 +1,17 @@
 //! The end of a run: the worker commits the work and pushes it, however the task ended.
 //!
 //! The work of a completed task goes to the result branch. If the task failed, the partial work goes to a
-//! branch with the same name and the suffix `-wip`, if there is time. A failed push of partial work does not change the
-//! verdict.
+//! branch with the same name and the suffix `-wip`, if there is time; so does the work of a completed task that is
+//! cancelled before its push has begun. A failed push of partial work does not change the verdict.
 
-use std::fmt::Write;
+mod branches;
+
+use std::cell::Cell;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+use branches::push_branches;
 
 use super::failures::stop_failure;
 use super::product::{self, CommitMessage, Product};
@@ -19,7 +23,7 @@ use crate::durations::in_words;
 use crate::panics::catch_panic;
 use crate::progress::Phase;
 use crate::scud::GRAPH_PATH;
-use crate::shutdown::Stop;
+use crate::shutdown::{Stop, StopReason};
 use crate::task::{Failure, Reason, Verdict};
 use crate::telemetry::Span;
 
@@ -31,8 +35,10 @@ const PARTIAL_WORK_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 enum Completeness {
     /// The whole work, for the result branch.
     Complete,
-    /// The work so far, for the `-wip` branch.
+    /// The work so far of a task that failed, for the `-wip` branch.
     Partial,
+    /// The whole work of a task that was cancelled after the worker had marked it as done, for the `-wip` branch.
+    Cancelled,
 }
 
 impl Run<'_> {
@@ -49,32 +55,14 @@ impl Run<'_> {
             return verdict;
         }
         self.progress.enter(Phase::HandOver);
-        // A stop signal does not end the git processes of the hand-over, because the stop window has time for them. The
-        // deadlines below end the hand-over.
-        let (never_stop, stop) = (Stop::never_requested(), self.stop.clone());
         let branch = repository.branch.clone();
-        let limit = self.settings.push_timeout;
         let mut span = match branch {
             Some(_) => self.trace.child("push"),
             None => Span::none(),
         };
-        match verdict {
+        let verdict = match verdict {
             Verdict::Completed { message } => {
-                let hand_over = self.commit_and_push_catching_panics(
-                    prepared,
-                    Completeness::Complete,
-                    branch,
-                    &never_stop,
-                );
-                let result = tokio::select! {
-                    result = timeout(limit, hand_over) => result.ok(),
-                    () = stop.wait_for_hand_over_deadline() => None,
-                    // After a cancellation, the orchestrator does not want the result any more.
-                    () = stop.wait_until_cancelled() => None,
-                };
-                let result = result.unwrap_or_else(|| Err(self.late_push_failure()));
-                self.describe_push(&mut span);
-                match result {
+                match self.hand_over_finished_work(prepared, branch).await {
                     Ok(location) => Verdict::Completed {
                         message: format!("{message} ({location})"),
                     },
@@ -85,32 +73,99 @@ impl Run<'_> {
                 }
             }
             Verdict::Failed(failure) => {
-                let limit = limit.min(PARTIAL_WORK_TIMEOUT);
-                let hand_over = self.commit_and_push_catching_panics(
-                    prepared,
-                    Completeness::Partial,
-                    branch,
-                    &never_stop,
-                );
-                let result = tokio::select! {
-                    result = timeout(limit, hand_over) => result.ok(),
-                    () = stop.wait_for_hand_over_deadline() => None,
-                };
-                self.describe_push(&mut span);
-                if !matches!(result, Some(Ok(_))) {
+                let is_handed_over = self
+                    .hand_over_partial_work(prepared, Completeness::Partial, branch)
+                    .await;
+                if !is_handed_over {
                     span.fail(Reason::PushFailed.word());
-                }
-                match result {
-                    Some(Ok(location)) => tracing::info!("the partial work: {location}"),
-                    Some(Err(error)) => {
-                        let error = error.message_with_causes();
-                        tracing::warn!("the partial work was not pushed: {error}");
-                    }
-                    None => tracing::warn!("there was no time to push the partial work"),
                 }
                 Verdict::Failed(failure)
             }
+        };
+        self.describe_push(&mut span);
+        verdict
+    }
+
+    /// Commits and pushes the work of a completed task; returns words that say where the work is.
+    ///
+    /// After a cancellation, a push that has begun may go on for a while; if it has not begun, the work goes to the
+    /// `-wip` branch.
+    async fn hand_over_finished_work(
+        &mut self,
+        prepared: &PreparedWorkspace<'_>,
+        branch: Option<String>,
+    ) -> Result<String, Failure> {
+        // A stop signal does not end the git processes of the hand-over, because the stop window has time for them. The
+        // deadlines below end the hand-over.
+        let (never_stop, stop) = (Stop::never_requested(), self.stop.clone());
+        let limit = self.settings.push_timeout;
+        let push_has_begun = Cell::new(false);
+        let cancellation = async {
+            stop.wait_until_cancelled().await;
+            if push_has_begun.get() {
+                sleep(PARTIAL_WORK_TIMEOUT).await;
+            }
+        };
+        let hand_over = self.commit_and_push_catching_panics(
+            prepared,
+            Completeness::Complete,
+            branch.clone(),
+            &never_stop,
+            &push_has_begun,
+        );
+        let result = tokio::select! {
+            result = timeout(limit, hand_over) => result.ok(),
+            () = stop.wait_for_hand_over_deadline() => None,
+            () = cancellation => None,
+        };
+        let Some(reason @ StopReason::Cancelled(_)) = stop.reason() else {
+            return result.unwrap_or_else(|| Err(self.late_push_failure()));
+        };
+        match result {
+            Some(Ok(location)) => Ok(location),
+            None if !push_has_begun.get() => {
+                self.hand_over_partial_work(prepared, Completeness::Cancelled, branch)
+                    .await;
+                Err(stop_failure(&reason))
+            }
+            None => Err(self.late_push_failure()),
+            Some(Err(failure)) => Err(Failure {
+                causes: vec![failure.message_with_causes()],
+                ..self.late_push_failure()
+            }),
         }
+    }
+
+    /// Commits and pushes the work to the `-wip` branch, if there is time; returns whether that succeeded.
+    async fn hand_over_partial_work(
+        &mut self,
+        prepared: &PreparedWorkspace<'_>,
+        completeness: Completeness,
+        branch: Option<String>,
+    ) -> bool {
+        let (never_stop, stop) = (Stop::never_requested(), self.stop.clone());
+        let limit = self.settings.push_timeout.min(PARTIAL_WORK_TIMEOUT);
+        let push_has_begun = Cell::new(false);
+        let hand_over = self.commit_and_push_catching_panics(
+            prepared,
+            completeness,
+            branch,
+            &never_stop,
+            &push_has_begun,
+        );
+        let result = tokio::select! {
+            result = timeout(limit, hand_over) => result.ok(),
+            () = stop.wait_for_hand_over_deadline() => None,
+        };
+        match &result {
+            Some(Ok(location)) => tracing::info!("the partial work: {location}"),
+            Some(Err(error)) => {
+                let error = error.message_with_causes();
+                tracing::warn!("the partial work was not pushed: {error}");
+            }
+            None => tracing::warn!("there was no time to push the partial work"),
+        }
+        matches!(result, Some(Ok(_)))
     }
 
     /// Adds the commit and the branch to the span of the push.
@@ -145,18 +200,21 @@ impl Run<'_> {
         completeness: Completeness,
         branch: Option<String>,
         stop: &Stop,
+        push_has_begun: &Cell<bool>,
     ) -> Result<String, Failure> {
         let result = Box::pin(catch_panic(self.commit_and_push(
             prepared,
             completeness,
             branch,
             stop,
+            push_has_begun,
         )))
         .await;
         result.unwrap_or_else(|bug| Err(Failure::new(Reason::Internal, bug)))
     }
 
-    /// Commits the work, and pushes it if there is a branch for it; returns words that say where the work is.
+    /// Commits the work, and pushes it if there is a branch for it; returns words that say where the work is. Sets
+    /// `push_has_begun` before the first data is sent.
     ///
     /// Git LFS objects are uploaded before the commits, because a pushed pointer without its object would break every
     /// clone.
@@ -166,6 +224,7 @@ impl Run<'_> {
         completeness: Completeness,
         branch: Option<String>,
         stop: &Stop,
+        push_has_begun: &Cell<bool>,
     ) -> Result<String, Failure> {
         let message = self.commit_message(completeness);
         let (Some(clone), Some(git)) = (&prepared.workspace.clone, &prepared.git) else {
@@ -199,7 +258,7 @@ impl Run<'_> {
         }
         let branch = branch.map(|branch| match completeness {
             Completeness::Complete => branch,
-            Completeness::Partial => format!("{branch}-wip"),
+            Completeness::Partial | Completeness::Cancelled => format!("{branch}-wip"),
         });
         let location = match (&branch, work.is_empty(), branches.is_empty()) {
             (_, true, true) => "nothing was changed",
@@ -216,6 +275,7 @@ impl Run<'_> {
                 suffix: &clone.suffix,
                 run_id: &self.settings.run_id,
             };
+            push_has_begun.set(true);
             if let Some(upload) = upload {
                 push.upload(upload).await?;
             }
@@ -273,59 +333,13 @@ impl Run<'_> {
         CommitMessage {
             subject: self.redactor.mask(&subject),
             trailers,
-            done_task: self
+            marked_task: self
                 .task
                 .clone()
-                .filter(|_| completeness == Completeness::Complete),
+                .filter(|_| completeness != Completeness::Partial),
+            is_partial: completeness != Completeness::Complete,
         }
     }
-}
-
-/// Pushes the agent's other branches, under names that begin with `result_branch`; returns sentences about them.
-async fn push_branches(
-    push: &Push<'_>,
-    result_branch: &str,
-    branches: &[product::Branch],
-) -> Result<String, Failure> {
-    let mut sentences = String::new();
-    for branch in branches {
-        let name = branch
-            .name
-            .strip_prefix(result_branch)
-            .unwrap_or(&branch.name);
-        let target = format!("{result_branch}-{}", without_special_characters(name));
-        let PushResult { branch: pushed, .. } = push.push(&branch.commit, &target).await?;
-        let name = branch.name.escape_debug();
-        let _ = write!(
-            sentences,
-            "; the agent's branch {name} is on branch {pushed}"
-        );
-    }
-    Ok(sentences)
-}
-
-/// The longest part of the name of an agent's branch that is used, in bytes. A part of a reference between two slashes is a
-/// file name on the remote, and may have 255 bytes.
-const MAX_NAME_SIZE: usize = 100;
-
-/// The name of an agent's branch, with a hyphen in place of each character that git may not allow in a name.
-fn without_special_characters(name: &str) -> String {
-    let allowed = |c: char| {
-        if c.is_alphanumeric() || c == '_' {
-            c
-        } else {
-            '-'
-        }
-    };
-    let mut word = String::new();
-    for c in name.chars().map(allowed) {
-        if word.len() + c.len_utf8() > MAX_NAME_SIZE {
-            break;
-        }
-        word.push(c);
-    }
-    let word = word.trim_matches('-');
-    if word.is_empty() { "branch" } else { word }.to_owned()
 }
 
 /// Sentences about the work that are added to the place where it is; each begins with a semicolon.
@@ -340,17 +354,4 @@ fn further_sentences(product: &Product) -> String {
         text.push_str(sentence);
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_branch_fits_into_a_file_name_in_any_script() {
-        assert_eq!(without_special_characters("a/b c"), "a-b-c");
-        assert_eq!(without_special_characters("//"), "branch");
-        let long = without_special_characters(&"修".repeat(200));
-        assert_eq!(long, "修".repeat(MAX_NAME_SIZE / 3));
-    }
 }

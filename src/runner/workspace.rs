@@ -20,18 +20,16 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::environment::Variables;
 pub use crate::git::Access;
 use crate::git::Git;
 use crate::isolation::User;
-use crate::panics::blocking_point;
 use crate::scud::GRAPH_PATH;
 use crate::task::Failure;
+use crate::temporary_dir::TemporaryDir;
 pub use clone::LocalClone;
 pub use directories::{check_owner, existing_directory, is_empty_for_clone};
-use directories::{has_few_files, make_clone_directory, new_run_directory, workspace_failure};
+use directories::{make_clone_directory, new_run_directory, workspace_failure};
 pub use source::{RemoteRepository, Source};
 
 /// The agent's user, if it is not the worker's.
@@ -42,12 +40,13 @@ pub struct AgentUser<'a> {
     pub environment: &'a Variables,
 }
 
-/// The project's directory, and a private directory of the run that is deleted when this is dropped.
+/// The project's directory, and a private directory of the run. Dropping this begins the deletion of the temporary
+/// directories.
 #[derive(Debug)]
 pub struct Workspace {
     /// The project's directory; an absolute path.
     pub dir: PathBuf,
-    run_dir: TempDir,
+    run_dir: TemporaryDir,
     /// The directory for files that the agent keeps from one round to the next: `run_dir`, or a directory in it.
     pub state_dir: PathBuf,
     /// The agent's user, if it is not the worker's.
@@ -56,7 +55,7 @@ pub struct Workspace {
     /// user.
     pub user_variables: Variables,
     /// The directory of the clone, or of the copy of a sample, if the worker deletes it at the end.
-    temporary_dir: Option<TempDir>,
+    _temporary_dir: Option<TemporaryDir>,
     /// `None` if nothing was cloned.
     pub clone: Option<LocalClone>,
 }
@@ -102,7 +101,7 @@ impl Workspace {
             sample.display()
         );
         let temporary = if keep_copy {
-            let _ = copy.keep();
+            copy.keep();
             None
         } else {
             Some(copy)
@@ -112,7 +111,7 @@ impl Workspace {
 
     fn new(
         dir: PathBuf,
-        temporary_dir: Option<TempDir>,
+        temporary_dir: Option<TemporaryDir>,
         clone: Option<LocalClone>,
         agent_user: Option<AgentUser<'_>>,
     ) -> Result<Self, Failure> {
@@ -139,7 +138,7 @@ impl Workspace {
             state_dir,
             user: agent_user.map(|agent_user| agent_user.user.clone()),
             user_variables,
-            temporary_dir,
+            _temporary_dir: temporary_dir,
             clone,
         })
     }
@@ -163,42 +162,9 @@ impl Workspace {
         if repository.keep_clone
             && let Some(temporary_dir) = temporary_dir.take()
         {
-            let _ = temporary_dir.keep();
+            temporary_dir.keep();
         }
         Self::new(dir, temporary_dir, Some(clone), agent_user)
-    }
-
-    /// Deletes the private directory, and the clone if it is temporary. Many or large files are deleted in another
-    /// thread, so that the heartbeats continue.
-    pub async fn delete(self) {
-        let Self {
-            run_dir,
-            temporary_dir,
-            ..
-        } = self;
-        let dirs: Vec<TempDir> = [Some(run_dir), temporary_dir]
-            .into_iter()
-            .flatten()
-            .collect();
-        let is_quick = dirs.iter().all(|dir| has_few_files(dir.path()));
-        let delete = move || {
-            let results = dirs.into_iter().map(TempDir::close);
-            results.filter_map(Result::err).collect::<Vec<_>>()
-        };
-        let errors = if is_quick {
-            delete()
-        } else {
-            let delete = move || {
-                blocking_point("delete");
-                delete()
-            };
-            tokio::task::spawn_blocking(delete)
-                .await
-                .unwrap_or_default()
-        };
-        for error in errors {
-            tracing::warn!(%error, "a temporary directory could not be deleted");
-        }
     }
 
     /// Whether a clone has no file for the graph, for example after `git sparse-checkout`. If so, the worker changes

@@ -350,11 +350,6 @@ fn a_check_that_cannot_start_fails_the_run_without_a_repair_round() {
             126,
             "there is no executable program `./check.sh` (exit code 126)",
         ),
-        (
-            "cd . && no-such-check",
-            127,
-            "the shell did not find its program (exit code 127)",
-        ),
     ] {
         let (receiver, project) = (Receiver::start(), Project::new());
         project.write("check.sh", "true");
@@ -382,11 +377,31 @@ fn a_check_that_cannot_start_fails_the_run_without_a_repair_round() {
 
 #[test]
 fn a_check_that_starts_and_then_misses_a_program_gets_a_repair_round() {
+    for check in ["sh check.sh", "cd . && ./tool"] {
+        let (receiver, project) = (Receiver::start(), Project::new());
+        project.write("check.sh", "exec ./tool");
+        Worker::new(&receiver, &project)
+            .env("DESCARTES_CHECKS", check)
+            .agent(
+                "if [ -f again ]; then printf '#!/bin/sh\n' > tool; chmod +x tool; fi; touch again",
+            )
+            .run()
+            .assert_completed(&receiver);
+    }
+}
+
+#[test]
+fn a_check_whose_program_is_unknown_fails_with_its_exit_code_after_all_repair_rounds() {
     let (receiver, project) = (Receiver::start(), Project::new());
-    project.write("check.sh", "exec ./tool");
-    Worker::new(&receiver, &project)
-        .env("DESCARTES_CHECKS", "sh check.sh")
-        .agent("if [ -f again ]; then printf '#!/bin/sh\n' > tool; chmod +x tool; fi; touch again")
+    let check = "cd . && no-such-check";
+    let event = Worker::new(&receiver, &project)
+        .env("DESCARTES_CHECKS", check)
+        .env("DESCARTES_REPAIRS", "2")
+        .agent("echo round >> rounds")
         .run()
-        .assert_completed(&receiver);
+        .assert_failed(&receiver, "checks_failed");
+    let message = event["message"].as_str().expect("a message");
+    let expected = format!("the check `{check}` ended with exit code 127");
+    assert!(message.starts_with(&expected), "{message}");
+    assert_eq!(project.read("rounds"), "round\n".repeat(3));
 }

@@ -51,6 +51,23 @@ fn a_worker_uses_the_agent_the_checks_and_the_limits_of_the_project_that_it_has_
 }
 
 #[test]
+fn events_name_the_kind_of_agent_only_if_the_project_cannot_choose_another_kind() {
+    // The key makes the built-in agent or Claude Code possible.
+    let claimed_agent = |change: fn(Worker) -> Worker| {
+        let receiver = Receiver::start();
+        let project = project_with("agent_command = \"true\"\n");
+        let worker = Worker::new(&receiver, &project).env("ANTHROPIC_API_KEY", "sk-ant-the-key");
+        let event = change(worker).run().assert_completed(&receiver);
+        assert_eq!(event["result"]["agent"]["kind"], "command", "{event:#}");
+        let claim = receiver.only_event("started");
+        assert_eq!(claim["worker"]["agent"], event["worker"]["agent"]);
+        claim["worker"]["agent"].clone()
+    };
+    assert_eq!(claimed_agent(|worker| worker), Value::Null);
+    assert_eq!(claimed_agent(|worker| worker.agent("true")), "command");
+}
+
+#[test]
 fn a_time_limit_of_the_project_ends_its_agent() {
     let receiver = Receiver::start();
     let project = project_with("task_timeout = \"300ms\"\n");

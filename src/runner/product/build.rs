@@ -31,8 +31,9 @@ pub(super) async fn build_product(
     let publishable_head = parts.head.as_deref();
     let publishable_head = publishable_head.filter(|_| !parts.has_plain_commits);
     let tip = agents_tip(git, base, &repository, publishable_head).await;
-    let status = message.done_task.as_ref().and_then(|task| {
-        let status = status_to_set(clone, task, parts.incomplete_reason.is_some())?;
+    let is_partial = message.is_partial || parts.incomplete_reason.is_some();
+    let status = message.marked_task.as_ref().and_then(|task| {
+        let status = status_to_set(clone, task, is_partial)?;
         Some((task, status))
     });
     // If the staged tree becomes the final tree, and differs from that of HEAD, there is no need to ask for the tip's tree.
@@ -122,9 +123,9 @@ pub(super) async fn build_product(
 }
 
 /// The status that a task must get in the tree of the commit; `None` if the tree has the right one.
-fn status_to_set(clone: &LocalClone, task: &Task, is_incomplete: bool) -> Option<Status> {
+fn status_to_set(clone: &LocalClone, task: &Task, is_partial: bool) -> Option<Status> {
     // The commit goes to the `-wip` branch. A person who merges that branch must not get a task that is marked as done.
-    if is_incomplete {
+    if is_partial {
         return Some(task.status);
     }
     // If the working tree has a graph, the worker has marked the task there.

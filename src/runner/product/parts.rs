@@ -9,6 +9,7 @@ use super::lfs::{self, Upload};
 use super::repository::{self, PrivateRepository};
 use super::stage::StagingResult;
 use crate::task::{Failure, Reason, Task, Work};
+use crate::temporary_dir::TemporaryDir;
 
 /// The message of the commit, and the task that the commit marks as done.
 #[derive(Debug, Clone)]
@@ -16,8 +17,10 @@ pub struct CommitMessage {
     pub subject: String,
     /// Names such as `Task-Id`, with their values.
     pub trailers: Vec<(&'static str, String)>,
-    /// The task to mark as done; `None` if the task failed.
-    pub done_task: Option<Task>,
+    /// The task that the worker has marked as done in the working tree, if that has a graph; `None` if the task failed.
+    pub marked_task: Option<Task>,
+    /// Whether the commit is for the `-wip` branch, where no task must be marked as done.
+    pub is_partial: bool,
 }
 
 /// The work, in a repository from which the worker can push it.
@@ -48,7 +51,7 @@ pub(super) enum Store {
     /// A repository with the base, which was fetched again.
     Fetched { _repository: PrivateRepository },
     /// The new objects of what the agent's git has staged.
-    Staged { _staged: tempfile::TempDir },
+    Staged { _staged: TemporaryDir },
 }
 
 /// The parts of the final commit.

@@ -7,13 +7,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use super::errors::io_failure;
 use super::files::is_directory;
 use crate::environment::Variables;
 use crate::git::{Call, Git};
 use crate::task::Failure;
+use crate::temporary_dir::TemporaryDir;
 
 /// A directory of objects with more files and directories than this is listed in another thread.
 const MAX_ENTRIES_WITHOUT_THREAD: usize = 256;
@@ -21,7 +20,7 @@ const MAX_ENTRIES_WITHOUT_THREAD: usize = 256;
 /// A bare repository in a temporary directory; deleted when this is dropped.
 #[derive(Debug)]
 pub struct PrivateRepository {
-    dir: TempDir,
+    dir: TemporaryDir,
     variables: Variables,
 }
 
@@ -29,9 +28,7 @@ impl PrivateRepository {
     /// Makes an empty repository with the object format (SHA-1 or SHA-256) of the commit `like`. git also finds the
     /// objects in the directories `stores` there.
     pub fn create(git: &Git<'_>, like: &str, stores: &[PathBuf]) -> Result<Self, Failure> {
-        let dir = tempfile::Builder::new()
-            .prefix("descartes-repository-")
-            .tempdir()
+        let dir = TemporaryDir::with_prefix("descartes-repository-")
             .map_err(|error| io_failure(&error))?;
         let mut list = Vec::new();
         for store in stores {

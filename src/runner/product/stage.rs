@@ -8,8 +8,6 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use super::entries::Entry;
 use super::filters::Filters;
 use super::index::{CommitSearch, Commits, Index};
@@ -19,6 +17,7 @@ use super::unfiltered::PlainTextSearch;
 use super::worktrees;
 use crate::git::{Git, GitError};
 use crate::scud::GRAPH_PATH;
+use crate::temporary_dir::TemporaryDir;
 
 /// The result of staging.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub struct StagingResult {
     /// Whether the agent's index had submodules; if not, the tree has none either.
     pub has_submodules: bool,
     /// Contains the new objects, in the directory `objects`.
-    pub dir: TempDir,
+    pub dir: TemporaryDir,
 }
 
 /// Stages everything in a copy of the index, and writes the tree.
@@ -55,9 +54,7 @@ pub async fn stage(
     base: &str,
     choice: RepositoryChoice<'_>,
 ) -> Result<StagingResult, GitError> {
-    let dir = tempfile::Builder::new()
-        .prefix("descartes-stage-")
-        .tempdir();
+    let dir = TemporaryDir::with_prefix("descartes-stage-");
     let dir = dir.map_err(|error| add_error(&error))?;
     let repository = StagingRepository::open(git, workspace, choice, dir.path()).await?;
     let index = Index {
@@ -136,9 +133,7 @@ pub async fn publishable_head(
     workspace: &Path,
     base: &str,
 ) -> Result<Option<String>, GitError> {
-    let dir = tempfile::Builder::new()
-        .prefix("descartes-stage-")
-        .tempdir();
+    let dir = TemporaryDir::with_prefix("descartes-stage-");
     let dir = dir.map_err(|error| add_error(&error))?;
     let repository =
         StagingRepository::open(git, workspace, RepositoryChoice::Agents, dir.path()).await?;

@@ -4,10 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::isolation::User;
 use crate::task::{Failure, Reason};
+use crate::temporary_dir::TemporaryDir;
 
 /// The absolute path of an existing directory that the worker can read.
 pub fn existing_directory(dir: &Path) -> Result<PathBuf, Failure> {
@@ -34,11 +33,11 @@ pub fn check_owner(user: &User, dir: &Path) -> Result<(), Failure> {
 
 /// Makes the directory to clone into: `into`, which must be empty, or a new temporary directory if there is no `into`.
 /// Returns the absolute path and, for a temporary directory, the value that deletes it when it is dropped.
-pub fn make_clone_directory(into: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Failure> {
+pub fn make_clone_directory(
+    into: Option<&Path>,
+) -> Result<(PathBuf, Option<TemporaryDir>), Failure> {
     let Some(dir) = into else {
-        let created = tempfile::Builder::new()
-            .prefix("descartes-workspace-")
-            .tempdir();
+        let created = TemporaryDir::with_prefix("descartes-workspace-");
         let created = created.and_then(|dir| Ok((fs::canonicalize(dir.path())?, Some(dir))));
         return created.map_err(|error| {
             workspace_failure(
@@ -82,8 +81,8 @@ pub fn is_empty_for_clone(dir: &Path) -> io::Result<bool> {
 }
 
 /// Makes the private directory of a run.
-pub fn new_run_directory() -> Result<TempDir, Failure> {
-    let created = tempfile::Builder::new().prefix("descartes-").tempdir();
+pub fn new_run_directory() -> Result<TemporaryDir, Failure> {
+    let created = TemporaryDir::with_prefix("descartes-");
     created.map_err(|error| {
         workspace_failure(
             "no temporary directory for the prompt could be made; set TMPDIR to a directory that the worker can write"
@@ -91,27 +90,6 @@ pub fn new_run_directory() -> Result<TempDir, Failure> {
             &error,
         )
     })
-}
-
-/// Whether a directory has only a few small files, and no directory, so that deleting it takes very little time.
-pub fn has_few_files(dir: &Path) -> bool {
-    const MAX_FILES: usize = 16;
-    /// In bytes.
-    const MAX_FILE_SIZE: u64 = 1 << 20;
-    let Ok(entries) = fs::read_dir(dir) else {
-        return false;
-    };
-    let mut count = 0;
-    for entry in entries.take(MAX_FILES + 1) {
-        let found = entry.and_then(|entry| entry.metadata());
-        let is_small_file =
-            found.is_ok_and(|found| !found.is_dir() && found.len() <= MAX_FILE_SIZE);
-        count += 1;
-        if !is_small_file {
-            return false;
-        }
-    }
-    count <= MAX_FILES
 }
 
 /// The failure of a run whose workspace is unusable because of an error of the operating system.

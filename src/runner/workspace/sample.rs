@@ -5,9 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::isolation::User;
+use crate::temporary_dir::TemporaryDir;
 
 /// How many files a sample may have. A larger directory was probably named by mistake.
 const MAX_FILES: usize = 10_000;
@@ -15,13 +14,11 @@ const MAX_FILES: usize = 10_000;
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Copies the directory to a new temporary one, for the agent's user if there is one.
-pub async fn copy(sample: &Path, user: Option<&User>) -> io::Result<TempDir> {
+pub async fn copy(sample: &Path, user: Option<&User>) -> io::Result<TemporaryDir> {
     let (from, user) = (sample.to_owned(), user.cloned());
     // Not on the runtime's thread, because the disk may be slow.
     let copied = tokio::task::spawn_blocking(move || {
-        let to = tempfile::Builder::new()
-            .prefix("descartes-sample-")
-            .tempdir()?;
+        let to = TemporaryDir::with_prefix("descartes-sample-")?;
         copy_all(&from, to.path())?;
         if let Some(user) = user {
             user.become_owner_of_all(to.path())?;

@@ -14,19 +14,16 @@ fn auto_selects_the_built_in_agent_if_there_is_a_key_but_no_command_and_no_claud
         Project::new(),
         Model::start([text_answer("Done.")]),
     );
-    auto(worker(&receiver, &project, &model))
+    let event = auto(worker(&receiver, &project, &model))
         .agent("true")
         .run()
         .assert_completed(&receiver);
     assert!(model.request_bodies().is_empty());
-    assert_eq!(receiver.only_event("started")["worker"]["agent"], "command");
+    assert_eq!(event["result"]["agent"]["kind"], "command");
 
     let run = run_with(Project::new(), [text_answer("Done.")], auto);
-    run.assert_completed();
-    assert_eq!(
-        run.receiver.only_event("started")["worker"]["agent"],
-        "builtin"
-    );
+    let event = run.assert_completed();
+    assert_eq!(event["result"]["agent"]["kind"], "builtin");
     let check = auto(worker(&run.receiver, &run.project, &run.model))
         .arg("check")
         .env("DESCARTES_FORCE", "1")

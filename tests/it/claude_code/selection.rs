@@ -15,7 +15,8 @@ fn auto_selects_the_built_in_agent_as_root() {
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
             .env("DESCARTES_IDLE_TIMEOUT", "1s")
     });
-    let agent = run.receiver.only_event("started")["worker"]["agent"].clone();
+    let event = run.worker.result_line();
+    let agent = &event["result"]["agent"]["kind"];
     if rustix::process::geteuid().is_root() {
         assert_eq!(agent, "builtin");
         let log = &run.worker.stderr;
@@ -32,28 +33,28 @@ fn auto_selects_the_built_in_agent_as_root() {
 
 #[test]
 fn auto_selects_claude_code_if_it_is_on_the_path_and_has_a_key() {
-    let agent_in_claim = |change: fn(Worker) -> Worker| {
+    let selected_agent = |change: fn(Worker) -> Worker| {
         let project = Project::new();
         project.write("stream", result_line(&json!({})));
         let run = run_script(project, "cat > /dev/null; cat \"$dir/stream\"", change);
-        run.receiver.only_event("started")["worker"]["agent"].clone()
+        run.worker.result_line()["result"]["agent"]["kind"].clone()
     };
-    assert_eq!(agent_in_claim(|worker| worker), "claude-code");
+    assert_eq!(selected_agent(|worker| worker), "claude-code");
     assert_eq!(
-        agent_in_claim(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")),
+        selected_agent(|worker| worker.env("DESCARTES_AGENT_COMMAND", "true")),
         "command"
     );
     let without_key = |worker: Worker| worker.remove_env("ANTHROPIC_API_KEY");
-    assert_eq!(agent_in_claim(without_key), Value::Null);
+    assert_eq!(selected_agent(without_key), Value::Null);
     assert_eq!(
-        agent_in_claim(|worker| worker
+        selected_agent(|worker| worker
             .remove_env("ANTHROPIC_API_KEY")
             .env("CLAUDE_CODE_OAUTH_TOKEN", "oauth-token")),
         "claude-code"
     );
     // Claude Code may have a separate login or use another cloud, so `claude-code` needs no key.
     assert_eq!(
-        agent_in_claim(|worker| worker
+        selected_agent(|worker| worker
             .remove_env("ANTHROPIC_API_KEY")
             .env("DESCARTES_AGENT", "claude-code")),
         "claude-code"

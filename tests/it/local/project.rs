@@ -1,5 +1,7 @@
 //! The settings that say where the project is mean the same for `local` as for any worker.
 
+use rustix::process::Signal;
+
 use super::{assert_in_order, program, timeline_and_log};
 use crate::support::{FinishedWorker, Origin, Project};
 
@@ -154,6 +156,28 @@ fn local_with_commit_leaves_the_work_on_a_branch_and_the_files_of_the_project_as
             &format!("next        git merge {branch}\n"),
         ],
     );
+}
+
+#[test]
+fn local_that_is_stopped_leaves_no_clone_with_many_files_behind() {
+    let (project, temporary) = (project_in_git(), Project::empty());
+    let agent = "echo many > .git/info/exclude; mkdir many; cd many; seq 20000 | xargs touch; echo ready; exec sleep 600";
+    let local = program(&["local", "--task", "8", "--commit"], &project)
+        .env("TMPDIR", temporary.dir())
+        .agent(agent)
+        .start();
+    local.wait_for_log("agent: ready");
+    let names = || {
+        let entries = std::fs::read_dir(temporary.dir()).expect("a directory");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let names = names.map(|name| name.into_string().expect("UTF-8"));
+        let names = names.filter(|name| name.starts_with("descartes-workspace-"));
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names().len(), 1);
+    local.signal(Signal::TERM);
+    local.wait().assert_code(1);
+    assert_eq!(names(), [""; 0]);
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::BRANCH;
-use crate::support::{Origin, Receiver, Reply, duration_setting, wait_until, with_enough_time};
+use crate::support::{
+    Origin, Receiver, Reply, duration_setting, quoted, wait_until, with_enough_time,
+};
 
 /// An agent that writes a file, prints a line and then hangs.
 const WRITE_AND_HANG: &str = "echo half > half; echo here; exec sleep 6000";
@@ -156,4 +158,49 @@ fn try_to_stop_during_a_push_that_hangs(window: Duration) -> Result<(), String> 
             .contains("+mine")
     );
     Ok(())
+}
+
+/// Waits until the file exists, and cancels the run in the answer to the next heartbeat.
+fn cancel_when(origin: &Origin, receiver: &Receiver, file: &str) {
+    wait_until(file, || origin.path(file).exists());
+    receiver.set_default_reply("progress", Reply::json(200, r#"{"cancel": true}"#));
+}
+
+#[test]
+fn a_push_that_has_begun_is_finished_after_a_cancellation_and_the_run_is_completed() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    let go = quoted(origin.path("go"));
+    let hook = format!("touch begin; until [ -e {go} ]; do sleep 0.02; done");
+    origin.install_hook("pre-receive", &hook);
+    let running = origin
+        .worker(&receiver)
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .agent("echo mine > mine")
+        .start();
+    cancel_when(&origin, &receiver, "project.git/begin");
+    running.wait_for_log("stopping: the orchestrator cancelled the task");
+    std::fs::write(origin.path("go"), "").expect("a file");
+    running.wait().assert_completed(&receiver);
+    assert_eq!(origin.branches(), [BRANCH, "main"]);
+    assert_eq!(origin.show(BRANCH, "mine"), "mine");
+}
+
+#[test]
+fn finished_work_goes_to_the_wip_branch_if_the_task_is_cancelled_before_its_push() {
+    let (receiver, origin) = (Receiver::start(), Origin::new());
+    // The filter of the agent's repository delays the first commit of the worker until it is ended.
+    let begin = quoted(origin.path("begin"));
+    let filter = format!("[ -e {begin} ] || {{ touch {begin}; exec sleep 6000; }}; cat");
+    let agent = format!(
+        "git config filter.slow.clean {}; echo 'half filter=slow' > .gitattributes; echo half > half",
+        quoted(&filter)
+    );
+    let running = origin
+        .worker(&receiver)
+        .env("DESCARTES_HEARTBEAT", "50ms")
+        .agent(&agent)
+        .start();
+    cancel_when(&origin, &receiver, "begin");
+    running.wait().assert_code(1);
+    assert_partial_work_pushed(&origin, &receiver, "cancelled");
 }

@@ -181,6 +181,55 @@ fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_terminal_event()
 }
 
 #[test]
+#[cfg(debug_assertions)]
+fn after_a_stop_signal_the_terminal_event_does_not_wait_for_the_deletion_of_the_clone() {
+    with_enough_time(Duration::from_secs(5), |window| {
+        let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
+        let worker = origin
+            .worker(&receiver)
+            .remove_env("DESCARTES_WORKSPACE")
+            .env("DESCARTES_FAILURE_POINT", "delete")
+            .env("DESCARTES_STOP_WINDOW", duration_setting(window))
+            .agent("echo ready; exec sleep 600")
+            .start();
+        worker.wait_for_log("agent: ready");
+        worker.signal(Signal::TERM);
+        let ended = worker.wait();
+        if ended.code == Some(3) {
+            return Err("the terminal event was not delivered".to_owned());
+        }
+        ended.assert_failed(&receiver, "interrupted");
+        let words = "the blocking point `delete` is armed";
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+        Ok(())
+    });
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_stop_signal_while_a_failed_clone_is_deleted_leaves_time_for_the_terminal_event() {
+    with_enough_time(Duration::from_secs(5), |window| {
+        let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
+        let worker = origin
+            .worker(&receiver)
+            .remove_env("DESCARTES_WORKSPACE")
+            .env("DESCARTES_REF", "no-such-branch")
+            .env("DESCARTES_FAILURE_POINT", "delete")
+            .env("DESCARTES_STOP_WINDOW", duration_setting(window))
+            .agent("true")
+            .start();
+        worker.wait_for_log("the blocking point `delete` is armed");
+        worker.signal(Signal::TERM);
+        let ended = worker.wait();
+        if ended.code == Some(3) {
+            return Err("the terminal event was not delivered".to_owned());
+        }
+        ended.assert_failed(&receiver, "workspace_failed");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_process_that_ran_before_the_worker_survives_it() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let pid_file = quoted(project.path("service.pid"));
