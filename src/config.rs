@@ -164,8 +164,7 @@ impl Config {
             Ok(Some(true)) => Format::Json,
             _ => Format::Lines,
         };
-        let mut secrets = reader.environment.secrets();
-        secrets.append(&mut reader.secrets);
+        let mut secrets = reader.secrets();
         if let Command::Receive(settings) = &command {
             secrets.extend(settings.secret.iter().cloned());
         }

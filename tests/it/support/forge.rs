@@ -162,7 +162,9 @@ impl Shared {
             _ => b"HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=\"forge\"\r\n\r\n".to_vec(),
         };
         match behavior {
-            ServerBehavior::StallAfterBytes(after) if request.method == "POST" && answer.len() > after => {
+            ServerBehavior::StallAfterBytes(after)
+                if request.method == "POST" && answer.len() > after =>
+            {
                 let _ = stream.write_all(&answer[..after]);
                 self.state
                     .lock()
