@@ -213,6 +213,7 @@ fn local_command(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
         return Command::ChooseTask(dir);
     }
     let task = reader.required(&settings::TASK_ID, values::line);
+    commands::reject_checked_out_branch(reader, &project, &task);
     if flags.get_flag("dry-run") {
         let settings = commands::dry_run_settings(reader, flags, project, task);
         return Command::LocalDryRun(Box::new(settings));

@@ -36,6 +36,7 @@ use crate::shutdown::Stop;
 use crate::task::{Failure, Outcome, Reason, RunReport, Verdict};
 use crate::telemetry::TraceContext;
 use checks::Checks;
+pub use hand_over::branch_for_partial_work;
 pub use prompt::MAX_NOTE_SIZE;
 use rounds::Assignment;
 use run::{PreparedWorkspace, Run};

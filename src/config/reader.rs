@@ -102,6 +102,16 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
+    /// The value of a setting that is read elsewhere too, so that its mistakes are recorded there; `None` if it is unset or
+    /// invalid.
+    pub fn valid<T>(
+        &self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(self.find(setting)?.value.to_str()?).ok()
+    }
+
     /// The value of a setting, or its default. If the value is invalid, the problem is recorded and the default is
     /// returned, so that the other settings are read too.
     pub fn with_default<T>(
