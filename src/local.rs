@@ -27,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::excerpt::visible;
 use crate::receiver::{Notice, Receiver};
 use crate::result_line;
 use crate::scud::{self, FinishedTasks, TaskQuery};
@@ -91,7 +92,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     match &diff {
         Ok(diff) => {
             screen.line("\nwhat the worker has changed in the project:\n");
-            screen.line(diff);
+            screen.line(&visible(diff));
         }
         Err(error) => screen.line(&format!("cannot show what has changed: {error:#}")),
     }

@@ -301,10 +301,11 @@ fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
 
 /// The kind of agent that `local` uses: chosen by a setting, found by its key, or absent.
 fn local_agent(reader: &mut Reader) -> local::Agent {
+    // Always read, because the reader must know the secrets in the file with the agent's variables.
+    let (base, variables_file) = agent_environment(reader);
     if reader.is_set(&settings::AGENT) || reader.is_set(&settings::AGENT_COMMAND) {
         return local::Agent::FromSettings;
     }
-    let (base, variables_file) = agent_environment(reader);
     let settings = agent_settings(reader, &base, variables_file.as_ref(), None);
     runner::agent::selected_kind(&settings).map_or(local::Agent::None, local::Agent::FromKey)
 }
