@@ -23,7 +23,7 @@ use eyre::{WrapErr, eyre};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -31,6 +31,7 @@ use crate::excerpt::visible;
 use crate::receiver::{Notice, Receiver};
 use crate::result_line;
 use crate::scud::{self, FinishedTasks, TaskQuery};
+use crate::stop_signals::IgnoredSignals;
 use crate::terminal::{HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 pub use dry_run::{DryRun, dry_run};
 pub use graph_demo::demo_graph;
@@ -249,10 +250,11 @@ async fn watch_worker(
     let stdin = worker.stdin.take();
     let mut stdout = read_lines(worker.stdout.take());
     let mut stderr = read_lines(worker.stderr.take());
-    let mut sigint = signal(SignalKind::interrupt())?;
-    let mut sigterm = signal(SignalKind::terminate())?;
+    let ignored = IgnoredSignals::read();
+    let mut sigint = ignored.listen(SignalKind::interrupt())?;
+    let mut sigterm = ignored.listen(SignalKind::terminate())?;
     // SIGHUP means that the terminal was closed.
-    let mut sighup = signal(SignalKind::hangup())?;
+    let mut sighup = ignored.listen(SignalKind::hangup())?;
     let pid = worker
         .id()
         .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -274,9 +276,9 @@ async fn watch_worker(
                 recorder.record_log_line(&line);
             }
             Some(line) = stdout.recv() => output(timeline, &line),
-            Some(()) = sigint.recv() => drop(forward(Signal::INT)),
-            Some(()) = sigterm.recv() => drop(forward(Signal::TERM)),
-            Some(()) = sighup.recv() => drop(forward(Signal::HUP)),
+            () = sigint.recv() => drop(forward(Signal::INT)),
+            () = sigterm.recv() => drop(forward(Signal::TERM)),
+            () = sighup.recv() => drop(forward(Signal::HUP)),
             status = worker.wait() => break status?,
             () = timeline.tick() => {}
         }
