@@ -44,7 +44,8 @@ use worker_end::WorkerEnd;
 
 /// A free port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How often the worker sends a heartbeat. The interval is short, because a person is watching.
+/// How often the worker sends a heartbeat, unless the user has set an interval. The interval is short, because a person is
+/// watching.
 const HEARTBEAT_INTERVAL: &str = "1s";
 /// How long to wait for the worker's last lines after the worker has ended. Only a process that survived SIGKILL can
 /// still hold the worker's output open.
@@ -199,8 +200,10 @@ fn spawn_worker(
 ) -> eyre::Result<Child> {
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
     let mut command = Command::new(&program);
+    if !settings.has_heartbeat_interval {
+        command.env("DESCARTES_HEARTBEAT", HEARTBEAT_INTERVAL);
+    }
     command
-        .env("DESCARTES_HEARTBEAT", HEARTBEAT_INTERVAL)
         .envs(settings.variables.iter().map(|(name, value)| (name, value)))
         .env("TASK_ID", &settings.task)
         .env("PROJECT_ID", &settings.project_id)

@@ -184,6 +184,7 @@ pub fn local_settings(
         environment: reader.environment.for_agent(&[]),
         lock_dirs: lock_dirs(reader),
         variables: reader.flags_as_variables(),
+        has_heartbeat_interval: reader.is_set(&settings::HEARTBEAT),
         format: format(flags),
         report: report_page(reader, flags),
     }
