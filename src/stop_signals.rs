@@ -46,7 +46,7 @@ impl IgnoredSignals {
         let number = kind.as_raw_value();
         IGNORABLE.contains(&kind)
             && (1..=64).contains(&number)
-            && self.mask >> (number - 1) & 1 == 1
+            && (self.mask >> (number - 1)) & 1 == 1
     }
 
     /// Handles this signal from now on, unless it must stay ignored.
