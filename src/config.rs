@@ -164,8 +164,7 @@ impl Config {
             Ok(Some(true)) => Format::Json,
             _ => Format::Lines,
         };
-        let mut secrets = reader.environment.secrets();
-        secrets.append(&mut reader.secrets);
+        let mut secrets = reader.secrets();
         if let Command::Receive(settings) = &command {
             secrets.extend(settings.secret.iter().cloned());
         }
@@ -214,6 +213,7 @@ fn local_command(reader: &mut Reader, flags: &clap::ArgMatches) -> Command {
         return Command::ChooseTask(dir);
     }
     let task = reader.required(&settings::TASK_ID, values::line);
+    commands::reject_checked_out_branch(reader, &project, &task);
     if flags.get_flag("dry-run") {
         let settings = commands::dry_run_settings(reader, flags, project, task);
         return Command::LocalDryRun(Box::new(settings));

@@ -23,13 +23,15 @@ use eyre::{WrapErr, eyre};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::excerpt::visible;
 use crate::receiver::{Notice, Receiver};
 use crate::result_line;
 use crate::scud::{self, FinishedTasks, TaskQuery};
+use crate::stop_signals::IgnoredSignals;
 use crate::terminal::{HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 pub use dry_run::{DryRun, dry_run};
 pub use graph_demo::demo_graph;
@@ -42,7 +44,8 @@ use worker_end::WorkerEnd;
 
 /// A free port of the loopback interface.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How often the worker sends a heartbeat. The interval is short, because a person is watching.
+/// How often the worker sends a heartbeat, unless the user has set an interval. The interval is short, because a person is
+/// watching.
 const HEARTBEAT_INTERVAL: &str = "1s";
 /// How long to wait for the worker's last lines after the worker has ended. Only a process that survived SIGKILL can
 /// still hold the worker's output open.
@@ -91,7 +94,7 @@ pub async fn demo(settings: Settings, screen: &Screen) -> eyre::Result<u8> {
     match &diff {
         Ok(diff) => {
             screen.line("\nwhat the worker has changed in the project:\n");
-            screen.line(diff);
+            screen.line(&visible(diff));
         }
         Err(error) => screen.line(&format!("cannot show what has changed: {error:#}")),
     }
@@ -197,8 +200,10 @@ fn spawn_worker(
 ) -> eyre::Result<Child> {
     let program = std::env::current_exe().wrap_err("cannot find the path of this program")?;
     let mut command = Command::new(&program);
+    if !settings.has_heartbeat_interval {
+        command.env("DESCARTES_HEARTBEAT", HEARTBEAT_INTERVAL);
+    }
     command
-        .env("DESCARTES_HEARTBEAT", HEARTBEAT_INTERVAL)
         .envs(settings.variables.iter().map(|(name, value)| (name, value)))
         .env("TASK_ID", &settings.task)
         .env("PROJECT_ID", &settings.project_id)
@@ -248,10 +253,11 @@ async fn watch_worker(
     let stdin = worker.stdin.take();
     let mut stdout = read_lines(worker.stdout.take());
     let mut stderr = read_lines(worker.stderr.take());
-    let mut sigint = signal(SignalKind::interrupt())?;
-    let mut sigterm = signal(SignalKind::terminate())?;
+    let ignored = IgnoredSignals::read();
+    let mut sigint = ignored.listen(SignalKind::interrupt())?;
+    let mut sigterm = ignored.listen(SignalKind::terminate())?;
     // SIGHUP means that the terminal was closed.
-    let mut sighup = signal(SignalKind::hangup())?;
+    let mut sighup = ignored.listen(SignalKind::hangup())?;
     let pid = worker
         .id()
         .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -273,9 +279,9 @@ async fn watch_worker(
                 recorder.record_log_line(&line);
             }
             Some(line) = stdout.recv() => output(timeline, &line),
-            Some(()) = sigint.recv() => drop(forward(Signal::INT)),
-            Some(()) = sigterm.recv() => drop(forward(Signal::TERM)),
-            Some(()) = sighup.recv() => drop(forward(Signal::HUP)),
+            () = sigint.recv() => drop(forward(Signal::INT)),
+            () = sigterm.recv() => drop(forward(Signal::TERM)),
+            () = sighup.recv() => drop(forward(Signal::HUP)),
             status = worker.wait() => break status?,
             () = timeline.tick() => {}
         }

@@ -40,6 +40,7 @@ mod ring_buffer;
 mod runner;
 mod scud;
 mod shutdown;
+mod stop_signals;
 mod stream_json;
 mod task;
 mod task_list;

@@ -42,9 +42,9 @@ pub enum ProbeError {
 /// Tries all rules. Prints each verdict at once as a line, or all verdicts at the end as JSON.
 pub async fn run(settings: Settings, redactor: &Redactor) -> Result<ProbeResult, ProbeError> {
     let sender = Sender::new(&settings.callback)?;
-    let mut report = Report::new(settings.callback.url.clone(), settings.format);
+    let mut report = Report::new(&settings.callback.url, settings.format, redactor.clone());
     let first_claim = rules::try_all(&settings, &sender, &mut report).await;
-    report.finish(redactor).map_err(ProbeError::Output)?;
+    report.finish().map_err(ProbeError::Output)?;
     Ok(match (first_claim, report.has_broken()) {
         (rules::FirstClaim::Unanswered, _) => ProbeResult::Unreachable,
         (rules::FirstClaim::Answered, true) => ProbeResult::SomeBroken,

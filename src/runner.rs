@@ -37,6 +37,7 @@ use crate::task::{Failure, Outcome, Reason, RunReport, Verdict};
 use crate::telemetry::TraceContext;
 use crate::temporary_dir::wait_for_deletions;
 use checks::Checks;
+pub use hand_over::branch_for_partial_work;
 pub use prompt::MAX_NOTE_SIZE;
 use rounds::Assignment;
 use run::{PreparedWorkspace, Run};

@@ -3,7 +3,7 @@
 //!
 //! This module does not end processes: `process` waits for [`Stop`] and ends the agent; `callback` uses the end of the
 //! stop window as its deadline. SIGTERM, SIGINT, SIGHUP, SIGQUIT and SIGXCPU mean the same, because platforms
-//! differ in which one they send.
+//! differ in which one they send. SIGHUP, SIGINT and SIGQUIT stay ignored if the worker was started with them ignored.
 
 use std::future::pending;
 use std::io;
@@ -16,6 +16,8 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::stop_signals::IgnoredSignals;
 
 /// The share of the stop window that the agent gets between SIGTERM and SIGKILL: 2 s of the default
 /// window of 5 s.
@@ -91,6 +93,7 @@ impl Stop {
             state: watch::Sender::new(State::default()),
             window,
         };
+        let ignored = IgnoredSignals::read();
         for (kind, name) in [
             (SignalKind::terminate(), "SIGTERM"),
             (SignalKind::interrupt(), "SIGINT"),
@@ -98,7 +101,9 @@ impl Stop {
             (SignalKind::quit(), "SIGQUIT"),
             (SignalKind::from_raw(RawSignal::XCPU.as_raw()), "SIGXCPU"),
         ] {
-            tokio::spawn(stop.clone().listen(signal(kind)?, name));
+            if !ignored.contains(kind) {
+                tokio::spawn(stop.clone().listen(signal(kind)?, name));
+            }
         }
         ignore_signals()?;
         Ok(stop)

@@ -54,10 +54,12 @@ impl Answer {
     }
 }
 
-/// Describes the answer on one line: its status, and the target of a redirect or else the beginning of the body.
+/// Describes the answer on one line: its status, and the target of a redirect or else the beginning of the body. The
+/// target is shown without its query, which may repeat a token in the callback URL.
 fn explain(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     if let (true, Some(location)) = (status.is_redirection(), headers.get("location")) {
         let location = location.to_str().unwrap_or("another URL");
+        let location = location.split(['?', '#']).next().unwrap_or_default();
         return format!("answered {status} to {location}; redirects are not followed");
     }
     let text: String = String::from_utf8_lossy(body)

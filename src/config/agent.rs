@@ -31,7 +31,9 @@ pub fn agent_environment(reader: &mut Reader) -> (Variables, Option<VariablesFil
         values::variables_file(path, &names, &base)
     });
     if let Some(file) = &file {
-        reader.secrets.extend(environment::secrets(&file.variables));
+        reader
+            .secrets_of_file
+            .extend(environment::secrets(&file.variables));
     }
     (base, file)
 }

@@ -20,14 +20,15 @@ use flags::{
 };
 
 /// The flags that `local` does not have, because it sets them itself or has a flag with another name instead.
-const NOT_FOR_LOCAL: [&str; 2] = ["callback-url", "workspace"];
-/// The flags that `demo` does not have, because it makes its own project.
-const NOT_FOR_DEMO: [&str; 9] = [
+const NOT_FOR_LOCAL: [&str; 3] = ["callback-url", "log-format", "workspace"];
+/// The flags that `demo` does not have, because it makes its own project, and shows the log of its worker itself.
+const NOT_FOR_DEMO: [&str; 10] = [
     "branch",
     "callback-url",
     "git-email",
     "git-idle-timeout",
     "git-name",
+    "log-format",
     "ref",
     "repo",
     "task",

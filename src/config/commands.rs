@@ -6,7 +6,8 @@ use super::agent::{agent_environment, agent_settings};
 use super::command_line::format;
 use super::reader::Reader;
 use super::worker::{
-    callback_settings, git_access, project_settings, random_run_id, run_settings, runner_settings,
+    callback_settings, default_branch, git_access, project_settings, random_run_id, run_settings,
+    runner_settings,
 };
 use super::{dispatch, settings, telemetry, values};
 use crate::check;
@@ -72,11 +73,6 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
         if branch == Some(None) {
             reader.reject(&settings::BRANCH, "is none, but --commit leaves the work on a branch; name a branch, or leave one of them out");
         }
-        if let Some(Some(branch)) = &branch
-            && local::is_checked_out(&dir, branch)
-        {
-            reader.reject(&settings::BRANCH, &format!("is {branch}, which is checked out: a push would leave the files behind their branch; name another branch, and merge it then"));
-        }
         return local::Project::Committed(dir);
     }
     let without_effect = [
@@ -89,6 +85,35 @@ pub fn local_project(reader: &mut Reader, flags: &clap::ArgMatches) -> local::Pr
         }
     }
     local::Project::InPlace(dir)
+}
+
+/// Rejects `local --commit` if the branch for the work, or the one for unfinished work, is checked out in the project: git
+/// would refuse the push after the agent has worked.
+pub fn reject_checked_out_branch(reader: &mut Reader, project: &local::Project, task: &str) {
+    let local::Project::Committed(dir) = project else {
+        return;
+    };
+    let (subject, branch) = match reader.valid(&settings::BRANCH, values::branch) {
+        Some(Some(branch)) => (format!("is {branch}"), branch),
+        // The branch is none, which is rejected elsewhere.
+        Some(None) => return,
+        None => {
+            let project_id = reader.valid(&settings::PROJECT_ID, values::line);
+            let project_id = project_id.unwrap_or_else(|| LOCAL_PROJECT_ID.to_owned());
+            let branch = default_branch(&project_id, task);
+            (format!("is unset, and its default is {branch}"), branch)
+        }
+    };
+    let is_checked_out = |branch: &str| local::is_checked_out(dir, branch);
+    let partial = runner::branch_for_partial_work(&branch);
+    let relation = if is_checked_out(&branch) {
+        String::new()
+    } else if is_checked_out(&partial) {
+        format!(", and unfinished work would go to {partial}")
+    } else {
+        return;
+    };
+    reader.reject(&settings::BRANCH, &format!("{subject}{relation}, which is checked out: a push would leave the files behind their branch; name another branch, and merge it then"));
 }
 
 /// The settings of `local --dry-run`.
@@ -159,6 +184,7 @@ pub fn local_settings(
         environment: reader.environment.for_agent(&[]),
         lock_dirs: lock_dirs(reader),
         variables: reader.flags_as_variables(),
+        has_heartbeat_interval: reader.is_set(&settings::HEARTBEAT),
         format: format(flags),
         report: report_page(reader, flags),
     }
@@ -276,10 +302,11 @@ fn lock_dirs(reader: &Reader) -> Vec<PathBuf> {
 
 /// The kind of agent that `local` uses: chosen by a setting, found by its key, or absent.
 fn local_agent(reader: &mut Reader) -> local::Agent {
+    // Always read, because the reader must know the secrets in the file with the agent's variables.
+    let (base, variables_file) = agent_environment(reader);
     if reader.is_set(&settings::AGENT) || reader.is_set(&settings::AGENT_COMMAND) {
         return local::Agent::FromSettings;
     }
-    let (base, variables_file) = agent_environment(reader);
     let settings = agent_settings(reader, &base, variables_file.as_ref(), None);
     runner::agent::selected_kind(&settings).map_or(local::Agent::None, local::Agent::FromKey)
 }

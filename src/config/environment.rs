@@ -10,8 +10,8 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
 use super::settings::{
-    CALLBACK_SECRET, DISPATCH_SETTINGS, LISTEN, MODEL_ACCESS, NEW_SESSION, REPO,
-    STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER_SETTINGS,
+    CALLBACK_SECRET, CALLBACK_URL, DISPATCH_SETTINGS, DISPATCH_URL, LISTEN, MODEL_ACCESS,
+    NEW_SESSION, REPO, STOP_AT_END_OF_STDIN, Setting, TASK_LOCK, WORKER_SETTINGS,
 };
 use crate::callback::Machine;
 use crate::environment::Variables;
@@ -87,18 +87,22 @@ const SECRET_HEADER_WORDS: [&str; 7] = [
 /// The shortest value that is masked, in bytes: shorter values would mask half of every log.
 pub const MIN_SECRET_LENGTH: usize = 6;
 
+/// The settings that are URLs whose queries may contain secrets.
+pub const URL_SETTINGS: [&Setting; 3] = [&CALLBACK_URL, &REPO, &DISPATCH_URL];
+
 /// The secret values in a URL's query, each as it is written and percent-decoded. The name of a parameter decides
 /// whether its value is secret.
-fn query_secrets(url: &str) -> Vec<(&str, String)> {
+pub fn query_secrets(url: &str) -> Vec<SecretString> {
     let (_, query) = url.split_once('?').unwrap_or_default();
     let query = query.split('#').next().unwrap_or_default();
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let is_secret = |name| is_secret(&percent_decode_str(name).decode_utf8_lossy());
     let secret = pairs.filter(|(name, _)| is_secret(name));
-    let decoded = secret.map(|(_, value)| {
+    let forms = secret.flat_map(|(_, value)| {
         let decoded = percent_decode_str(value).decode_utf8_lossy();
-        (value, decoded.into_owned())
+        long_enough_to_mask([value, &*decoded].into_iter())
     });
-    decoded.collect()
+    forms.collect()
 }
 
 /// The secret values of headers in a list like `name=value,other=value`: as they are written, decoded, and without the
@@ -211,12 +215,13 @@ impl Environment {
             .filter_map(|word| word.strip_prefix("whsec_"));
         let values = values.chain(words.split_whitespace()).chain(without_prefix);
         let mut secrets = long_enough_to_mask(values);
-        // The queries of these URLs may contain secrets.
-        for name in COLLECTOR_URL_VARIABLES.into_iter().chain([REPO.variable]) {
-            let url = self.text(name).unwrap_or_default();
-            for (written, value) in query_secrets(&url) {
-                secrets.extend(long_enough_to_mask([written, value.as_str()].into_iter()));
-            }
+        let variables_of = |setting: &'static Setting| {
+            let short_name = setting.short_name.into_iter();
+            short_name.chain([setting.variable])
+        };
+        let url_variables = URL_SETTINGS.into_iter().flat_map(variables_of);
+        for name in COLLECTOR_URL_VARIABLES.into_iter().chain(url_variables) {
+            secrets.extend(query_secrets(&self.text(name).unwrap_or_default()));
         }
         for name in COLLECTOR_HEADER_VARIABLES {
             let headers = header_secrets(&self.text(name).unwrap_or_default());

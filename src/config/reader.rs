@@ -10,7 +10,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use secrecy::SecretString;
 
-use super::environment::Environment;
+use super::environment::{Environment, URL_SETTINGS, query_secrets};
 use super::settings::{RUST_LOG, Setting, WORKER_SETTINGS};
 use crate::check::{SettingOrigin, SettingSource};
 use crate::redact::Redactor;
@@ -33,8 +33,8 @@ pub struct Reader<'a> {
     flags: &'a ArgMatches,
     pub environment: Environment,
     pub warnings: Vec<String>,
-    /// Secrets that are not in the environment: those in the file of `DESCARTES_AGENT_ENV_FILE`.
-    pub secrets: Vec<SecretString>,
+    /// The secrets in the file of `DESCARTES_AGENT_ENV_FILE`.
+    pub secrets_of_file: Vec<SecretString>,
     problems: Vec<Problem>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Reader<'a> {
             flags,
             environment: Environment::new(variables),
             warnings: Vec::new(),
-            secrets: Vec::new(),
+            secrets_of_file: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -64,6 +64,18 @@ impl<'a> Reader<'a> {
         } else {
             Err(self.problems)
         }
+    }
+
+    /// All secrets that are known so far: those in the environment, in the queries of URLs that flags set, and in the
+    /// file of `DESCARTES_AGENT_ENV_FILE`.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let mut secrets = self.environment.secrets();
+        let urls = URL_SETTINGS
+            .into_iter()
+            .filter_map(|setting| self.flag_value(setting));
+        secrets.extend(urls.flat_map(|url| query_secrets(&url.to_string_lossy())));
+        secrets.extend(self.secrets_of_file.iter().cloned());
+        secrets
     }
 
     /// The value of a setting without a default; `None` if it is unset or invalid.
@@ -82,12 +94,22 @@ impl<'a> Reader<'a> {
                 } else {
                     String::new()
                 };
-                Redactor::new(&self.environment.secrets()).mask(&format!("{shown}{error}"))
+                Redactor::new(&self.secrets()).mask(&format!("{shown}{error}"))
             }),
         };
         parsed
             .map_err(|message| self.problems.push(Problem { name, message }))
             .ok()
+    }
+
+    /// The value of a setting that is read elsewhere too, so that its mistakes are recorded there; `None` if it is unset or
+    /// invalid.
+    pub fn valid<T>(
+        &self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(self.find(setting)?.value.to_str()?).ok()
     }
 
     /// The value of a setting, or its default. If the value is invalid, the problem is recorded and the default is

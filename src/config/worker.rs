@@ -221,18 +221,20 @@ pub fn git_access(reader: &mut Reader) -> Access {
     }
 }
 
+/// The branch that the work is pushed to if no setting names one.
+pub fn default_branch(project_id: &str, task_id: &str) -> String {
+    format!(
+        "descartes/{}/{}",
+        values::branch_part(project_id),
+        values::branch_part(task_id)
+    )
+}
+
 /// Where the project comes from, and where the work is pushed to.
 fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) -> Source {
     let workspace = reader.optional(&settings::WORKSPACE, values::path);
     let reference = reader.optional(&settings::REF, values::git_reference);
     let branch = reader.optional(&settings::BRANCH, values::branch);
-    let task_branch = || {
-        Some(format!(
-            "descartes/{}/{}",
-            values::branch_part(project_id),
-            values::branch_part(task_id)
-        ))
-    };
     let (name, email) = (
         reader.with_default(&settings::GIT_NAME, values::line),
         reader.with_default(&settings::GIT_EMAIL, values::line),
@@ -249,7 +251,7 @@ fn source(reader: &mut Reader, task_id: &str, project_id: &str, run_id: &str) ->
             },
         };
     };
-    let branch = branch.unwrap_or_else(task_branch);
+    let branch = branch.unwrap_or_else(|| Some(default_branch(project_id, task_id)));
     Source::Repository(Box::new(RemoteRepository {
         url,
         reference,

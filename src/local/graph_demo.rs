@@ -7,6 +7,7 @@ use eyre::WrapErr;
 use super::sample;
 use crate::dispatch::integration::Source;
 use crate::dispatch::{self, AgentOfWorkers, DispatchResult, Phases, ProjectRules, Settings};
+use crate::excerpt::visible;
 use crate::runner::project_settings::ProjectSettings;
 use crate::terminal::Screen;
 
@@ -50,6 +51,6 @@ pub async fn demo_graph(mut settings: Settings, screen: &Screen) -> eyre::Result
         .await
         .wrap_err("cannot show the history of the branch")?;
     screen.line(&format!("\nthe history of the branch {branch}:\n"));
-    screen.line(&history);
+    screen.line(&visible(&history));
     Ok(result)
 }

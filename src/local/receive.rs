@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use eyre::WrapErr;
 use secrecy::SecretString;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 
 use crate::receiver::{self, Receiver};
+use crate::stop_signals::IgnoredSignals;
 use crate::terminal::{Format, HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 
 /// The settings of `receive`.
@@ -45,16 +46,17 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     timeline.show_url(&orchestrator.url(), signatures);
     timeline.show_message("orchestrator", signature_text);
     timeline.wait_for_workers();
+    let ignored = IgnoredSignals::read();
     let (mut sigterm, mut sigint) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
+        ignored.listen(SignalKind::terminate())?,
+        ignored.listen(SignalKind::interrupt())?,
     );
     let show_notices = async {
         loop {
             tokio::select! {
                 Some(notice) = notices.recv() => timeline.show_notice(&notice),
-                _ = sigterm.recv() => break,
-                _ = sigint.recv() => break,
+                () = sigterm.recv() => break,
+                () = sigint.recv() => break,
                 () = timeline.tick() => {}
             }
         }

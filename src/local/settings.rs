@@ -20,6 +20,8 @@ pub struct Settings {
     pub project_id: String,
     /// The settings from flags. They become environment variables of the worker.
     pub variables: Vec<(&'static str, OsString)>,
+    /// Whether the user has set `DESCARTES_HEARTBEAT`.
+    pub has_heartbeat_interval: bool,
     pub agent: Agent,
     /// The environment for the demo's git, from this process.
     pub environment: Variables,

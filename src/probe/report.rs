@@ -6,6 +6,7 @@ use reqwest::Url;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::http::errors::without_query;
 use crate::redact::Redactor;
 use crate::terminal::{Format, print_object};
 
@@ -46,19 +47,22 @@ struct Finding {
 /// The verdicts about one orchestrator.
 #[derive(Debug)]
 pub struct Report {
+    /// The callback URL without its query, which may contain a token.
     url: Url,
     format: Format,
+    redactor: Redactor,
     findings: Vec<Finding>,
     /// The first error of writing to standard output; [`Report::finish`] returns it.
     write_result: io::Result<()>,
 }
 
 impl Report {
-    /// An empty report about the orchestrator with this URL.
-    pub fn new(url: Url, format: Format) -> Self {
+    /// An empty report about the orchestrator with this callback URL.
+    pub fn new(url: &Url, format: Format, redactor: Redactor) -> Self {
         Self {
-            url,
+            url: without_query(url),
             format,
+            redactor,
             findings: Vec::new(),
             write_result: Ok(()),
         }
@@ -82,7 +86,7 @@ impl Report {
             let word = finding.verdict.word();
             let colon = if finding.message.is_empty() { "" } else { ": " };
             let line = format!("{word:<6}  {section}: {rule}{colon}{}\n", finding.message);
-            self.write(line.as_bytes());
+            self.write(&line);
         }
         self.findings.push(finding);
     }
@@ -90,7 +94,7 @@ impl Report {
     /// Asks the user at the terminal to do something. With JSON, the request goes to the log.
     pub fn ask(&mut self, request: &str) {
         match self.format {
-            Format::Lines => self.write(format!("?       {request}\n").as_bytes()),
+            Format::Lines => self.write(&format!("?       {request}\n")),
             Format::Json => tracing::info!("{request}"),
         }
     }
@@ -104,7 +108,7 @@ impl Report {
     ///
     /// # Errors
     /// If standard output could not be written, now or before.
-    pub fn finish(&mut self, redactor: &Redactor) -> io::Result<()> {
+    pub fn finish(&mut self) -> io::Result<()> {
         let counts = [
             RuleVerdict::Kept,
             RuleVerdict::Advice,
@@ -119,11 +123,11 @@ impl Report {
                     "{}: {kept} rules kept, {advice} could be better, {broken} broken, {not_tried} not tried\n",
                     self.url
                 );
-                self.write(text.as_bytes());
+                self.write(&text);
             }
             Format::Json => {
                 let report = json!({ "url": self.url.as_str(), "findings": self.findings });
-                self.write_result = print_object("probe", report, redactor);
+                self.write_result = print_object("probe", report, &self.redactor);
             }
         }
         match std::mem::replace(&mut self.write_result, Ok(())) {
@@ -140,10 +144,14 @@ impl Report {
             .count()
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    /// Prints a text without secrets.
+    fn write(&mut self, text: &str) {
         if self.write_result.is_ok() {
+            let text = self.redactor.mask(text);
             let mut stdout = io::stdout().lock();
-            self.write_result = stdout.write_all(bytes).and_then(|()| stdout.flush());
+            self.write_result = stdout
+                .write_all(text.as_bytes())
+                .and_then(|()| stdout.flush());
         }
     }
 }

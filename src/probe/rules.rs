@@ -234,26 +234,34 @@ impl RuleTester<'_> {
         let runs: Vec<_> = (0..CONCURRENT_CLAIMS).map(|_| self.new_run(task)).collect();
         let claims: Vec<Event> = runs.iter().map(SampleRun::claim).collect();
         let answers = join_all(claims.iter().map(|claim| self.sender.send(claim))).await;
-        let mut winners = Vec::new();
+        let (mut granted, mut unanswered) = (Vec::new(), Vec::new());
+        let mut first_error = None;
         for (run, answer) in runs.iter().zip(answers) {
             match answer {
-                Ok(answer) if answer.is_success() => winners.push(run),
+                Ok(answer) if answer.is_success() => granted.push(run),
                 Ok(_) => {}
                 Err(why) => {
-                    self.report.add("claims", rule, RuleVerdict::Broken, why);
-                    return;
+                    unanswered.push(run);
+                    first_error.get_or_insert(why);
                 }
             }
         }
-        let (verdict, message) = match winners.len() {
-            1 => (RuleVerdict::Kept, String::new()),
-            count => (RuleVerdict::Broken, format!("{count} were granted")),
+        let (verdict, message) = match (first_error, granted.len()) {
+            (Some(why), _) => (RuleVerdict::Broken, why),
+            (None, 1) => (RuleVerdict::Kept, String::new()),
+            (None, count) => (RuleVerdict::Broken, format!("{count} were granted")),
         };
         self.report.add("claims", rule, verdict, message);
-        for winner in winners {
-            // Ends the task: otherwise the orchestrator would show it as running.
-            let _ = self.sender.send(&winner.completed_event()).await;
+        // Ends the task: otherwise the orchestrator would show it as running. A claim without an answer may be granted
+        // too.
+        for run in granted {
+            let _ = self.sender.send(&run.completed_event()).await;
         }
+        let events: Vec<Event> = unanswered
+            .into_iter()
+            .map(SampleRun::completed_event)
+            .collect();
+        join_all(events.iter().map(|event| self.sender.send(event))).await;
     }
 }
 

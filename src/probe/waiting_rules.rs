@@ -121,6 +121,10 @@ pub async fn try_lease(tester: &mut RuleTester<'_>) {
             .await;
     }
     let _ = tester.sender.send(&other.completed_event()).await;
+    if verdict != RuleVerdict::Kept {
+        // The silent run may still have the task: without this event, the orchestrator would show it as running.
+        let _ = tester.sender.send(&silent.completed_event()).await;
+    }
 }
 
 /// A description of how an answer to a heartbeat cancels the run; `None` if it does not.

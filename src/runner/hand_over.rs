@@ -258,7 +258,7 @@ impl Run<'_> {
         }
         let branch = branch.map(|branch| match completeness {
             Completeness::Complete => branch,
-            Completeness::Partial | Completeness::Cancelled => format!("{branch}-wip"),
+            Completeness::Partial | Completeness::Cancelled => branch_for_partial_work(&branch),
         });
         let location = match (&branch, work.is_empty(), branches.is_empty()) {
             (_, true, true) => "nothing was changed",
@@ -354,4 +354,9 @@ fn further_sentences(product: &Product) -> String {
         text.push_str(sentence);
     }
     text
+}
+
+/// The branch that partial work is pushed to if complete work would go to `branch`.
+pub fn branch_for_partial_work(branch: &str) -> String {
+    format!("{branch}-wip")
 }

@@ -361,3 +361,27 @@ fn check_masks_secrets_in_what_it_prints() {
         "{ended:#?}"
     );
 }
+
+#[test]
+fn check_hides_a_token_in_the_query_of_the_callback_url() {
+    const TOKEN: &str = "query-token-6c1f9e77";
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let url = format!("{}?access_token={TOKEN}", receiver.url());
+    let check = || check_of_project(&receiver, &project).agent("true");
+    for worker in [
+        check().env("CALLBACK_URL", &url),
+        check().env("CALLBACK_URL", &url).arg("--json"),
+        check()
+            .remove_env("CALLBACK_URL")
+            .env("DESCARTES_CALLBACK_URL", &url),
+        check()
+            .remove_env("CALLBACK_URL")
+            .args(["--callback-url", &url]),
+    ] {
+        let ended = worker.run();
+        ended.assert_code(0);
+        assert!(ended.stdout.contains("?access_token=***"), "{ended:#?}");
+        assert!(!ended.stdout.contains(TOKEN), "{ended:#?}");
+        assert!(!ended.stderr.contains(TOKEN), "{ended:#?}");
+    }
+}

@@ -119,6 +119,63 @@ fn the_redirect_of_a_claim_is_not_followed() {
 }
 
 #[test]
+fn a_token_in_the_callback_url_is_hidden_if_an_answer_repeats_the_url() {
+    const TOKEN: &str = "query-token-6c1f9e77";
+    let target = format!("/api/agents/callback/started?access_token={TOKEN}");
+    let redirect = Reply::status(301).with_header("location", &target);
+    let rejection = Reply::json(400, &format!("no route {target}"));
+    for (reply, end) in [
+        (
+            redirect,
+            " to /api/agents/callback/started; redirects are not followed",
+        ),
+        (
+            rejection,
+            ": no route /api/agents/callback/started?access_token=***",
+        ),
+    ] {
+        for by_flag in [false, true] {
+            let (receiver, project) = (Receiver::start(), Project::new());
+            receiver.set_default_reply("started", reply.clone());
+            let url = format!("{}?access_token={TOKEN}", receiver.url());
+            let worker = Worker::new(&receiver, &project).agent(TOUCH_WORKED);
+            let worker = if by_flag {
+                let worker = worker.remove_env("CALLBACK_URL");
+                worker.args(["--callback-url", &url])
+            } else {
+                worker.env("CALLBACK_URL", url)
+            };
+            let ended = worker.run();
+            ended.assert_code(3);
+            assert_eq!(receiver.requests()[0].target, target);
+            let event = ended.result_line();
+            let message = event["message"].as_str().expect("a message");
+            assert!(message.ends_with(end), "{message}");
+            assert!(!ended.stdout.contains(TOKEN), "{ended:#?}");
+            assert!(!ended.stderr.contains(TOKEN), "{ended:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_token_in_the_callback_url_is_masked_in_the_output_of_the_agent() {
+    const TOKEN: &str = "query-token-6c1f9e77";
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project)
+        .env(
+            "CALLBACK_URL",
+            format!("{}?access_token={TOKEN}", receiver.url()),
+        )
+        .agent(format!("echo 'the token is {TOKEN}'"))
+        .run();
+    let event = ended.assert_completed(&receiver);
+    let tail = event["result"]["output"]["tail"].as_str();
+    assert_eq!(tail, Some("the token is ***\n"));
+    assert!(!event.to_string().contains(TOKEN), "{event:#}");
+    assert!(!ended.stderr.contains(TOKEN), "{ended:#?}");
+}
+
+#[test]
 fn no_work_is_done_before_the_claim_is_granted() {
     let (receiver, project) = (Receiver::start(), Project::new());
     let hold = Hold::default();

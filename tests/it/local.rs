@@ -227,3 +227,37 @@ fn local_forwards_ctrl_c_to_the_worker() {
         ],
     );
 }
+
+#[test]
+fn demo_masks_the_secrets_of_the_agents_file_of_variables_and_shows_terminal_codes_as_characters() {
+    const TOKEN: &str = "file-token-6c1f9e77";
+    let dir = Project::empty();
+    dir.write(
+        "variables.json",
+        serde_json::json!({ "BUILD_TOKEN": TOKEN }).to_string(),
+    );
+    let agent = r#"sed -i 's/-gt 1/-gt 0/' greet.sh; printf '# %s \033]0;title\007\n' "$BUILD_TOKEN" >> greet.sh"#;
+    let ended = program(&["demo", "--json", "--report", "page.html"], &dir)
+        .env("DESCARTES_AGENT_ENV_FILE", dir.path("variables.json"))
+        .agent(agent)
+        .run();
+    ended.assert_code(0);
+    assert!(
+        ended.stderr.contains("+# *** \u{241b}]0;title\u{2407}\n"),
+        "{ended:#?}"
+    );
+    for text in [&ended.stderr, &ended.stdout, &dir.read("page.html")] {
+        assert!(!text.contains(TOKEN), "{text}");
+    }
+}
+
+#[test]
+fn local_and_demo_have_no_flag_for_the_format_of_the_log() {
+    let project = Project::new();
+    for command in ["local", "demo"] {
+        let ended = program(&[command, "--log-format", "json"], &project).run();
+        ended.assert_code(2);
+        let message = "unexpected argument '--log-format' found";
+        assert!(ended.stderr.contains(message), "{ended:#?}");
+    }
+}

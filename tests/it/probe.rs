@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::server::Connection;
-use crate::support::{FinishedWorker, RunningWorker, Server, Worker};
+use crate::support::{FinishedWorker, Receiver, Reply, RunningWorker, Server, Worker};
 
 /// The secret that signs requests.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -206,4 +206,47 @@ fn a_probe_without_a_url_or_with_wrong_flags_ends_with_exit_code_2() {
             .contains("--task: is repeated too often; name at most four tasks"),
         "{ended:#?}"
     );
+}
+
+#[test]
+fn a_token_in_the_query_of_the_url_is_not_shown() {
+    const TOKEN: &str = "query-token-6c1f9e77";
+    let url = format!("http://127.0.0.1:1/callback?access_token={TOKEN}");
+    let as_lines = probe(&url).run();
+    as_lines.assert_code(3);
+    assert_eq!(
+        verdict(&as_lines, "http://127.0.0.1:1/callback: 0 rules kept"),
+        "http://127.0.0.1:1/callback:"
+    );
+    let as_json = probe(&url).arg("--json").run();
+    as_json.assert_code(3);
+    let output = crate::support::schema::cli_object(&as_json.stdout);
+    assert_eq!(output["url"], "http://127.0.0.1:1/callback");
+    for ended in [as_lines, as_json] {
+        assert!(!ended.stdout.contains(TOKEN), "{ended:#?}");
+        assert!(!ended.stderr.contains(TOKEN), "{ended:#?}");
+    }
+}
+
+#[test]
+fn if_one_of_the_concurrent_claims_gets_no_answer_their_task_is_still_completed() {
+    let receiver = Receiver::start();
+    // The first task is granted, also to its repeated claim. The next three claims, of the other rules, are refused.
+    receiver.script("started", [200, 200, 409, 409, 409].map(Reply::status));
+    receiver.script("started", [Reply::status(200), Reply::Reset]);
+    receiver.set_default_reply("started", Reply::status(409));
+    let ended = probe(&receiver.url()).run();
+    ended.assert_code(1);
+    let rule = "of eight claims at the same time, exactly one is granted";
+    assert_eq!(verdict(&ended, rule), "BROKEN");
+    let runs_on = |route: &str| -> Vec<Value> {
+        let requests = receiver.requests_to(route).into_iter();
+        let events = requests.map(|request| request.event);
+        let contested = events.filter(|event| event["task_id"] == "probe-2");
+        contested.map(|event| event["run_id"].clone()).collect()
+    };
+    let claims = runs_on("started");
+    assert_eq!(claims.len(), 8, "{ended:#?}");
+    // The first claim was granted, and the second one got no answer.
+    assert_eq!(runs_on("completed"), claims[..2]);
 }

@@ -337,3 +337,17 @@ fn a_log_filter_for_one_target_still_logs_errors() {
     assert!(ended.stderr.contains("\"ERROR\""), "{ended:#?}");
     assert!(!ended.stderr.contains("\"INFO\""), "{ended:#?}");
 }
+
+#[test]
+fn a_token_in_the_query_of_an_invalid_repository_is_masked() {
+    const URL: &str = "ftp://git.example/x?private_token=query-token-6c1f9e77";
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let ended = Worker::new(&receiver, &project).args(["--repo", URL]).run();
+    let problems = assert_rejected(&ended);
+    let start = "--repo: \"ftp://git.example/x?private_token=***\" has a scheme";
+    assert!(
+        problems.iter().any(|problem| problem.starts_with(start)),
+        "{problems:#?}"
+    );
+    assert!(!ended.stderr.contains("6c1f9e77"), "{ended:#?}");
+}

@@ -32,6 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["process"],
     &["isolation"],
     &["progress", "shutdown"],
+    &["stop_signals"],
     &["task"],
     &["model"],
     &[

@@ -152,3 +152,22 @@ fn the_second_ctrl_c_cancels_a_check_and_starts_no_other_one() {
     assert_eq!(graph.merges_of("descartes/house", "1"), 1);
     assert_eq!(gate.begun_tasks(), "house:1\n");
 }
+
+#[test]
+fn closing_the_terminal_has_no_effect_on_a_dispatch_under_nohup() {
+    let (graph, gate) = (Graph::new(ONE_TASK), Gate::new());
+    let running = graph
+        .dispatch_with_gate(&gate, AGENT)
+        .started_by("/bin/sh", |program| {
+            let script = "trap '' HUP; exec \"$0\" dispatch";
+            vec!["-c".into(), script.into(), program.into()]
+        })
+        .dir(graph.project())
+        .start();
+    gate.wait_for_an_agent();
+    running.signal(Signal::HUP);
+    gate.open();
+    let ended = running.wait();
+    ended.assert_code(0);
+    assert!(ended.stderr.contains("1 of 1 tasks are done"), "{ended:#?}");
+}

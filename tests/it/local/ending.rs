@@ -38,6 +38,23 @@ fn closing_the_terminal_stops_the_worker() {
 }
 
 #[test]
+fn closing_the_terminal_has_no_effect_on_local_and_its_worker_under_nohup() {
+    let project = Project::new();
+    let local = program(&["local", "--task", "8"], &project)
+        .agent("echo ready; until [ -e go ]; do sleep 0.02; done")
+        .started_by("/bin/sh", |program| {
+            let script = "trap '' HUP; exec \"$0\" local --task 8";
+            vec!["-c".into(), script.into(), program.into()]
+        })
+        .dir(project.dir())
+        .start();
+    local.wait_for_log("agent: ready");
+    local.signal(Signal::HUP);
+    project.write("go", "");
+    local.wait().assert_code(0);
+}
+
+#[test]
 fn if_local_is_killed_its_worker_and_the_agent_end() {
     let project = Project::new();
     let local = program(&["local", "--task", "8"], &project)

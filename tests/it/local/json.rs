@@ -206,3 +206,18 @@ fn invalid_settings_are_an_object_too() {
         "--repairs: \"many\" is not a number from 0 to 100"
     );
 }
+
+#[test]
+fn local_respects_the_users_heartbeat_interval() {
+    for (interval, milliseconds) in [("", 1000), ("7s", 7000)] {
+        let project = Project::new();
+        let ended = program(&["local", "--task", "8", "--json"], &project)
+            .env("DESCARTES_HEARTBEAT", interval)
+            .agent("true")
+            .run();
+        ended.assert_code(0);
+        let objects = schema::cli_objects(&ended.stdout);
+        let claim = of_type(&objects, "event")[0];
+        assert_eq!(claim["event"]["heartbeat_interval_ms"], milliseconds);
+    }
+}

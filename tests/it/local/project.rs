@@ -218,6 +218,32 @@ fn local_with_commit_does_not_push_to_a_branch_that_is_checked_out() {
 }
 
 #[test]
+fn local_with_commit_starts_no_agent_if_the_default_branch_or_its_branch_for_unfinished_work_is_checked_out()
+ {
+    let project = project_in_git();
+    for (branch, relation) in [
+        ("descartes/local/8", ""),
+        (
+            "descartes/local/8-wip",
+            ", and unfinished work would go to descartes/local/8-wip",
+        ),
+    ] {
+        git(&project, &["checkout", "--quiet", "-b", branch]);
+        let worked = project.path("worked");
+        let ended = program(&["local", "--task", "8", "--commit"], &project)
+            .agent(format!("touch '{}'", worked.display()))
+            .run();
+        ended.assert_code(2);
+        let message = format!(
+            "1 setting is invalid\n  DESCARTES_BRANCH: is unset, and its default is descartes/local/8{relation}, which is checked out: "
+        );
+        assert!(ended.stderr.starts_with(&message), "{ended:#?}");
+        assert!(!worked.exists());
+        git(&project, &["checkout", "--quiet", "main"]);
+    }
+}
+
+#[test]
 fn local_with_commit_is_rejected_without_a_git_repository_or_a_branch_and_with_another_repository()
 {
     let project = Project::new();

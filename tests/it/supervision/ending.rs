@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{
-    assert_completed, assert_failed, only_failure, tail, wait_for_output_in_heartbeats,
-    worker_with_fast_heartbeats,
+    assert_completed, assert_failed, only_failure, start_after_script, tail,
+    wait_for_output_in_heartbeats, worker_with_fast_heartbeats,
 };
 use crate::support::{
     Project, Receiver, Worker, assert_no_process_in, assert_within, describe_processes_in,
@@ -35,6 +35,22 @@ fn a_stop_signal_lets_the_agent_clean_up_and_is_reported_as_interrupted() {
         assert_eq!(tail(&receiver.only_event("failed")), "ready\ncleaned up\n");
         assert_no_process_in(&project);
     }
+}
+
+#[test]
+fn stop_signals_that_were_ignored_when_the_worker_started_have_no_effect() {
+    let (receiver, project) = (Receiver::start(), Project::new());
+    let worker = worker_with_fast_heartbeats(&receiver, &project)
+        .agent("echo ready; until [ -e go ]; do sleep 0.02; done; echo finished");
+    let worker = start_after_script("trap '' HUP INT QUIT", worker).start();
+    wait_for_output_in_heartbeats(&receiver, "ready");
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT] {
+        worker.signal(signal);
+    }
+    project.write("go", "");
+    worker.wait().assert_code(0);
+    let event = receiver.only_event("completed");
+    assert_eq!(tail(&event), "ready\nfinished\n");
 }
 
 #[test]
