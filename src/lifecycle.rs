@@ -112,7 +112,7 @@ pub async fn run(
 async fn wait_until_deleted(stop: &Stop, has_patient_parent: bool) {
     let window = async {
         if has_patient_parent {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         } else {
             stop.wait_until_window_ends().await;
         }

@@ -3,7 +3,7 @@
 //!
 //! This module does not end processes: `process` waits for [`Stop`] and ends the agent; `callback` uses the end of the
 //! stop window as its deadline. SIGTERM, SIGINT, SIGHUP, SIGQUIT and SIGXCPU mean the same, because platforms
-//! differ in which one they send. SIGHUP, SIGINT and SIGQUIT stay ignored if the worker was started with them ignored.
+//! differ in which one they send. SIGHUP stays ignored if the worker was started with SIGHUP ignored.
 
 use std::future::pending;
 use std::io;

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 
 use eyre::WrapErr;
 use secrecy::SecretString;
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::receiver::{self, Receiver};
-use crate::stop_signals::IgnoredSignals;
 use crate::terminal::{Format, HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 
 /// The settings of `receive`.
@@ -46,17 +45,16 @@ pub async fn receive(settings: ReceiveSettings, screen: &Screen) -> eyre::Result
     timeline.show_url(&orchestrator.url(), signatures);
     timeline.show_message("orchestrator", signature_text);
     timeline.wait_for_workers();
-    let ignored = IgnoredSignals::read();
     let (mut sigterm, mut sigint) = (
-        ignored.listen(SignalKind::terminate())?,
-        ignored.listen(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
     );
     let show_notices = async {
         loop {
             tokio::select! {
                 Some(notice) = notices.recv() => timeline.show_notice(&notice),
-                () = sigterm.recv() => break,
-                () = sigint.recv() => break,
+                _ = sigterm.recv() => break,
+                _ = sigint.recv() => break,
                 () = timeline.tick() => {}
             }
         }

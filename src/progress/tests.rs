@@ -138,7 +138,7 @@ fn an_incomplete_character_is_recognized_by_its_length() {
 #[test]
 fn a_window_of_invalid_bytes_has_at_most_one_character_for_each_byte() {
     let progress = Progress::new();
-    progress.add_output(&[0xFF; OUTPUT_WINDOW_SIZE + 10]);
+    progress.add_output(&vec![0xFF; OUTPUT_WINDOW_SIZE + 10]);
     let window = progress.take_output_window();
     assert_eq!(window.text.chars().count(), OUTPUT_WINDOW_SIZE);
     assert_eq!(window.text.len(), 3 * OUTPUT_WINDOW_SIZE);

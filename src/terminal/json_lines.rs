@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::format::Format;
 use super::output_queue::OutputQueue;
 use crate::clock::now;
 use crate::redact::Redactor;
-use crate::stop_signals::IgnoredSignals;
 
 /// The version of the objects. Within a version, fields are only ever added.
 const SCHEMA_VERSION: u32 = 1;
@@ -113,18 +112,13 @@ impl JsonLines {
     /// and on SIGINT or SIGTERM.
     pub async fn close(&self) {
         let Some(output) = &self.output else { return };
-        let ignored = IgnoredSignals::read();
-        let signals = (
-            ignored.listen(SignalKind::interrupt()),
-            ignored.listen(SignalKind::terminate()),
-        );
-        let (Ok(mut interrupted), Ok(mut terminated)) = signals else {
+        let Ok(mut terminated) = signal(SignalKind::terminate()) else {
             return;
         };
         tokio::select! {
             _ = output.wait_until_written(CLOSE_TIMEOUT) => {}
-            () = interrupted.recv() => {}
-            () = terminated.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The worker as an orchestrator starts it: the real binary, with all settings in its environment.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::output_stream::OutputStream;
 use super::terminal::Terminal;
@@ -194,6 +197,7 @@ impl Worker {
     pub fn start(mut self) -> RunningWorker {
         let terminal = self.terminal.take();
         let terminal = terminal.map(|terminal| terminal.attach(&mut self.command));
+        end_ignoring_of_sighup();
         let start = Instant::now();
         let mut child = self.command.spawn().expect("the worker starts");
         // The command has open copies of the streams that a test has passed to it; while they are open, the output does not end.
@@ -214,6 +218,27 @@ impl Worker {
     pub fn run(self) -> FinishedWorker {
         self.start().wait()
     }
+}
+
+/// Lets workers get SIGHUP also if the tests were started by `nohup`: programs inherit ignored signals, but not those that
+/// have a handler in the process that starts them.
+fn end_ignoring_of_sighup() {
+    static INSTALL_HANDLER: Once = Once::new();
+    INSTALL_HANDLER.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        // SIGHUP is signal 1, the lowest bit.
+        if ignored.is_some_and(|mask| mask & 1 == 1) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .build();
+            let handler = async { signal(SignalKind::hangup()).map(drop) };
+            runtime
+                .and_then(|runtime| runtime.block_on(handler))
+                .expect("a handler");
+        }
+    });
 }
 
 impl RunningWorker {

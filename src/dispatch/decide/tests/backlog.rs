@@ -5,9 +5,8 @@ use super::*;
 /// Independent tasks with these priorities. The first one has the id 1.
 fn independent_tasks(priorities: &str) -> TaskGraph {
     let rows = (1..).zip(priorities.chars());
-    let rows: String = rows
-        .map(|(id, priority)| format!("{id} | t | P | 1 | {priority}\n"))
-        .collect();
+    let rows = rows.map(|(id, priority)| format!("{id} | t | P | 1 | {priority}\n"));
+    let rows = rows.collect::<Vec<_>>().concat();
     TaskGraph::parse(&format!("# SCUD Graph v1\n# Phase: p\n@nodes\n{rows}")).unwrap()
 }
 
