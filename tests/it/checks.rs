@@ -401,7 +401,7 @@ fn a_check_whose_program_is_unknown_fails_with_its_exit_code_after_all_repair_ro
         .run()
         .assert_failed(&receiver, "checks_failed");
     let message = event["message"].as_str().expect("a message");
-    let expected = format!("the check `{check}` ended with exit code 127");
+    let expected = format!("the check `{check}` failed with exit code 127");
     assert!(message.starts_with(&expected), "{message}");
     assert_eq!(project.read("rounds"), "round\n".repeat(3));
 }

@@ -40,7 +40,7 @@ fn the_git_command_that_lists_the_changes_makes_no_patch() {
     let calls = fs::read_to_string(&log).expect("a log");
     let lists: Vec<&str> = calls
         .lines()
-        .filter(|call| call.contains(" diff ") && call.contains("--raw"))
+        .filter(|call| call.starts_with("diff ") && call.contains("--raw"))
         .collect();
     assert_eq!(lists.len(), 1, "{calls}");
     assert!(
