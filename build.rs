@@ -1,6 +1,6 @@
-//! Records the commit that the program is built from, for `--version`, and links the program so that it starts quickly.
+//! Records the commit that the program is built from, for `--version`.
 //!
-//! No commit is recorded without git, outside of this project's repository (a copy of the sources, a build by Nix), and in debug
+//! Nothing is recorded without git, outside of this project's repository (a copy of the sources, a build by Nix), and in debug
 //! builds: there, every commit would compile the program and its tests again.
 
 #![expect(
@@ -18,7 +18,6 @@ fn main() {
     for source in SOURCES {
         println!("cargo:rerun-if-changed={source}");
     }
-    link_unwinder();
     if std::env::var("PROFILE").as_deref() != Ok("release") {
         return;
     }
@@ -47,28 +46,6 @@ fn main() {
     println!("cargo:rustc-env=DESCARTES_WORKER_VERSION={version} ({revision}{suffix} {date})");
 }
 
-/// Makes the unwinder of GCC a part of a program for glibc, if it is installed as a static library. Otherwise the program loads
-/// `libgcc_s.so.1` at each start, and that library executes CPUID 13 times, which takes 4 microseconds each in a virtual machine.
-///
-/// Rust's standard library asks the linker for `libgcc_s`. The linker looks into the directory of this script first, and finds a
-/// text there that names the static library.
-fn link_unwinder() {
-    let target = ["OS", "ENV"].map(|part| std::env::var(format!("CARGO_CFG_TARGET_{part}")));
-    if !matches!(target, [Ok(os), Ok(env)] if os == "linux" && env == "gnu") {
-        return;
-    }
-    let Some(dir) = std::env::var_os("OUT_DIR").map(PathBuf::from) else {
-        return;
-    };
-    let linker = std::env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into());
-    let path = output_of(Command::new(linker).arg("-print-file-name=libgcc_eh.a"));
-    // A compiler without this file prints only its name.
-    let is_installed = path.is_some_and(|path| Path::new(&path).is_absolute());
-    if is_installed && std::fs::write(dir.join("libgcc_s.so"), "INPUT(-lgcc_eh)\n").is_ok() {
-        println!("cargo:rustc-link-search=native={}", dir.display());
-    }
-}
-
 /// Runs this script again when HEAD moves. git appends a line to the log of HEAD at every commit and every checkout; a
 /// branch's own file may not exist, and a missing file would make cargo run this script always.
 fn watch_commits(dir: &Path) {
@@ -95,11 +72,7 @@ fn git(dir: &Path, args: &[&str]) -> Option<String> {
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(name);
     }
-    output_of(command.args(args).current_dir(dir))
-}
-
-/// The output of a command; `None` if it fails.
-fn output_of(command: &mut Command) -> Option<String> {
+    let command = command.args(args).current_dir(dir);
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::null())
