@@ -12,7 +12,7 @@ from repository import CHANGE, CLEAN, IDENTITY, make_origin
 SIZE_BUDGET = 7.0
 # Above what was measured when each was last lowered, so that a step back is noticed: see docs/performance.md.
 CALLS_BUDGET = 530
-FAULTS_BUDGET = 310
+FAULTS_BUDGET = 330
 INSTRUCTIONS_BUDGET = 2_100_000
 GIT_BUDGET = 13
 
