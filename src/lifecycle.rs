@@ -11,7 +11,7 @@ use crate::config::RunSettings;
 use crate::panics::catch_panic;
 use crate::progress::Progress;
 use crate::redact::Redactor;
-use crate::shutdown::Stop;
+use crate::shutdown::{Stop, StopReason};
 use crate::task::{Failure, Outcome, Reason, Verdict};
 use crate::telemetry::{Span, Telemetry};
 use crate::temporary_dir::wait_for_deletions;
@@ -107,19 +107,19 @@ pub async fn run(
 }
 
 /// Waits until all temporary directories are deleted; the end of the process would end the deletion. After a stop
-/// signal, waits only until the end of the stop window, unless `local` or `demo` has started the worker: they do not
-/// kill it at that time.
+/// signal, waits only until the end of the stop window. If `local` or `demo` has started the worker and still runs, waits
+/// until a second stop signal instead: they do not kill the worker at the end of the window.
 async fn wait_until_deleted(stop: &Stop, has_patient_parent: bool) {
-    let window = async {
-        if has_patient_parent {
-            std::future::pending::<()>().await;
+    let limit = async {
+        if has_patient_parent && !matches!(stop.reason(), Some(StopReason::ParentEnded)) {
+            stop.wait_until_forced().await;
         } else {
             stop.wait_until_window_ends().await;
         }
     };
     tokio::select! {
         () = wait_for_deletions() => {}
-        () = window => tracing::warn!("the worker ends before all temporary directories are deleted"),
+        () = limit => tracing::warn!("the worker ends before all temporary directories are deleted"),
     }
 }
 

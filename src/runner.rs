@@ -26,6 +26,9 @@ mod tool_spans;
 pub mod workspace;
 
 use std::cell::OnceCell;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::panics::catch_panic;
 use crate::process;
@@ -88,14 +91,20 @@ async fn run_prepared(run: &mut Run<'_>, prepared: PreparedWorkspace<'_>) -> Ver
     mention_surviving_processes(verdict)
 }
 
-/// Waits until all temporary directories are deleted. After a stop signal, they are deleted while the outcome is
-/// reported, because the stop window is short.
+/// How long the report may wait for the deletion of temporary directories, which can take forever on a file system that hangs.
+const MAX_DELETION_WAIT: Duration = Duration::from_secs(30);
+
+/// Waits until all temporary directories are deleted, because the orchestrator may end the machine after the report. After
+/// a stop or a cancellation, they are deleted while the outcome is reported: the time for the report is short.
 async fn wait_until_deleted(stop: &Stop) {
-    if stop.has_stop_window_begun() {
+    if stop.reason().is_some() {
         return;
     }
     tokio::select! {
         () = wait_for_deletions() => {}
+        () = sleep(MAX_DELETION_WAIT) => {
+            tracing::warn!("the temporary directories are not deleted yet; reporting before that");
+        }
         // The rest of the stop window is for the report.
         () = stop.wait_for_hand_over_deadline() => {
             tracing::warn!("there was no time to delete all temporary directories");

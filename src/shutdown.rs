@@ -208,7 +208,7 @@ impl Stop {
         tokio::select! {
             () = sleep_until(latest) => {}
             () = self.wait_for_share_of_window(KILL_GRACE_SHARE) => {}
-            () = self.wait_for(|state| state.is_forced.then_some(())) => {}
+            () = self.wait_until_forced() => {}
         }
     }
 
@@ -236,6 +236,11 @@ impl Stop {
     pub async fn wait_until_window_ends(&self) {
         let began = self.wait_for(|state| state.window_began).await;
         sleep_until(began + self.window.saturating_sub(EXIT_MARGIN)).await;
+    }
+
+    /// Waits for a second stop signal.
+    pub async fn wait_until_forced(&self) {
+        self.wait_for(|state| state.is_forced.then_some(())).await;
     }
 
     /// Waits until `find` returns a value for the state; returns this value.

@@ -146,7 +146,7 @@ impl Service {
                     return Ok(Ok(answer));
                 }
                 Attempt::Rejected { error, partial } => {
-                    if let Partial::Begun(usage) = partial {
+                    if let Partial::Begun { usage, .. } = partial {
                         cost.add(usage, upper_bound);
                     }
                     return Ok(Err(error));
@@ -157,11 +157,13 @@ impl Service {
                     partial,
                 } => (failure, retry_after, partial),
             };
-            if let Partial::Begun(usage) = partial {
-                // The service was reachable, so the time limit starts again. The number of incomplete
-                // answers is limited instead, because each may cost as much as a complete one.
-                incomplete_answers += 1;
-                retries.extend(self.idle_timeout);
+            if let Partial::Begun { usage, has_content } = partial {
+                if has_content {
+                    // The service was able to answer, so the time limit starts again. The number of incomplete
+                    // answers is limited instead, because each may cost as much as a complete one.
+                    incomplete_answers += 1;
+                    retries.extend(self.idle_timeout);
+                }
                 if cost.add(usage, upper_bound) == CostLimitState::Reached {
                     return Ok(Err(ServiceError::BudgetUsedUp));
                 }
@@ -267,7 +269,10 @@ impl Service {
 /// How much of an answer has arrived.
 fn partial_of(answer: &PartialAnswer) -> Partial {
     if answer.has_started() {
-        Partial::Begun(answer.usage())
+        Partial::Begun {
+            usage: answer.usage_so_far(),
+            has_content: answer.has_content(),
+        }
     } else {
         Partial::None
     }

@@ -129,6 +129,7 @@ impl Run<'_> {
                 Err(stop_failure(&reason))
             }
             None => Err(self.late_push_failure()),
+            Some(Err(failure)) if failure.reason != Reason::PushFailed => Err(failure),
             Some(Err(failure)) => Err(Failure {
                 causes: vec![failure.message_with_causes()],
                 ..self.late_push_failure()

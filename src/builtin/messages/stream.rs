@@ -10,6 +10,9 @@ use crate::model::Usage;
 /// is asked for.
 const MAX_ANSWER_SIZE: usize = 2 * 1024 * 1024;
 
+/// A token of English text has four bytes on average, and one of other languages or of code fewer.
+const BYTES_PER_TOKEN: usize = 3;
+
 /// Why a stream of events is not an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StreamError {
@@ -127,6 +130,11 @@ struct MessageChange {
 }
 
 impl PartialAnswer {
+    /// Whether a part of the content has arrived.
+    pub fn has_content(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
     /// Whether the first event of the answer has arrived. From then on, the answer costs money.
     pub fn has_started(&self) -> bool {
         self.has_started
@@ -137,6 +145,17 @@ impl PartialAnswer {
         let usage = self.answer.usage;
         Usage {
             output_tokens: usage.output_tokens.filter(|_| self.is_output_reported),
+            ..usage
+        }
+    }
+
+    /// The usage of an answer that has broken off. Output that the service has not reported counts as one token for each
+    /// three bytes that have arrived, as in the model gateway.
+    pub fn usage_so_far(&self) -> Usage {
+        let usage = self.usage();
+        let arrived = u64::try_from(self.size.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX);
+        Usage {
+            output_tokens: usage.output_tokens.or(Some(arrived)),
             ..usage
         }
     }

@@ -56,8 +56,12 @@ pub enum Attempt {
 /// How much of an answer a failed attempt received.
 #[derive(Debug, Clone, Copy)]
 pub enum Partial {
-    /// The answer has begun, so it costs money. Its usage so far.
-    Begun(Usage),
+    /// The answer has begun, so it costs money.
+    Begun {
+        /// The usage so far.
+        usage: Usage,
+        has_content: bool,
+    },
     None,
 }
 

@@ -234,7 +234,7 @@ fn an_overload_error_in_the_stream_is_retried_like_one_with_a_status() {
 }
 
 #[test]
-fn answers_that_break_off_count_as_the_most_that_they_can_have_cost() {
+fn answers_that_break_off_count_with_their_input_and_with_the_output_that_has_arrived() {
     let usage = json!({ "input_tokens": 100, "output_tokens": 1, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 20 });
     let start = json!({ "type": "message_start", "message": { "model": "claude-sonnet-5-5", "usage": usage } });
     let overloaded = json!({ "type": "error", "error": { "type": "overloaded_error", "message": "Overloaded" } });
@@ -252,11 +252,15 @@ fn answers_that_break_off_count_as_the_most_that_they_can_have_cost() {
         });
         let event = run.assert_failed("limit_reached");
         let agent = &event["result"]["agent"];
-        // The first event reports 100 x 2, 20 x 2.5 and 1,000 x 0.1 dollars for a million. The longest answer has
-        // 32,000 output tokens at 10 dollars for a million.
+        // The first event reports 100 x 2, 20 x 2.5 and 1,000 x 0.1 dollars for a million. Each three bytes that have
+        // arrived, a few hundred in all, cost 10 dollars for a million.
         let cost = agent["cost_usd"].as_f64().expect("a cost");
-        assert!((cost - 0.32035).abs() < 1e-9, "{cost}");
-        assert_eq!(agent["usage"]["output_tokens"], json!(null));
+        assert!((0.0005..0.005).contains(&cost), "{cost}");
+        let output_tokens = agent["usage"]["output_tokens"].as_u64();
+        assert!(
+            output_tokens.is_some_and(|tokens| (10..500).contains(&tokens)),
+            "{agent}"
+        );
     });
 }
 
@@ -273,7 +277,19 @@ fn an_error_that_ends_the_work_does_not_hide_the_cost_of_the_answer_that_it_brok
     });
     let agent = run.assert_failed("api_error")["result"]["agent"].clone();
     let cost = agent["cost_usd"].as_f64().expect("a cost");
-    assert!((cost - 0.3202).abs() < 1e-9, "{cost}");
+    assert!((0.00021..0.002).contains(&cost), "{cost}");
+}
+
+/// More often than answers with content are requested again.
+#[test]
+fn a_service_that_breaks_off_many_answers_before_their_content_is_asked_until_it_answers() {
+    let start = json!({ "type": "message_start", "message": { "model": "claude-sonnet-5-5" } });
+    let overloaded = json!({ "type": "error", "error": { "type": "overloaded_error", "message": "Overloaded" } });
+    let mut script = vec![stream_of(&[&start, &overloaded]); 7];
+    script.push(text_answer("Done.").into());
+    let run = run(script);
+    assert_eq!(run.assert_completed()["result"]["summary"], "Done.");
+    assert_eq!(run.model.request_bodies().len(), 8);
 }
 
 /// A complete stream of these events.
