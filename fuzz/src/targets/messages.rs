@@ -54,7 +54,11 @@ fn receive(data: &[u8], chunk_size: usize) -> String {
             },
         }
     }
-    let answer = answer.into_answer().expect("a complete answer");
+    let has_content = answer.has_content();
+    let Some(answer) = answer.into_answer() else {
+        assert!(!has_content, "a complete answer with content is lost");
+        return "empty".to_owned();
+    };
     assert_sendable(&answer);
     format!("{answer:?}")
 }
