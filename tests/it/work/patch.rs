@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{BRANCH, completed_work};
 use crate::support::origin::{git, write_program};
-use crate::support::{Origin, Receiver, path};
+use crate::support::{Origin, Receiver, path, quoted};
 
 #[test]
 fn large_files_are_left_out_of_the_patch_without_being_compared() {
@@ -30,8 +30,9 @@ fn the_git_command_that_lists_the_changes_makes_no_patch() {
     fs::create_dir(&bin).expect("a directory");
     let real_path = path().into_string().expect("a PATH in UTF-8");
     let script = format!(
-        "printf '%s\\n' \"$*\" >> '{}'; PATH='{real_path}' exec git \"$@\"",
-        log.display()
+        "printf '%s\\n' \"$*\" >> {}; PATH={} exec git \"$@\"",
+        quoted(&log),
+        quoted(&real_path)
     );
     write_program(&bin.join("git"), &script);
     let worker = origin.worker(&receiver).agent("echo fine > fine");
