@@ -17,7 +17,7 @@ directories() {
 }
 
 # Replaces the files with the worker's output. $1 is the command that is running, look or stop: both can run at the same time, so each
-# writes a file of its own first. The files stay as they are if the container is gone.
+# first writes a file that no other call uses. The files stay as they are if the container is gone.
 save_output() {
     docker logs "$RUN_HANDLE" >"$RUN_OUTPUT.$1" 2>"$RUN_LOG.$1" || return 0
     mv "$RUN_OUTPUT.$1" "$RUN_OUTPUT"

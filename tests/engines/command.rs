@@ -10,7 +10,7 @@ use crate::support::{Worker, path};
 
 /// Two tasks; the second one depends on the first one.
 const CHAIN: &str = "1 | First | P | 1 | H\n2 | Second | P | 1 | H\n\n@edges\n2 -> 1\n";
-/// An agent that makes a file of its own for each task.
+/// An agent that makes a separate file for each task.
 const AGENT: &str = "echo done > done-${TASK_ID##*:}";
 
 /// `dispatch` on the engine `command`, with this script of `examples/engines`.
