@@ -23,15 +23,15 @@ use eyre::{WrapErr, eyre};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::excerpt::visible;
+use crate::hangup::Hangup;
 use crate::receiver::{Notice, Receiver};
 use crate::result_line;
 use crate::scud::{self, FinishedTasks, TaskQuery};
-use crate::stop_signals::IgnoredSignals;
 use crate::terminal::{HeartbeatContent, JsonLines, Screen, Signatures, Timeline};
 pub use dry_run::{DryRun, dry_run};
 pub use graph_demo::demo_graph;
@@ -253,11 +253,10 @@ async fn watch_worker(
     let stdin = worker.stdin.take();
     let mut stdout = read_lines(worker.stdout.take());
     let mut stderr = read_lines(worker.stderr.take());
-    let ignored = IgnoredSignals::read();
-    let mut sigint = ignored.listen(SignalKind::interrupt())?;
-    let mut sigterm = ignored.listen(SignalKind::terminate())?;
+    let mut sigint = signal(SignalKind::interrupt())?;
+    let mut sigterm = signal(SignalKind::terminate())?;
     // SIGHUP means that the terminal was closed.
-    let mut sighup = ignored.listen(SignalKind::hangup())?;
+    let mut sighup = Hangup::listen()?;
     let pid = worker
         .id()
         .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -279,8 +278,8 @@ async fn watch_worker(
                 recorder.record_log_line(&line);
             }
             Some(line) = stdout.recv() => output(timeline, &line),
-            () = sigint.recv() => drop(forward(Signal::INT)),
-            () = sigterm.recv() => drop(forward(Signal::TERM)),
+            _ = sigint.recv() => drop(forward(Signal::INT)),
+            _ = sigterm.recv() => drop(forward(Signal::TERM)),
             () = sighup.recv() => drop(forward(Signal::HUP)),
             status = worker.wait() => break status?,
             () = timeline.tick() => {}

@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::stop_signals::IgnoredSignals;
+use crate::hangup::is_hangup_ignored;
 
 /// The share of the stop window that the agent gets between SIGTERM and SIGKILL: 2 s of the default
 /// window of 5 s.
@@ -93,7 +93,7 @@ impl Stop {
             state: watch::Sender::new(State::default()),
             window,
         };
-        let ignored = IgnoredSignals::read();
+        let is_hangup_ignored = is_hangup_ignored();
         for (kind, name) in [
             (SignalKind::terminate(), "SIGTERM"),
             (SignalKind::interrupt(), "SIGINT"),
@@ -101,7 +101,7 @@ impl Stop {
             (SignalKind::quit(), "SIGQUIT"),
             (SignalKind::from_raw(RawSignal::XCPU.as_raw()), "SIGXCPU"),
         ] {
-            if !ignored.contains(kind) {
+            if kind != SignalKind::hangup() || !is_hangup_ignored {
                 tokio::spawn(stop.clone().listen(signal(kind)?, name));
             }
         }

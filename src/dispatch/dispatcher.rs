@@ -88,12 +88,12 @@ impl Dispatcher<'_> {
             let mut requests = Vec::new();
             tokio::select! {
                 biased;
-                () = signals.interrupt.recv() => {
+                _ = signals.interrupt.recv() => {
                     if self.handle_interrupt() {
                         return Ok(LoopEnd::RunsLeft);
                     }
                 }
-                () = signals.terminate.recv() => return Ok(LoopEnd::RunsLeft),
+                _ = signals.terminate.recv() => return Ok(LoopEnd::RunsLeft),
                 () = signals.hangup.recv() => return Ok(LoopEnd::RunsLeft),
                 Some(outcome) = merge_outcomes.recv() => self.handle_merge_outcome(outcome).await?,
                 count = inbox.requests.recv_many(&mut requests, MAX_WAITING_REQUESTS), if !inbox.requests.is_closed() => {

@@ -32,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["process"],
     &["isolation"],
     &["progress", "shutdown"],
-    &["stop_signals", "temporary_dir"],
+    &["hangup", "temporary_dir"],
     &["task"],
     &["model"],
     &[

@@ -4,28 +4,27 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::stop_signals::{IgnoredSignals, StopSignal};
+use crate::hangup::Hangup;
 
 /// The signals that a dispatcher handles, as streams.
 pub struct Signals {
-    pub(super) interrupt: StopSignal,
-    pub(super) terminate: StopSignal,
-    pub(super) hangup: StopSignal,
+    pub(super) interrupt: Signal,
+    pub(super) terminate: Signal,
+    pub(super) hangup: Hangup,
     /// Wakes the loop when a process that the dispatcher started has ended.
     pub(super) child: Signal,
 }
 
 impl Signals {
-    /// Handles these signals from now on, except stop signals that this process was started to ignore.
+    /// Handles these signals from now on, except SIGHUP if this process was started with it ignored.
     ///
     /// # Errors
     /// If a handler cannot be installed.
     pub fn listen() -> io::Result<Self> {
-        let ignored = IgnoredSignals::read();
         Ok(Self {
-            interrupt: ignored.listen(SignalKind::interrupt())?,
-            terminate: ignored.listen(SignalKind::terminate())?,
-            hangup: ignored.listen(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: Hangup::listen()?,
             child: signal(SignalKind::child())?,
         })
     }
@@ -33,8 +32,8 @@ impl Signals {
     /// Waits for a signal that asks this process to end.
     pub async fn end_requested(&mut self) {
         tokio::select! {
-            () = self.interrupt.recv() => {}
-            () = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
             () = self.hangup.recv() => {}
         }
     }
