@@ -8,9 +8,9 @@ use rustix::process::Signal;
 
 use super::{assert_completed, wait_for_output_in_heartbeats, worker_with_fast_heartbeats};
 use crate::support::processes::{Process, children, processes_with_working_directory};
-use crate::support::{Project, Receiver, Worker, quoted, wait_until};
 #[cfg(debug_assertions)]
-use crate::support::{duration_setting, with_enough_time};
+use crate::support::{FinishedWorker, Origin, RunningWorker, duration_setting, with_enough_time};
+use crate::support::{Project, Receiver, Worker, quoted, wait_until};
 
 /// Starts processes that ignore SIGTERM, in every way in which a process can leave its parent.
 const START_PROCESSES_THAT_IGNORE_SIGTERM: &str = "
@@ -140,7 +140,7 @@ fn a_panic_in_the_worker_leaves_no_process_and_is_reported() {
 #[test]
 #[cfg(debug_assertions)]
 fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
-    let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
+    let (receiver, origin) = (Receiver::start(), Origin::new());
     let worker = origin
         .worker(&receiver)
         .env("DESCARTES_FAILURE_POINT", "agent output")
@@ -151,26 +151,38 @@ fn the_work_so_far_is_pushed_after_a_panic_in_the_worker() {
     assert_eq!(origin.show(branch, "house"), "half");
 }
 
+/// A worker with a clone whose deletion blocks its thread. 30 % of the stop window are for the terminal event.
+#[cfg(debug_assertions)]
+fn worker_whose_deletion_hangs(origin: &Origin, receiver: &Receiver, window: Duration) -> Worker {
+    origin
+        .worker(receiver)
+        .remove_env("DESCARTES_WORKSPACE")
+        .env("DESCARTES_FAILURE_POINT", "delete")
+        .env("DESCARTES_STOP_WINDOW", duration_setting(window))
+}
+
+/// Waits for the end of a worker; an error if its stop window was too short for the terminal event.
+#[cfg(debug_assertions)]
+fn wait_for_delivery(worker: RunningWorker) -> Result<FinishedWorker, String> {
+    let ended = worker.wait();
+    if ended.code == Some(3) {
+        return Err("the terminal event was not delivered".to_owned());
+    }
+    Ok(ended)
+}
+
 #[test]
 #[cfg(debug_assertions)]
 fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_terminal_event() {
     with_enough_time(Duration::from_secs(10), |window| {
-        let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
-        let worker = origin
-            .worker(&receiver)
-            .remove_env("DESCARTES_WORKSPACE")
-            .env("DESCARTES_FAILURE_POINT", "delete")
-            // 30 % of the stop window are for the terminal event.
-            .env("DESCARTES_STOP_WINDOW", duration_setting(window))
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let worker = worker_whose_deletion_hangs(&origin, &receiver, window)
             // Another thread deletes many files.
             .agent("mkdir many; for number in $(seq 500); do : > many/$number; done")
             .start();
         worker.wait_for_log("the blocking point `delete` is armed");
         worker.signal(Signal::TERM);
-        let ended = worker.wait();
-        if ended.code == Some(3) {
-            return Err("the terminal event was not delivered".to_owned());
-        }
+        let ended = wait_for_delivery(worker)?;
         ended.assert_completed(&receiver);
         assert!(
             ended.stderr.contains("there was no time to delete"),
@@ -184,20 +196,13 @@ fn a_stop_signal_while_the_clone_is_deleted_leaves_time_for_the_terminal_event()
 #[cfg(debug_assertions)]
 fn after_a_stop_signal_the_terminal_event_does_not_wait_for_the_deletion_of_the_clone() {
     with_enough_time(Duration::from_secs(5), |window| {
-        let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
-        let worker = origin
-            .worker(&receiver)
-            .remove_env("DESCARTES_WORKSPACE")
-            .env("DESCARTES_FAILURE_POINT", "delete")
-            .env("DESCARTES_STOP_WINDOW", duration_setting(window))
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let worker = worker_whose_deletion_hangs(&origin, &receiver, window)
             .agent("echo ready; exec sleep 600")
             .start();
         worker.wait_for_log("agent: ready");
         worker.signal(Signal::TERM);
-        let ended = worker.wait();
-        if ended.code == Some(3) {
-            return Err("the terminal event was not delivered".to_owned());
-        }
+        let ended = wait_for_delivery(worker)?;
         ended.assert_failed(&receiver, "interrupted");
         let words = "the blocking point `delete` is armed";
         assert!(ended.stderr.contains(words), "{ended:#?}");
@@ -209,21 +214,14 @@ fn after_a_stop_signal_the_terminal_event_does_not_wait_for_the_deletion_of_the_
 #[cfg(debug_assertions)]
 fn a_stop_signal_while_a_failed_clone_is_deleted_leaves_time_for_the_terminal_event() {
     with_enough_time(Duration::from_secs(5), |window| {
-        let (receiver, origin) = (Receiver::start(), crate::support::Origin::new());
-        let worker = origin
-            .worker(&receiver)
-            .remove_env("DESCARTES_WORKSPACE")
+        let (receiver, origin) = (Receiver::start(), Origin::new());
+        let worker = worker_whose_deletion_hangs(&origin, &receiver, window)
             .env("DESCARTES_REF", "no-such-branch")
-            .env("DESCARTES_FAILURE_POINT", "delete")
-            .env("DESCARTES_STOP_WINDOW", duration_setting(window))
             .agent("true")
             .start();
         worker.wait_for_log("the blocking point `delete` is armed");
         worker.signal(Signal::TERM);
-        let ended = worker.wait();
-        if ended.code == Some(3) {
-            return Err("the terminal event was not delivered".to_owned());
-        }
+        let ended = wait_for_delivery(worker)?;
         ended.assert_failed(&receiver, "workspace_failed");
         Ok(())
     });
